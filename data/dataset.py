@@ -1,0 +1,271 @@
+"""`Dataset`: pictures, their boxes and class names, whatever format they came in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import DataError
+from data.pictures import read_picture
+
+SPLITS = {"train": ("train",), "val": ("val", "valid"), "valid": ("val", "valid"), "test": ("test",)}
+"""The names under which each split is looked for."""
+
+_WHOLE_BYTES = 1 << 20  # files up to this size are hashed whole, larger ones at five places
+_SAMPLE_BYTES = 1 << 16
+
+
+def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A read-only copy of `value`; -1 in `shape` matches any length."""
+    given = np.asarray(value)
+    if given.size and np.issubdtype(dtype, np.integer) and not np.issubdtype(given.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, got {given.dtype}")
+    array = np.array(given, dtype=dtype)
+    if array.ndim != len(shape) or any(w not in (-1, s) for w, s in zip(shape, array.shape, strict=True)):
+        raise ValueError(
+            f"{name} must have shape {tuple('N' if s < 0 else s for s in shape)}, got {array.shape}"
+        )
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One labelled picture; its arrays are read-only copies.
+
+    Attributes:
+        image_id: the dataset's own id; unique in a `Dataset`.
+        path: the picture file.
+        size_hw: height and width in pixels as displayed (EXIF orientation applied).
+        boxes_xyxy: float32 (N, 4), absolute pixels of the picture as displayed, continuous corners,
+            inside the picture, x2 > x1 and y2 > y1. N may be 0: a background picture.
+        labels: int64 (N,), index into the dataset's `class_names`.
+        areas_px: float32 (N,), the annotation's own area (of a mask) where it gave one, else the box's.
+        iscrowd: bool (N,), a group that is neither to be learned nor counted.
+        attributes: what else is known of the picture (`field`, `session`, `camera`, ...).
+
+    Raises:
+        ValueError: shapes or dtypes are wrong, or a box is not inside the picture.
+    """
+
+    image_id: int
+    path: Path
+    size_hw: tuple[int, int]
+    boxes_xyxy: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    areas_px: NDArray[np.float32]
+    iscrowd: NDArray[np.bool_]
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        boxes = _frozen("boxes_xyxy", self.boxes_xyxy, np.float32, (-1, 4))
+        height, width = self.size_hw
+        if height < 1 or width < 1:
+            raise ValueError(f"size_hw must be positive, got {self.size_hw}")
+        inside = (boxes >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
+        if not inside or not (boxes[:, 2:] > boxes[:, :2]).all():
+            raise ValueError(f"{self.path}: boxes must lie inside the picture, x2 > x1 and y2 > y1")
+        n = len(boxes)
+        set_field = object.__setattr__
+        set_field(self, "path", Path(self.path))
+        set_field(self, "size_hw", (int(height), int(width)))
+        set_field(self, "boxes_xyxy", boxes)
+        set_field(self, "labels", _frozen("labels", self.labels, np.int64, (n,)))
+        set_field(self, "areas_px", _frozen("areas_px", self.areas_px, np.float32, (n,)))
+        set_field(self, "iscrowd", _frozen("iscrowd", self.iscrowd, np.bool_, (n,)))
+        set_field(self, "attributes", MappingProxyType(dict(self.attributes)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Worker processes get pictures by pickle, which knows neither read-only arrays nor mapping proxies.
+        arrays = (self.boxes_xyxy, self.labels, self.areas_px, self.iscrowd)
+        return Picture, (self.image_id, self.path, self.size_hw, *arrays, dict(self.attributes))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled pictures of one source; a transform returns a new one.
+
+    Attributes:
+        name: where it came from, for messages.
+        class_names: (C,) names; `Picture.labels` index into them.
+        category_ids: (C,) the source's own class ids, aligned with `class_names`.
+        pictures: in the order of the source.
+        notices: one line for each thing that was repaired or assumed while reading.
+
+    Raises:
+        ValueError: names and ids disagree or repeat, image ids repeat, or a label has no class.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    pictures: tuple[Picture, ...]
+    notices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("class_names", "category_ids", "pictures", "notices"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        count = len(self.class_names)
+        if len(set(self.class_names)) != count or len(set(self.category_ids)) != len(self.category_ids):
+            raise ValueError(f"class names and category ids must each be unique: {self.class_names}")
+        if len(self.category_ids) != count:
+            raise ValueError(f"{count} class names but {len(self.category_ids)} category ids")
+        if len({picture.image_id for picture in self.pictures}) != len(self.pictures):
+            raise ValueError("image ids must be unique")
+        for picture in self.pictures:
+            if len(picture.labels) and not 0 <= picture.labels.min() <= picture.labels.max() < count:
+                raise ValueError(f"{picture.path}: labels must be 0 to {count - 1}")
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def box_count(self) -> int:
+        """Number of boxes in all pictures, crowds included."""
+        return sum(len(picture.boxes_xyxy) for picture in self.pictures)
+
+    def subset(self, indices: Iterable[int]) -> Dataset:
+        """The pictures at `indices`, in that order, under the same classes.
+
+        `notices` stay with the whole: they were said when it was read.
+        """
+        chosen = tuple(self.pictures[index] for index in indices)
+        return Dataset(self.name, self.class_names, self.category_ids, chosen)
+
+    def fingerprint(self) -> str:
+        """What the dataset holds, as "sha256:" and 64 hex digits.
+
+        The same on every machine, in every folder and order, under any file name; another one when a
+        class, a box or a picture changes. Boxes count to a hundredth of a pixel. Pictures above 1 MiB
+        are hashed by their length and five samples of 64 KiB.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        names = "\0".join(self.class_names).encode()
+        digests = sorted(_picture_digest(picture) for picture in self.pictures)
+        whole = hashlib.sha256(hashlib.sha256(names).digest() + b"".join(digests))
+        return f"sha256:{whole.hexdigest()}"
+
+
+def load_dataset(source: str | Path, *, split: str = "train") -> Dataset:
+    """Read a dataset, whatever its format.
+
+    Args:
+        source: a COCO JSON, a YOLO `data.yaml`, or a folder that holds one of them.
+        split: "train", "val" ("valid" is the same) or "test", for formats that have splits.
+
+    Raises:
+        DataError: nothing known is there, or what is there is faulty; one line that says where.
+    """
+    # The readers need `Dataset`; this door to them is the one place that looks back.
+    from data.coco import read_coco
+    from data.yolo import read_yolo
+
+    if split not in SPLITS:
+        raise DataError(f"split {split!r}: use train, val or test")
+    path = Path(source)
+    if path.is_dir():
+        path = _dataset_file(path, split)
+    elif not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.suffix.lower() == ".json":
+        return read_coco(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return read_yolo(path, split)
+    raise DataError(f"{path}: not a dataset; give a COCO .json, a YOLO data.yaml or a folder holding one")
+
+
+def verify_pictures(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> None:
+    """Decode every picture, and check that its size is the one its boxes were read with.
+
+    Args:
+        dataset: what to verify.
+        progress: called after each picture with (done, total), from the calling thread.
+
+    Raises:
+        DataError: names up to five faulty pictures and says how many there are.
+    """
+    faults: list[str] = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for done, fault in enumerate(pool.map(_fault, dataset.pictures), start=1):
+            if fault:
+                faults.append(fault)
+            if progress:
+                progress(done, len(dataset))
+    if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        listed = "; ".join(faults[:5])
+        raise DataError(
+            f"{dataset.name}: {len(faults)} of {len(dataset)} pictures are faulty: {listed}{more}"
+        )
+
+
+def _fault(picture: Picture) -> str | None:
+    try:
+        size_hw = read_picture(picture.path).shape[:2]
+    except DataError as error:
+        return str(error)
+    if size_hw != picture.size_hw:
+        height, width = picture.size_hw
+        return f"{picture.path}: is {size_hw[1]} x {size_hw[0]}, its labels say {width} x {height}"
+    return None
+
+
+def _picture_digest(picture: Picture) -> bytes:
+    columns = (picture.labels, picture.iscrowd, *np.rint(picture.boxes_xyxy.T.astype(np.float64) * 100))
+    rows = np.stack([np.asarray(column, np.float64).astype("<i8") for column in columns], axis=1)
+    rows = rows[np.lexsort(rows.T)]  # the order of boxes means nothing
+    digest = hashlib.sha256(np.array([*picture.size_hw, len(rows)], "<i8").tobytes() + rows.tobytes())
+    try:
+        with picture.path.open("rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            digest.update(length.to_bytes(8, "little"))
+            if length <= _WHOLE_BYTES:
+                digest.update(file.read())
+            else:
+                for fifth in range(5):
+                    file.seek((length - _SAMPLE_BYTES) * fifth // 4)
+                    digest.update(file.read(_SAMPLE_BYTES))
+    except OSError as error:
+        raise DataError(f"{picture.path}: cannot be read ({error.strerror or error})") from None
+    return digest.digest()
+
+
+def _dataset_file(folder: Path, split: str) -> Path:
+    """The one file in `folder` that describes a dataset (of `split`, where there is one for each)."""
+    found = [
+        folder / name for name in ("annotations.json", "_annotations.coco.json") if (folder / name).is_file()
+    ]
+    found += [folder / name for name in ("data.yaml", "data.yml") if (folder / name).is_file()]
+    for home in (folder, folder / "annotations"):
+        instances = sorted(home.glob("instances_*.json"))
+        of_split = [p for p in instances if any(p.stem.startswith(f"instances_{n}") for n in SPLITS[split])]
+        if instances and not found and not of_split and len(instances) > 1:
+            names = ", ".join(p.name for p in instances)
+            raise DataError(f"{folder}: no split {split!r} among {names}: name the file itself")
+        found += of_split or instances
+    if not found:
+        parts = [p for p in sorted(folder.glob("*/_annotations.coco.json")) if p.is_file()]
+        found = [p for p in parts if p.parent.name in SPLITS[split]]
+        if parts and not found:
+            there = ", ".join(p.parent.name for p in parts)
+            raise DataError(f"{folder}: no split {split!r} here; there is: {there}")
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(str(p.relative_to(folder)) for p in found)
+        raise DataError(f"{folder}: holds several datasets ({names}): name the file itself")
+    raise DataError(
+        f"{folder}: no dataset in this folder; looked for annotations.json, _annotations.coco.json, "
+        "instances_*.json and data.yaml: name the file itself"
+    )

@@ -1,0 +1,179 @@
+"""A picture file in, pixels or its size out: upright, whole, or a `DataError`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import IO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from data.errors import DataError
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""What counts as a picture when a folder is listed, lower case."""
+
+_EXIF_ORIENTATION = 0x0112
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Decode a picture the way a viewer shows it, EXIF orientation applied.
+
+    Args:
+        path: JPEG, PNG, BMP, TIFF or WebP, 8 bits a channel (16-bit PNG is reduced to 8);
+            grey pictures get three equal channels, transparency is dropped.
+
+    Returns:
+        uint8 (H, W, 3), BGR.
+
+    Raises:
+        DataError: the file is missing, empty, cut short, or not a picture that can be decoded.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    with _opened(io.BytesIO(content), path) as header:
+        kind, (width, height), orientation = header.format, header.size, _orientation(header)
+        # OpenCV fills the missing part of a cut JPEG with grey and says nothing to its caller, so the
+        # end is looked for first. Other kinds are rare in the field: Pillow is slower, and strict.
+        if kind in ("JPEG", "MPO"):
+            whole = _jpeg_has_end(content)
+        elif kind == "PNG":
+            whole = b"IEND" in content[-4096:]
+        else:
+            return _upright(_decoded_by_pillow(header, path), orientation)
+    if not whole:
+        raise DataError(f"{path}: the picture is cut short (its end is missing): copy it again or remove it")
+    try:
+        # Orientation is left to `_upright`, so that this and `picture_size_hw` cannot disagree.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise DataError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from None
+    if image is None or image.shape[:2] != (height, width):
+        raise DataError(f"{path}: cannot be decoded: the file is damaged; copy it again or remove it")
+    return _upright(np.asarray(image, np.uint8), orientation)
+
+
+def picture_size_hw(path: Path) -> tuple[int, int]:
+    """Height and width of a picture as displayed (EXIF orientation applied), read from its header.
+
+    Raises:
+        DataError: the file is missing, empty or not a picture.
+    """
+    (height, width), orientation = picture_header(path)
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def picture_header(path: Path) -> tuple[tuple[int, int], int]:
+    """Height and width of a picture as stored, and its EXIF orientation, 1 (upright) to 8.
+
+    Raises:
+        DataError: the file is missing, empty or not a picture.
+    """
+    try:
+        with path.open("rb") as file, _opened(file, path) as header:
+            width, height = header.size
+            return (height, width), _orientation(header)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def upright_boxes(
+    boxes_xyxy: NDArray[np.float64], stored_hw: tuple[int, int], orientation: int
+) -> NDArray[np.float64]:
+    """Boxes (N, 4) drawn on the picture as stored -> boxes on the picture as displayed.
+
+    Args:
+        boxes_xyxy: absolute pixels of the stored picture, continuous corners.
+        stored_hw: height and width of the stored picture.
+        orientation: EXIF orientation, 1 to 8.
+    """
+    height, width = stored_hw
+    x1, y1, x2, y2 = boxes_xyxy.reshape(-1, 4).T
+    left, right, top, bottom = (x1, x2), (width - x2, width - x1), (y1, y2), (height - y2, height - y1)
+    # (span along x, span along y) in the displayed picture
+    spans = {
+        1: (left, top),
+        2: (right, top),
+        3: (right, bottom),
+        4: (left, bottom),
+        5: (top, left),
+        6: (bottom, left),
+        7: (bottom, right),
+        8: (top, right),
+    }
+    along_x, along_y = spans[orientation]
+    return np.stack([along_x[0], along_y[0], along_x[1], along_y[1]], axis=1)
+
+
+def _opened(file: IO[bytes], path: Path) -> Image.Image:
+    """Pillow's view of a file's header."""
+    if not file.read(1):
+        raise DataError(f"{path}: the picture file is empty (0 bytes): copy it again or remove it")
+    file.seek(0)
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not a picture that can be read, or its beginning is damaged") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: far too large to be one photo: cut it into tiles first") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path}: the picture's header cannot be read ({error})") from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path}: no such picture file")
+    return DataError(f"{path}: cannot be read ({error.strerror or error})")
+
+
+def _orientation(header: Image.Image) -> int:
+    try:
+        value = header.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds on damaged EXIF; a viewer shows such a photo as stored
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _jpeg_has_end(content: bytes) -> bool:
+    """Whether the end marker follows the first scan (a thumbnail in the header has an end of its own)."""
+    position = 2
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xDA:
+            # Inside a scan 0xFF is always stuffed: these two bytes can only be the end marker.
+            return content.find(b"\xff\xd9", position) >= 0
+        if marker == 0xFF:
+            position += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:
+            position += 2
+        else:
+            position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return False
+
+
+def _decoded_by_pillow(header: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) BGR of an opened picture, as stored."""
+    if header.mode.startswith(("I", "F")):
+        raise DataError(f"{path}: {header.mode} pixels; convert the picture to 8 bits a channel first")
+    try:
+        rgb = np.asarray(header.convert("RGB"), np.uint8)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise DataError(f"{path}: the picture is damaged or cut short ({error})") from None
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn a stored picture (H, W, 3) the way its EXIF orientation says."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

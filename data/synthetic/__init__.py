@@ -1,0 +1,11 @@
+"""A rendered field: pictures and drives with exact labels, where no photos are at hand.
+
+numpy and OpenCV only. Every pixel follows from a seed.
+"""
+
+from data.synthetic.dataset import render_dataset
+from data.synthetic.drive import render_drive
+from data.synthetic.plants import CLASS_NAMES
+from data.synthetic.scene import Field, View
+
+__all__ = ["CLASS_NAMES", "Field", "View", "render_dataset", "render_drive"]

@@ -1,0 +1,146 @@
+"""Writes a set of labelled pictures of many rendered fields, in COCO form."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data.synthetic.annotations import annotation_entries, image_entry, write_annotations
+from data.synthetic.scene import Field
+
+_BARE_SHARE = 0.04
+_PICTURES_A_FIELD = 8
+_SPACING_M = 0.55
+_JPEG_QUALITY = 95
+# Below this, starting processes costs more than it saves.
+_INLINE_PICTURES = 6
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The pictures of one field, for one process."""
+
+    images_dir: Path
+    field_seed: int
+    numbers: tuple[int, ...]
+    bare: tuple[bool, ...]
+    size_hw: tuple[int, int]
+    seed: int
+
+
+_Entries = list[tuple[dict[str, Any], list[dict[str, Any]]]]
+
+
+def _render(task: _Task) -> _Entries:
+    """Take and write the pictures of one field."""
+    rng = np.random.default_rng((task.seed, task.field_seed, 6))
+    length_m = _SPACING_M * len(task.numbers) + 0.08
+    planted = Field(task.field_seed, length_m=length_m)
+    ground: Field | None = None
+    entries: _Entries = []
+    for order, (number, bare) in enumerate(zip(task.numbers, task.bare, strict=True)):
+        if bare and ground is None:
+            ground = Field(task.field_seed, length_m=length_m, only=())
+        field = ground if bare and ground is not None else planted
+        x_m = 0.04 + _SPACING_M * (order + 0.5) + float(rng.uniform(-0.02, 0.02))
+        speed_m_s = float(rng.uniform(0.0, 1.6))
+        view = field.view(x_m, size_hw=task.size_hw, seed=number, speed_m_s=speed_m_s)
+        name = f"{number:06d}.jpg"
+        path = task.images_dir / name
+        if not cv2.imwrite(str(path), view.image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
+            raise OSError(f"{path}: the picture could not be written")
+        entries.append(
+            (image_entry(number + 1, name, view, field.attributes), annotation_entries(number + 1, view))
+        )
+    return entries
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def render_dataset(
+    out_dir: Path,
+    *,
+    pictures: int,
+    size_hw: tuple[int, int] = (480, 640),
+    seed: int,
+    fields: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render a data set: `images/000000.jpg` and so on, and `annotations.json` in COCO form.
+
+    Each picture's `attributes` name its field, light, crop stage and soil; about one picture in 25
+    shows bare soil. `annotations.json` is written last and in one step, and an old one is removed
+    first: where it is, the set is whole. The same arguments give the same files.
+
+    Args:
+        out_dir: made where missing.
+        pictures: how many, 1 or more.
+        size_hw: of each, pixels.
+        seed: of everything; sets of different seeds share no field (for seeds 0..99,999).
+        fields: how many fields they come from; None: one for each eight pictures, at least three.
+        progress: called with (done, pictures) as fields are finished.
+
+    Returns:
+        The path of `annotations.json`.
+
+    Raises:
+        ValueError: a count below 1.
+        OSError: a picture cannot be written.
+    """
+    if pictures < 1 or (fields is not None and fields < 1):
+        raise ValueError(f"pictures and fields must be 1 or more, got {pictures} and {fields}")
+    count = min(pictures, fields if fields is not None else max(3, -(-pictures // _PICTURES_A_FIELD)))
+    images_dir = Path(out_dir) / "images"
+    images_dir.mkdir(parents=True, exist_ok=True)
+    target = Path(out_dir) / "annotations.json"
+    target.unlink(missing_ok=True)
+
+    rng = np.random.default_rng((seed, 7))
+    bare = np.zeros(pictures, bool)
+    empty = round(_BARE_SHARE * pictures)
+    bare[rng.choice(pictures, empty, replace=False)] = True
+    tasks = []
+    for index, numbers in enumerate(np.array_split(np.arange(pictures), count)):
+        kept = tuple(int(n) for n in numbers)
+        tasks.append(
+            _Task(images_dir, seed * 10_000 + index, kept, tuple(bool(bare[n]) for n in kept), size_hw, seed)
+        )
+    finished: list[_Entries] = [[] for _ in tasks]
+    done = 0
+
+    def collect(index: int, entries: _Entries) -> None:
+        nonlocal done
+        finished[index] = entries
+        done += len(entries)
+        if progress is not None:
+            progress(done, pictures)
+
+    workers = min(os.cpu_count() or 1, len(tasks))
+    if workers == 1 or pictures <= _INLINE_PICTURES:
+        for index, task in enumerate(tasks):
+            collect(index, _render(task))
+    else:
+        # Spawned, not forked: the caller may hold threads (torch, a progress bar) that a fork would break.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+        try:
+            futures = {pool.submit(_render, task): index for index, task in enumerate(tasks)}
+            for future in as_completed(futures):
+                collect(futures[future], future.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+    entries = [entry for part in finished for entry in part]
+    annotations = [annotation for _, part in entries for annotation in part]
+    about = f"Swath rendered field: {pictures} pictures of {count} fields, seed {seed}"
+    write_annotations(target, [image for image, _ in entries], annotations, about)
+    return target

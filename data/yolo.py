@@ -1,0 +1,251 @@
+"""YOLO `data.yaml`: detection boxes, polygons and oriented boxes, read as upright bounding boxes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from data.dataset import SPLITS, Dataset, Picture
+from data.errors import DataError
+from data.pictures import PICTURE_SUFFIXES, picture_size_hw
+from data.repair import Notices, repair_boxes
+
+_KEYS = ("train", "val", "valid", "test")
+_PIXELS_ABOVE = 10.0  # fractions of the picture lie in 0..1; nobody misses a picture by ten of its widths
+
+
+def read_yolo(data_yaml: Path, split: str = "train") -> Dataset:
+    """Read one split of a YOLO dataset.
+
+    Lines are `class cx cy w h`, or `class x1 y1 x2 y2 ...` with the corners of an oriented box or a
+    polygon, whose bounds are taken; all as fractions of the picture as displayed. A picture without a
+    label file is background, and counted in `notices`.
+
+    Args:
+        data_yaml: the YAML with `names`, the splits (a folder, a list of folders or a .txt list of
+            pictures) and perhaps `path`, the folder they are relative to.
+        split: "train", "val" ("valid" is the same) or "test".
+
+    Raises:
+        DataError: the YAML, a label line or a picture is faulty, or the split is not there.
+    """
+    path = Path(os.path.abspath(data_yaml))
+    content = _content(path)
+    names = _names(content, path)
+    notices = Notices()
+    root = _root(content, path, notices)
+    found = {key: _places(content[key], root, path) for key in _KEYS if content.get(key)}
+    present = {key: places for key, places in found.items() if all(map(os.path.exists, places))}
+    key = next((key for key in SPLITS[split] if key in present), None)
+    if key is None:
+        raise DataError(_absent(split, found, present, path))
+    files: list[Path] = []
+    for place in present[key]:
+        files += _listed_pictures(place, root) if place.is_file() else _pictures_in(place)
+    files = list(dict.fromkeys(files))
+    if not files:
+        raise DataError(
+            f"{path}: split {split!r} is empty: no pictures in {', '.join(map(str, present[key]))}"
+        )
+    labels = [_label_file(file) for file in files]
+    if not any(label.parent.is_dir() for label in labels):
+        raise DataError(f"{path}: no labels for split {split!r}: expected for example {labels[0]}")
+    if all(place.is_dir() for place in present[key]):
+        _count_orphans(labels, notices)
+    keypoints = "kpt_shape" in content
+    label_of = {class_id: label for label, class_id in enumerate(names)}
+    pictures = tuple(
+        _picture(image_id, file, label, label_of, keypoints, notices)
+        for image_id, (file, label) in enumerate(zip(files, labels, strict=True), start=1)
+    )
+    return Dataset(f"{data_yaml}[{split}]", tuple(names.values()), tuple(names), pictures, notices.lines())
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8 text, so not a data.yaml") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        raise DataError(
+            f"{path}: not valid YAML{place}: {getattr(error, 'problem', None) or error}"
+        ) from None
+    if not isinstance(content, dict) or not content.get("names"):
+        raise DataError(f"{path}: not a YOLO data.yaml (needs names, and train or val)")
+    return content
+
+
+def _names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
+    """Class id -> name, ordered by id."""
+    given = content["names"]
+    pairs = list(enumerate(given)) if isinstance(given, list) else None
+    if isinstance(given, dict):
+        pairs = list(given.items())
+    if pairs is None or not all(isinstance(key, int) and key >= 0 for key, _ in pairs):
+        raise DataError(
+            f"{path}: names must be a list, or a mapping from class numbers to names, got {given!r}"
+        )
+    names = {key: str(name) for key, name in sorted(pairs)}
+    if len(set(names.values())) != len(names):
+        raise DataError(f"{path}: a class name stands there twice: {', '.join(names.values())}")
+    if "nc" in content and content["nc"] != len(names):
+        raise DataError(
+            f"{path}: nc is {content['nc']} but there are {len(names)} names: correct one of them"
+        )
+    return names
+
+
+def _root(content: Mapping[str, Any], path: Path, notices: Notices) -> Path:
+    """The folder that splits are relative to."""
+    given = content.get("path")
+    if given is None:
+        return path.parent
+    root = Path(os.path.abspath(path.parent / str(given)))
+    if root.is_dir():
+        return root
+    notices.say(f"path {str(given)!r} of {path.name} does not exist: taken as {path.parent}")
+    return path.parent
+
+
+def _places(given: Any, root: Path, path: Path) -> list[Path]:
+    """The folders or .txt lists of one split; they need not exist."""
+    entries = given if isinstance(given, list) else [given]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise DataError(f"{path}: a split must be a folder, a list of folders or a .txt list, got {given!r}")
+    places = []
+    for entry in entries:
+        place = root / entry
+        # Roboflow writes `../train/images` although the folder lies beside the YAML.
+        inside = root / PurePosixPath(*(part for part in PurePosixPath(entry).parts if part != ".."))
+        places.append(Path(os.path.abspath(place if os.path.exists(place) else inside)))
+    return places
+
+
+def _absent(
+    split: str, found: Mapping[str, Sequence[Path]], present: Mapping[str, Sequence[Path]], path: Path
+) -> str:
+    there = f"there is: {', '.join(present)}" if present else "nor is any other"
+    named = next((found[key] for key in SPLITS[split] if key in found), None)
+    if named is None:
+        return f"{path}: names no split {split!r}; {there}"
+    missing = next(place for place in named if not os.path.exists(place))
+    return f"{path}: split {split!r} is not there ({missing} does not exist); {there}"
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    files = (Path(home, name) for home, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(f for f in files if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith("."))
+
+
+def _listed_pictures(listing: Path, root: Path) -> list[Path]:
+    files = []
+    for number, line in enumerate(_lines(listing), start=1):
+        if line.strip():
+            entry = line.strip()
+            # `./` means beside the list; anything else is relative to the dataset's folder.
+            homes = [listing.parent, root] if entry.startswith("./") else [root, listing.parent]
+            candidates = [Path(os.path.abspath(home / entry)) for home in homes]
+            file = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+            if file is None:
+                raise DataError(f"{listing}: line {number}: no such picture: {candidates[0]}")
+            files.append(file)
+    return files
+
+
+def _label_file(file: Path) -> Path:
+    """Where a picture's labels stand: the last folder `images` of its path becomes `labels`; or beside it."""
+    parts = list(file.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            swapped = Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
+            beside = file.with_suffix(".txt")
+            return beside if beside.is_file() and not swapped.is_file() else swapped
+    return file.with_suffix(".txt")
+
+
+def _count_orphans(labels: Sequence[Path], notices: Notices) -> None:
+    """Label files whose picture is gone: their boxes must not vanish without a word."""
+    expected = set(labels)
+    for folder in sorted({label.parent for label in labels}):
+        orphans = sorted(f for f in folder.glob("*.txt") if f not in expected and f.name != "classes.txt")
+        if orphans:
+            rest = "without a picture: not used"
+            notices.count("label file", "label files", rest, orphans[0].name, len(orphans))
+
+
+def _picture(
+    image_id: int, file: Path, label: Path, label_of: Mapping[int, int], keypoints: bool, notices: Notices
+) -> Picture:
+    size_hw = picture_size_hw(file)
+    labels: list[int] = []
+    boxes: list[tuple[float, float, float, float]] = []
+    if label.is_file():
+        for number, line in enumerate(_lines(label), start=1):
+            if line.strip():
+                class_id, box = _line(line.split(), keypoints, f"{label}: line {number}")
+                if class_id not in label_of:
+                    known = ", ".join(map(str, label_of))
+                    raise DataError(
+                        f"{label}: line {number}: class {class_id} is not in names (known: {known})"
+                    )
+                labels.append(label_of[class_id])
+                boxes.append(box)
+    else:
+        notices.count("picture", "pictures", "without a label file: taken as background", file.name)
+    height, width = size_hw
+    absolute = np.array(boxes, np.float64).reshape(-1, 4) * np.array(
+        [width, height, width, height], np.float64
+    )
+    kept, keep = repair_boxes(absolute, size_hw, notices, str(label))
+    areas: NDArray[np.float32] = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
+    crowd = np.zeros(len(kept), np.bool_)
+    return Picture(image_id, file, size_hw, kept, np.array(labels, np.int64)[keep], areas, crowd)
+
+
+def _line(
+    tokens: Sequence[str], keypoints: bool, where: str
+) -> tuple[int, tuple[float, float, float, float]]:
+    """One label line -> class id and x1, y1, x2, y2 as fractions of the picture."""
+    try:
+        values = [float(token) for token in tokens]
+    except ValueError:
+        raise DataError(f"{where}: not numbers: {' '.join(tokens)[:80]!r}") from None
+    if not np.isfinite(values).all():
+        raise DataError(f"{where}: a value is not finite (NaN or infinite): correct or remove the line")
+    class_id, coordinates = values[0], values[1:5] if keypoints else values[1:]
+    if len(coordinates) != 4 and (len(coordinates) < 6 or len(coordinates) % 2):
+        raise DataError(
+            f"{where}: {len(tokens)} values; expected class cx cy w h, or class and three or more corners x y"
+        )
+    if class_id != int(class_id) or class_id < 0:
+        raise DataError(f"{where}: the class must be a whole number from 0, got {tokens[0]}")
+    if max(map(abs, coordinates)) > _PIXELS_ABOVE:
+        raise DataError(f"{where}: coordinates look like pixels; YOLO wants fractions of the picture, 0 to 1")
+    if len(coordinates) == 4:
+        centre_x, centre_y, width, height = coordinates
+        if width < 0 or height < 0:
+            raise DataError(f"{where}: negative width or height: correct or remove the line")
+        box = (centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2)
+    else:
+        along_x, along_y = coordinates[0::2], coordinates[1::2]
+        box = (min(along_x), min(along_y), max(along_x), max(along_y))
+    return int(class_id), box
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: is not UTF-8 text") from None

@@ -1,0 +1,161 @@
+"""What a run leaves on disk: `best.safetensors`, a detector that explains itself, and `last.ckpt`, to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import detection
+from detection.config import Recipe
+from detection.models import build_model
+from detection.runtime.errors import SwathError
+
+BEST = "best.safetensors"
+LAST = "last.ckpt"
+_KEY = "swath"
+
+
+class CheckpointError(SwathError):
+    """A run or checkpoint that is missing, damaged or not Swath's."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector with what must be known to use it.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        recipe: that trained it.
+        class_names: label 0, 1, ... by name.
+        dataset_fingerprint: of what it was trained on.
+        weights_licence: of the weights it started from.
+        metrics: of its last validation; empty without one.
+        path: the file it was read from.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    dataset_fingerprint: str
+    weights_licence: str
+    metrics: dict[str, float]
+    path: Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a file beside `path`, then rename: whoever reads `path` finds a whole file or the old one."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def model_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's detector for `num_classes` classes, with random weights."""
+    post = recipe.postprocess
+    return build_model(
+        recipe.model.preset,
+        num_classes,
+        backbone=recipe.model.backbone,
+        channels=recipe.model.channels,
+        head_convs=recipe.model.head_convs,
+        score_floor=post.score_floor,
+        nms_iou=post.nms_iou,
+        max_detections=post.max_detections,
+        candidates=post.candidates,
+    )
+
+
+def save_trained(
+    path: Path,
+    state: dict[str, Tensor],
+    *,
+    recipe: Recipe,
+    class_names: tuple[str, ...],
+    dataset_fingerprint: str,
+    weights_licence: str,
+    metrics: dict[str, float],
+) -> None:
+    """Write a detector's tensors and, in the file's header, all that `load_trained` gives back."""
+    header = {
+        "swath_version": detection.__version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "class_names": class_names,
+        "dataset_fingerprint": dataset_fingerprint,
+        "weights_licence": weights_licence,
+        "metrics": metrics,
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    write_whole(path, lambda partial: save_file(tensors, partial, {_KEY: json.dumps(header)}))
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The .safetensors that a run folder or a file's path means.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_dir():
+        best = path / BEST
+        if not best.is_file():
+            raise CheckpointError(f"{path}: no {BEST} in it; is it a run, and did its training get that far?")
+        return best
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such run, checkpoint or .onnx")
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: give a run folder, its {BEST} or an .onnx")
+    return path
+
+
+def load_trained(path: Path) -> Trained:
+    """Read a detector from a run folder or its `best.safetensors`.
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by Swath.
+    """
+    path = find_checkpoint(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from None
+    if header is None:
+        raise CheckpointError(f"{path}: not trained by Swath; give it as model.weights instead")
+    recipe = Recipe.model_validate(header["recipe"])
+    names = tuple(header["class_names"])
+    model = model_from_recipe(recipe, len(names)).eval()
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise CheckpointError(f"{path}: its tensors do not fit its own recipe; the file is damaged") from None
+    return Trained(
+        model, recipe, names, header["dataset_fingerprint"], header["weights_licence"], header["metrics"], path
+    )
+
+
+def load_training_state(path: Path) -> dict[str, object]:
+    """Everything in a `last.ckpt`.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: nothing to resume; leave --resume out to start anew")
+    try:
+        state: dict[str, object] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise a dozen types
+        raise CheckpointError(f"{path}: damaged ({type(error).__name__}); start anew without --resume") from error
+    return state

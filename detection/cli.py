@@ -1,0 +1,287 @@
+"""`swath`: the commands. Each one parses, loads, calls and prints; the work is elsewhere.
+
+Heavy imports stand inside the commands, so that `swath --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import detection
+
+app = typer.Typer(
+    name="swath",
+    help="From labelled field photos to an object detector on a farm robot.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FAILED, WRONG_USAGE = 1, 2
+
+
+def _example(*lines: str) -> str:
+    return "[bold]Example[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"swath {detection.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that the work in hand is finished and saved; a second one kills."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@app.command(epilog=_example("swath train configs/crop_weed.yaml --out runs/crop_weed -s train.epochs=60"))
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, one YAML.", metavar="RECIPE")],
+    set_: Annotated[
+        list[str], typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
+    ] = [],  # noqa: B006  (typer reads it, nothing changes it)
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="The run folder; runs/ and the recipe's name.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last.ckpt.")] = False,
+) -> None:
+    """Fine-tune a detector on labelled pictures.
+
+    Leaves a run: config.yaml, metrics.csv, TensorBoard events, best.safetensors, last.ckpt.
+    """
+    from detection.config import load_recipe
+
+    resolved = load_recipe(recipe, set_)
+    run = out or Path("runs", recipe.stem)
+    from detection.terminal import TerminalWatcher
+    from detection.train import train as run_training
+
+    with _stop_on_signals() as stop, TerminalWatcher() as watcher:
+        best = run_training(resolved, run, watcher=watcher, resume=resume, stop=stop)
+    typer.echo(f"{best}")
+
+
+@app.command(epilog=_example("swath evaluate runs/crop_weed photos/test/annotations.json --out report"))
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run, its best.safetensors or an .onnx.", metavar="MODEL")],
+    dataset: Annotated[str, typer.Argument(help="Labelled pictures to score it on.", metavar="DATASET")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; beside the model if left out.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
+    slice_by: Annotated[
+        str | None, typer.Option("--slice-by", metavar="KEY", help="Score separately by a picture attribute.")
+    ] = None,
+) -> None:
+    """Score a detector by COCO's metrics, as pycocotools computes them.
+
+    Leaves metrics.json, detections.json (COCO results) and report.html.
+    """
+    from rich.console import Console
+
+    from data.dataset import load_dataset
+    from detection.evaluate import evaluate as score
+    from detection.evaluate import load_detector
+    from detection.report import write_evaluation
+    from detection.terminal import TerminalWatcher, metrics_table
+
+    detector = load_detector(model)
+    pictures = load_dataset(dataset, split=split)
+    folder = out or (model if model.is_dir() else model.parent) / "evaluation"
+    with TerminalWatcher() as watcher:
+        scored = score(
+            detector,
+            pictures,
+            slice_by=slice_by,
+            progress=lambda done, total: watcher.progress("evaluating", done, total),
+        )
+        for notice in scored.notices:
+            watcher.note(notice)
+    write_evaluation(folder, scored, pictures, model=str(model))
+    Console().print(metrics_table(scored.metrics, title=f"{model} on {len(pictures)} pictures"))
+    for value, part in scored.slices.items():
+        Console().print(metrics_table(part, title=f"{slice_by} = {value}"))
+    typer.echo(f"{folder / 'report.html'}")
+
+
+@app.command(epilog=_example("swath export runs/crop_weed --out crop_weed.onnx"))
+def export(
+    run: Annotated[Path, typer.Argument(help="A run or its best.safetensors.", metavar="RUN")],
+    out: Annotated[Path, typer.Option("--out", metavar="F.onnx", help="The model file to write.")],
+    precision: Annotated[str, typer.Option(help="fp32; fp16 and int8 are not built yet.")] = "fp32",
+    calibration: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Pictures to calibrate int8 on.")
+    ] = None,
+) -> None:
+    """Write the deploy graph: one .onnx, compared with PyTorch box by box, or refused.
+
+    Leaves the .onnx and its .parity.json.
+    """
+    if precision not in ("fp32", "fp16", "int8"):
+        raise typer.BadParameter(f"{precision!r} is none of fp32, fp16, int8", param_hint="--precision")
+    if precision != "fp32" or calibration:
+        from detection.runtime.errors import SwathError
+
+        raise SwathError(f"--precision {precision}: only fp32 is built so far; leave the option out")
+    if out.suffix != ".onnx":
+        raise typer.BadParameter(f"{out} must end in .onnx", param_hint="--out")
+    from data.dataset import load_dataset
+    from detection.checkpoint import load_trained
+    from detection.export import deploy_graph_of, parity_pictures
+    from detection.export import export as write
+    from detection.terminal import TerminalWatcher
+
+    trained = load_trained(run)
+    graph = deploy_graph_of(trained)  # says at once if there is none
+    pictures, held_out = parity_pictures(trained, load_dataset)
+    with TerminalWatcher() as watcher:
+        if not held_out:
+            watcher.note("no validation split: compared on the training pictures; no metrics go into the file")
+        report = write(trained, out, pictures=pictures, held_out=held_out, progress=watcher.progress, graph=graph)
+    typer.echo(
+        f"{out}: agrees with PyTorch on {report['boxes']} boxes of {report['pictures']} pictures "
+        f"(corners within {report['max_box_error_px']:.4f} px, AP within {report['delta_ap_points']:.2f} points)"
+    )
+
+
+@app.command(
+    epilog=_example(
+        "swath stream crop_weed.onnx drive.mp4 --jsonl detections.jsonl --video annotated.mp4",
+        "swath stream crop_weed.onnx rtsp://camera/front --jsonl detections.jsonl",
+    )
+)
+def stream(
+    model: Annotated[Path, typer.Argument(help="The .onnx that swath export wrote.", metavar="MODEL")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Camera index, /dev path, rtsp/http URL, video file or picture folder.", metavar="SOURCE..."
+        ),
+    ],
+    jsonl: Annotated[Path | None, typer.Option(metavar="F", help="Write one JSON line per picture.")] = None,
+    video: Annotated[Path | None, typer.Option(metavar="F", help="Write an annotated MP4.")] = None,
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Report boxes from this score on, not the model's own.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="onnxruntime provider: cpu, cuda, tensorrt. An error if it is not live.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many pictures.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the latency summary as JSON.")] = None,
+) -> None:
+    """Detect in cameras, videos or pictures, as the robot does. Needs no torch."""
+    from detection.runtime.command import stream_command
+
+    raise typer.Exit(
+        stream_command(
+            model,
+            sources,
+            jsonl=jsonl,
+            video=video,
+            score=score,
+            provider=provider,
+            threads=threads,
+            max_frames=max_frames,
+            json_summary=summary,
+        )
+    )
+
+
+@app.command(epilog=_example("swath demo --out demo"))
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("demo"),
+) -> None:
+    """Render a field, train on it, evaluate, export and stream a drive along its rows.
+
+    No network, no account, no GPU needed. Leaves metrics.json, model.onnx, report.html and stream/.
+    """
+    from detection.demo import run_demo
+
+    with _stop_on_signals() as stop:
+        run_demo(out, stop=stop)
+
+
+def _missing_extra(error: ModuleNotFoundError) -> str | None:
+    """What to install, where a package of the training half is missing."""
+    name = (error.name or "").partition(".")[0]
+    ours = ("torch", "torchvision", "timm", "albumentations", "pycocotools", "lightning_fabric", "safetensors")
+    more = ("tensorboard", "onnx", "onnxscript", "PIL", "scipy")
+    return 'this command needs the training half: pip install "swath[train]"' if name in (*ours, *more) else None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 failed or found problems, 2 wrong usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = ["--debug", *(a for a in arguments if a != "--debug")] if debug else arguments
+    # Decoders and TensorFlow-born loggers would bury the one clear line.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    try:
+        app(arguments, prog_name="swath")
+    except Exception as error:
+        if debug:
+            raise
+        line = _one_line(error)
+        if line is None:
+            raise
+        typer.echo(f"swath: {line}", err=True)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        typer.echo("swath: interrupted", err=True)
+        sys.exit(FAILED)
+
+
+def _one_line(error: Exception) -> str | None:
+    """The message for the user; None where the error is a fault of Swath itself and deserves its traceback."""
+    from detection.runtime.errors import SwathError
+
+    # A robot has no packages to import `data` with; its errors exist only where it was imported already.
+    data_errors = sys.modules.get("data.errors")
+    if isinstance(error, SwathError) or (data_errors and isinstance(error, data_errors.DataError)):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_extra(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""The recipe: one YAML, checked key by key. Torch-free, so that `--help` and bad recipes answer at once."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from detection.runtime.errors import SwathError
+
+
+class RecipeError(SwathError):
+    """A recipe that cannot be used; the message names the key and the nearest valid one."""
+
+
+PresetName = Literal[
+    "fcos_lite",
+    "fcos_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "ssdlite320_mobilenet_v3_large",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+]
+
+
+def _multiple_of_32(size_hw: tuple[int, int]) -> tuple[int, int]:
+    if any(side < 64 or side % 32 for side in size_hw):
+        raise ValueError("height and width must be multiples of 32, at least 64")
+    return size_hw
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+SizeHW = Annotated[tuple[int, int], AfterValidator(_multiple_of_32)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Part):
+    """Which pictures."""
+
+    train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
+    val: str | None = Field(
+        None, description="DATASET to choose the best weights by; null trains to the end without"
+    )
+    licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
+
+
+class Model(_Part):
+    """Which detector, and where it starts from."""
+
+    preset: PresetName = Field("fcos_lite", description="a torchvision detector by name")
+    backbone: str | None = Field(None, description="fcos_lite only: a timm model; null is the preset's own")
+    weights: str = Field(
+        "imagenet-offline", description="coco, imagenet, imagenet-offline, none, or a .safetensors or .pth file"
+    )
+    channels: int = Field(64, ge=32, multiple_of=32, description="fcos_lite only: width of neck and head")
+    head_convs: int = Field(2, ge=1, le=8, description="fcos_lite only: depth of the head")
+
+
+class Input(_Part):
+    """What the network sees."""
+
+    size_hw: SizeHW = Field((512, 512), description="height and width in pixels; pictures are letterboxed to it")
+
+
+class Augment(_Part):
+    """How the pictures are varied while training; strengths and probabilities."""
+
+    hflip: Fraction = Field(0.5, description="probability of mirroring left and right")
+    vflip: Fraction = Field(0.5, description="probability of mirroring top and bottom; 0 for oblique cameras")
+    rotate90: Fraction = Field(0.5, description="probability of a quarter turn; 0 for oblique cameras")
+    scale_crop: Fraction = Field(0.7, description="probability of cutting out a part and scaling it up")
+    crop_scale: tuple[Fraction, Fraction] = Field((0.4, 1.0), description="share of the area that the cut keeps")
+    brightness: Fraction = Field(0.25, description="largest change of brightness")
+    contrast: Fraction = Field(0.25, description="largest change of contrast")
+    blur: Fraction = Field(0.1, description="probability of blur")
+
+
+class Train(_Part):
+    """How long and how fast it learns."""
+
+    epochs: int = Field(30, ge=1, description="passes over the training pictures")
+    max_minutes: float | None = Field(
+        None, gt=0, description="wall-clock budget; epochs or minutes, whichever comes first"
+    )
+    batch_size: int = Field(4, ge=1, description="pictures a step")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate for neck and head")
+    backbone_rate: float = Field(0.3, gt=0, description="the backbone's rate as a share of the peak rate")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the rate rises")
+    clip_norm: float = Field(10.0, gt=0, description="gradients are scaled down to this norm")
+    freeze_stem: bool = Field(True, description="keep the pretrained backbone up to stride 4 as it is")
+    freeze_batchnorm: bool = Field(True, description="keep the pretrained batch-norm statistics")
+    validate_every: int = Field(5, ge=1, description="epochs between validations")
+    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the main one")
+    accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="where it computes")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of the arithmetic")
+
+
+class Postprocess(_Part):
+    """From the network's answers to boxes; the same in PyTorch and in the deploy graph."""
+
+    score_floor: float = Field(0.05, gt=0, lt=1, description="boxes at or below it are dropped")
+    nms_iou: float = Field(0.6, gt=0, le=1, description="within a class, boxes overlapping more are dropped")
+    max_detections: int = Field(100, ge=1, description="most boxes a picture")
+    candidates: int = Field(300, ge=1, description="most boxes that enter NMS, per level (SSD: per class)")
+
+
+class Recipe(_Part):
+    """One training, whole."""
+
+    data: Data
+    model: Model = Model()
+    input: Input = Input()
+    augment: Augment = Augment()
+    train: Train = Train()
+    postprocess: Postprocess = Postprocess()
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, as it is kept in the run."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+_FILE_KEYS = (("data", "train"), ("data", "val"), ("model", "weights"))
+_WORDS = ("coco", "imagenet", "imagenet-offline", "none")
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe. Defaults < the YAML < overrides.
+
+    Args:
+        path: the YAML. Relative paths in it start at its own folder.
+        overrides: `key.path=value` each, the value in YAML. Relative paths start at the current folder.
+
+    Raises:
+        RecipeError: no such file, not YAML, an unknown key, or a value of the wrong type or range.
+    """
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe; see configs/ for the ones that come with Swath")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise RecipeError(f"{path}{line}: not YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    _resolve_paths(content, path.parent)
+    for override in overrides:
+        _apply(content, override)
+    _resolve_paths(content, Path.cwd())
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
+    for section, key in _FILE_KEYS:
+        part = content.get(section)
+        if isinstance(part, dict) and isinstance(part.get(key), str) and part[key] not in _WORDS:
+            part[key] = str(Path(folder, Path(part[key]).expanduser()).resolve())
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    steps = key.strip().split(".")
+    if not equals or not all(steps):
+        raise RecipeError(f"-s {override}: write key.path=value, such as -s train.epochs=10")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"-s {override}: the value is not YAML; put quotes around it") from None
+    for step in steps[:-1]:
+        content = content.setdefault(step, {})
+        if not isinstance(content, dict):
+            raise RecipeError(f"-s {override}: {step} is not a section")
+    content[steps[-1]] = value
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    yield prefix, model
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _sections(info.annotation, f"{prefix}{name}.")
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(step) for step in error["loc"] if isinstance(step, str))
+    if error["type"] == "extra_forbidden":
+        valid = [prefix + name for prefix, model in _sections(Recipe) for name in model.model_fields]
+        leaf = key.rsplit(".", 1)[-1]
+        near = difflib.get_close_matches(key, valid, 1, 0.6) or [v for v in valid if v.rsplit(".")[-1] == leaf]
+        return f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    value = repr(error["input"])
+    if key == "model.preset":
+        near = difflib.get_close_matches(str(error["input"]), get_args(PresetName), 1, 0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{key}: no preset {value}{hint}"
+    return f"{key}: {error['msg']}, got {value if len(value) < 60 else value[:57] + '...'}"
+
+
+def config_folder() -> Path:
+    """Where the recipes that come with Swath lie: beside the package in a checkout, inside it in a wheel."""
+    here = Path(sys.modules["detection"].__file__ or ".").parent
+    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"

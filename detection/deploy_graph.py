@@ -1,0 +1,147 @@
+"""The deploy graph: uint8 pictures in, fixed-size detections out, every step inside one exportable module."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import nms
+
+from detection.runtime.errors import SwathError
+
+
+class DeployGraph(nn.Module):
+    """A torchvision one-stage detector with a postprocessing of fixed shapes, equal to torchvision's own.
+
+    torchvision keeps, per picture and level (SSD: class), the candidates above the score floor,
+    at most `topk_candidates`; decodes and clips them; suppresses within each class; keeps the best
+    `detections_per_img`. Here the same happens with masks instead of shapes that depend on the data,
+    so that the graph exports and its cost does not depend on the field.
+
+    Args:
+        model: FCOS, RetinaNet or SSD as `build_model` gives it; put in eval mode.
+        label_offset: of the preset.
+        size_hw: height and width of the input in pixels.
+
+    Raises:
+        SwathError: a detector of another family.
+    """
+
+    def __init__(self, model: nn.Module, label_offset: int, size_hw: tuple[int, int]) -> None:
+        super().__init__()
+        if not isinstance(model, FCOS | RetinaNet | SSD):
+            raise SwathError(f"no deploy graph for {type(model).__name__} yet: only for FCOS, RetinaNet, SSD")
+        self.model = model.eval()
+        self.label_offset = label_offset
+        self.size_hw = size_hw
+        mean, std = torch.tensor(model.transform.image_mean), torch.tensor(model.transform.image_std)
+        self.register_buffer("mean_255", mean.view(1, 3, 1, 1) * 255)
+        self.register_buffer("inverse_std_255", 1 / (std.view(1, 3, 1, 1) * 255))
+        with torch.no_grad():
+            pictures = torch.zeros(1, 3, *size_hw)
+            features = self._features(pictures)
+            anchors: Tensor = model.anchor_generator(ImageList(pictures, [size_hw]), features)[0]
+        self.register_buffer("anchors", anchors)
+        # Anchors of one level follow each other; SSD takes its candidates over all levels at once.
+        cells = [f.shape[-2] * f.shape[-1] for f in features]
+        per_cell = [1] if isinstance(model, SSD) else model.anchor_generator.num_anchors_per_location()
+        self.level_sizes = [len(anchors)] if isinstance(model, SSD) else [
+            c * a for c, a in zip(cells, per_cell, strict=True)
+        ]
+
+    def _features(self, pictures: Tensor) -> list[Tensor]:
+        features = self.model.backbone(pictures)
+        return list(features.values()) if isinstance(features, OrderedDict | dict) else [features]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Detect.
+
+        Args:
+            images: uint8 (N, H, W, 3) RGB, letterboxed.
+
+        Returns:
+            boxes float32 (N, K, 4) xyxy pixels of the input, scores float32 (N, K) sorted and 0 where
+            empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
+        """
+        pictures = (images.permute(0, 3, 1, 2).float() - self.mean_255) * self.inverse_std_255
+        head = self.model.head(self._features(pictures))
+        if isinstance(self.model, SSD):
+            boxes, scores, labels = self._ssd_candidates(head)
+        else:
+            boxes, scores, labels = self._level_candidates(head)
+        height, width = self.size_hw
+        boxes = torch.stack(
+            [
+                boxes[..., 0].clamp(0, width),
+                boxes[..., 1].clamp(0, height),
+                boxes[..., 2].clamp(0, width),
+                boxes[..., 3].clamp(0, height),
+            ],
+            dim=-1,
+        )
+        return self._suppress(boxes, scores, labels)
+
+    def _level_candidates(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The best (position, class) pairs of each level: boxes (N, M, 4), scores (N, M), labels (N, M)."""
+        # One class at a position needs no division to tell which position and class an index means.
+        classes = head["cls_logits"].shape[-1]
+        start = 0
+        scores, anchor_index, labels = [], [], []
+        for size in self.level_sizes:
+            logits = head["cls_logits"][:, start : start + size]
+            level = torch.sigmoid(logits)
+            if "bbox_ctrness" in head:
+                level = torch.sqrt(level * torch.sigmoid(head["bbox_ctrness"][:, start : start + size]))
+            best, index = level.flatten(1).topk(min(self.model.topk_candidates, size * classes))
+            scores.append(best)
+            anchor_index.append(torch.div(index, classes, rounding_mode="floor") + start)
+            labels.append(index % classes)
+            start += size
+        positions = torch.cat(anchor_index, dim=1)
+        codes = head["bbox_regression"].gather(1, positions.unsqueeze(-1).expand(-1, -1, 4))
+        return self._decode(codes, self.anchors[positions]), torch.cat(scores, dim=1), torch.cat(labels, dim=1)
+
+    def _ssd_candidates(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The best positions of each class, as `_level_candidates` gives them."""
+        by_class = torch.softmax(head["cls_logits"], dim=-1)[..., 1:].transpose(1, 2)  # (N, C, A)
+        classes, anchors = by_class.shape[1:]
+        count = min(self.model.topk_candidates, anchors)
+        scores, positions = by_class.topk(count, dim=-1)
+        labels = torch.arange(classes, device=scores.device).view(1, classes, 1).expand_as(positions)
+        positions = positions.flatten(1)
+        codes = head["bbox_regression"].gather(1, positions.unsqueeze(-1).expand(-1, -1, 4))
+        return self._decode(codes, self.anchors[positions]), scores.flatten(1), labels.flatten(1)
+
+    def _decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
+        coder = self.model.box_coder
+        if isinstance(self.model, FCOS):
+            decoded: Tensor = coder.decode(codes, anchors)
+        else:
+            decoded = coder.decode_single(codes.reshape(-1, 4), anchors.reshape(-1, 4)).view_as(codes)
+        return decoded
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One NMS over the whole batch, exact because no two (picture, class) pairs share a place."""
+        pictures, candidates = scores.shape
+        alive = scores > self.model.score_thresh
+        # Classes move along x, pictures along y: two small offsets lose less of float32 than one big one.
+        step = float(max(self.size_hw) + 1)
+        offset_x = labels.to(boxes.dtype) * step
+        offset_y = (torch.arange(pictures, device=boxes.device).to(boxes.dtype) * step).unsqueeze(1)
+        offset_y = offset_y.expand_as(offset_x)
+        shifted = boxes + torch.stack([offset_x, offset_y, offset_x, offset_y], dim=-1)
+        # The dead lie on one common spot: the first suppresses the rest, which keeps NMS cheap.
+        dead = torch.tensor([-2.0, -2.0, -1.0, -1.0], device=boxes.device, dtype=boxes.dtype)
+        shifted = torch.where(alive.unsqueeze(-1), shifted, dead)
+        kept = nms(shifted.reshape(-1, 4), scores.reshape(-1), self.model.nms_thresh)
+        mask = torch.zeros_like(scores).reshape(-1).scatter(0, kept, torch.ones_like(kept, dtype=scores.dtype))
+        survivors = torch.where(alive, scores * mask.view(pictures, candidates), 0.0)
+        best, index = survivors.topk(min(self.model.detections_per_img, candidates))
+        filled = best > 0
+        found = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4)) * filled.unsqueeze(-1).to(boxes.dtype)
+        found_labels = torch.where(filled, labels.gather(1, index), -1)
+        return found, best, found_labels

@@ -1,0 +1,197 @@
+"""Presets: torchvision's detectors by name, built for a dataset's classes and a fixed input size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models as tv_models
+from torchvision.models import detection as tv
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from detection.fcos_lite import fcos_lite
+from detection.runtime.errors import SwathError
+
+
+class FixedInput(GeneralizedRCNNTransform):
+    """torchvision's input transform without its resizing: pictures arrive letterboxed already."""
+
+    def resize(self, image: torch.Tensor, target: Any = None) -> tuple[torch.Tensor, Any]:
+        """Give back what came in."""
+        return image, target
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How one detector is built and talked to.
+
+    Attributes:
+        build: takes the number of the model's own classes and `backbone`, `channels`, `head_convs`.
+        label_offset: label of the first class inside the model: 1 where 0 is the background.
+        backbone: name of the default backbone.
+        coco: torchvision's COCO weights, or None.
+        imagenet: torchvision's ImageNet weights of the backbone, or None: timm has them.
+        imagenet_prefix: what the backbone's tensors are called by in the ImageNet file.
+        stem: the part of `backbone.body` that ends at stride 4; None: the backbone says it, or has none.
+        exportable: whether there is a deploy graph for it yet.
+    """
+
+    build: Callable[..., nn.Module]
+    label_offset: int
+    backbone: str
+    coco: Any = None
+    imagenet: Any = None
+    imagenet_prefix: str = ""
+    stem: str | None = None
+    exportable: bool = True
+
+
+def _torchvision(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def build(num_classes: int, *, backbone: str, channels: int, head_convs: int) -> nn.Module:
+        return builder(weights=None, weights_backbone=None, num_classes=num_classes)
+
+    return build
+
+
+_RESNET50 = tv_models.ResNet50_Weights.IMAGENET1K_V1
+_MOBILENET = tv_models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
+
+PRESETS: dict[str, Preset] = {
+    "fcos_lite": Preset(fcos_lite, 0, "tf_efficientnet_lite0"),
+    "fcos_resnet50_fpn": Preset(
+        _torchvision(tv.fcos_resnet50_fpn),
+        0,
+        "resnet50",
+        tv.FCOS_ResNet50_FPN_Weights.COCO_V1,
+        _RESNET50,
+        stem="layer1",
+    ),
+    "retinanet_resnet50_fpn_v2": Preset(
+        _torchvision(tv.retinanet_resnet50_fpn_v2),
+        0,
+        "resnet50",
+        tv.RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1,
+        _RESNET50,
+        stem="layer1",
+    ),
+    # No ImageNet weights: its tail is half as wide as the one that was trained on ImageNet.
+    "ssdlite320_mobilenet_v3_large": Preset(
+        _torchvision(tv.ssdlite320_mobilenet_v3_large),
+        1,
+        "mobilenet_v3_large",
+        tv.SSDLite320_MobileNet_V3_Large_Weights.COCO_V1,
+    ),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": Preset(
+        _torchvision(tv.fasterrcnn_mobilenet_v3_large_320_fpn),
+        1,
+        "mobilenet_v3_large",
+        tv.FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1,
+        _MOBILENET,
+        "features.",
+        "3",
+        exportable=False,
+    ),
+    "fasterrcnn_mobilenet_v3_large_fpn": Preset(
+        _torchvision(tv.fasterrcnn_mobilenet_v3_large_fpn),
+        1,
+        "mobilenet_v3_large",
+        tv.FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1,
+        _MOBILENET,
+        "features.",
+        "3",
+        exportable=False,
+    ),
+    "fasterrcnn_resnet50_fpn_v2": Preset(
+        _torchvision(tv.fasterrcnn_resnet50_fpn_v2),
+        1,
+        "resnet50",
+        tv.FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+        _RESNET50,
+        stem="layer1",
+        exportable=False,
+    ),
+}
+
+
+def build_model(
+    preset: str,
+    num_classes: int,
+    *,
+    backbone: str | None = None,
+    channels: int = 64,
+    head_convs: int = 2,
+    score_floor: float = 0.05,
+    nms_iou: float = 0.6,
+    max_detections: int = 100,
+    candidates: int = 300,
+) -> nn.Module:
+    """A detector with random weights, in training mode.
+
+    In training mode it takes a list of float (3, H, W) RGB pictures in 0..1 and a list of targets
+    (`boxes` float (n, 4) xyxy pixels, `labels` int64 (n,) from the preset's `label_offset` on) and
+    gives a dict of losses; in eval mode it gives torchvision's list of detections.
+
+    Args:
+        preset: a key of `PRESETS`.
+        num_classes: classes of the dataset, without a background.
+        backbone: only `fcos_lite` has a choice; None is the preset's own.
+        channels: width of `fcos_lite`'s neck and head.
+        head_convs: depth of `fcos_lite`'s head.
+        score_floor: boxes at or below this score are dropped before NMS, 0 to 1.
+        nms_iou: within a class, a box that overlaps a better one by more is dropped.
+        max_detections: most boxes a picture.
+        candidates: most boxes that enter NMS, per level (FCOS, RetinaNet) or per class (SSD).
+
+    Raises:
+        SwathError: no such preset or backbone, or a backbone for a preset without a choice.
+    """
+    if preset not in PRESETS:
+        raise SwathError(f"model.preset: no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    if backbone not in (None, chosen.backbone) and preset != "fcos_lite":
+        raise SwathError(f"model.backbone: {preset} always has {chosen.backbone}; leave the key out")
+    try:
+        model = chosen.build(
+            num_classes + chosen.label_offset,
+            backbone=backbone or chosen.backbone,
+            channels=channels,
+            head_convs=head_convs,
+        )
+    except (RuntimeError, ValueError) as error:
+        if preset == "fcos_lite":
+            raise SwathError(f"model.backbone: {error}") from error
+        raise
+    old = model.transform
+    model.transform = FixedInput(1, 1, old.image_mean, old.image_std)
+    # Faster R-CNN keeps these at its second stage, under names of its own.
+    second_stage = getattr(model, "roi_heads", model)
+    second_stage.score_thresh, second_stage.nms_thresh = score_floor, nms_iou
+    second_stage.detections_per_img = max_detections
+    model.topk_candidates = candidates
+    return model
+
+
+def freeze_stem(model: nn.Module, preset: str) -> None:
+    """Leave the backbone up to stride 4 as it was pretrained.
+
+    Edges and textures transfer as they are, and the largest feature maps then need no backward pass: on
+    CPU a step of `fcos_lite` takes two thirds of the time.
+    """
+    stem = PRESETS[preset].stem or getattr(model.backbone, "stem", None)
+    if stem is None:
+        return
+    # parameters come in the order in which the parts run; some backbones write a dot as an underscore
+    parameters = [(name.replace(".", "_"), p) for name, p in model.backbone.body.named_parameters()]
+    last = max(i for i, (name, _) in enumerate(parameters) if name.startswith(stem.replace(".", "_") + "_"))
+    for _, parameter in parameters[: last + 1]:
+        parameter.requires_grad_(False)
+
+
+def freeze_batchnorm_statistics(model: nn.Module) -> None:
+    """Put every batch norm in eval mode: batches of a few pictures would spoil pretrained statistics."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -1,0 +1,136 @@
+"""Do two detectors give the same boxes? The question that every exported file must answer with yes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.matching import iou
+from detection.runtime.detections import Detections
+
+BOX_TOLERANCE_PX = 0.05
+"""Corners may differ by this much of an input pixel: float32 rounding, magnified by RetinaNet's exp()."""
+
+SCORE_TOLERANCE = 1e-3
+"""Scores may differ by this much."""
+
+IOU_TOLERANCE = 1e-3
+"""Within this of the NMS threshold, which of two boxes survives may hang on the last bit."""
+
+
+@dataclass
+class Parity:
+    """How far the answers were apart, over all pictures compared.
+
+    Attributes:
+        pictures: compared.
+        boxes: of the reference.
+        max_box_error_px: largest distance of two corners that belong together, in input pixels.
+        max_score_error: largest distance of their scores.
+        undecided: boxes on one side only, because they lie on the edge of a cut: the score floor, the
+            number of detections, or the NMS threshold.
+        unmatched: boxes on one side only, without that excuse.
+        wrong_form: answers that break the graph's own promises (order, padding, range).
+    """
+
+    pictures: int = 0
+    boxes: int = 0
+    max_box_error_px: float = 0.0
+    max_score_error: float = 0.0
+    undecided: int = 0
+    unmatched: int = 0
+    wrong_form: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two are the same detector."""
+        return self.unmatched == 0 and self.wrong_form == 0
+
+    def add(
+        self, reference: Detections, answer: Detections, *, score_floor: float, nms_iou: float, max_detections: int
+    ) -> None:
+        """Compare the two answers to one picture, in input pixels.
+
+        Boxes belong together if label, corners and score agree within the tolerances; each is used once.
+        """
+        self.pictures += 1
+        self.boxes += len(reference)
+        free = np.ones(len(answer), bool)
+        alone: list[int] = []
+        for index in range(len(reference)):
+            box_error = _corner_distance(reference.boxes[index], answer.boxes)
+            score_error = np.abs(answer.scores - reference.scores[index])
+            fits = (
+                free
+                & (answer.labels == reference.labels[index])
+                & (box_error <= BOX_TOLERANCE_PX)
+                & (score_error <= SCORE_TOLERANCE)
+            )
+            if not fits.any():
+                alone.append(index)
+                continue
+            best = int(np.where(fits, box_error, np.inf).argmin())
+            free[best] = False
+            self.max_box_error_px = max(self.max_box_error_px, float(box_error[best]))
+            self.max_score_error = max(self.max_score_error, float(score_error[best]))
+        sides = (
+            (reference, np.array(alone, int), answer),
+            (answer, np.flatnonzero(free), reference),
+        )
+        for own, indices, other in sides:
+            excused = _excused(own, indices, other, score_floor, nms_iou, max_detections)
+            self.undecided += excused
+            self.unmatched += len(indices) - excused
+
+    def to_dict(self) -> dict[str, float | int]:
+        """For the parity report."""
+        return {
+            "pictures": self.pictures,
+            "boxes": self.boxes,
+            "max_box_error_px": round(self.max_box_error_px, 6),
+            "max_score_error": round(self.max_score_error, 8),
+            "undecided_boxes": self.undecided,
+            "unmatched_boxes": self.unmatched,
+            "wrong_form": self.wrong_form,
+        }
+
+
+def _corner_distance(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Largest distance of the corners of `box` (4,) and each of `boxes` (N, 4), in pixels."""
+    return np.abs(boxes - box).max(axis=1, initial=0.0)
+
+
+def _excused(
+    own: Detections,
+    indices: NDArray[np.int64],
+    other: Detections,
+    score_floor: float,
+    nms_iou: float,
+    max_detections: int,
+) -> int:
+    """How many of own's boxes at `indices`, which `other` lacks, lie on the edge of a cut."""
+    floors = [score_floor]
+    if len(other) >= max_detections:
+        floors.append(float(other.scores.min()))
+    excused: list[int] = []
+    for index in indices:
+        score = float(own.scores[index])
+        on_cut = any(abs(score - floor) <= SCORE_TOLERANCE for floor in floors)
+        if on_cut or _near_nms_threshold(own, int(index), other, nms_iou):
+            excused.append(int(index))
+    # A box that lives only because an excused one does not suppress it is excused with it.
+    for index in set(map(int, indices)) - set(excused):
+        rivals = own[np.array(excused, int)]
+        same = rivals.labels == own.labels[index]
+        if (same & (iou(own.boxes[index], rivals.boxes) > nms_iou - IOU_TOLERANCE)).any():
+            excused.append(index)
+    return len(excused)
+
+
+def _near_nms_threshold(own: Detections, index: int, other: Detections, nms_iou: float) -> bool:
+    """Whether a better box of the same class in `other` overlaps by just the NMS threshold."""
+    rivals = (other.labels == own.labels[index]) & (other.scores >= own.scores[index] - SCORE_TOLERANCE)
+    overlaps = iou(own.boxes[index], other.boxes)
+    return bool((rivals & (np.abs(overlaps - nms_iou) <= IOU_TOLERANCE)).any())

@@ -1,0 +1,144 @@
+"""`report.html`: what a person wants to see of an evaluation, in one file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from data import Dataset
+from data.pictures import read_picture
+from detection.checkpoint import write_whole
+from detection.coco_metrics import ClassMetrics
+from detection.evaluate import Evaluation, metrics_json
+from detection.matching import MATCH_IOU, Outcome, judge
+
+SHOWN_PICTURES = 12
+"""So many pictures stand in the report: those with the most mistakes."""
+
+_THUMBNAIL_WIDTH_PX = 560
+_JPEG_QUALITY = 82
+# Okabe and Ito's palette, told apart by every kind of colour vision; BGR for OpenCV.
+_HIT, _FALSE, _MISSED = (115, 158, 0), (0, 94, 213), (233, 180, 86)
+_CURVE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, dataset: Dataset, *, model: str) -> None:
+    """Write `metrics.json`, `detections.json` (COCO results) and `report.html` into `folder`.
+
+    Raises:
+        DataError: a picture that the report shows cannot be read any more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "metrics.json": metrics_json(evaluation, dataset, model),
+        "detections.json": json.dumps(evaluation.results) + "\n",
+        "report.html": html_report(evaluation, dataset, model=model),
+    }
+    for name, text in texts.items():
+        write_whole(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+
+
+def html_report(evaluation: Evaluation, dataset: Dataset, *, model: str) -> str:
+    """The page as text."""
+    metrics = evaluation.metrics
+    # A class without a usable threshold has no detection worth showing.
+    thresholds = np.array(
+        [1.1 if (t := metrics.per_class[n].threshold) is None else t for n in dataset.class_names], np.float32
+    )
+    outcomes = [judge(p, f, thresholds) for p, f in zip(dataset.pictures, evaluation.found, strict=True)]
+    worst = sorted(range(len(outcomes)), key=lambda i: -outcomes[i].mistakes)[:SHOWN_PICTURES]
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    pages.filters["number"] = lambda value: "–" if value is None or value < 0 else f"{value:.3f}"
+    return pages.get_template("report.html.j2").render(
+        model=model,
+        dataset=dataset,
+        fingerprint=dataset.fingerprint(),
+        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        coco=metrics.coco,
+        per_class=metrics.per_class,
+        slices=evaluation.slices,
+        notices=evaluation.notices,
+        hits=sum(int(o.hit.sum()) for o in outcomes),
+        false=sum(int((~o.hit).sum()) for o in outcomes),
+        missed=sum(int((~o.found).sum()) for o in outcomes),
+        curves=_curves(metrics.per_class),  # type: ignore[arg-type]
+        pictures=[_shown(dataset, i, outcomes[i]) for i in worst],
+        match_iou=MATCH_IOU,
+    )
+
+
+def _curves(per_class: dict[str, ClassMetrics]) -> list[dict[str, Any]]:
+    """Precision over recall at IoU 0.5, each class as an SVG polyline in a square of 100."""
+    curves = []
+    for number, (name, scored) in enumerate(per_class.items()):
+        if scored.boxes == 0:
+            continue
+        points = zip(scored.curve_recall, np.maximum(scored.curve_precision, 0), strict=True)
+        curves.append(
+            {
+                "name": name,
+                "colour": _CURVE_COLOURS[number % len(_CURVE_COLOURS)],
+                "dash": ("", "6 3", "2 2")[number // len(_CURVE_COLOURS) % 3],
+                "points": " ".join(f"{100 * r:.1f},{100 - 100 * p:.1f}" for r, p in points),
+                "at": None
+                if scored.threshold is None
+                else (100 * scored.recall, 100 - 100 * scored.precision, scored.threshold),
+            }
+        )
+    return curves
+
+
+def _shown(dataset: Dataset, index: int, outcome: Outcome) -> dict[str, Any]:
+    picture = dataset.pictures[index]
+    image = read_picture(picture.path)
+    scale = min(1.0, _THUMBNAIL_WIDTH_PX / image.shape[1])
+    if scale < 1:
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    for box, label, was_found in zip(picture.boxes_xyxy, picture.labels, outcome.found, strict=True):
+        if not was_found:
+            _box(image, box * scale, _MISSED, f"missed {dataset.class_names[label]}", dashed=True)
+    kept = outcome.kept
+    for box, label, score, hit in zip(kept.boxes, kept.labels, kept.scores, outcome.hit, strict=True):
+        name = dataset.class_names[label]
+        _box(image, box * scale, _HIT if hit else _FALSE, f"{name} {score:.2f}" if not hit else name)
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    return {
+        "name": picture.path.name,
+        "jpeg": base64.b64encode(encoded.tobytes()).decode(),
+        "hits": int(outcome.hit.sum()),
+        "false": int((~outcome.hit).sum()),
+        "missed": int((~outcome.found).sum()),
+    }
+
+
+def _box(
+    image: NDArray[np.uint8], box: NDArray[Any], colour: tuple[int, int, int], text: str, *, dashed: bool = False
+) -> None:
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    if dashed:
+        for (ax, ay), (bx, by) in (
+            ((x1, y1), (x2, y1)),
+            ((x2, y1), (x2, y2)),
+            ((x2, y2), (x1, y2)),
+            ((x1, y2), (x1, y1)),
+        ):
+            pieces = max(1, (abs(bx - ax) + abs(by - ay)) // 5)
+            for k in range(0, pieces, 2):
+                start = (ax + (bx - ax) * k // pieces, ay + (by - ay) * k // pieces)
+                end = (ax + (bx - ax) * (k + 1) // pieces, ay + (by - ay) * (k + 1) // pieces)
+                cv2.line(image, start, end, colour, 2, cv2.LINE_AA)
+    else:
+        cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA)
+    at = (max(0, x1), y1 - 4 if y1 > 14 else y2 + 12)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)

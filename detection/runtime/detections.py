@@ -1,0 +1,125 @@
+"""`Detections`, the one answer every detector gives, and `Frame`, the picture it was given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import supervision
+
+
+def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A read-only copy of `value`; -1 in `shape` matches any length.
+
+    Raises:
+        ValueError: wrong shape, or a dtype that cannot be cast safely enough (floats as labels).
+    """
+    given = np.asarray(value)
+    if given.size and np.issubdtype(dtype, np.integer) and not np.issubdtype(given.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, got {given.dtype}")
+    array = np.array(given, dtype=dtype)  # a copy: the caller's array stays the caller's
+    wrong = array.ndim != len(shape) or any(w not in (-1, s) for w, s in zip(shape, array.shape, strict=True))
+    if wrong:
+        wanted = tuple("N" if s == -1 else s for s in shape)
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one picture. Arrays are read-only; a transform returns a new object.
+
+    Attributes:
+        boxes: float32 (N, 4), xyxy in absolute pixels of the picture that came in,
+            continuous corners (a box around pixel column 3 alone spans 3.0 to 4.0).
+        scores: float32 (N,), 0 to 1.
+        labels: int64 (N,), index into the model's class names.
+        track_ids: int64 (N,), or None where nothing was tracked.
+
+    Raises:
+        ValueError: shapes disagree, labels are not integers, or a box is not finite.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    track_ids: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        boxes = _frozen("boxes", self.boxes, np.float32, (-1, 4))
+        if not np.isfinite(boxes).all():
+            raise ValueError("boxes must be finite")
+        n = len(boxes)
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "scores", _frozen("scores", self.scores, np.float32, (n,)))
+        object.__setattr__(self, "labels", _frozen("labels", self.labels, np.int64, (n,)))
+        if self.track_ids is not None:
+            object.__setattr__(self, "track_ids", _frozen("track_ids", self.track_ids, np.int64, (n,)))
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """Nothing found."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: slice | NDArray[Any]) -> Detections:
+        """The detections that a slice, a boolean mask (N,) or an index array picks."""
+        tracks = None if self.track_ids is None else self.track_ids[index]
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], tracks)
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same as `supervision.Detections` (needs the package `supervision`)."""
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.labels.copy(),
+            tracker_id=None if self.track_ids is None else self.track_ids.copy(),
+        )
+
+    @classmethod
+    def from_supervision(cls, theirs: supervision.Detections) -> Detections:
+        """Swath's form of `supervision.Detections`; a missing confidence counts as 1.
+
+        Raises:
+            ValueError: they carry no class ids.
+        """
+        if theirs.class_id is None and len(theirs):
+            raise ValueError("detections without class_id cannot be labelled")
+        n = len(theirs)
+        return cls(
+            np.asarray(theirs.xyxy, np.float32).reshape(n, 4),
+            np.ones(n, np.float32) if theirs.confidence is None else theirs.confidence,
+            np.zeros(0, np.int64) if theirs.class_id is None else theirs.class_id,
+            theirs.tracker_id,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of one camera, and when it was taken.
+
+    Attributes:
+        image: uint8 (H, W, 3), BGR as OpenCV gives it.
+        camera: the source's name, as it stands in the outputs.
+        index: 0, 1, 2, ... as the camera delivered them; a gap is a dropped picture.
+        captured_ns: `time.monotonic_ns()` when the picture was grabbed.
+    """
+
+    image: NDArray[np.uint8] = field(repr=False)
+    camera: str
+    index: int
+    captured_ns: int
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            shape, dtype = self.image.shape, self.image.dtype
+            raise ValueError(f"a frame's image must be uint8 (H, W, 3), got {dtype} {shape}")

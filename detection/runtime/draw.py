@@ -1,0 +1,118 @@
+"""Detections drawn on a picture, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.detections import Detections
+
+Colour = tuple[int, int, int]
+
+# Okabe & Ito's colours, which colour-blind people tell apart too, as RGB; in the order in which they
+# stand out from leaves and soil, so that green comes last. Black is left out.
+_PALETTE_RGB = (0x56B4E9, 0xE69F00, 0xCC79A7, 0xF0E442, 0xD55E00, 0x0072B2, 0x009E73)
+_BLACK: Colour = (20, 20, 20)
+_WHITE: Colour = (255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def class_colour(label: int) -> Colour:
+    """The colour of a class as BGR, 0 to 255 each; repeats after seven classes."""
+    rgb = _PALETTE_RGB[label % len(_PALETTE_RGB)]
+    return rgb & 0xFF, rgb >> 8 & 0xFF, rgb >> 16
+
+
+def annotate(
+    image_bgr: NDArray[np.uint8],
+    detections: Detections,
+    class_names: Sequence[str],
+    hud: str | None = None,
+) -> NDArray[np.uint8]:
+    """A copy of a picture with boxes, a chip "class 0.87" (and track) at each, and a line at the top.
+
+    Lines and text grow with the picture, so that a 12-megapixel photo reads like a small one.
+
+    Args:
+        image_bgr: uint8 (H, W, 3); stays as it is.
+        detections: boxes in its pixels.
+        class_names: by label.
+        hud: text in the top left corner, None for none.
+
+    Returns:
+        uint8 (H, W, 3) BGR.
+    """
+    canvas = image_bgr.copy()
+    height, width = canvas.shape[:2]
+    text_px = min(max(11.0, 0.024 * min(height, width)), 0.2 * min(height, width))
+    line_px = max(2, round(text_px / 7))
+    # The surest last, so that it lies on top.
+    order = np.argsort(detections.scores, kind="stable")
+    for i in order:
+        _box(canvas, detections.boxes[i], class_colour(int(detections.labels[i])), line_px)
+    for i in order:
+        label = int(detections.labels[i])
+        text = f"{class_names[label]} {detections.scores[i]:.2f}"
+        if detections.track_ids is not None:
+            text = f"#{detections.track_ids[i]} {text}"
+        x1, y1, _, y2 = (round(float(v)) for v in detections.boxes[i])
+        _chip(canvas, text, (x1 - line_px, y1, y2), class_colour(label), text_px)
+    if hud:
+        _hud(canvas, hud, text_px)
+    return canvas
+
+
+def _box(canvas: NDArray[np.uint8], box_xyxy: NDArray[np.float32], colour: Colour, line_px: int) -> None:
+    # Drawn at 1/16 pixel, so that a box does not jump between whole pixels from frame to frame.
+    shift = 4
+    # Continuous corners: the box 3.0 to 4.0 covers the pixel whose centre OpenCV calls 3.
+    x1, y1, x2, y2 = (int(v) for v in np.round((box_xyxy - 0.5) * (1 << shift)))
+    outline = line_px + 2  # a thin dark rim: seen on bright sky and on dark soil
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), _BLACK, outline, cv2.LINE_AA, shift)
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line_px, cv2.LINE_AA, shift)
+
+
+def _chip(
+    canvas: NDArray[np.uint8], text: str, anchor: tuple[int, int, int], colour: Colour, text_px: float
+) -> None:
+    """A filled label above the box, below it where there is no room, always inside the picture."""
+    left, top, bottom = anchor
+    height, width = canvas.shape[:2]
+    (text_w, text_h), baseline, scale, weight = _measure(text, text_px)
+    pad = max(2, round(text_px * 0.22))
+    chip_w, chip_h = text_w + 2 * pad, text_h + baseline + pad
+    x = min(max(0, left), max(0, width - chip_w))
+    y = top - chip_h
+    if y < 0:
+        y = min(bottom, height - chip_h) if bottom + chip_h <= height else max(0, top)
+    cv2.rectangle(canvas, (x, y), (x + chip_w, y + chip_h), colour, cv2.FILLED)
+    ink = _BLACK if _luminance(colour) > 105 else _WHITE
+    origin = (x + pad, y + chip_h - baseline - pad // 2)
+    cv2.putText(canvas, text, origin, _FONT, scale, ink, weight, cv2.LINE_AA)
+
+
+def _hud(canvas: NDArray[np.uint8], text: str, text_px: float) -> None:
+    (text_w, text_h), baseline, scale, weight = _measure(text, text_px)
+    pad = round(text_px * 0.5)
+    strip = canvas[: text_h + baseline + 2 * pad, : text_w + 2 * pad]
+    # Darkened, not painted over: the field stays visible under it.
+    strip[:] = (strip * 0.4).astype(np.uint8)
+    cv2.putText(canvas, text, (pad, pad + text_h), _FONT, scale, _WHITE, weight, cv2.LINE_AA)
+
+
+def _measure(text: str, text_px: float) -> tuple[tuple[int, int], int, float, int]:
+    """(width, height), baseline, font scale and stroke width of a text `text_px` pixels high."""
+    # At scale 1 this font's capitals are about 22 pixels high.
+    scale = text_px / 22
+    weight = max(1, round(text_px / 11))
+    (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, scale, weight)
+    return (text_w, text_h), baseline, scale, weight
+
+
+def _luminance(colour: Colour) -> float:
+    """Rec. 709 weights on BGR, 0 to 255."""
+    blue, green, red = colour
+    return 0.0722 * blue + 0.7152 * green + 0.2126 * red

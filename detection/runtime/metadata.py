@@ -1,0 +1,88 @@
+"""What a deploy graph says of itself: one JSON in the .onnx, under the key `swath`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detection.runtime import letterbox
+from detection.runtime.errors import ModelFileError
+
+KEY = "swath"
+"""The entry of the ONNX `metadata_props` that holds the JSON."""
+
+SCHEMA_VERSION = 1
+"""The newest schema that this version of Swath reads."""
+
+
+class Licences(BaseModel):
+    """Under what terms the parts may be used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: str = Field(description="licence note of the weights that training started from")
+    data: str = Field(description="licence note of the training pictures, or 'not stated'")
+
+
+class ModelMetadata(BaseModel):
+    """All that a robot must know of a model file. `extra` is ignored within one schema version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = Field(description="of this JSON")
+    swath_version: str = Field(description="the Swath that wrote the file")
+    preset: str = Field(description="name of the detector's preset")
+    backbone: str = Field(description="name of the backbone")
+    class_names: tuple[str, ...] = Field(min_length=1, description="label 0, 1, ... by name")
+    input_size_hw: tuple[int, int] = Field(description="height and width of the graph's input in pixels")
+    letterbox_rule: str = Field(description="how pictures are fitted to the input, by name")
+    letterbox_pad_value: int = Field(description="grey level of the input outside the picture, 0 to 255")
+    score_thresholds: tuple[float, ...] = Field(description="per class: at and above it a box is reported")
+    score_floor: float = Field(description="the graph itself drops boxes at or below this score")
+    nms_iou: float = Field(description="within a class, boxes that overlap more are suppressed")
+    max_detections: int = Field(description="K, the fixed number of rows of the graph's outputs")
+    max_batch: int = Field(description="the graph was checked for batches of 1 up to this many pictures")
+    precision: str = Field(description="fp32, fp16 or int8")
+    dataset_fingerprint: str = Field(description="of the training pictures and labels")
+    metrics: dict[str, Any] = Field(description="measured at export on the validation split; may be empty")
+    parity: dict[str, Any] = Field(description="how far the file was from PyTorch at export")
+    licences: Licences
+
+    def to_json(self) -> str:
+        """The JSON that goes under `KEY`."""
+        return self.model_dump_json()
+
+
+def parse(text: str | None, path: str) -> ModelMetadata:
+    """The metadata of the model file `path`, whose entry under `KEY` is `text` (None: it has none).
+
+    Raises:
+        ModelFileError: not written by Swath, written by a newer Swath, damaged, or made for
+            another letterbox rule.
+    """
+    if text is None:
+        raise ModelFileError(f"{path}: not a Swath model (no '{KEY}' metadata); write one with: swath export")
+    try:
+        content = json.loads(text)
+        version = int(content["schema_version"])
+    except (ValueError, TypeError, KeyError):
+        raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged; export the model again") from None
+    if version > SCHEMA_VERSION:
+        raise ModelFileError(
+            f"{path}: schema {version} is newer than the {SCHEMA_VERSION} this Swath reads; upgrade swath"
+        )
+    try:
+        metadata = ModelMetadata.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        message = f"{path}: its '{KEY}' metadata is damaged at {key} ({first['msg']}); export the model again"
+        raise ModelFileError(message) from None
+    if len(metadata.score_thresholds) != len(metadata.class_names):
+        raise ModelFileError(f"{path}: has not one score threshold per class; export the model again")
+    rule = (metadata.letterbox_rule, metadata.letterbox_pad_value)
+    if rule != (letterbox.RULE, letterbox.PAD_VALUE):
+        raise ModelFileError(f"{path}: made for letterbox rule {rule[0]!r} (pad {rule[1]}), unknown here")
+    return metadata

@@ -1,0 +1,177 @@
+"""Sources that wait for us: video files and picture folders. Every picture, in order."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.capture import Capture
+from detection.runtime.detections import Frame
+from detection.runtime.errors import SourceError
+from detection.runtime.sources import Source
+
+_log = logging.getLogger(__name__)
+_PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+class VideoFile(Source):
+    """A video from its first picture to its last.
+
+    The clock of a picture starts when it is asked for, so that its age holds the time of decoding.
+
+    Args:
+        capture: opened; this object releases it.
+        shown_as: what messages call it.
+        camera: its name in outputs.
+
+    Raises:
+        SourceError: not one picture can be read.
+    """
+
+    live = False
+
+    def __init__(self, capture: Capture, shown_as: str, camera: str) -> None:
+        self._capture = capture
+        self._shown_as = shown_as
+        self.camera = camera
+        fps, length = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.fps = fps if 0 < fps < 1000 else None
+        self.length = int(length) if 0 < length < 2**53 else None
+        self.dropped = 0
+        self.unreadable = 0
+        self.ended = False
+        self._index = 0
+        # A video that cannot be decoded opens without complaint: only its first picture tells.
+        self._first = self._read()
+        if self._first is None:
+            capture.release()
+            raise SourceError(f"{shown_as}: a video, but not one picture of it can be read")
+
+    def _read(self) -> NDArray[np.uint8] | None:
+        if not self._capture.grab():
+            return None
+        readable, image = self._capture.retrieve()
+        return image if readable else None
+
+    def poll(self, timeout_s: float) -> Frame | None:
+        """The next picture; `timeout_s` does not matter, a file never makes us wait.
+
+        Raises:
+            SourceError: the video broke off well before its stated length.
+        """
+        if self.ended:
+            return None
+        captured_ns = time.monotonic_ns()
+        image, self._first = self._first, None
+        if image is None:
+            image = self._read()
+        if image is None:
+            self.ended = True
+            self._check_complete()
+            return None
+        frame = Frame(image, self.camera, self._index, captured_ns)
+        self._index += 1
+        return frame
+
+    def _check_complete(self) -> None:
+        # Some containers state a length computed from duration and rate: a picture or two off is theirs.
+        missing = (self.length or 0) - self._index
+        if missing > max(2, 0.01 * (self.length or 0)):
+            self.unreadable += missing
+            raise SourceError(
+                f"{self._shown_as}: broke off after {self._index} pictures of {self.length}; is it damaged?"
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self.ended = True
+        self._capture.release()
+
+
+class PictureFolder(Source):
+    """The pictures of a folder (not of its sub-folders), or one picture, in natural order.
+
+    "2.jpg" comes before "10.jpg". Sizes may differ. EXIF orientation is applied. A picture that
+    cannot be read is logged as a warning and counted in `unreadable`; its index is left out.
+
+    Args:
+        path: a folder, or a picture.
+        camera: its name in outputs.
+
+    Raises:
+        SourceError: a folder without pictures, or one that may not be read.
+    """
+
+    live = False
+    fps = None
+
+    def __init__(self, path: Path, camera: str) -> None:
+        self.camera = camera
+        self._shown_as = str(path)
+        try:
+            files = [p for p in path.iterdir() if is_picture(p) and p.is_file()] if path.is_dir() else [path]
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+        if not files:
+            kinds = " ".join(sorted(_PICTURES))
+            raise SourceError(f"{path}: no pictures in this folder (looked for {kinds})")
+        self.files: list[Path] = sorted(files, key=lambda p: _natural(p.name))
+        self.length = len(self.files)
+        self.dropped = 0
+        self.unreadable = 0
+        self.ended = False
+        self._index = 0
+
+    def poll(self, timeout_s: float) -> Frame | None:
+        """The next picture that can be read; `timeout_s` does not matter.
+
+        Raises:
+            SourceError: the folder is through, and not one of its pictures could be read.
+        """
+        while not self.ended and self._index < self.length:
+            index = self._index
+            self._index += 1
+            captured_ns = time.monotonic_ns()
+            image = _decode(self.files[index])
+            if image is not None:
+                return Frame(image, self.camera, index, captured_ns)
+            self.unreadable += 1
+            _log.warning("%s: not a picture that can be read, left out", self.files[index])
+        if not self.ended:
+            self.ended = True
+            if self.unreadable == self.length:
+                raise SourceError(f"{self._shown_as}: none of its {self.length} pictures could be read")
+        return None
+
+    def close(self) -> None:
+        """Nothing is held open; no more pictures come."""
+        self.ended = True
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name is that of a picture, and not a hidden file."""
+    return path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+
+
+def _natural(name: str) -> list[Any]:
+    """Sorting key: numbers by value. `re.split` with a group puts the numbers at odd places."""
+    parts = re.split(r"([0-9]+)", name.lower())
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def _decode(path: Path) -> NDArray[np.uint8] | None:
+    """A picture as uint8 (H, W, 3) BGR, upright; None where it cannot be read."""
+    try:
+        # Read by Python and not by cv2.imread, which fails on some names and says nothing of why.
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # cv2.error: an empty file, or one larger than OpenCV's limit
+        return None
+    return None if image is None else np.asarray(image, np.uint8)

@@ -1,0 +1,34 @@
+"""A stream's summary as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from detection.runtime.stream import StreamSummary
+
+
+def render(summary: StreamSummary) -> RenderableType:
+    """Counts per camera, then p50, p95, p99 and max of each stage and of the pictures' age."""
+    counts = Table(title="Pictures", title_justify="left")
+    counts.add_column("camera")
+    for name in ("detected on", "dropped", "unreadable"):
+        counts.add_column(name, justify="right")
+    for camera in summary.cameras:
+        style = "red" if camera.failure else None
+        values = (camera.frames, camera.dropped, camera.unreadable)
+        counts.add_row(Text(camera.camera), *(f"{v:,}" for v in values), style=style)
+    times = Table(title="Latency in ms", title_justify="left")
+    times.add_column("stage")
+    for name in ("p50", "p95", "p99", "max"):
+        times.add_column(name, justify="right")
+    for stage, values_ms in summary.latency_ms.items():
+        times.add_row(stage, *(f"{v:.2f}" for v in values_ms.values()))
+    times.add_section()
+    times.add_row("age of the picture", *(f"{v:.2f}" for v in summary.age_ms.values()), style="bold")
+    line = (
+        f"{summary.frames:,} frames in {summary.wall_s:.1f} s, {summary.fps:.1f} a second; "
+        f"{summary.detections:,} detections"
+    )
+    return Group(counts, times, Text(line))

@@ -1,0 +1,89 @@
+"""What the training half shows in a terminal: progress bars, notes and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from detection.coco_metrics import CocoMetrics
+
+
+class TerminalWatcher:
+    """Shows a training or an evaluation as it goes: one bar per task, notes above them.
+
+    Args:
+        console: where to; standard error, so that standard output holds results only.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("[dim]{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._tasks: dict[str, int] = {}
+        self._smooth_loss: float | None = None
+
+    def __enter__(self) -> TerminalWatcher:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def note(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(line, style="dim", markup=False, highlight=False)
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        """Move the bar of `task`; it goes when it is full."""
+        self._bar(task, done, total, "")
+
+    def step(self, *, step: int, steps: int, share: float, losses: Mapping[str, float], rate: float) -> None:
+        """Move the training bar. Its length is the run's share, so that the time left is true under a budget."""
+        loss = sum(losses.values())
+        self._smooth_loss = loss if self._smooth_loss is None else 0.9 * self._smooth_loss + 0.1 * loss
+        total = steps if share == 0 else max(step, round(step / share))
+        self._bar("training", step, total, f"loss {self._smooth_loss:.3f}")
+
+    def validated(self, *, epoch: float, metrics: Mapping[str, float], best: bool) -> None:
+        """Print the validation's headline."""
+        mark = "  best so far" if best else ""
+        self.note(f"epoch {epoch:.1f}: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}{mark}")
+
+    def _bar(self, task: str, done: int, total: int, detail: str) -> None:
+        if task not in self._tasks:
+            self._tasks[task] = self._progress.add_task(task, total=total, detail=detail)
+        self._progress.update(self._tasks[task], completed=done, total=total, detail=detail)
+        if done >= total:
+            self._progress.remove_task(self._tasks.pop(task))  # type: ignore[arg-type]  # rich's own TaskID
+
+
+def metrics_table(metrics: CocoMetrics, title: str) -> Table:
+    """The headline and each class, as a table; a dash where a number is undefined."""
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None or value < 0 else f"{value:.3f}"
+
+    table = Table("", "AP", "AP50", "AP75", "AR100", "boxes", "best-F1 score", title=title, title_justify="left")
+    for name, scored in metrics.per_class.items():
+        numbers = (scored.AP, scored.AP50, scored.AP75, scored.AR100)
+        table.add_row(name, *map(shown, numbers), str(scored.boxes), shown(scored.threshold))
+    coco = metrics.coco
+    boxes = sum(scored.boxes for scored in metrics.per_class.values())
+    whole = (coco["AP"], coco["AP50"], coco["AP75"], coco["AR100"])
+    table.add_row("all", *map(shown, whole), str(boxes), "", style="bold")
+    return table

@@ -1,0 +1,71 @@
+"""How good is a recipe on a small dataset? Trains and evaluates k times, each time on pictures it has not seen.
+
+    python scripts/cross_validate.py configs/crop_weed.yaml --folds 5 --out folds -s train.max_minutes=6
+
+Folds are runs of neighbouring pictures, not a random draw: neighbours in a field look alike, and a random
+draw would put them on both sides. Every fold is a COCO JSON that refers to the original pictures, and a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from data.coco import save_coco
+from data.dataset import load_dataset
+from detection.config import load_recipe
+from detection.evaluate import evaluate, load_detector, metrics_json
+from detection.terminal import TerminalWatcher
+from detection.train import train
+
+SHOWN = ("AP", "AP50", "AP75", "AR100")
+
+
+def main() -> None:
+    """Parse the command line, run the folds, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("folds"))
+    parser.add_argument("--only", type=int, help="one fold, counted from 0")
+    parser.add_argument("-s", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    args = parser.parse_args()
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    dataset = load_dataset(recipe.data.train, split="train")
+    parts = np.array_split(np.arange(len(dataset)), args.folds)
+    console = Console(stderr=True)
+    rows: list[dict[str, float]] = []
+    for fold, held_out in enumerate(parts):
+        if args.only is not None and fold != args.only:
+            continue
+        folder = args.out / f"fold{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
+        rest = np.setdiff1d(np.arange(len(dataset)), held_out)
+        for name, indices in (("train", rest), ("test", held_out)):
+            save_coco(dataset.subset(indices.tolist()), folder / f"{name}.json")
+        own = load_recipe(args.recipe, [*args.overrides, f"data.train={folder / 'train.json'}", "data.val=null"])
+        with TerminalWatcher(console) as watcher:
+            best = train(own, folder / "run", watcher=watcher)
+        test = load_dataset(folder / "test.json")
+        scored = evaluate(load_detector(best), test)
+        (folder / "metrics.json").write_text(metrics_json(scored, test, str(best)), encoding="utf-8")
+        rows.append(dict(scored.metrics.coco))
+
+    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} pictures, {args.folds} folds")
+    for fold, row in enumerate(rows):
+        table.add_row(str(fold), *(f"{row[k]:.3f}" for k in SHOWN))
+    means = {k: statistics.fmean(row[k] for row in rows) for k in SHOWN}
+    table.add_row("mean", *(f"{means[k]:.3f}" for k in SHOWN), style="bold")
+    Console().print(table)
+    (args.out / "cross_validation.json").write_text(json.dumps({"folds": rows, "mean": means}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

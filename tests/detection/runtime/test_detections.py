@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detection.runtime.detections import Detections, Frame
+
+
+def _three() -> Detections:
+    return Detections(
+        np.arange(12, dtype=np.float32).reshape(3, 4), np.float32([0.9, 0.5, 0.1]), np.int64([1, 0, 1])
+    )
+
+
+def test_empty() -> None:
+    empty = Detections.empty()
+    assert len(empty) == 0
+    assert empty.boxes.shape == (0, 4)
+    assert len(empty[:5]) == 0
+    assert len(Detections.from_supervision(empty.to_supervision())) == 0
+
+
+def test_frozen_for_real() -> None:
+    boxes = np.zeros((1, 4), np.float32)
+    detections = Detections(boxes, np.float32([1]), np.int64([0]))
+    boxes[:] = 7
+    assert detections.boxes.max() == 0
+    with pytest.raises(ValueError, match="read-only"):
+        detections.boxes[0, 0] = 1
+
+
+def test_picking() -> None:
+    three = _three()
+    assert three[three.scores > 0.3].labels.tolist() == [1, 0]
+    assert three[np.array([2, 0])].boxes[:, 0].tolist() == [8, 0]
+    tracked = Detections(three.boxes, three.scores, three.labels, np.int64([5, 6, 7]))
+    assert tracked[1:].track_ids is not None and tracked[1:].track_ids.tolist() == [6, 7]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "labels", "message"),
+    [
+        (np.zeros((2, 4)), np.zeros(1), np.zeros(2, int), r"scores must have shape \(2,\)"),
+        (np.zeros(4), np.zeros(1), np.zeros(1, int), "boxes must have shape"),
+        (np.zeros((1, 4)), np.zeros(1), np.zeros(1), "labels must be integers"),
+        (np.full((1, 4), np.nan), np.zeros(1), np.zeros(1, int), "finite"),
+    ],
+)
+def test_wrong_at_birth(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Detections(boxes, scores, labels)
+
+
+def test_there_and_back_through_supervision() -> None:
+    three = _three()
+    back = Detections.from_supervision(three.to_supervision())
+    np.testing.assert_array_equal(back.boxes, three.boxes)
+    np.testing.assert_array_equal(back.scores, three.scores)
+    np.testing.assert_array_equal(back.labels, three.labels)
+
+
+def test_frame_refuses_what_is_no_picture() -> None:
+    with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\), got float64"):
+        Frame(np.zeros((2, 2, 3)), "c", 0, 0)  # type: ignore[arg-type]

@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detection.runtime.detector import Detector, to_detections
+from detection.runtime.errors import DeviceError, ModelFileError
+from detection.runtime.letterbox import letterbox, placement
+
+
+def test_finds_the_pixels_in_a_picture_of_the_input_size(detector: Detector, make_picture: Any) -> None:
+    found = detector(make_picture(box=(30, 10, 50, 20)))
+    np.testing.assert_array_equal(found.boxes, [[30, 10, 50, 20]])
+    np.testing.assert_array_equal(found.scores, [1.0])
+    np.testing.assert_array_equal(found.labels, [0])
+    assert found.boxes.dtype == np.float32 and found.labels.dtype == np.int64
+    assert detector.class_names == ("weed", "crop")
+    assert detector.providers == ("CPUExecutionProvider",)
+
+
+@pytest.mark.parametrize(
+    ("picture_hw", "box"),
+    [
+        ((128, 192), (60, 20, 100, 40)),  # halved
+        ((32, 48), (12, 8, 20, 16)),  # doubled
+        ((128, 96), (20, 20, 40, 60)),  # halved, grey at the right
+        ((64, 192), (60, 20, 100, 40)),  # halved, grey below
+        ((640, 960), (300, 100, 500, 200)),  # a tenth
+    ],
+)
+def test_boxes_come_back_in_pixels_of_the_picture(
+    detector: Detector, make_picture: Any, picture_hw: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    found = detector(make_picture(*picture_hw, box=box))
+    assert len(found) == 1
+    # Enlarging interpolates: an edge may lie one input pixel off, half a pixel of the picture.
+    np.testing.assert_allclose(found.boxes[0], box, atol=0.5 if picture_hw[0] < 64 else 1e-4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    picture_hw=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    size_hw=st.tuples(st.integers(8, 1280), st.integers(8, 1280)),
+    corners=st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4),
+)
+def test_letterbox_and_its_inverse_agree(
+    picture_hw: tuple[int, int], size_hw: tuple[int, int], corners: list[float]
+) -> None:
+    height, width = picture_hw
+    place = placement(picture_hw, size_hw)
+    (x1, x2), (y1, y2) = sorted(corners[:2]), sorted(corners[2:])
+    boxes = np.array([[x1 * width, y1 * height, x2 * width, y2 * height]], np.float32)
+    there = place.to_input(boxes)
+    np.testing.assert_allclose(place.to_picture(there), boxes, atol=1e-3 * max(picture_hw) / 1000 + 1e-3)
+    # The picture never reaches beyond the input.
+    corner = place.to_input(np.array([[0, 0, width, height]], np.float32))[0]
+    assert corner[2] <= size_hw[1] + 1e-3 and corner[3] <= size_hw[0] + 1e-3
+
+
+def test_letterbox_turns_bgr_into_rgb_and_pads(make_picture: Any) -> None:
+    pixels, _ = letterbox(make_picture(32, 96, box=(0, 0, 96, 32)), (64, 96))
+    np.testing.assert_array_equal(pixels[0, 0], [255, 0, 0])
+    np.testing.assert_array_equal(pixels[32:], 114)
+
+
+@pytest.mark.parametrize("value", [0, 114, 255])
+def test_empty_field_gives_empty_detections(detector: Detector, value: int) -> None:
+    found = detector(np.full((480, 640, 3), value, np.uint8))
+    assert found.boxes.shape == (0, 4) and found.scores.shape == (0,) and found.labels.shape == (0,)
+
+
+def test_batches_of_every_size_give_what_single_pictures_give(model_path: Path, make_picture: Any) -> None:
+    detector = Detector(model_path)
+    sizes: list[int] = []
+    infer = detector.infer
+    detector.infer = lambda pixels: (sizes.append(len(pixels)), infer(pixels))[1]  # type: ignore[method-assign, func-returns-value]
+    pictures = [make_picture(64 + i, 96 + 2 * i, (i, i, 20 + i, 10 + i)) for i in range(19)]
+    pictures[3] = make_picture()
+    single = [detector(p) for p in pictures]
+    checked = 0
+    for count in [*range(10), 16, 17, 19]:
+        sizes.clear()
+        together = detector.detect_batch(pictures[:count])
+        assert sizes == [8] * (count // 8) + ([count % 8] if count % 8 else [])
+        assert len(together) == count
+        for one, other in zip(single[:count], together, strict=True):
+            np.testing.assert_array_equal(one.boxes, other.boxes)
+            np.testing.assert_array_equal(one.scores, other.scores)
+            np.testing.assert_array_equal(one.labels, other.labels)
+            checked += 1
+    assert checked == sum(range(10)) + 16 + 17 + 19
+    assert len(single[3]) == 0 and len(single[4]) == 1
+
+
+def _two_objects() -> np.ndarray:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[10:20, 30:50, 2] = 204  # weed at 0.8
+    image[40:50, 5:9, 1] = 224  # crop at 0.878
+    return image
+
+
+@pytest.mark.parametrize(
+    ("given_thresholds", "labels"),
+    [
+        (None, [0]),  # the file's own: weed 0.7, crop 0.9
+        (0.0, [1, 0]),
+        (0.85, [1]),
+        (0.99, []),
+        ((0.81, 0.87), [1]),
+        ([0.8, 0.9], [0]),  # a score of float32(0.8) is at a threshold of 0.8
+    ],
+)
+def test_thresholds_per_class(model_path: Path, given_thresholds: Any, labels: list[int]) -> None:
+    found = Detector(model_path, score_thresholds=given_thresholds)(_two_objects())
+    assert found.labels.tolist() == labels
+
+
+def test_scores_of_the_graph_are_the_scores_reported(model_path: Path) -> None:
+    found = Detector(model_path, score_thresholds=0.0)(_two_objects())
+    np.testing.assert_allclose(found.scores, [224 / 255, 204 / 255], rtol=1e-6)
+    np.testing.assert_array_equal(found.boxes, [[5, 40, 9, 50], [30, 10, 50, 20]])
+
+
+def test_wrong_number_of_thresholds(model_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"one number or 2, got shape \(3,\)"):
+        Detector(model_path, score_thresholds=[0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((10, 10), np.uint8),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10, 10, 3), np.float32),
+        np.zeros((0, 10, 3), np.uint8),
+    ],
+)
+def test_what_is_no_picture_is_refused(detector: Detector, image: Any) -> None:
+    with pytest.raises(ValueError, match="a picture must be uint8"):
+        detector(image)
+
+
+def test_boxes_in_the_grey_part_are_no_detections() -> None:
+    place = placement((32, 96), (64, 96))
+    boxes = np.array([[10, 40, 20, 60], [10, 20, 20, 60], [-5, 0, 3, 4]], np.float32)
+    found = to_detections(boxes, np.float32([0.9, 0.8, 0.7]), np.int64([0, 0, 0]), place, [0.5])
+    np.testing.assert_array_equal(found.boxes, [[10, 20, 20, 32], [0, 0, 3, 4]])
+
+
+def test_label_without_a_name_is_refused() -> None:
+    place = placement((64, 96), (64, 96))
+    with pytest.raises(ModelFileError, match="label 2 but names 1 classes"):
+        to_detections(np.zeros((1, 4), np.float32), np.float32([1]), np.int64([2]), place, [0.5])
+
+
+def test_many_threads_share_one_detector(detector: Detector, make_picture: Any) -> None:
+    results: list[tuple[int, float]] = []
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            results.append((i, float(detector(make_picture(box=(i, 0, i + 10, 10))).boxes[0, 0])))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(30)
+    assert len(results) == 80
+    assert all(i == x for i, x in results)
+
+
+def test_warm_up_leaves_nothing_behind(detector: Detector, make_picture: Any) -> None:
+    detector.warm_up()
+    assert len(detector(make_picture())) == 0
+
+
+# --- files that are no good ---
+
+
+def _one_line(error: pytest.ExceptionInfo[Exception], path: Path | None) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert path is None or str(path) in text
+    return text
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such model file") as error:
+        Detector(tmp_path / "none.onnx")
+    _one_line(error, tmp_path / "none.onnx")
+
+
+def test_folder_as_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="cannot be read") as error:
+        Detector(tmp_path)
+    _one_line(error, tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -300, -1])
+def test_damaged_file(model_path: Path, tmp_path: Path, kept: int, capfd: Any) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(model_path.read_bytes()[:kept])
+    with pytest.raises(ModelFileError, match=r"not a readable \.onnx model") as error:
+        Detector(bad)
+    _one_line(error, bad)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_text_file(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_text("not an onnx\nat all\n")
+    with pytest.raises(ModelFileError, match=r"not a readable \.onnx model") as error:
+        Detector(bad)
+    _one_line(error, bad)
+
+
+def test_foreign_onnx(tiny: ModuleType, tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "m.onnx", with_metadata=False)
+    with pytest.raises(ModelFileError, match="not a Swath model") as error:
+        Detector(path)
+    _one_line(error, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema 2 is newer"),
+        ({"schema_version": "x"}, "damaged"),
+        ({"class_names": []}, "damaged at class_names"),
+        ({"nms_iou": None}, "damaged at nms_iou"),
+        ({"score_thresholds": [0.5]}, "one score threshold per class"),
+        ({"letterbox_rule": "centre"}, "letterbox rule 'centre'"),
+        (
+            {"input_size_hw": [32, 96]},
+            r"its input is \['N', 64, 96, 3\], its metadata says \['N', 32, 96, 3\]",
+        ),
+    ],
+)
+def test_metadata_that_is_no_good(tiny: ModuleType, tmp_path: Path, changes: Any, message: str) -> None:
+    path = tiny.write(tmp_path / "m.onnx", text=tiny.changed_json(**changes))
+    with pytest.raises(ModelFileError, match=message) as error:
+        Detector(path)
+    _one_line(error, path)
+
+
+def test_metadata_that_is_no_json(tiny: ModuleType, tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "m.onnx", text="{")
+    with pytest.raises(ModelFileError, match="damaged"):
+        Detector(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rename": {"images": "input"}}, "its inputs are input"),
+        ({"rename": {"boxes": "dets"}}, "its outputs are dets"),
+        ({"batch": 1}, r"its input is \[1, 64, 96, 3\]"),
+    ],
+)
+def test_graph_of_another_signature(tiny: ModuleType, tmp_path: Path, changes: Any, message: str) -> None:
+    path = tiny.write(tmp_path / "m.onnx", **changes)
+    with pytest.raises(ModelFileError, match=message) as error:
+        Detector(path)
+    _one_line(error, path)
+
+
+def test_graph_with_labels_of_the_wrong_type(tiny: ModuleType, model_path: Path, tmp_path: Path) -> None:
+    model = onnx.load(model_path)
+    model.graph.node.append(
+        onnx.helper.make_node("Cast", ["labels"], ["labels32"], to=onnx.TensorProto.INT32)
+    )
+    model.graph.output[2].CopyFrom(
+        onnx.helper.make_tensor_value_info("labels32", onnx.TensorProto.INT32, ["N", 4])
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match="its outputs are .*int32"):
+        Detector(path)
+
+
+# --- providers ---
+
+
+def test_provider_by_short_name_and_by_full_name(model_path: Path) -> None:
+    for name in ("cpu", "CPU", "CPUExecutionProvider"):
+        assert Detector(model_path, providers=[name]).providers == ("CPUExecutionProvider",)
+    assert Detector(model_path, providers=[]).providers == ("CPUExecutionProvider",)
+
+
+def test_provider_that_is_unknown(model_path: Path) -> None:
+    with pytest.raises(DeviceError, match="'warp' is not in this onnxruntime, which has: .*cpu") as error:
+        Detector(model_path, providers=["warp"])
+    _one_line(error, None)
+
+
+def _has_cuda_device() -> bool:
+    return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in ort.get_available_providers() or _has_cuda_device(),
+    reason="needs onnxruntime-gpu on a machine without a GPU",
+)
+def test_cuda_that_does_not_come_to_life_is_an_error_not_the_cpu(model_path: Path, capfd: Any) -> None:
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider") as error:
+        Detector(model_path, providers=["cuda"])
+    _one_line(error, None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_provider_that_silently_is_not_live_is_an_error(model_path: Path, monkeypatch: Any) -> None:
+    # Any onnxruntime that says "yes" and then runs on the CPU.
+    real = ort.InferenceSession
+    monkeypatch.setattr(
+        ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(
+        ort,
+        "InferenceSession",
+        lambda content, options, **_: real(content, options, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider was asked for but did not come to life"):
+        Detector(model_path, providers=["cuda"])
+
+
+def test_threads_below_one(model_path: Path) -> None:
+    with pytest.raises(ValueError, match="threads must be 1 or more"):
+        Detector(model_path, threads=0)
