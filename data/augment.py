@@ -43,6 +43,7 @@ class Augment:
 
     Raises:
         ValueError: a number out of its range.
+
     """
 
     def __init__(
@@ -92,9 +93,7 @@ class Augment:
             A.HueSaturationValue(hue_limit, saturation_limit, 0, p=tints),
             _blur(blur),
         ]
-        self._recipe = A.Compose(
-            steps, bbox_params=A.BboxParams("albumentations", min_visibility=min_visibility)
-        )
+        self._recipe = A.Compose(steps, bbox_params=A.BboxParams("albumentations", min_visibility=min_visibility))
 
     def __call__(
         self,
@@ -115,6 +114,7 @@ class Augment:
         Returns:
             The picture uint8 (H', W', 3) BGR, its boxes float32 (M, 4) in pixels of that picture, and
             their labels int64 (M,), M <= N.
+
         """
         # One generator for all steps: `Compose.set_random_seed` would give each step the same one, and
         # then flips and turns, drawing equal numbers, always come together or not at all.

@@ -35,6 +35,7 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
 
     Raises:
         DataError: the JSON or an entry of it is faulty, or a picture is missing or no picture.
+
     """
     path = Path(path)
     content = _content(path)
@@ -46,9 +47,7 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
         where = f"{path}: annotation {annotation.get('id', f'at position {index}')}"
         image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
         if not _whole_number(image_id) or image_id not in annotations:
-            raise DataError(
-                f"{where}: image_id {image_id!r} is not in images: add the image or remove the box"
-            )
+            raise DataError(f"{where}: image_id {image_id!r} is not in images: add the image or remove the box")
         if not _whole_number(category_id) or category_id not in label_of:
             known = ", ".join(map(str, label_of))
             raise DataError(f"{where}: category_id {category_id!r} is not in categories (known: {known})")
@@ -70,6 +69,7 @@ def save_coco(dataset: Dataset, path: Path) -> None:
 
     Raises:
         DataError: the file cannot be written.
+
     """
     path = Path(path)
     home = Path(os.path.realpath(path.parent))
@@ -248,9 +248,7 @@ def _picture(
 def _box(annotation: Mapping[str, Any], path: Path) -> tuple[float, float, float, float]:
     box = annotation.get("bbox")
     where = f"{path}: annotation {annotation.get('id')} of image {annotation['image_id']}"
-    numbers = isinstance(box, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in box
-    )
+    numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
     if not isinstance(box, list) or not numbers or len(box) != 4:
         raise DataError(f"{where}: bbox must be four numbers [x, y, width, height], got {box!r}")
     x, y, width, height = box
@@ -266,9 +264,7 @@ def _area(annotation: Mapping[str, Any], box_area_px: float, path: Path) -> floa
     if area is None:
         return box_area_px
     if isinstance(area, bool) or not isinstance(area, int | float) or not _finite(area) or area < 0:
-        raise DataError(
-            f"{path}: annotation {annotation.get('id')}: area must be a number >= 0, got {area!r}"
-        )
+        raise DataError(f"{path}: annotation {annotation.get('id')}: area must be a number >= 0, got {area!r}")
     return float(area)
 
 

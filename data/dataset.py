@@ -31,9 +31,7 @@ def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ..
         raise ValueError(f"{name} must be integers, got {given.dtype}")
     array = np.array(given, dtype=dtype)
     if array.ndim != len(shape) or any(w not in (-1, s) for w, s in zip(shape, array.shape, strict=True)):
-        raise ValueError(
-            f"{name} must have shape {tuple('N' if s < 0 else s for s in shape)}, got {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape {tuple('N' if s < 0 else s for s in shape)}, got {array.shape}")
     array.setflags(write=False)
     return array
 
@@ -55,6 +53,7 @@ class Picture:
 
     Raises:
         ValueError: shapes or dtypes are wrong, or a box is not inside the picture.
+
     """
 
     image_id: int
@@ -103,6 +102,7 @@ class Dataset:
 
     Raises:
         ValueError: names and ids disagree or repeat, image ids repeat, or a label has no class.
+
     """
 
     name: str
@@ -150,6 +150,7 @@ class Dataset:
 
         Raises:
             DataError: a picture cannot be read.
+
         """
         names = "\0".join(self.class_names).encode()
         digests = sorted(_picture_digest(picture) for picture in self.pictures)
@@ -166,6 +167,7 @@ def load_dataset(source: str | Path, *, split: str = "train") -> Dataset:
 
     Raises:
         DataError: nothing known is there, or what is there is faulty; one line that says where.
+
     """
     # The readers need `Dataset`; this door to them is the one place that looks back.
     from data.coco import read_coco
@@ -194,6 +196,7 @@ def verify_pictures(dataset: Dataset, *, progress: Callable[[int, int], None] | 
 
     Raises:
         DataError: names up to five faulty pictures and says how many there are.
+
     """
     faults: list[str] = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -205,9 +208,7 @@ def verify_pictures(dataset: Dataset, *, progress: Callable[[int, int], None] | 
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         listed = "; ".join(faults[:5])
-        raise DataError(
-            f"{dataset.name}: {len(faults)} of {len(dataset)} pictures are faulty: {listed}{more}"
-        )
+        raise DataError(f"{dataset.name}: {len(faults)} of {len(dataset)} pictures are faulty: {listed}{more}")
 
 
 def _fault(picture: Picture) -> str | None:
@@ -243,9 +244,7 @@ def _picture_digest(picture: Picture) -> bytes:
 
 def _dataset_file(folder: Path, split: str) -> Path:
     """The one file in `folder` that describes a dataset (of `split`, where there is one for each)."""
-    found = [
-        folder / name for name in ("annotations.json", "_annotations.coco.json") if (folder / name).is_file()
-    ]
+    found = [folder / name for name in ("annotations.json", "_annotations.coco.json") if (folder / name).is_file()]
     found += [folder / name for name in ("data.yaml", "data.yml") if (folder / name).is_file()]
     for home in (folder, folder / "annotations"):
         instances = sorted(home.glob("instances_*.json"))

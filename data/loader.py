@@ -44,6 +44,7 @@ class Batch:
         images: uint8 (B, 3, H, W), RGB.
         targets: B dicts of `boxes` float32 (n, 4), xyxy in input pixels, and `labels` int64 (n,), n >= 0.
         indices: which pictures of the dataset these are.
+
     """
 
     images: torch.Tensor
@@ -83,6 +84,7 @@ def training_batches(
     Raises:
         DataError: the dataset is empty, or a picture cannot be read.
         ValueError: a number out of its range.
+
     """
     if not len(dataset):
         raise DataError(f"{dataset.name}: no pictures to train on")

@@ -31,6 +31,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
     Raises:
         DataError: the file is missing, empty, cut short, or not a picture that can be decoded.
+
     """
     try:
         content = path.read_bytes()
@@ -64,6 +65,7 @@ def picture_size_hw(path: Path) -> tuple[int, int]:
 
     Raises:
         DataError: the file is missing, empty or not a picture.
+
     """
     (height, width), orientation = picture_header(path)
     return (width, height) if orientation >= 5 else (height, width)
@@ -74,6 +76,7 @@ def picture_header(path: Path) -> tuple[tuple[int, int], int]:
 
     Raises:
         DataError: the file is missing, empty or not a picture.
+
     """
     try:
         with path.open("rb") as file, _opened(file, path) as header:
@@ -92,6 +95,7 @@ def upright_boxes(
         boxes_xyxy: absolute pixels of the stored picture, continuous corners.
         stored_hw: height and width of the stored picture.
         orientation: EXIF orientation, 1 to 8.
+
     """
     height, width = stored_hw
     x1, y1, x2, y2 = boxes_xyxy.reshape(-1, 4).T

@@ -66,6 +66,7 @@ def repair_boxes(
 
     Raises:
         DataError: a coordinate is not finite, or a width or height is negative.
+
     """
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     if not np.isfinite(boxes).all():
@@ -75,9 +76,7 @@ def repair_boxes(
     height, width = size_hw
     frame = np.array([width, height, width, height], np.float64)
     clipped = np.clip(boxes, 0.0, frame)
-    keep: NDArray[np.bool_] = np.all(
-        clipped[:, 2:] - clipped[:, :2] >= min_side_px - _SIDE_ROUNDING_PX, axis=1
-    )
+    keep: NDArray[np.bool_] = np.all(clipped[:, 2:] - clipped[:, :2] >= min_side_px - _SIDE_ROUNDING_PX, axis=1)
     outside = ((boxes[:, 2:] <= 0.0) | (boxes[:, :2] >= frame[:2])).any(axis=1)
     beyond_px = np.abs(clipped - boxes).max(axis=1, initial=0.0)
     clips = keep & (beyond_px > _ROUNDING_PX)

@@ -34,6 +34,7 @@ def read_yolo(data_yaml: Path, split: str = "train") -> Dataset:
 
     Raises:
         DataError: the YAML, a label line or a picture is faulty, or the split is not there.
+
     """
     path = Path(os.path.abspath(data_yaml))
     content = _content(path)
@@ -50,9 +51,7 @@ def read_yolo(data_yaml: Path, split: str = "train") -> Dataset:
         files += _listed_pictures(place, root) if place.is_file() else _pictures_in(place)
     files = list(dict.fromkeys(files))
     if not files:
-        raise DataError(
-            f"{path}: split {split!r} is empty: no pictures in {', '.join(map(str, present[key]))}"
-        )
+        raise DataError(f"{path}: split {split!r} is empty: no pictures in {', '.join(map(str, present[key]))}")
     labels = [_label_file(file) for file in files]
     if not any(label.parent.is_dir() for label in labels):
         raise DataError(f"{path}: no labels for split {split!r}: expected for example {labels[0]}")
@@ -77,9 +76,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
-        raise DataError(
-            f"{path}: not valid YAML{place}: {getattr(error, 'problem', None) or error}"
-        ) from None
+        raise DataError(f"{path}: not valid YAML{place}: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(content, dict) or not content.get("names"):
         raise DataError(f"{path}: not a YOLO data.yaml (needs names, and train or val)")
     return content
@@ -92,16 +89,12 @@ def _names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     if isinstance(given, dict):
         pairs = list(given.items())
     if pairs is None or not all(isinstance(key, int) and key >= 0 for key, _ in pairs):
-        raise DataError(
-            f"{path}: names must be a list, or a mapping from class numbers to names, got {given!r}"
-        )
+        raise DataError(f"{path}: names must be a list, or a mapping from class numbers to names, got {given!r}")
     names = {key: str(name) for key, name in sorted(pairs)}
     if len(set(names.values())) != len(names):
         raise DataError(f"{path}: a class name stands there twice: {', '.join(names.values())}")
     if "nc" in content and content["nc"] != len(names):
-        raise DataError(
-            f"{path}: nc is {content['nc']} but there are {len(names)} names: correct one of them"
-        )
+        raise DataError(f"{path}: nc is {content['nc']} but there are {len(names)} names: correct one of them")
     return names
 
 
@@ -195,26 +188,20 @@ def _picture(
                 class_id, box = _line(line.split(), keypoints, f"{label}: line {number}")
                 if class_id not in label_of:
                     known = ", ".join(map(str, label_of))
-                    raise DataError(
-                        f"{label}: line {number}: class {class_id} is not in names (known: {known})"
-                    )
+                    raise DataError(f"{label}: line {number}: class {class_id} is not in names (known: {known})")
                 labels.append(label_of[class_id])
                 boxes.append(box)
     else:
         notices.count("picture", "pictures", "without a label file: taken as background", file.name)
     height, width = size_hw
-    absolute = np.array(boxes, np.float64).reshape(-1, 4) * np.array(
-        [width, height, width, height], np.float64
-    )
+    absolute = np.array(boxes, np.float64).reshape(-1, 4) * np.array([width, height, width, height], np.float64)
     kept, keep = repair_boxes(absolute, size_hw, notices, str(label))
     areas: NDArray[np.float32] = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
     crowd = np.zeros(len(kept), np.bool_)
     return Picture(image_id, file, size_hw, kept, np.array(labels, np.int64)[keep], areas, crowd)
 
 
-def _line(
-    tokens: Sequence[str], keypoints: bool, where: str
-) -> tuple[int, tuple[float, float, float, float]]:
+def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tuple[float, float, float, float]]:
     """One label line -> class id and x1, y1, x2, y2 as fractions of the picture."""
     try:
         values = [float(token) for token in tokens]

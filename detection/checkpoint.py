@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,6 +40,7 @@ class Trained:
         weights_licence: of the weights it started from.
         metrics: of its last validation; empty without one.
         path: the file it was read from.
+
     """
 
     model: nn.Module
@@ -106,6 +108,7 @@ def find_checkpoint(path: Path) -> Path:
 
     Raises:
         CheckpointError: there is none.
+
     """
     if path.is_dir():
         best = path / BEST
@@ -124,6 +127,7 @@ def load_trained(path: Path) -> Trained:
 
     Raises:
         CheckpointError: missing, damaged, or not written by Swath.
+
     """
     path = find_checkpoint(path)
     try:
@@ -142,20 +146,27 @@ def load_trained(path: Path) -> Trained:
     except RuntimeError:
         raise CheckpointError(f"{path}: its tensors do not fit its own recipe; the file is damaged") from None
     return Trained(
-        model, recipe, names, header["dataset_fingerprint"], header["weights_licence"], header["metrics"], path
+        model,
+        recipe,
+        names,
+        header["dataset_fingerprint"],
+        header["weights_licence"],
+        header["metrics"],
+        path,
     )
 
 
-def load_training_state(path: Path) -> dict[str, object]:
+def load_training_state(path: Path) -> dict[str, Any]:
     """Everything in a `last.ckpt`.
 
     Raises:
         CheckpointError: missing or damaged.
+
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: nothing to resume; leave --resume out to start anew")
     try:
-        state: dict[str, object] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise a dozen types
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}); start anew without --resume") from error
     return state

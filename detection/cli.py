@@ -101,7 +101,8 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A run, its best.safetensors or an .onnx.", metavar="MODEL")],
     dataset: Annotated[str, typer.Argument(help="Labelled pictures to score it on.", metavar="DATASET")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; beside the model if left out.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where to write; beside the model if left out."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
     slice_by: Annotated[
@@ -144,9 +145,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run or its best.safetensors.", metavar="RUN")],
     out: Annotated[Path, typer.Option("--out", metavar="F.onnx", help="The model file to write.")],
     precision: Annotated[str, typer.Option(help="fp32; fp16 and int8 are not built yet.")] = "fp32",
-    calibration: Annotated[
-        str | None, typer.Option(metavar="DATASET", help="Pictures to calibrate int8 on.")
-    ] = None,
+    calibration: Annotated[str | None, typer.Option(metavar="DATASET", help="Pictures to calibrate int8 on.")] = None,
 ) -> None:
     """Write the deploy graph: one .onnx, compared with PyTorch box by box, or refused.
 
@@ -199,7 +198,8 @@ def stream(
         float | None, typer.Option(min=0, max=1, help="Report boxes from this score on, not the model's own.")
     ] = None,
     provider: Annotated[
-        str | None, typer.Option(help="onnxruntime provider: cpu, cuda, tensorrt. An error if it is not live.")
+        str | None,
+        typer.Option(help="onnxruntime provider: cpu, cuda, tensorrt. An error if it is not live."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many pictures.")] = None,
@@ -240,7 +240,15 @@ def demo(
 def _missing_extra(error: ModuleNotFoundError) -> str | None:
     """What to install, where a package of the training half is missing."""
     name = (error.name or "").partition(".")[0]
-    ours = ("torch", "torchvision", "timm", "albumentations", "pycocotools", "lightning_fabric", "safetensors")
+    ours = (
+        "torch",
+        "torchvision",
+        "timm",
+        "albumentations",
+        "pycocotools",
+        "lightning_fabric",
+        "safetensors",
+    )
     more = ("tensorboard", "onnx", "onnxscript", "PIL", "scipy")
     return 'this command needs the training half: pip install "swath[train]"' if name in (*ours, *more) else None
 

@@ -30,6 +30,7 @@ class ClassMetrics:
         threshold: the score at which F1 at IoU 0.5 is highest; None where nothing can be found.
         precision, recall: at that threshold, at IoU 0.5.
         curve_recall, curve_precision, curve_score: float (101,), the precision-recall curve at IoU 0.5.
+
     """
 
     AP: float
@@ -81,9 +82,7 @@ def ground_truth(dataset: Dataset) -> dict[str, Any]:
             {"id": p.image_id, "file_name": p.path.name, "height": p.size_hw[0], "width": p.size_hw[1]}
             for p in dataset.pictures
         ],
-        "categories": [
-            {"id": i, "name": n} for i, n in zip(dataset.category_ids, dataset.class_names, strict=True)
-        ],
+        "categories": [{"id": i, "name": n} for i, n in zip(dataset.category_ids, dataset.class_names, strict=True)],
         "annotations": annotations,
     }
 
@@ -111,6 +110,7 @@ def coco_metrics(dataset: Dataset, results: list[dict[str, Any]]) -> CocoMetrics
     Args:
         dataset: the truth.
         results: as `coco_results` gives them.
+
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO()

@@ -47,9 +47,7 @@ class Data(_Part):
     """Which pictures."""
 
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
-    val: str | None = Field(
-        None, description="DATASET to choose the best weights by; null trains to the end without"
-    )
+    val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
     licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
 
 
@@ -59,7 +57,8 @@ class Model(_Part):
     preset: PresetName = Field("fcos_lite", description="a torchvision detector by name")
     backbone: str | None = Field(None, description="fcos_lite only: a timm model; null is the preset's own")
     weights: str = Field(
-        "imagenet-offline", description="coco, imagenet, imagenet-offline, none, or a .safetensors or .pth file"
+        "imagenet-offline",
+        description="coco, imagenet, imagenet-offline, none, or a .safetensors or .pth file",
     )
     channels: int = Field(64, ge=32, multiple_of=32, description="fcos_lite only: width of neck and head")
     head_convs: int = Field(2, ge=1, le=8, description="fcos_lite only: depth of the head")
@@ -143,6 +142,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: no such file, not YAML, an unknown key, or a value of the wrong type or range.
+
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; see configs/ for the ones that come with Swath")

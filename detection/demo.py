@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from data.dataset import Dataset, load_dataset
+from data.dataset import load_dataset
 from data.synthetic import render_dataset, render_drive
 from detection.checkpoint import load_trained, write_whole
 from detection.config import config_folder, load_recipe
@@ -42,6 +42,7 @@ def run_demo(out: Path, *, stop: threading.Event | None = None) -> None:
 
     Raises:
         SwathError: `out` is a file, or holds something that is not a demo.
+
     """
     console = Console()
     _make_room(out)
@@ -78,7 +79,9 @@ def run_demo(out: Path, *, stop: threading.Event | None = None) -> None:
     test = load_dataset(field / "test")
     with TerminalWatcher() as watcher:
         scored = evaluate(
-            TorchDetector.of(trained), test, progress=lambda done, total: watcher.progress("evaluating", done, total)
+            TorchDetector.of(trained),
+            test,
+            progress=lambda done, total: watcher.progress("evaluating", done, total),
         )
     write_evaluation(out, scored, test, model=str(best))
     console.print(metrics_table(scored.metrics, title=f"{len(test)} unseen pictures"))
@@ -99,7 +102,7 @@ def run_demo(out: Path, *, stop: threading.Event | None = None) -> None:
     )
     if status:
         raise SwathError(f"{field / 'drive'}: the drive could not be streamed to its end")
-    score = score_drive(jsonl, load_drive_truth(field / "drive" / "annotations.json"))
+    score = score_drive(jsonl, field / "drive" / "annotations.json")
     text = json.dumps(score, indent=2) + "\n"
     write_whole(out / "stream" / "score.json", lambda path: path.write_text(text, encoding="utf-8"))
     console.print(
@@ -109,40 +112,44 @@ def run_demo(out: Path, *, stop: threading.Event | None = None) -> None:
     console.print(f"\nlook at [bold]{out / 'report.html'}[/bold] and [bold]{out / 'stream' / 'annotated.mp4'}[/bold]")
 
 
-def load_drive_truth(annotations: Path) -> Dataset:
-    """The truth of a rendered drive; its pictures are frames of the video, not files."""
-    return load_dataset(annotations)
-
-
-def score_drive(jsonl: Path, truth: Dataset) -> dict[str, Any]:
+def score_drive(jsonl: Path, annotations: Path) -> dict[str, Any]:
     """Match a stream's detections with the truth of each frame, at IoU 0.5 and of the same class.
 
     Args:
         jsonl: as `swath stream` writes it, one line a frame.
-        truth: one picture per frame, in the drive's order.
+        annotations: of the rendered drive, COCO with a `frame` at each image.
 
     Returns:
         `frames`, `boxes`, `detections`, `hits`, `precision`, `recall`.
+
     """
+    truth = json.loads(annotations.read_text(encoding="utf-8"))
+    labels = {category["id"]: label for label, category in enumerate(truth["categories"])}
+    by_name = {category["name"]: labels[category["id"]] for category in truth["categories"]}
+    frame_of = {image["id"]: image["frame"] for image in truth["images"]}
+    boxes_of: dict[int, list[list[float]]] = {frame: [] for frame in frame_of.values()}
+    labels_of: dict[int, list[int]] = {frame: [] for frame in frame_of.values()}
+    for annotation in truth["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        boxes_of[frame_of[annotation["image_id"]]].append([x, y, x + width, y + height])
+        labels_of[frame_of[annotation["image_id"]]].append(labels[annotation["category_id"]])
+
     lines = [json.loads(line) for line in jsonl.read_text(encoding="utf-8").splitlines()]
-    index = {name: label for label, name in enumerate(truth.class_names)}
-    everything = np.zeros(len(index), np.float32)
-    boxes = detections = hits = 0
+    detections = hits = 0
     for line in lines:
-        picture = truth.pictures[line["frame"]]
         found = line["detections"]
         outcome = judge(
-            picture,
+            np.array(boxes_of[line["frame"]], np.float32).reshape(-1, 4),
+            np.array(labels_of[line["frame"]], np.int64),
             Detections(
                 np.array([d["box_xyxy"] for d in found], np.float32).reshape(-1, 4),
                 np.array([d["score"] for d in found], np.float32),
-                np.array([index[d["class"]] for d in found], np.int64),
+                np.array([by_name[d["class"]] for d in found], np.int64),
             ),
-            everything,
         )
-        boxes += len(picture.labels)
         detections += len(outcome.kept)
         hits += int(outcome.hit.sum())
+    boxes = len(truth["annotations"])
     return {
         "frames": len(lines),
         "boxes": boxes,

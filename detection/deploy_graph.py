@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +30,18 @@ class DeployGraph(nn.Module):
 
     Raises:
         SwathError: a detector of another family.
+
     """
+
+    mean_255: Tensor
+    inverse_std_255: Tensor
+    anchors: Tensor
 
     def __init__(self, model: nn.Module, label_offset: int, size_hw: tuple[int, int]) -> None:
         super().__init__()
         if not isinstance(model, FCOS | RetinaNet | SSD):
             raise SwathError(f"no deploy graph for {type(model).__name__} yet: only for FCOS, RetinaNet, SSD")
-        self.model = model.eval()
+        self.model: Any = model.eval()
         self.label_offset = label_offset
         self.size_hw = size_hw
         mean, std = torch.tensor(model.transform.image_mean), torch.tensor(model.transform.image_std)
@@ -49,9 +55,9 @@ class DeployGraph(nn.Module):
         # Anchors of one level follow each other; SSD takes its candidates over all levels at once.
         cells = [f.shape[-2] * f.shape[-1] for f in features]
         per_cell = [1] if isinstance(model, SSD) else model.anchor_generator.num_anchors_per_location()
-        self.level_sizes = [len(anchors)] if isinstance(model, SSD) else [
-            c * a for c, a in zip(cells, per_cell, strict=True)
-        ]
+        self.level_sizes = (
+            [len(anchors)] if isinstance(model, SSD) else [c * a for c, a in zip(cells, per_cell, strict=True)]
+        )
 
     def _features(self, pictures: Tensor) -> list[Tensor]:
         features = self.model.backbone(pictures)
@@ -66,6 +72,7 @@ class DeployGraph(nn.Module):
         Returns:
             boxes float32 (N, K, 4) xyxy pixels of the input, scores float32 (N, K) sorted and 0 where
             empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
+
         """
         pictures = (images.permute(0, 3, 1, 2).float() - self.mean_255) * self.inverse_std_255
         head = self.model.head(self._features(pictures))
@@ -103,7 +110,11 @@ class DeployGraph(nn.Module):
             start += size
         positions = torch.cat(anchor_index, dim=1)
         codes = head["bbox_regression"].gather(1, positions.unsqueeze(-1).expand(-1, -1, 4))
-        return self._decode(codes, self.anchors[positions]), torch.cat(scores, dim=1), torch.cat(labels, dim=1)
+        return (
+            self._decode(codes, self.anchors[positions]),
+            torch.cat(scores, dim=1),
+            torch.cat(labels, dim=1),
+        )
 
     def _ssd_candidates(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The best positions of each class, as `_level_candidates` gives them."""

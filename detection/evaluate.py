@@ -43,6 +43,7 @@ class Evaluation:
         found: what was found, one per picture in the dataset's order, labelled as the dataset.
         results: the same as COCO results.
         notices: what the reader must know, one line each.
+
     """
 
     metrics: CocoMetrics
@@ -57,6 +58,7 @@ def load_detector(model: Path) -> PictureDetector:
 
     Raises:
         SwathError: not there, damaged or not Swath's.
+
     """
     if model.suffix == ".onnx":
         return Detector(model, score_thresholds=0.0)
@@ -101,6 +103,7 @@ def evaluate(
     Raises:
         SwathError: no class in common, or no picture has the attribute.
         DataError: a picture cannot be read.
+
     """
     mapping, notices = _relabel(detector, dataset)
     found: list[Detections] = []

@@ -56,6 +56,7 @@ def deploy_graph_of(trained: Trained) -> DeployGraph:
 
     Raises:
         ExportError: there is none for its preset yet.
+
     """
     preset = trained.recipe.model.preset
     if not PRESETS[preset].exportable:
@@ -90,6 +91,7 @@ def export(
     Raises:
         ExportError: no deploy graph for this preset, or the file does not agree with PyTorch.
         DataError: a picture cannot be read.
+
     """
     graph = graph or deploy_graph_of(trained)
     reference = TorchDetector.of(trained)
@@ -137,9 +139,7 @@ def export(
     return report
 
 
-def _metadata(
-    trained: Trained, metrics: CocoMetrics, report: dict[str, Any], held_out: bool
-) -> ModelMetadata:
+def _metadata(trained: Trained, metrics: CocoMetrics, report: dict[str, Any], held_out: bool) -> ModelMetadata:
     recipe = trained.recipe
     thresholds = [
         metrics.per_class[n].threshold if held_out and n in metrics.per_class else None for n in trained.class_names

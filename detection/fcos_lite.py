@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import timm
 import torch
@@ -18,20 +19,21 @@ class TimmPyramid(nn.Module):
     Args:
         backbone: any timm model that offers `features_only` with strides 8, 16 and 32.
         channels: width of every level.
+
     """
 
     def __init__(self, backbone: str, channels: int) -> None:
         super().__init__()
-        probe = timm.create_model(backbone, features_only=True, pretrained=False)
+        probe: Any = timm.create_model(backbone, features_only=True, pretrained=False)
         strides = probe.feature_info.reduction()
         out_indices = [i for i, stride in enumerate(strides) if stride in (8, 16, 32)]
         if [strides[i] for i in out_indices] != [8, 16, 32]:
             raise ValueError(f"backbone {backbone} has strides {strides}; 8, 16 and 32 are needed")
-        self.body = timm.create_model(
-            backbone, features_only=True, pretrained=False, out_indices=tuple(out_indices)
-        )
+        self.body = timm.create_model(backbone, features_only=True, pretrained=False, out_indices=tuple(out_indices))
         self.fpn = FeaturePyramidNetwork(
-            self.body.feature_info.channels(), channels, extra_blocks=LastLevelP6P7(channels, channels)
+            [probe.feature_info.channels()[i] for i in out_indices],
+            channels,
+            extra_blocks=LastLevelP6P7(channels, channels),
         )
         self.out_channels = channels
         # where the feature maps of stride 4 end: what `freeze_stem` keeps as it was pretrained
@@ -60,6 +62,7 @@ def fcos_lite(num_classes: int, *, backbone: str, channels: int = 64, head_convs
         backbone: a timm model name.
         channels: width of neck and head, a multiple of 32 (GroupNorm has 32 groups).
         head_convs: 3 x 3 convolutions before each output of the head.
+
     """
     mean, std = normalisation(backbone)
     return FCOS(

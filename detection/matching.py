@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Picture
 from detection.runtime.detections import Detections
 
 MATCH_IOU = 0.5
@@ -20,7 +19,8 @@ def iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.floa
     sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
     intersection = np.prod(np.clip(sides, 0, None), axis=1)
     union = np.prod(one[2:] - one[:2]) + np.prod(many[:, 2:] - many[:, :2], axis=1) - intersection
-    return np.divide(intersection, union, out=np.zeros(len(many)), where=union > 0)
+    quotient: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros(len(many)), where=union > 0)
+    return quotient
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,8 @@ class Outcome:
     Attributes:
         kept: the detections at or above their class's threshold.
         hit: bool (len(kept),), those that found a box.
-        found: bool (boxes of the picture,), those that were found.
+        found: bool (boxes of the truth,), those that were found.
+
     """
 
     kept: Detections
@@ -43,21 +44,29 @@ class Outcome:
         return int((~self.hit).sum() + (~self.found).sum())
 
 
-def judge(picture: Picture, found: Detections, thresholds: NDArray[np.float32]) -> Outcome:
+def judge(
+    truth_xyxy: NDArray[np.float32],
+    truth_labels: NDArray[np.int64],
+    detections: Detections,
+    thresholds: NDArray[np.float32] | float = 0.0,
+) -> Outcome:
     """Match detections to boxes greedily, best score first, one to one, as COCO does at IoU 0.5.
 
     Args:
-        picture: the truth.
-        found: labelled as the dataset.
-        thresholds: float (classes,); detections below their class's are left out.
+        truth_xyxy: float32 (M, 4), the picture's boxes.
+        truth_labels: int64 (M,), in the numbering of the detections' labels.
+        detections: what was found.
+        thresholds: per class, or one for all; detections below are left out.
+
     """
-    kept = found[found.scores >= thresholds[found.labels]]
+    floors = np.asarray(thresholds, np.float32)
+    kept = detections[detections.scores >= (floors[detections.labels] if floors.ndim else floors)]
     kept = kept[np.argsort(-kept.scores, kind="stable")]
     hit = np.zeros(len(kept), bool)
-    taken = np.zeros(len(picture.labels), bool)
+    taken = np.zeros(len(truth_labels), bool)
     for index in range(len(kept)):
-        overlap = iou(kept.boxes[index], picture.boxes_xyxy)
-        overlap[taken | (picture.labels != kept.labels[index])] = 0
+        overlap = iou(kept.boxes[index], truth_xyxy)
+        overlap[taken | (truth_labels != kept.labels[index])] = 0
         if len(overlap) and overlap.max() >= MATCH_IOU:
             taken[overlap.argmax()] = hit[index] = True
-    return Outcome(kept, hit, taken | picture.iscrowd)
+    return Outcome(kept, hit, taken)

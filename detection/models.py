@@ -37,6 +37,7 @@ class Preset:
         imagenet_prefix: what the backbone's tensors are called by in the ImageNet file.
         stem: the part of `backbone.body` that ends at stride 4; None: the backbone says it, or has none.
         exportable: whether there is a deploy graph for it yet.
+
     """
 
     build: Callable[..., nn.Module]
@@ -147,6 +148,7 @@ def build_model(
 
     Raises:
         SwathError: no such preset or backbone, or a backbone for a preset without a choice.
+
     """
     if preset not in PRESETS:
         raise SwathError(f"model.preset: no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -154,7 +156,7 @@ def build_model(
     if backbone not in (None, chosen.backbone) and preset != "fcos_lite":
         raise SwathError(f"model.backbone: {preset} always has {chosen.backbone}; leave the key out")
     try:
-        model = chosen.build(
+        model: Any = chosen.build(
             num_classes + chosen.label_offset,
             backbone=backbone or chosen.backbone,
             channels=channels,
@@ -171,7 +173,8 @@ def build_model(
     second_stage.score_thresh, second_stage.nms_thresh = score_floor, nms_iou
     second_stage.detections_per_img = max_detections
     model.topk_candidates = candidates
-    return model
+    built: nn.Module = model
+    return built
 
 
 def freeze_stem(model: nn.Module, preset: str) -> None:
@@ -183,8 +186,9 @@ def freeze_stem(model: nn.Module, preset: str) -> None:
     stem = PRESETS[preset].stem or getattr(model.backbone, "stem", None)
     if stem is None:
         return
+    backbone: Any = model.backbone
     # parameters come in the order in which the parts run; some backbones write a dot as an underscore
-    parameters = [(name.replace(".", "_"), p) for name, p in model.backbone.body.named_parameters()]
+    parameters = [(name.replace(".", "_"), p) for name, p in backbone.body.named_parameters()]
     last = max(i for i, (name, _) in enumerate(parameters) if name.startswith(stem.replace(".", "_") + "_"))
     for _, parameter in parameters[: last + 1]:
         parameter.requires_grad_(False)

@@ -33,6 +33,7 @@ class Parity:
             number of detections, or the NMS threshold.
         unmatched: boxes on one side only, without that excuse.
         wrong_form: answers that break the graph's own promises (order, padding, range).
+
     """
 
     pictures: int = 0
@@ -49,7 +50,13 @@ class Parity:
         return self.unmatched == 0 and self.wrong_form == 0
 
     def add(
-        self, reference: Detections, answer: Detections, *, score_floor: float, nms_iou: float, max_detections: int
+        self,
+        reference: Detections,
+        answer: Detections,
+        *,
+        score_floor: float,
+        nms_iou: float,
+        max_detections: int,
     ) -> None:
         """Compare the two answers to one picture, in input pixels.
 
@@ -99,7 +106,8 @@ class Parity:
 
 def _corner_distance(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Largest distance of the corners of `box` (4,) and each of `boxes` (N, 4), in pixels."""
-    return np.abs(boxes - box).max(axis=1, initial=0.0)
+    distance: NDArray[np.float32] = np.abs(boxes - box).max(axis=1, initial=0.0)
+    return distance
 
 
 def _excused(

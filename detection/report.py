@@ -35,6 +35,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, dataset: Dataset, *, 
 
     Raises:
         DataError: a picture that the report shows cannot be read any more.
+
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -53,10 +54,15 @@ def html_report(evaluation: Evaluation, dataset: Dataset, *, model: str) -> str:
     thresholds = np.array(
         [1.1 if (t := metrics.per_class[n].threshold) is None else t for n in dataset.class_names], np.float32
     )
-    outcomes = [judge(p, f, thresholds) for p, f in zip(dataset.pictures, evaluation.found, strict=True)]
+    outcomes = [
+        judge(p.boxes_xyxy[~p.iscrowd], p.labels[~p.iscrowd], f, thresholds)
+        for p, f in zip(dataset.pictures, evaluation.found, strict=True)
+    ]
     worst = sorted(range(len(outcomes)), key=lambda i: -outcomes[i].mistakes)[:SHOWN_PICTURES]
     pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     pages.filters["number"] = lambda value: "–" if value is None or value < 0 else f"{value:.3f}"
     return pages.get_template("report.html.j2").render(
@@ -104,7 +110,9 @@ def _shown(dataset: Dataset, index: int, outcome: Outcome) -> dict[str, Any]:
     scale = min(1.0, _THUMBNAIL_WIDTH_PX / image.shape[1])
     if scale < 1:
         image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    for box, label, was_found in zip(picture.boxes_xyxy, picture.labels, outcome.found, strict=True):
+    for box, label, was_found in zip(
+        picture.boxes_xyxy[~picture.iscrowd], picture.labels[~picture.iscrowd], outcome.found, strict=True
+    ):
         if not was_found:
             _box(image, box * scale, _MISSED, f"missed {dataset.class_names[label]}", dashed=True)
     kept = outcome.kept
@@ -122,7 +130,12 @@ def _shown(dataset: Dataset, index: int, outcome: Outcome) -> dict[str, Any]:
 
 
 def _box(
-    image: NDArray[np.uint8], box: NDArray[Any], colour: tuple[int, int, int], text: str, *, dashed: bool = False
+    image: NDArray[np.uint8],
+    box: NDArray[Any],
+    colour: tuple[int, int, int],
+    text: str,
+    *,
+    dashed: bool = False,
 ) -> None:
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     if dashed:

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from detection.coco_metrics import CocoMetrics
@@ -17,6 +25,7 @@ class TerminalWatcher:
 
     Args:
         console: where to; standard error, so that standard output holds results only.
+
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -32,7 +41,7 @@ class TerminalWatcher:
             console=self._console,
             transient=True,
         )
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._smooth_loss: float | None = None
 
     def __enter__(self) -> TerminalWatcher:
@@ -69,7 +78,7 @@ class TerminalWatcher:
             self._tasks[task] = self._progress.add_task(task, total=total, detail=detail)
         self._progress.update(self._tasks[task], completed=done, total=total, detail=detail)
         if done >= total:
-            self._progress.remove_task(self._tasks.pop(task))  # type: ignore[arg-type]  # rich's own TaskID
+            self._progress.remove_task(self._tasks.pop(task))
 
 
 def metrics_table(metrics: CocoMetrics, title: str) -> Table:

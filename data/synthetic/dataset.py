@@ -96,6 +96,7 @@ def render_dataset(
     Raises:
         ValueError: a count below 1.
         OSError: a picture cannot be written.
+
     """
     if pictures < 1 or (fields is not None and fields < 1):
         raise ValueError(f"pictures and fields must be 1 or more, got {pictures} and {fields}")

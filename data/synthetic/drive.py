@@ -64,6 +64,7 @@ def render_drive(
     Raises:
         ValueError: a length, rate or speed out of range.
         OSError: the video cannot be written.
+
     """
     frames = round(seconds * fps)
     if frames < 1 or fps <= 0 or speed_m_s < 0:

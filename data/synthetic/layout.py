@@ -14,11 +14,11 @@ PX_PER_M = 1000.0
 
 # Radii in mm by stage (index into STAGES): the reach of the longest leaf, least and most.
 _RADII_MM = (
-    ((14.0, 21.0), (26.0, 44.0), (44.0, 66.0)),  # sugar_beet
-    ((11.0, 17.0), (20.0, 36.0), (36.0, 56.0)),  # fat_hen
-    ((12.0, 18.0), (20.0, 34.0), (34.0, 54.0)),  # chamomile
-    ((12.0, 18.0), (22.0, 38.0), (38.0, 60.0)),  # thistle
-    ((15.0, 24.0), (26.0, 44.0), (44.0, 66.0)),  # foxtail
+    ((16.0, 23.0), (26.0, 44.0), (44.0, 66.0)),  # sugar_beet
+    ((13.0, 18.0), (21.0, 36.0), (36.0, 56.0)),  # fat_hen
+    ((13.0, 18.0), (21.0, 34.0), (34.0, 54.0)),  # chamomile
+    ((13.0, 18.0), (22.0, 38.0), (38.0, 60.0)),  # thistle
+    ((17.0, 25.0), (27.0, 44.0), (44.0, 66.0)),  # foxtail
 )
 
 
@@ -86,6 +86,7 @@ def plan_layout(seed: tuple[int, ...], length_m: float, width_m: float) -> Layou
         seed: everything left to chance comes from here.
         length_m: of the strip.
         width_m: of the strip.
+
     """
     rng = np.random.default_rng(seed)
     crop_stage = int(rng.choice(3, p=(0.28, 0.42, 0.30)))

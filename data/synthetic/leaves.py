@@ -117,11 +117,13 @@ class Canvas:
     Args:
         radius_px: how far leaves may reach from the centre, orthophoto pixels.
         rng: draws mottling.
+        fine: the plant has parts thinner than a pixel.
+
     """
 
-    def __init__(self, radius_px: float, rng: np.random.Generator) -> None:
+    def __init__(self, radius_px: float, rng: np.random.Generator, *, fine: bool = False) -> None:
         self.half_px = math.ceil(radius_px) + 3
-        self._factor = _SUPERSAMPLING if radius_px < _LARGE_PX else 1
+        self._factor = _SUPERSAMPLING if fine or radius_px < _LARGE_PX else 1
         side = 2 * self.half_px * self._factor
         self._layers = np.zeros((side, side, CHANNELS), np.float32)
         self._rng = rng
@@ -156,6 +158,8 @@ class Canvas:
         else:
             thickness = max(1, round(leaf.strand_px * scale))
             cv2.polylines(mask, fixed, False, 255, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+            # The first strand is the rachis, sturdier than its leaflets.
+            cv2.polylines(mask, fixed[:1], False, 255, thickness + 1, cv2.LINE_AA, _SUBPIXEL_BITS)
         alpha = mask.astype(np.float32) / 255.0
         region = self._layers[top:bottom, left:right]
         # Little light reaches what lies close under a leaf.

@@ -37,11 +37,11 @@ def draw_light(rng: np.random.Generator) -> Light:
     azimuth = float(rng.uniform(0.0, 2.0 * math.pi))
     tint = float(rng.normal(0.0, 0.035))
     if kind == "sun":
-        elevation, power, sky_power, warm = rng.uniform(42.0, 64.0), 1.0, 0.34, rng.uniform(0.98, 1.04)
+        elevation, power, sky_power, warm = rng.uniform(42.0, 64.0), 1.0, 0.29, rng.uniform(0.98, 1.04)
     elif kind == "low_sun":
-        elevation, power, sky_power, warm = rng.uniform(24.0, 36.0), 1.15, 0.36, rng.uniform(1.04, 1.12)
+        elevation, power, sky_power, warm = rng.uniform(24.0, 36.0), 1.2, 0.33, rng.uniform(1.04, 1.12)
     else:
-        elevation, power, sky_power, warm = rng.uniform(45.0, 75.0), 0.14, 0.90, rng.uniform(0.97, 1.0)
+        elevation, power, sky_power, warm = rng.uniform(45.0, 75.0), 0.26, 0.80, rng.uniform(0.97, 1.0)
     # What the sun lacks in blue, a clear sky gives to the shadows.
     cool = 1.0 if kind == "overcast" else 1.12
     sun = (power / warm * (1.0 - tint), power, power * warm * (1.0 + tint))
@@ -79,9 +79,9 @@ def cast_shadow(height: FloatArray, light: Light) -> FloatArray:
         over *= np.float32(1.0 / (0.55 + 0.055 * step))
         np.maximum(blocked, over, out=blocked)
         step += 0.9 + 0.02 * step
-    lit = 1.0 - np.clip(blocked, 0.0, 1.0)
-    lit = cv2.GaussianBlur(lit, (0, 0), 0.6 if light.kind != "overcast" else 3.0)
-    full = cv2.resize(lit, (height.shape[1], height.shape[0]), interpolation=cv2.INTER_LINEAR)
+    spread = 0.6 if light.kind != "overcast" else 2.2
+    soft = cv2.GaussianBlur(1.0 - np.clip(blocked, 0.0, 1.0), (0, 0), spread)
+    full = cv2.resize(soft, (height.shape[1], height.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(full, np.float32)
 
 
@@ -90,7 +90,7 @@ def sky_view(height: FloatArray) -> FloatArray:
     half = cv2.resize(height, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     near = cv2.blur(half, (9, 9), borderType=cv2.BORDER_REPLICATE) - half
     wide = cv2.blur(cv2.blur(half, (25, 25), borderType=cv2.BORDER_REPLICATE), (25, 25)) - half
-    seen = 1.0 - 0.085 * near - 0.022 * wide
+    seen = 1.0 - 0.115 * near - 0.022 * wide
     seen = np.clip(seen, 0.35, 1.12)
     full = cv2.resize(seen, (height.shape[1], height.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(full, np.float32)
@@ -118,6 +118,7 @@ def illuminate(
 
     Returns:
         (h, w, 3) float32, linear, not yet exposed.
+
     """
     slope_x, slope_y = slope_xy
     inner = np.s_[halo : height.shape[0] - halo]

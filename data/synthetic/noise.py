@@ -19,6 +19,7 @@ class Lattice:
         seed: what the values are drawn from.
         rows, cols: size of the strip in pixels.
         cell_px: distance of the lattice points, pixels; the size of the features.
+
     """
 
     def __init__(self, seed: tuple[int, ...], rows: int, cols: int, cell_px: int) -> None:

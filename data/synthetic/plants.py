@@ -144,12 +144,14 @@ def _pair(
 
 def _sugar_beet(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int) -> None:
     azimuth = rng.uniform(0.0, 2.0 * math.pi)
-    cotyledon = Leaf(0.0, radius, 0.36 * radius, _BEET, _oval(1.15, 0.62), stalk=0.22, stalk_px=1.8, base_height=0.28 * radius)
+    cotyledon = Leaf(
+        0.0, radius, 0.44 * radius, _BEET, _oval(1.15, 0.6), stalk=0.22, stalk_px=1.8, base_height=0.28 * radius
+    )  # fmt: skip
     if stage == 0:
         _pair(canvas, rng, azimuth, cotyledon)
-        if rng.random() < 0.7:
-            young = Leaf(0.0, 0.34 * radius, 0.17 * radius, _BEET, _oval(0.9, 0.6), base_height=0.4 * radius)
-            _pair(canvas, rng, azimuth + 1.57, young)
+        size = float(rng.uniform(0.42, 0.72)) * radius
+        young = Leaf(0.0, size, 0.5 * size, _BEET, _oval(0.9, 0.6), stalk=0.15, base_height=0.4 * radius)
+        _pair(canvas, rng, azimuth + 1.57, young)
         return
     leaves = int(rng.integers(4, 7)) if stage == 1 else int(rng.integers(7, 12))
     if stage == 1:
@@ -177,9 +179,13 @@ def _sugar_beet(canvas: Canvas, rng: np.random.Generator, radius: float, stage: 
 def _fat_hen(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int) -> None:
     azimuth = rng.uniform(0.0, 2.0 * math.pi)
     if stage == 0:
-        slim = Leaf(0.0, radius, 0.26 * radius, _FAT_HEN, _oval(1.0, 0.7), stalk=0.2, stalk_px=1.3, base_height=0.28 * radius)
+        slim = Leaf(
+            0.0, radius, 0.28 * radius, _FAT_HEN, _oval(1.0, 0.7), stalk=0.2, stalk_px=1.3, base_height=0.28 * radius
+        )  # fmt: skip
         _pair(canvas, rng, azimuth, slim)
-        young = Leaf(0.0, 0.62 * radius, 0.44 * radius, _FAT_HEN, _rhombic(3.0, 0.2), stalk=0.15, base_height=0.45 * radius)
+        young = Leaf(
+            0.0, 0.66 * radius, 0.48 * radius, _FAT_HEN, _rhombic(3.0, 0.2), stalk=0.15, base_height=0.45 * radius
+        )  # fmt: skip
         _pair(canvas, rng, azimuth + 1.57, young)
         return
     pairs = 4 if stage == 1 else 6
@@ -189,7 +195,7 @@ def _fat_hen(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
         toothed = _rhombic(float(rng.uniform(4.5, 6.5)), 0.38 if share < 0.7 else 0.15)
         look = replace(_FAT_HEN, mealy=0.08 + 0.34 * share**1.5)
         leaf = Leaf(
-            0.0, length, length * rng.uniform(0.55, 0.66), look, toothed, stalk=0.30 - 0.12 * share, stalk_px=1.4,
+            0.0, length, length * rng.uniform(0.55, 0.66), look, toothed, stalk=0.3 - 0.12 * share, stalk_px=1.4,
             base_height=(0.22 + 0.42 * share) * radius,
         )  # fmt: skip
         # The pairs stand crosswise; seen from above the later ones fill the gaps.
@@ -210,7 +216,7 @@ def _chamomile(canvas: Canvas, rng: np.random.Generator, radius: float, stage: i
                 width=width,
                 look=_CHAMOMILE.tinted(rng, 0.12),
                 strands=_feather(rng, length, width),
-                strand_px=1.05,
+                strand_px=1.1,
                 base_height=(0.18 + 0.22 * share) * radius,
                 bend=rng.normal(0.0, 0.14),
             )
@@ -221,7 +227,9 @@ def _thistle(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
     azimuth = rng.uniform(0.0, 2.0 * math.pi)
     leaves = (4, 6, 10)[stage] + int(rng.integers(0, 2))
     if stage == 0:
-        seed = Leaf(0.0, 0.62 * radius, 0.4 * radius, _THISTLE, _oval(1.1, 0.55), stalk=0.1, base_height=0.2 * radius)
+        seed = Leaf(
+            0.0, 0.62 * radius, 0.4 * radius, _THISTLE, _oval(1.1, 0.55), stalk=0.1, base_height=0.2 * radius
+        )  # fmt: skip
         _pair(canvas, rng, azimuth + 0.8, seed)
     for index in range(leaves):
         share = index / max(1, leaves - 1)
@@ -273,10 +281,11 @@ def grow(
         radius_px: reach of its longest leaf, orthophoto pixels.
         seed: everything left to chance comes from here.
         tint: gains on its colour (B, G, R): how well fed the field is.
+
     """
     rng = np.random.default_rng(seed)
     # Bent leaves reach sideways beyond their length.
-    canvas = Canvas(1.25 * radius_px + 4.0, rng)
+    canvas = Canvas(1.25 * radius_px + 4.0, rng, fine=CLASS_NAMES[label] == "chamomile")
     _GROW[label](canvas, rng, radius_px, stage)
     layers = canvas.finish()
     vigour = float(np.exp(rng.normal(0.0, 0.07)))

@@ -67,6 +67,7 @@ class Field:
         width_m: across.
         only: draw only the plants with these ids (`()`: bare ground); None draws all. Soil and light
             stay as they are.
+
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Field:
             pose: how the camera hangs; None draws a slight tilt, height and offset. Its `x_m` is
                 replaced by the argument.
             exposure_s: time the shutter is open.
+
         """
         rng = np.random.default_rng((self.seed, 4, seed))
         if pose is None:
@@ -274,4 +276,4 @@ class Field:
         back = [c * (s * sun * 0.9 + a * 0.9) for c, s, a in zip(colour, light.sun, light.sky, strict=True)]
         level = 0.114 * back[0] + 0.587 * back[1] + 0.299 * back[2]
         # Half-way only: dark ground stays darker than pale ground.
-        return float(0.155 / level**0.55 / 0.145**0.45)
+        return float(0.185 / level**0.55 / 0.145**0.45)

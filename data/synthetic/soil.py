@@ -60,6 +60,7 @@ class Soil:
         rows, cols: the strip in pixels of the orthophoto.
         px_per_m: its scale.
         seedbed_cols: columns of the crop rows, where the press wheels have crushed the clods.
+
     """
 
     def __init__(
@@ -122,7 +123,8 @@ class Soil:
         points, radii = self._lumps[layer]
         margin = 2 * int(self._lump_px[layer]) + 2
         low, high = np.searchsorted(points[:, 2], (first - margin, last + margin))
-        ground = np.full(((last - first + 2 * margin) // step, -(-self._cols // step)), 255, np.uint8)
+        rows = -(-(last - first) // step)
+        ground = np.full((rows + 2 * margin // step, -(-self._cols // step)), 255, np.uint8)
         column = np.clip((points[low:high, 0] / step).astype(np.int32), 0, ground.shape[1] - 1)
         row = np.clip(((points[low:high, 1] - (first - margin)) / step).astype(np.int32), 0, len(ground) - 1)
         ground[row, column] = 0
@@ -131,7 +133,7 @@ class Soil:
         )
         radius = np.zeros(int(nearest.max()) + 1, np.float32)
         radius[nearest[row, column]] = radii[low:high]
-        inner = np.s_[margin // step : (margin + last - first) // step]
+        inner = np.s_[margin // step : margin // step + rows]
         return np.asarray(away[inner] * step, np.float32), np.asarray(nearest[inner], np.int32), radius
 
     def _lumps_of(self, layer: int, first: int, last: int, ragged: Texture) -> Texture:
@@ -144,7 +146,7 @@ class Soil:
         bulge = np.maximum(size * size - away * away, 0.0)
         if step == 1:
             # Crumbs are flatter than clods, or their rims would look drawn with a pen.
-            return bulge / np.maximum(size, 1.0) * np.float32(0.8)
+            return np.asarray(bulge / np.maximum(size, 1.0) * np.float32(0.8), np.float32)
         lumps = np.sqrt(bulge) * np.float32(0.85)
         shape = (self._cols, last - first)
         return np.asarray(cv2.resize(lumps, shape, interpolation=cv2.INTER_LINEAR), np.float32)
@@ -185,7 +187,7 @@ class Soil:
         damp = 0.13 * self._damp.rows(first, last) - 0.016 * (height - 4.0)
         damp += np.float32(self._wetness)
         np.clip(damp, 0.0, 0.55, out=damp)
-        tone = 0.08 * noise[16] + 0.07 * noise[4] + 0.07 * grain + 0.06 * noise[90] + 1.0
+        tone = 0.08 * noise[16] + 0.08 * noise[4] + 0.095 * grain + 0.06 * noise[90] + 1.0
         tone *= 1.0 - damp
         if kind.crust > 0.0:
             crack = self._crust(first, last) * np.clip(0.5 + 1.1 * noise[90], 0.0, 1.3)

@@ -57,6 +57,7 @@ def stream_command(
 
     Raises:
         SwathError: model, source or output cannot be opened, or an output cannot be written.
+
     """
     if not sources:
         raise SourceError("no source given: name a camera, URL, video or picture folder")
@@ -80,9 +81,7 @@ def stream_command(
                 age = f"{frame.camera}: {len(detections)} found, {record['age_ms']:.0f} ms old"
                 bar.update(task, advance=1, last=age)
 
-            summary = run_stream(
-                detector, opened, outputs, stop=stop, max_frames=max_frames, on_progress=show
-            )
+            summary = run_stream(detector, opened, outputs, stop=stop, max_frames=max_frames, on_progress=show)
         stack.close()  # files are whole before we say that we are done
     console.print(render(summary))
     if json_summary is not None:
@@ -119,6 +118,7 @@ def _refuse_to_overwrite(inputs: Sequence[Path], outputs: Sequence[Path | None])
 
     Raises:
         OutputError: an output is one of the inputs, or two outputs are one file.
+
     """
     taken = {path.resolve() for path in inputs}
     for output in outputs:
@@ -138,9 +138,7 @@ def _write_summary(path: Path, summary: StreamSummary) -> None:
 
 
 @contextmanager
-def _progress(
-    console: Console, sources: Sequence[Source], max_frames: int | None
-) -> Iterator[tuple[Progress, Any]]:
+def _progress(console: Console, sources: Sequence[Source], max_frames: int | None) -> Iterator[tuple[Progress, Any]]:
     """A bar on stderr; without an end where a source is live."""
     lengths = [s.length for s in sources]
     total = None if None in lengths else sum(n for n in lengths if n is not None)

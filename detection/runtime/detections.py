@@ -17,6 +17,7 @@ def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ..
 
     Raises:
         ValueError: wrong shape, or a dtype that cannot be cast safely enough (floats as labels).
+
     """
     given = np.asarray(value)
     if given.size and np.issubdtype(dtype, np.integer) and not np.issubdtype(given.dtype, np.integer):
@@ -43,6 +44,7 @@ class Detections:
 
     Raises:
         ValueError: shapes disagree, labels are not integers, or a box is not finite.
+
     """
 
     boxes: NDArray[np.float32]
@@ -91,6 +93,7 @@ class Detections:
 
         Raises:
             ValueError: they carry no class ids.
+
         """
         if theirs.class_id is None and len(theirs):
             raise ValueError("detections without class_id cannot be labelled")
@@ -112,6 +115,7 @@ class Frame:
         camera: the source's name, as it stands in the outputs.
         index: 0, 1, 2, ... as the camera delivered them; a gap is a dropped picture.
         captured_ns: `time.monotonic_ns()` when the picture was grabbed.
+
     """
 
     image: NDArray[np.uint8] = field(repr=False)

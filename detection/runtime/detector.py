@@ -29,6 +29,7 @@ class Prepared:
     Attributes:
         pixels: uint8 (H, W, 3) RGB, H and W those of the network's input.
         placement: where the picture lies in it; takes boxes back.
+
     """
 
     pixels: NDArray[np.uint8]
@@ -43,6 +44,7 @@ class Raw:
         boxes: float32 (N, K, 4), xyxy in pixels of the network's input.
         scores: float32 (N, K), sorted, 0 where empty.
         labels: int64 (N, K), -1 where empty.
+
     """
 
     boxes: NDArray[np.float32]
@@ -74,6 +76,7 @@ def to_detections(
 
     Raises:
         ModelFileError: a label beyond the last class.
+
     """
     # Compared as float32: a score of 0.7 is at a threshold of 0.7, though float32(0.7) < 0.7.
     thresholds = np.asarray(score_thresholds, np.float32)
@@ -114,6 +117,7 @@ class Detector:
         ModelFileError: missing, not an .onnx, not Swath's, damaged, or written by a newer Swath.
         DeviceError: a provider that was asked for is not in this onnxruntime or did not come to life.
         ValueError: `score_thresholds` has another length than the classes, or `threads` is below 1.
+
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class Detector:
 
         Raises:
             ValueError: not a picture of that shape and dtype.
+
         """
         return self.detect_batch([image_bgr])[0]
 
@@ -159,6 +164,7 @@ class Detector:
 
         Returns:
             One `Detections` per picture, in order.
+
         """
         found: list[Detections] = []
         step = self.metadata.max_batch
@@ -173,13 +179,9 @@ class Detector:
 
         Raises:
             ValueError: not a picture of that shape and dtype, or without pixels.
+
         """
-        if (
-            image_bgr.ndim != 3
-            or image_bgr.shape[2] != 3
-            or image_bgr.dtype != np.uint8
-            or not image_bgr.size
-        ):
+        if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8 or not image_bgr.size:
             raise ValueError(
                 f"a picture must be uint8 (H, W, 3) with pixels, got {image_bgr.dtype} {image_bgr.shape}"
             )
@@ -192,9 +194,7 @@ class Detector:
 
     def finish(self, raw: Raw, row: int, placement: Placement) -> Detections:
         """Third stage: what row `row` of `raw` says of the picture that lies at `placement`."""
-        return to_detections(
-            raw.boxes[row], raw.scores[row], raw.labels[row], placement, self.score_thresholds
-        )
+        return to_detections(raw.boxes[row], raw.scores[row], raw.labels[row], placement, self.score_thresholds)
 
     def warm_up(self, runs: int = 2) -> None:
         """Run on a grey picture, so that the first real one does not pay for allocations."""
@@ -225,6 +225,7 @@ def _open_session(path: Path, providers: list[str], threads: int | None) -> Any:
     Raises:
         ModelFileError: the file cannot be read as a graph.
         DeviceError: a provider did not come to life.
+
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, got {threads}")
@@ -284,6 +285,7 @@ def _check_signature(session: Any, metadata: ModelMetadata, path: Path) -> None:
 
     Raises:
         ModelFileError: they differ.
+
     """
     inputs = session.get_inputs()
     if [(i.name, i.type) for i in inputs] != [(_INPUT, "tensor(uint8)")]:

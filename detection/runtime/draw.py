@@ -44,6 +44,7 @@ def annotate(
 
     Returns:
         uint8 (H, W, 3) BGR.
+
     """
     canvas = image_bgr.copy()
     height, width = canvas.shape[:2]
@@ -53,15 +54,14 @@ def annotate(
     order = np.argsort(detections.scores, kind="stable")
     for i in order:
         _box(canvas, detections.boxes[i], class_colour(int(detections.labels[i])), line_px)
+    hud_wh = _hud(canvas, hud, text_px) if hud else (0, 0)
     for i in order:
         label = int(detections.labels[i])
         text = f"{class_names[label]} {detections.scores[i]:.2f}"
         if detections.track_ids is not None:
             text = f"#{detections.track_ids[i]} {text}"
         x1, y1, _, y2 = (round(float(v)) for v in detections.boxes[i])
-        _chip(canvas, text, (x1 - line_px, y1, y2), class_colour(label), text_px)
-    if hud:
-        _hud(canvas, hud, text_px)
+        _chip(canvas, text, (x1 - line_px, y1, y2), class_colour(label), text_px, hud_wh)
     return canvas
 
 
@@ -76,9 +76,14 @@ def _box(canvas: NDArray[np.uint8], box_xyxy: NDArray[np.float32], colour: Colou
 
 
 def _chip(
-    canvas: NDArray[np.uint8], text: str, anchor: tuple[int, int, int], colour: Colour, text_px: float
+    canvas: NDArray[np.uint8],
+    text: str,
+    anchor: tuple[int, int, int],
+    colour: Colour,
+    text_px: float,
+    hud_wh: tuple[int, int],
 ) -> None:
-    """A filled label above the box, below it where there is no room, always inside the picture."""
+    """A filled label above the box, below it where there is no room, inside the picture and clear of the HUD."""
     left, top, bottom = anchor
     height, width = canvas.shape[:2]
     (text_w, text_h), baseline, scale, weight = _measure(text, text_px)
@@ -88,19 +93,23 @@ def _chip(
     y = top - chip_h
     if y < 0:
         y = min(bottom, height - chip_h) if bottom + chip_h <= height else max(0, top)
+    if x < hud_wh[0] and y < hud_wh[1]:
+        y = hud_wh[1]
     cv2.rectangle(canvas, (x, y), (x + chip_w, y + chip_h), colour, cv2.FILLED)
     ink = _BLACK if _luminance(colour) > 105 else _WHITE
     origin = (x + pad, y + chip_h - baseline - pad // 2)
     cv2.putText(canvas, text, origin, _FONT, scale, ink, weight, cv2.LINE_AA)
 
 
-def _hud(canvas: NDArray[np.uint8], text: str, text_px: float) -> None:
+def _hud(canvas: NDArray[np.uint8], text: str, text_px: float) -> tuple[int, int]:
+    """A line of text in the top left corner; the width and height that it takes."""
     (text_w, text_h), baseline, scale, weight = _measure(text, text_px)
     pad = round(text_px * 0.5)
     strip = canvas[: text_h + baseline + 2 * pad, : text_w + 2 * pad]
     # Darkened, not painted over: the field stays visible under it.
     strip[:] = (strip * 0.4).astype(np.uint8)
     cv2.putText(canvas, text, (pad, pad + text_h), _FONT, scale, _WHITE, weight, cv2.LINE_AA)
+    return strip.shape[1], strip.shape[0]
 
 
 def _measure(text: str, text_px: float) -> tuple[tuple[int, int], int, float, int]:

@@ -27,6 +27,7 @@ class Placement:
         scale_xy: input pixels per picture pixel along x and y. They differ by the rounding to
             whole pixels only; keeping both makes the inverse exact.
         picture_hw: height and width of the picture in pixels.
+
     """
 
     scale_xy: tuple[float, float]
@@ -63,6 +64,7 @@ def letterbox(image_bgr: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[N
 
     Returns:
         The input, uint8 (size_h, size_w, 3) RGB, and the placement that takes boxes back.
+
     """
     height, width = image_bgr.shape[:2]
     place = placement((height, width), size_hw)
@@ -74,9 +76,7 @@ def letterbox(image_bgr: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[N
     else:
         # Shrinking by pixel areas: small weeds survive it, where INTER_LINEAR skips over rows of them.
         shrinks = fitted_wh[0] < width
-        small = cv2.resize(
-            image_bgr, fitted_wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
+        small = cv2.resize(image_bgr, fitted_wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         cv2.cvtColor(small, cv2.COLOR_BGR2RGB, dst=fitted)
     canvas[fitted_wh[1] :] = PAD_VALUE
     canvas[: fitted_wh[1], fitted_wh[0] :] = PAD_VALUE

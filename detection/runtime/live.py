@@ -23,6 +23,7 @@ class Mailbox:
 
     Attributes:
         dropped: how many frames were replaced untaken.
+
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class LiveSource(Source):
         capture: opened; the thread is the only one to use and release it.
         camera: its name in outputs and messages.
         read_timeout_s: how long one picture may take before the camera counts as dead.
+
     """
 
     live = True
@@ -77,9 +79,7 @@ class LiveSource(Source):
         self._mailbox = Mailbox()
         self._stop = threading.Event()
         self._last_seen_s = time.monotonic()
-        self._thread = threading.Thread(
-            target=self._read, args=(capture,), name=f"read {camera}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._read, args=(capture,), name=f"read {camera}", daemon=True)
         self._thread.start()
 
     @property
@@ -93,9 +93,7 @@ class LiveSource(Source):
         try:
             while not self._stop.is_set():
                 if not capture.grab():
-                    raise SourceError(
-                        f"{self.camera}: no more pictures after {index}; camera or network down?"
-                    )
+                    raise SourceError(f"{self.camera}: no more pictures after {index}; camera or network down?")
                 captured_ns = time.monotonic_ns()
                 readable, image = capture.retrieve()
                 self._last_seen_s = time.monotonic()
@@ -114,6 +112,7 @@ class LiveSource(Source):
 
         Raises:
             SourceError: the camera stopped delivering, or its thread failed or hangs.
+
         """
         if self.ended:
             return None

@@ -61,6 +61,7 @@ def parse(text: str | None, path: str) -> ModelMetadata:
     Raises:
         ModelFileError: not written by Swath, written by a newer Swath, damaged, or made for
             another letterbox rule.
+
     """
     if text is None:
         raise ModelFileError(f"{path}: not a Swath model (no '{KEY}' metadata); write one with: swath export")

@@ -64,6 +64,7 @@ class Output(Protocol):
 
         Raises:
             OutputError: it cannot be written.
+
         """
 
     def close(self) -> None:
@@ -124,6 +125,7 @@ class JsonlOutput(Output):
 
     Raises:
         OutputError: the file cannot be written.
+
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -141,6 +143,7 @@ class JsonlOutput(Output):
 
         Raises:
             OutputError: it cannot be written (disk full); the lines before it stay whole.
+
         """
         line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         try:
@@ -171,6 +174,7 @@ class VideoOutput(Output):
 
     Raises:
         OutputError: the file cannot be written.
+
     """
 
     def __init__(
@@ -197,6 +201,7 @@ class VideoOutput(Output):
 
         Raises:
             OutputError: OpenCV cannot write such a video.
+
         """
         if self.camera not in (None, frame.camera):
             return
@@ -205,10 +210,7 @@ class VideoOutput(Output):
         if self._writer is None:
             self._writer = self._open(drawn.shape[0], drawn.shape[1])
         if drawn.shape[:2] != self._size_hw:
-            if (
-                not self._said
-                and max(abs(a - b) for a, b in zip(drawn.shape, self._size_hw, strict=False)) > 1
-            ):
+            if not self._said and max(abs(a - b) for a, b in zip(drawn.shape, self._size_hw, strict=False)) > 1:
                 self._said = True
                 _log.warning(
                     "%s: pictures differ in size; fitted to the first one's %d x %d",
@@ -235,6 +237,7 @@ class VideoOutput(Output):
 
         Raises:
             OutputError: it cannot be renamed, or came out empty.
+
         """
         writer, self._writer = self._writer, None
         try:
@@ -263,9 +266,7 @@ def _fit(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8
     if 0 <= height - size_hw[0] <= 1 and 0 <= width - size_hw[1] <= 1:
         return np.ascontiguousarray(image[: size_hw[0], : size_hw[1]])
     scale_x, scale_y = placement((height, width), size_hw).scale_xy
-    fitted = cv2.resize(
-        image, (round(width * scale_x), round(height * scale_y)), interpolation=cv2.INTER_AREA
-    )
+    fitted = cv2.resize(image, (round(width * scale_x), round(height * scale_y)), interpolation=cv2.INTER_AREA)
     canvas: NDArray[Any] = np.full((*size_hw, 3), PAD_VALUE, np.uint8)
     canvas[: fitted.shape[0], : fitted.shape[1]] = fitted
     return canvas

@@ -33,6 +33,7 @@ class VideoFile(Source):
 
     Raises:
         SourceError: not one picture can be read.
+
     """
 
     live = False
@@ -65,6 +66,7 @@ class VideoFile(Source):
 
         Raises:
             SourceError: the video broke off well before its stated length.
+
         """
         if self.ended:
             return None
@@ -107,6 +109,7 @@ class PictureFolder(Source):
 
     Raises:
         SourceError: a folder without pictures, or one that may not be read.
+
     """
 
     live = False
@@ -134,6 +137,7 @@ class PictureFolder(Source):
 
         Raises:
             SourceError: the folder is through, and not one of its pictures could be read.
+
         """
         while not self.ended and self._index < self.length:
             index = self._index

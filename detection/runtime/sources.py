@@ -32,6 +32,7 @@ class Source(Protocol):
         dropped: pictures that came and were overtaken by a newer one.
         unreadable: pictures that were there and could not be decoded.
         ended: True once nothing more will come.
+
     """
 
     camera: str
@@ -47,6 +48,7 @@ class Source(Protocol):
 
         Raises:
             SourceError: the source died; afterwards it has `ended`.
+
         """
 
     def close(self) -> None:
@@ -87,6 +89,7 @@ def open_source(
 
     Raises:
         SourceError: nothing there, or nothing that can be read.
+
     """
     # Local, because these modules build on `Source`.
     from detection.runtime.live import LiveSource
@@ -126,6 +129,7 @@ def open_sources(specs: Sequence[str | Path]) -> list[Source]:
 
     Raises:
         SourceError: one of them cannot be opened; those before it are closed again.
+
     """
     with ExitStack() as opened:
         sources: list[Source] = []

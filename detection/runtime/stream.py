@@ -39,6 +39,7 @@ class CameraSummary:
         dropped: pictures that a newer one overtook.
         unreadable: pictures that could not be decoded.
         failure: why it ended too early, None where it did not.
+
     """
 
     camera: str
@@ -58,6 +59,7 @@ class StreamSummary:
         wall_s: seconds from the first frame asked for to the last output written.
         latency_ms: per stage p50, p95, p99 and max.
         age_ms: the same of the pictures' ages when their records were made.
+
     """
 
     cameras: tuple[CameraSummary, ...]
@@ -143,6 +145,7 @@ def run_stream(
 
     Raises:
         OutputError: an output cannot be written; nothing is detected that nobody hears of.
+
     """
     stop = stop or threading.Event()
     tally = _Tally([0] * len(sources), [None] * len(sources))
@@ -187,9 +190,7 @@ def _detect(detector: Detector, frame: Frame, tally: _Tally) -> tuple[Detections
         tally.stages[stage].add(span)
     tally.age.add(age_ms)
     tally.detections += len(detections)
-    return detections, make_record(
-        frame, detections, detector.class_names, age_ms=age_ms, latency_ms=latency_ms
-    )
+    return detections, make_record(frame, detections, detector.class_names, age_ms=age_ms, latency_ms=latency_ms)
 
 
 def _frames(

@@ -156,9 +156,7 @@ def test_boxes_with_little_left_are_dropped_with_their_labels():
         clipped = np.clip(moved, 0, [width, height, width, height])
         visible = (clipped[:, 2] - clipped[:, 0]) * (clipped[:, 3] - clipped[:, 1]) / 100
         certain = np.abs(visible - 0.5) > 1e-3
-        assert {i for i in range(len(boxes)) if certain[i] and visible[i] > 0.5} == set(
-            labels[certain[labels]]
-        )
+        assert {i for i in range(len(boxes)) if certain[i] and visible[i] > 0.5} == set(labels[certain[labels]])
         assert np.abs(left - clipped[labels]).max(initial=0) < 1e-3
         dropped += len(boxes) - len(labels)
         kept_partly += int((visible[labels] < 1).sum())

@@ -206,9 +206,7 @@ def test_what_is_saved_is_read_back(data):
         home = Path(os.path.realpath(folder))
         (home / "photos").mkdir()
         ids = data.draw(st.lists(st.integers(0, 10**9), min_size=1, max_size=4, unique=True))
-        category_ids = tuple(
-            data.draw(st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True).map(sorted))
-        )
+        category_ids = tuple(data.draw(st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True).map(sorted)))
         pictures = []
         for image_id in ids:
             path = home / "photos" / f"Wurzel ü {image_id}.png"

@@ -147,9 +147,7 @@ def test_verify_pictures_names_the_bad_ones_and_reports_progress(tmp_path, write
     write_picture(tmp_path / "a.jpg", (40, 61))
     for name in "bcdef":
         (tmp_path / f"{name}.jpg").write_bytes((tmp_path / f"{name}.jpg").read_bytes()[:-100])
-    with pytest.raises(
-        DataError, match=r"6 of 8 pictures are faulty.*a.jpg: is 61 x 40.*and 1 more"
-    ) as caught:
+    with pytest.raises(DataError, match=r"6 of 8 pictures are faulty.*a.jpg: is 61 x 40.*and 1 more") as caught:
         verify_pictures(made)
     assert "\n" not in str(caught.value)
 

@@ -142,9 +142,7 @@ def test_a_picture_replaced_by_one_of_another_size_is_refused(dataset, write_pic
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_it_can_be_left_early(workers, dataset):
-    stream = training_batches(
-        dataset, fit=fit, augment=None, batch_size=2, seed=0, steps=10**6, workers=workers
-    )
+    stream = training_batches(dataset, fit=fit, augment=None, batch_size=2, seed=0, steps=10**6, workers=workers)
     assert len(next(stream).indices) == 2
     stream.close()
     gc.collect()

@@ -79,9 +79,7 @@ def test_grey_palette_transparent_and_cmyk_get_three_channels(mode, tmp_path):
 
 
 def test_one_pixel_and_very_wide(tmp_path, write_picture):
-    assert (
-        read_picture(p(tmp_path, write_picture, (1, 1))) == write_picture(tmp_path / "a.png", (1, 1))
-    ).all()
+    assert (read_picture(p(tmp_path, write_picture, (1, 1))) == write_picture(tmp_path / "a.png", (1, 1))).all()
     assert read_picture(p(tmp_path, write_picture, (1, 30000))).shape == (1, 30000, 3)
 
 

@@ -86,9 +86,7 @@ def test_pictures_with_a_broken_one(model_path: Path, tmp_path: Path, capfd: Any
     assert str(folder / "b.png") in warning
 
 
-def test_camera_that_dies_gives_exit_code_1(
-    model_path: Path, tmp_path: Path, camera_server: Any, capfd: Any
-) -> None:
+def test_camera_that_dies_gives_exit_code_1(model_path: Path, tmp_path: Path, camera_server: Any, capfd: Any) -> None:
     camera_server.frames = 5
     url = f"http://farm:secret@{camera_server.address}/cam"
     assert stream_command(model_path, [url], jsonl=tmp_path / "d.jsonl") == 1

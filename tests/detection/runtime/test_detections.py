@@ -7,9 +7,7 @@ from detection.runtime.detections import Detections, Frame
 
 
 def _three() -> Detections:
-    return Detections(
-        np.arange(12, dtype=np.float32).reshape(3, 4), np.float32([0.9, 0.5, 0.1]), np.int64([1, 0, 1])
-    )
+    return Detections(np.arange(12, dtype=np.float32).reshape(3, 4), np.float32([0.9, 0.5, 0.1]), np.int64([1, 0, 1]))
 
 
 def test_empty() -> None:

@@ -275,12 +275,8 @@ def test_graph_of_another_signature(tiny: ModuleType, tmp_path: Path, changes: A
 
 def test_graph_with_labels_of_the_wrong_type(tiny: ModuleType, model_path: Path, tmp_path: Path) -> None:
     model = onnx.load(model_path)
-    model.graph.node.append(
-        onnx.helper.make_node("Cast", ["labels"], ["labels32"], to=onnx.TensorProto.INT32)
-    )
-    model.graph.output[2].CopyFrom(
-        onnx.helper.make_tensor_value_info("labels32", onnx.TensorProto.INT32, ["N", 4])
-    )
+    model.graph.node.append(onnx.helper.make_node("Cast", ["labels"], ["labels32"], to=onnx.TensorProto.INT32))
+    model.graph.output[2].CopyFrom(onnx.helper.make_tensor_value_info("labels32", onnx.TensorProto.INT32, ["N", 4]))
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
     with pytest.raises(ModelFileError, match="its outputs are .*int32"):
@@ -320,9 +316,7 @@ def test_cuda_that_does_not_come_to_life_is_an_error_not_the_cpu(model_path: Pat
 def test_provider_that_silently_is_not_live_is_an_error(model_path: Path, monkeypatch: Any) -> None:
     # Any onnxruntime that says "yes" and then runs on the CPU.
     real = ort.InferenceSession
-    monkeypatch.setattr(
-        ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(
         ort,
         "InferenceSession",

@@ -130,13 +130,7 @@ def _exif_jpeg(path: Path, orientation: int) -> None:
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, :48, 2] = 255
     jpeg = cv2.imencode(".jpg", image)[1].tobytes()
-    tiff = (
-        b"MM\0*\0\0\0\x08"
-        + b"\0\x01"
-        + b"\x01\x12\0\x03\0\0\0\x01"
-        + bytes([0, orientation, 0, 0])
-        + b"\0\0\0\0"
-    )
+    tiff = b"MM\0*\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation, 0, 0]) + b"\0\0\0\0"
     body = b"Exif\0\0" + tiff
     path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:])
 

@@ -74,14 +74,10 @@ def _nodes(height: int, width: int, *, batch: str | int) -> tuple[list[Any], lis
     )
     dark_blue = node("Less", [blue, "limit"], "dark_blue")
     hit3 = node("And", [bright, dark_blue], "hit3")
-    hit = node(
-        "Slice", [hit3, const("c0", [0], np.int64), const("c1", [2], np.int64), "ba"], "hit"
-    )  # (N,H,W,2)
+    hit = node("Slice", [hit3, const("c0", [0], np.int64), const("c1", [2], np.int64), "ba"], "hit")  # (N,H,W,2)
     edges = []
     for name, grid in (("x", xs), ("y", ys)):
-        low = node(
-            "ReduceMin", [node("Where", [hit, grid, far], f"{name}_where_low"), axes], f"{name}1", keepdims=0
-        )
+        low = node("ReduceMin", [node("Where", [hit, grid, far], f"{name}_where_low"), axes], f"{name}1", keepdims=0)
         high = node(
             "ReduceMax",
             [node("Where", [hit, grid, minus_far], f"{name}_where_high"), axes],
