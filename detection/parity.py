@@ -82,14 +82,18 @@ class Parity:
             free[best] = False
             self.max_box_error_px = max(self.max_box_error_px, float(box_error[best]))
             self.max_score_error = max(self.max_score_error, float(score_error[best]))
-        sides = (
-            (reference, np.array(alone, int), answer),
-            (answer, np.flatnonzero(free), reference),
-        )
-        for own, indices, other in sides:
-            excused = _excused(own, indices, other, score_floor, nms_iou, max_detections)
-            self.undecided += excused
-            self.unmatched += len(indices) - excused
+        sides = ((reference[np.array(alone, int)], answer), (answer[free], reference))
+        cuts = (score_floor, nms_iou, max_detections)
+        excused = [
+            np.array([_on_a_cut(own[i : i + 1], other, *cuts) for i in range(len(own))], bool) for own, other in sides
+        ]
+        # A box that lives only because an excused one does not suppress it is excused with it.
+        edge = [own[mask] for (own, _), mask in zip(sides, excused, strict=True)]
+        for (own, _), mask in zip(sides, excused, strict=True):
+            for i in np.flatnonzero(~mask):
+                mask[i] = any(_overlaps(own[i : i + 1], rivals, nms_iou) for rivals in edge)
+            self.undecided += int(mask.sum())
+            self.unmatched += int((~mask).sum())
 
     def to_dict(self) -> dict[str, float | int]:
         """For the parity report."""
@@ -110,35 +114,17 @@ def _corner_distance(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> ND
     return distance
 
 
-def _excused(
-    own: Detections,
-    indices: NDArray[np.int64],
-    other: Detections,
-    score_floor: float,
-    nms_iou: float,
-    max_detections: int,
-) -> int:
-    """How many of own's boxes at `indices`, which `other` lacks, lie on the edge of a cut."""
-    floors = [score_floor]
-    if len(other) >= max_detections:
-        floors.append(float(other.scores.min()))
-    excused: list[int] = []
-    for index in indices:
-        score = float(own.scores[index])
-        on_cut = any(abs(score - floor) <= SCORE_TOLERANCE for floor in floors)
-        if on_cut or _near_nms_threshold(own, int(index), other, nms_iou):
-            excused.append(int(index))
-    # A box that lives only because an excused one does not suppress it is excused with it.
-    for index in set(map(int, indices)) - set(excused):
-        rivals = own[np.array(excused, int)]
-        same = rivals.labels == own.labels[index]
-        if (same & (iou(own.boxes[index], rivals.boxes) > nms_iou - IOU_TOLERANCE)).any():
-            excused.append(index)
-    return len(excused)
+def _on_a_cut(one: Detections, other: Detections, score_floor: float, nms_iou: float, max_detections: int) -> bool:
+    """Whether the single box `one`, which `other` lacks, hangs on the last bit of a score or an overlap."""
+    score = float(one.scores[0])
+    floors = [score_floor, float(other.scores.min())] if len(other) >= max_detections else [score_floor]
+    if any(abs(score - floor) <= SCORE_TOLERANCE for floor in floors):
+        return True
+    rivals = other[(other.labels == one.labels[0]) & (other.scores >= score - SCORE_TOLERANCE)]
+    return bool((np.abs(iou(one.boxes[0], rivals.boxes) - nms_iou) <= IOU_TOLERANCE).any())
 
 
-def _near_nms_threshold(own: Detections, index: int, other: Detections, nms_iou: float) -> bool:
-    """Whether a better box of the same class in `other` overlaps by just the NMS threshold."""
-    rivals = (other.labels == own.labels[index]) & (other.scores >= own.scores[index] - SCORE_TOLERANCE)
-    overlaps = iou(own.boxes[index], other.boxes)
-    return bool((rivals & (np.abs(overlaps - nms_iou) <= IOU_TOLERANCE)).any())
+def _overlaps(one: Detections, rivals: Detections, nms_iou: float) -> bool:
+    """Whether one of `rivals` would suppress the single box `one`, or be suppressed by it."""
+    same = rivals[rivals.labels == one.labels[0]]
+    return bool((iou(one.boxes[0], same.boxes) > nms_iou - IOU_TOLERANCE).any())

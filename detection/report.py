@@ -75,7 +75,7 @@ def html_report(evaluation: Evaluation, dataset: Dataset, *, model: str) -> str:
         slices=evaluation.slices,
         notices=evaluation.notices,
         hits=sum(int(o.hit.sum()) for o in outcomes),
-        false=sum(int((~o.hit).sum()) for o in outcomes),
+        false_alarms=sum(int((~o.hit).sum()) for o in outcomes),
         missed=sum(int((~o.found).sum()) for o in outcomes),
         curves=_curves(metrics.per_class),  # type: ignore[arg-type]
         pictures=[_shown(dataset, i, outcomes[i]) for i in worst],
@@ -124,7 +124,7 @@ def _shown(dataset: Dataset, index: int, outcome: Outcome) -> dict[str, Any]:
         "name": picture.path.name,
         "jpeg": base64.b64encode(encoded.tobytes()).decode(),
         "hits": int(outcome.hit.sum()),
-        "false": int((~outcome.hit).sum()),
+        "false_alarms": int((~outcome.hit).sum()),
         "missed": int((~outcome.found).sum()),
     }
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from data.synthetic.annotations import annotation_entries, image_entry, write_annotations
-from data.synthetic.scene import Field
+from data.synthetic.scene import FIELDS_A_SEED, Field
 
 _BARE_SHARE = 0.04
 _PICTURES_A_FIELD = 8
@@ -79,14 +79,15 @@ def render_dataset(
     """Render a data set: `images/000000.jpg` and so on, and `annotations.json` in COCO form.
 
     Each picture's `attributes` name its field, light, crop stage and soil; about one picture in 25
-    shows bare soil. `annotations.json` is written last and in one step, and an old one is removed
-    first: where it is, the set is whole. The same arguments give the same files.
+    (of ten or more, at least one) shows bare soil. `annotations.json` is written last and in one step,
+    and an old one is removed first: where it is, the set is whole. The same arguments give the same
+    files.
 
     Args:
         out_dir: made where missing.
         pictures: how many, 1 or more.
         size_hw: of each, pixels.
-        seed: of everything; sets of different seeds share no field (for seeds 0..99,999).
+        seed: of everything; sets of different seeds share no field.
         fields: how many fields they come from; None: one for each eight pictures, at least three.
         progress: called with (done, pictures) as fields are finished.
 
@@ -94,13 +95,15 @@ def render_dataset(
         The path of `annotations.json`.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: a count below 1, or more fields than a seed has.
         OSError: a picture cannot be written.
 
     """
     if pictures < 1 or (fields is not None and fields < 1):
         raise ValueError(f"pictures and fields must be 1 or more, got {pictures} and {fields}")
     count = min(pictures, fields if fields is not None else max(3, -(-pictures // _PICTURES_A_FIELD)))
+    if count >= FIELDS_A_SEED:
+        raise ValueError(f"one seed has fewer than {FIELDS_A_SEED} fields, asked for {count}")
     images_dir = Path(out_dir) / "images"
     images_dir.mkdir(parents=True, exist_ok=True)
     target = Path(out_dir) / "annotations.json"
@@ -108,13 +111,14 @@ def render_dataset(
 
     rng = np.random.default_rng((seed, 7))
     bare = np.zeros(pictures, bool)
-    empty = round(_BARE_SHARE * pictures)
+    # Every set that is not tiny has one: trainers must meet an empty picture.
+    empty = max(round(_BARE_SHARE * pictures), 1 if pictures >= 10 else 0)
     bare[rng.choice(pictures, empty, replace=False)] = True
     tasks = []
     for index, numbers in enumerate(np.array_split(np.arange(pictures), count)):
         kept = tuple(int(n) for n in numbers)
         tasks.append(
-            _Task(images_dir, seed * 10_000 + index, kept, tuple(bool(bare[n]) for n in kept), size_hw, seed)
+            _Task(images_dir, seed * FIELDS_A_SEED + index, kept, tuple(bool(bare[n]) for n in kept), size_hw, seed)
         )
     finished: list[_Entries] = [[] for _ in tasks]
     done = 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.synthetic.annotations import annotation_entries, image_entry, write_annotations
 from data.synthetic.camera import Pose
-from data.synthetic.scene import Field
+from data.synthetic.scene import FIELDS_A_SEED, Field
 
 _START_M = 0.4
 
@@ -54,7 +54,7 @@ def render_drive(
         seconds: length of the video.
         fps: frames a second.
         size_hw: of each frame, pixels.
-        seed: of the field and the shake.
+        seed: of the field, which no data set of any seed shows, and of the shake.
         speed_m_s: of driving, 0 or more.
         progress: called with (done, frames) after each frame.
 
@@ -73,7 +73,9 @@ def render_drive(
     out_dir.mkdir(parents=True, exist_ok=True)
     target, video = out_dir / "annotations.json", out_dir / "drive.mp4"
     target.unlink(missing_ok=True)
-    field = Field(seed, length_m=2.0 * _START_M + frames / fps * speed_m_s)
+    # A field of its own: a drive must not cross ground that some data set trains on.
+    own = (seed + 1) * FIELDS_A_SEED - 1
+    field = Field(own, length_m=2.0 * _START_M + frames / fps * speed_m_s)
     shake = _Shake(np.random.default_rng((seed, 8)))
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -198,7 +198,7 @@ class Canvas:
 
         position = blade * look.veins - look.vein_slant * look.veins * apart * leaf.width / leaf.length
         nerve = np.exp(-(((position - np.round(position)) / 0.13) ** 2)) * np.clip(1.25 - apart, 0.0, 1.0)
-        rib_px = look.midrib_px * np.clip(1.15 - 0.85 * blade, 0.25, 1.0)
+        rib_px = min(look.midrib_px, 0.075 * leaf.width + 0.2) * np.clip(1.15 - 0.85 * blade, 0.25, 1.0)
         rib = np.exp(-((across_px / rib_px) ** 2)) * look.midrib_strength * np.clip(1.3 - blade, 0.0, 1.0)
 
         wobble = np.sin((2.0 * math.pi * look.waves) * blade + (2.0 + 3.0 * np.sign(side)))

@@ -43,7 +43,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     else:
         elevation, power, sky_power, warm = rng.uniform(45.0, 75.0), 0.26, 0.80, rng.uniform(0.97, 1.0)
     # What the sun lacks in blue, a clear sky gives to the shadows.
-    cool = 1.0 if kind == "overcast" else 1.12
+    cool = 1.0 if kind == "overcast" else 1.08
     sun = (power / warm * (1.0 - tint), power, power * warm * (1.0 + tint))
     sky = (sky_power * cool * (1.0 - tint), sky_power, sky_power / cool * (1.0 + tint))
     return Light(kind, azimuth, math.radians(float(elevation)), sun, sky)
@@ -90,7 +90,7 @@ def sky_view(height: FloatArray) -> FloatArray:
     half = cv2.resize(height, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     near = cv2.blur(half, (9, 9), borderType=cv2.BORDER_REPLICATE) - half
     wide = cv2.blur(cv2.blur(half, (25, 25), borderType=cv2.BORDER_REPLICATE), (25, 25)) - half
-    seen = 1.0 - 0.115 * near - 0.022 * wide
+    seen = 1.0 - 0.095 * near - 0.022 * wide
     seen = np.clip(seen, 0.35, 1.12)
     full = cv2.resize(seen, (height.shape[1], height.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(full, np.float32)

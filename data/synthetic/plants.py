@@ -216,7 +216,7 @@ def _chamomile(canvas: Canvas, rng: np.random.Generator, radius: float, stage: i
                 width=width,
                 look=_CHAMOMILE.tinted(rng, 0.12),
                 strands=_feather(rng, length, width),
-                strand_px=1.1,
+                strand_px=1.5 if stage == 0 else 1.1,
                 base_height=(0.18 + 0.22 * share) * radius,
                 bend=rng.normal(0.0, 0.14),
             )
@@ -249,7 +249,7 @@ def _thistle(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
 
 def _foxtail(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int) -> None:
     azimuth = rng.uniform(0.0, 2.0 * math.pi)
-    blades = (3, 6, 11)[stage] + int(rng.integers(0, 3))
+    blades = (4, 7, 11)[stage] + int(rng.integers(0, 3))
     for index in range(blades):
         share = index / max(1, blades - 1)
         length = radius * (1.0 - 0.4 * share) * rng.uniform(0.8, 1.0)
@@ -257,7 +257,7 @@ def _foxtail(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
             Leaf(
                 azimuth=azimuth + index * math.pi * rng.uniform(0.85, 1.15) + index * 0.35,
                 length=length,
-                width=float(np.clip(0.11 * radius, 3.2, 7.0) * rng.uniform(0.85, 1.15)),
+                width=float(np.clip(0.12 * radius, 4.0, 7.0) * rng.uniform(0.85, 1.15)),
                 look=_FOXTAIL.tinted(rng),
                 half_width=_ribbon,
                 base_offset=rng.uniform(-1.5, 1.5),

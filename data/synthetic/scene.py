@@ -24,6 +24,9 @@ MIN_VISIBLE = 0.35
 MIN_SIDE_PX = 10.0
 """... and the shorter side of its box is at least this long, picture pixels."""
 
+FIELDS_A_SEED = 10_000
+"""Each seed of a data set or a drive has this many field seeds of its own; a drive takes the last."""
+
 _TILE_ROWS = 1024
 _HALO = SHADOW_REACH_PX + 8
 _KEPT_TILES = 3

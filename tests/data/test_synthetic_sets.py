@@ -37,10 +37,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
     calls: list[tuple[int, int]] = []
     path = render_dataset(
-        out, pictures=14, size_hw=SIZE_HW, seed=0, fields=7, progress=lambda *at: calls.append(at)
+        out, pictures=12, size_hw=SIZE_HW, seed=0, fields=5, progress=lambda *at: calls.append(at)
     )
     assert path == out / "annotations.json"
-    assert calls[-1] == (14, 14) and len(calls) == 7
+    assert calls[-1] == (12, 12) and len(calls) == 5
     return out
 
 
@@ -51,7 +51,7 @@ def content(rendered: Path) -> dict[str, Any]:
 
 
 def test_pictures_and_entries_agree(rendered: Path, content: dict[str, Any]) -> None:
-    names = [f"{number:06d}.jpg" for number in range(14)]
+    names = [f"{number:06d}.jpg" for number in range(12)]
     assert [image["file_name"] for image in content["images"]] == names
     assert sorted(path.name for path in (rendered / "images").iterdir()) == names
     assert sorted(path.name for path in rendered.iterdir()) == ["annotations.json", "images"]
@@ -60,7 +60,7 @@ def test_pictures_and_entries_agree(rendered: Path, content: dict[str, Any]) -> 
         assert (image["height"], image["width"]) == SIZE_HW
         assert set(image["attributes"]) == {"field", "light", "stage", "soil"}
         assert image["attributes"]["light"] in ("sun", "overcast", "low_sun")
-    assert len({image["attributes"]["field"] for image in content["images"]}) == 7
+    assert len({image["attributes"]["field"] for image in content["images"]}) == 5
 
 
 def test_every_class_occurs_and_some_pictures_are_empty(content: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def test_annotations_are_coco(rendered: Path, content: dict[str, Any]) -> None:
     coco_module = pytest.importorskip("pycocotools.coco")
     with contextlib.redirect_stdout(io.StringIO()):
         coco = coco_module.COCO(str(rendered / "annotations.json"))
-    assert len(coco.getImgIds()) == 14
+    assert len(coco.getImgIds()) == 12
     assert sorted(coco.getAnnIds()) == list(range(1, len(content["annotations"]) + 1))
     for entry in content["annotations"]:
         x, y, width, height = entry["bbox"]
@@ -88,7 +88,7 @@ def test_the_same_call_writes_the_same_files_in_one_process_or_several(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("data.synthetic.dataset.os.cpu_count", lambda: 1)
-    render_dataset(tmp_path, pictures=14, size_hw=SIZE_HW, seed=0, fields=7)
+    render_dataset(tmp_path, pictures=12, size_hw=SIZE_HW, seed=0, fields=5)
     assert _digest(tmp_path) == _digest(rendered)
 
 
@@ -118,6 +118,12 @@ def test_nothing_to_render_is_refused(tmp_path: Path, pictures: int, fields: int
         render_dataset(tmp_path, pictures=pictures, seed=0, fields=fields)
 
 
+def test_more_fields_than_a_seed_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fewer than 10000 fields, asked for 10000"):
+        render_dataset(tmp_path, pictures=20_000, seed=0, fields=10_000)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("drive")
@@ -136,6 +142,12 @@ def test_a_drive_has_one_entry_a_frame(drive: Path) -> None:
     assert frames == 8
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10.0)
     video.release()
+
+
+def test_a_drive_crosses_a_field_of_its_own(drive: Path, content: dict[str, Any]) -> None:
+    fields = {image["attributes"]["field"] for image in json.loads(drive.read_text())["images"]}
+    assert fields == {"field_039999"}
+    assert not fields & {image["attributes"]["field"] for image in content["images"]}
 
 
 def test_a_plant_keeps_its_id_and_moves_with_the_ground(drive: Path) -> None:

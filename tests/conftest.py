@@ -1,0 +1,32 @@
+"""What many tests share: real datasets where they are present, a small rendered field, a trained detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REAL_DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a rendered dataset of 12 pictures, 240 x 320, some of them empty or sparse."""
+    from data.synthetic import render_dataset
+
+    folder = tmp_path_factory.mktemp("rendered")
+    render_dataset(folder, pictures=12, size_hw=(240, 320), seed=7)
+    return folder
+
+
+@pytest.fixture
+def real_dataset():
+    """Gives the folder of a real dataset by name, or skips where it is not there."""
+
+    def folder(name: str) -> Path:
+        path = REAL_DATASETS / name
+        if not path.is_dir():
+            pytest.skip(f"the real dataset {name} is not beside this checkout")
+        return path
+
+    return folder

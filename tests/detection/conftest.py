@@ -1,0 +1,99 @@
+"""Trainings small enough for a test: a few steps, small pictures, no worker processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+class Quiet:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.losses: list[float] = []
+        self.validations: list[dict[str, float]] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        pass
+
+    def step(self, *, step: int, steps: int, share: float, losses: Mapping[str, float], rate: float) -> None:
+        self.losses.append(sum(losses.values()))
+
+    def validated(self, *, epoch: float, metrics: Mapping[str, float], best: bool) -> None:
+        self.validations.append(dict(metrics))
+
+
+def write_recipe(path: Path, dataset: Path, **changes: object) -> Path:
+    """A recipe of 6 steps on `dataset`; `changes` by section."""
+    recipe: dict[str, dict[str, object]] = {
+        "data": {"train": str(dataset), "val": None},
+        "model": {"preset": "fcos_lite", "channels": 32, "head_convs": 1},
+        "input": {"size_hw": [128, 160]},
+        "train": {"epochs": 1, "batch_size": 2, "workers": 0, "accelerator": "cpu"},
+    }
+    for section, values in changes.items():
+        recipe.setdefault(section, {}).update(values)  # type: ignore[call-overload]
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
+    """A run folder: 18 steps on the rendered field, its own pictures as validation split."""
+    from detection.config import load_recipe
+    from detection.train import train
+
+    folder = tmp_path_factory.mktemp("run")
+    recipe = load_recipe(
+        write_recipe(
+            folder / "recipe.yaml",
+            rendered,
+            data={"val": str(rendered)},
+            train={"epochs": 3, "validate_every": 2, "learning_rate": 2e-3},
+        )
+    )
+    train(recipe, folder / "run", watcher=Quiet())
+    return folder / "run"
+
+
+@pytest.fixture
+def coco_file(tmp_path: Path):
+    """Writes a COCO dataset of plain grey pictures with the given boxes; gives the path of its JSON."""
+
+    def write(
+        boxes_xywh: list[list[tuple[int, tuple[float, float, float, float]]]], *, names=("crop", "weed")
+    ) -> Path:
+        import cv2
+        import numpy as np
+
+        images, annotations = [], []
+        (tmp_path / "images").mkdir(exist_ok=True)
+        for index, boxes in enumerate(boxes_xywh):
+            name = f"images/{index}.png"
+            cv2.imwrite(str(tmp_path / name), np.full((100, 200, 3), 90, np.uint8))
+            images.append({"id": 10 + index, "file_name": name, "width": 200, "height": 100})
+            for category, box in boxes:
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": 10 + index,
+                        "category_id": category,
+                        "bbox": list(box),
+                        "area": box[2] * box[3],
+                        "iscrowd": 0,
+                    }
+                )
+        categories = [{"id": 3 + 4 * k, "name": name} for k, name in enumerate(names)]
+        path = tmp_path / "annotations.json"
+        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+        return path
+
+    return write

@@ -1,0 +1,96 @@
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from data import load_dataset
+from detection.coco_metrics import NAMES, coco_metrics, coco_results
+from detection.runtime.detections import Detections
+
+CROP, WEED = 3, 7  # category ids of `coco_file`, with a gap
+
+
+def seen(*rows: tuple[float, float, float, float, float, int]) -> Detections:
+    """Rows x, y, width, height, score, label."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
+    return Detections(boxes, table[:, 4], table[:, 5].astype(np.int64))
+
+
+def test_ap_of_a_case_worked_on_paper(coco_file) -> None:
+    # Two crops in one picture. Detections by score: a hit, a false one, a hit.
+    # Precision 1 up to recall 0.5; at recall 1 it is 2/3. COCO samples 101 recalls: 51 of them up to
+    # 0.5, 50 above: AP = (51 * 1 + 50 * 2/3) / 101, at every IoU, since the hits are exact.
+    dataset = load_dataset(coco_file([[(CROP, (10, 10, 40, 40)), (CROP, (100, 10, 40, 40))]], names=("crop",)))
+    found = [seen((10, 10, 40, 40, 0.9, 0), (60, 60, 20, 20, 0.8, 0), (100, 10, 40, 40, 0.7, 0))]
+    metrics = coco_metrics(dataset, coco_results(dataset, found))
+    worked = (51 + 50 * 2 / 3) / 101
+    for name in ("AP", "AP50", "AP75", "APm"):
+        assert metrics.coco[name] == pytest.approx(worked, abs=1e-9), name
+    assert metrics.coco["AR1"] == 0.5  # one detection a picture finds one of two
+    assert metrics.coco["AR10"] == metrics.coco["AR100"] == 1
+    assert metrics.coco["APs"] == metrics.coco["APl"] == -1  # 40 x 40 is medium
+    crop = metrics.per_class["crop"]
+    assert crop.AP == pytest.approx(worked)
+    # F1 is 2/3 at the first hit, 0.8 with all three: the threshold takes all three in
+    assert (crop.threshold, crop.precision, crop.recall) == pytest.approx((0.7, 2 / 3, 1.0), abs=1e-6)
+
+
+def test_a_box_at_iou_two_thirds_counts_up_to_0_65(coco_file) -> None:
+    # 40 x 40 against its left 40 x 60 extension: IoU 1600 / 2400 = 0.667: right for 0.50 to 0.65, 4 of 10
+    dataset = load_dataset(coco_file([[(WEED, (10, 10, 40, 40))]]))
+    metrics = coco_metrics(dataset, coco_results(dataset, [seen((10, 10, 60, 40, 0.9, 1))]))
+    assert metrics.coco["AP"] == pytest.approx(0.4)
+    assert (metrics.coco["AP50"], metrics.coco["AP75"]) == pytest.approx((1, 0))
+    assert metrics.per_class["crop"].AP == -1  # none to find
+    assert metrics.per_class["weed"].AP == pytest.approx(0.4)
+
+
+def test_nothing_found_is_zero_and_nothing_to_find_is_undefined(coco_file) -> None:
+    dataset = load_dataset(coco_file([[(CROP, (10, 10, 40, 40))], []]))
+    none = coco_metrics(dataset, coco_results(dataset, [Detections.empty()] * 2))
+    assert none.coco["AP"] == 0
+    assert none.per_class["crop"].threshold is None
+    background = dataset.subset([1])
+    undefined = coco_metrics(background, coco_results(background, [seen((0, 0, 9, 9, 0.9, 0))]))
+    assert set(undefined.coco.values()) == {-1}
+
+
+def test_equal_to_pycocotools_run_on_the_files_to_the_last_digit(coco_file) -> None:
+    generator = np.random.default_rng(5)
+    truth, found = [], []
+    for _ in range(12):
+        boxes = np.round(generator.uniform((0, 0, 4, 4), (140, 60, 60, 40), (generator.integers(0, 6), 4)), 2)
+        truth.append([(int(generator.choice((CROP, WEED))), tuple(map(float, box))) for box in boxes])
+        rows = []
+        for category, box in truth[-1]:
+            for _ in range(generator.integers(0, 3)):  # missed, found, or found twice, and moved a little
+                moved = np.clip(np.array(box) + generator.normal(0, 2, 4), 1, None)
+                label = {CROP: 0, WEED: 1}[category] if generator.random() < 0.8 else 0
+                rows.append((*moved, generator.choice((0.2, 0.5, 0.9)), label))  # many ties
+        found.append(seen(*rows))
+    path = coco_file(truth)
+    dataset = load_dataset(path)
+    results = coco_results(dataset, found)
+    ours = coco_metrics(dataset, results)
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = COCO(str(path))
+        judge = COCOeval(theirs, theirs.loadRes(json.loads(json.dumps(results))), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    assert len(results) > 20
+    assert 0.05 < ours.coco["AP"] < 0.95
+    assert [ours.coco[name] for name in NAMES] == pytest.approx(judge.stats.tolist(), abs=1e-12)
+
+
+def test_results_carry_the_datasets_own_ids(coco_file) -> None:
+    dataset = load_dataset(coco_file([[], [(WEED, (1, 2, 3, 4))]]))
+    assert coco_results(dataset, [Detections.empty(), seen((1, 2, 3, 4, 0.5, 1))]) == [
+        {"image_id": 11, "category_id": WEED, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}
+    ]

@@ -1,0 +1,104 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from detection.config import PresetName, RecipeError, config_folder, load_recipe
+
+
+def recipe(tmp_path: Path, text: str, *overrides: str):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return load_recipe(path, overrides)
+
+
+def test_defaults_yaml_override_in_that_order(tmp_path: Path) -> None:
+    text = "data: {train: photos}\ntrain: {epochs: 5, seed: 1}"
+    assert recipe(tmp_path, "data: {train: photos}").train.epochs == 30
+    assert recipe(tmp_path, text).train.epochs == 5
+    resolved = recipe(tmp_path, text, "train.epochs=7", "input.size_hw=[64, 96]", "model.backbone=resnet18")
+    assert (resolved.train.epochs, resolved.train.seed) == (7, 1)
+    assert resolved.input.size_hw == (64, 96)
+    assert resolved.model.backbone == "resnet18"
+
+
+def test_paths_start_at_the_recipe_and_overrides_at_the_current_folder(tmp_path, monkeypatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    resolved = recipe(tmp_path, "data: {train: photos, val: ../v}\nmodel: {weights: coco}", "data.val=mine")
+    assert resolved.data.train == str(tmp_path / "photos")
+    assert resolved.data.val == str(elsewhere / "mine")
+    assert resolved.model.weights == "coco"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data: {train: x}\ntrain: {epoch: 3}", "train.epoch: unknown key; did you mean train.epochs?"),
+        ("data: {train: x}\ntrian: {epochs: 3}", "trian: unknown key; did you mean train?"),
+        ("data: {train: x}\nepochs: 3", "epochs: unknown key; did you mean train.epochs?"),
+        ("data: {train: x}\ntrain: {epochs: many}", "train.epochs: Input should be a valid integer"),
+        ("data: {train: x}\ntrain: {epochs: 0}", "train.epochs: Input should be greater than or equal to 1"),
+        ("data: {train: x}\ninput: {size_hw: [500, 512]}", "multiples of 32"),
+        (
+            "data: {train: x}\nmodel: {preset: fcos_lit}",
+            "model.preset: no preset 'fcos_lit'; did you mean fcos_lite?",
+        ),
+        ("train: {epochs: 3}", "data: missing"),
+        ("data: {val: x}", "data.train: missing"),
+        ("- a list", "a recipe is a mapping"),
+        ("data: {train: [", "not YAML"),
+        ("", "a recipe is a mapping"),
+    ],
+)
+def test_a_bad_recipe_is_one_line_that_names_the_key(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, text)
+    assert said in str(caught.value)
+    assert str(tmp_path / "r.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "=3", "train.=3", "train.epochs=[", "data.train.deep=1"])
+def test_a_bad_override_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(RecipeError, match="-s"):
+        recipe(tmp_path, "data: {train: x}", override)
+
+
+def test_a_missing_recipe_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_the_resolved_recipe_reads_back_the_same(tmp_path: Path) -> None:
+    first = recipe(tmp_path, "data: {train: photos}", "train.max_minutes=2.5")
+    again = tmp_path / "again.yaml"
+    again.write_text(first.to_yaml())
+    assert load_recipe(again) == first
+
+
+def test_every_recipe_in_configs_is_valid_and_opens_with_its_command() -> None:
+    paths = sorted(config_folder().rglob("*.yaml"))
+    assert {"crop_weed.yaml", "demo.yaml", "fruit.yaml"} <= {path.name for path in paths}
+    for path in paths:
+        load_recipe(path)
+        assert path.read_text().startswith("# swath "), path
+        assert yaml.safe_load(path.read_text())["data"]["train"]
+
+
+def test_the_recipe_knows_just_the_presets_that_are_built() -> None:
+    from detection.models import PRESETS
+
+    assert set(get_args(PresetName)) == set(PRESETS)
+
+
+def test_reading_a_recipe_imports_no_torch() -> None:
+    code = (
+        "import sys; from detection.config import *; load_recipe(config_folder() / 'demo.yaml'); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import load_dataset
+from detection.evaluate import evaluate, load_detector, metrics_json
+from detection.report import write_evaluation
+from detection.runtime.detections import Detections
+from detection.runtime.errors import SwathError
+
+
+class Oracle:
+    """Finds the same boxes in every picture."""
+
+    def __init__(self, class_names: tuple[str, ...], *rows: tuple[float, float, float, float, float, int]) -> None:
+        self.class_names = class_names
+        table = np.array(rows, np.float32).reshape(-1, 6)
+        self.answer = Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+
+    def __call__(self, image_bgr: np.ndarray, /) -> Detections:
+        assert image_bgr.shape == (100, 200, 3)
+        return self.answer
+
+
+BOX = (10.0, 10.0, 50.0, 60.0)
+
+
+def test_classes_are_matched_by_name_not_by_number(coco_file) -> None:
+    dataset = load_dataset(coco_file([[(7, (10, 10, 40, 50))]]))  # one weed
+    swapped = Oracle(("weed", "stone", "crop"), (*BOX, 0.9, 0), (100, 10, 120, 30, 0.95, 1))
+    outcome = evaluate(swapped, dataset)
+    assert outcome.metrics.coco["AP"] == pytest.approx(1)  # the stone is no class of the dataset and harms nothing
+    assert [r["category_id"] for r in outcome.results] == [7]
+    assert outcome.notices == ("the dataset has no class stone: such detections are left out",)
+
+
+def test_a_class_that_the_model_does_not_know_is_said_and_missed(coco_file) -> None:
+    dataset = load_dataset(coco_file([[(3, (100, 10, 40, 50)), (7, (10, 10, 40, 50))]]))
+    outcome = evaluate(Oracle(("weed",), (*BOX, 0.9, 0)), dataset)
+    assert outcome.metrics.coco["AP"] == pytest.approx(0.5)
+    assert "does not know the class crop" in outcome.notices[0]
+
+
+def test_no_class_in_common_is_an_error(coco_file) -> None:
+    dataset = load_dataset(coco_file([[(3, (10, 10, 40, 50))]]))
+    with pytest.raises(SwathError, match="has the classes crop, weed; the model knows only apple"):
+        evaluate(Oracle(("apple",)), dataset)
+
+
+def test_slices_are_scored_apart_and_an_unknown_key_is_refused(coco_file) -> None:
+    path = coco_file([[(7, (10, 10, 40, 50))], [(7, (100, 10, 40, 50))]])
+    content = json.loads(path.read_text())
+    for image, soil in zip(content["images"], ("wet", "dry"), strict=True):
+        image["attributes"] = {"soil": soil}
+    path.write_text(json.dumps(content))
+    dataset = load_dataset(path)
+    oracle = Oracle(("crop", "weed"), (*BOX, 0.9, 1))
+    outcome = evaluate(oracle, dataset, slice_by="soil")
+    scored = {value: part.coco["AP50"] for value, part in outcome.slices.items()}
+    assert scored == pytest.approx({"dry": 0, "wet": 1})
+    with pytest.raises(SwathError, match="--slice-by farm: .* there are: soil"):
+        evaluate(oracle, dataset, slice_by="farm")
+
+
+def test_what_is_written(coco_file, tmp_path: Path) -> None:
+    dataset = load_dataset(coco_file([[(7, (10, 10, 40, 50))], [(3, (100, 10, 40, 50))], []]))
+    outcome = evaluate(Oracle(("crop", "weed"), (*BOX, 0.9, 1)), dataset)
+    write_evaluation(tmp_path / "out", outcome, dataset, model="<m>")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(metrics["coco"]) == [
+        *("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    ]
+    assert metrics["per_class"]["crop"]["AP"] == 0
+    assert (metrics["pictures"], metrics["boxes"]) == (3, 2)
+    assert metrics == json.loads(metrics_json(outcome, dataset, "<m>"))
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 3
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "&lt;m&gt;" in page and "<m>" not in page
+    # one hit, two false detections (in the picture of the crop and in the empty one), one crop missed
+    for number, caption in ((1, "boxes found"), (1, "boxes missed"), (2, "false detections")):
+        assert f"<b>{number}</b>{caption}" in page
+    assert page.count("data:image/jpeg") == 3
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_run_and_its_file_are_loaded_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    assert load_detector(run).class_names == load_detector(run / "best.safetensors").class_names
+    (tmp_path / "x.safetensors").write_bytes(b"not tensors")
+    for path, said in (
+        (tmp_path / "none", "no such run"),
+        (tmp_path, "no best.safetensors in it"),
+        (tmp_path / "x.safetensors", "damaged"),
+        (run / "config.yaml", "give a run folder"),
+        (tmp_path / "none.onnx", "no such model file"),
+    ):
+        with pytest.raises(SwathError, match=said):
+            load_detector(path)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from detection.matching import iou, judge
+from detection.runtime.detections import Detections
+
+
+def boxes(*rows: tuple[float, float, float, float]) -> np.ndarray:
+    return np.array(rows, np.float32).reshape(-1, 4)
+
+
+def test_iou_by_hand() -> None:
+    # 10 x 10 against: itself; shifted by half (50 / 150); touching only; inside (25 / 100); without area
+    many = boxes((0, 0, 10, 10), (5, 0, 15, 10), (10, 0, 20, 10), (0, 0, 5, 5), (3, 3, 3, 3))
+    assert iou(boxes((0, 0, 10, 10))[0], many) == pytest.approx([1, 1 / 3, 0, 0.25, 0])
+    assert iou(many[0], boxes()).shape == (0,)
+
+
+def found(*rows: tuple[tuple[float, float, float, float], float, int]) -> Detections:
+    return Detections(boxes(*(r[0] for r in rows)), [r[1] for r in rows], np.array([r[2] for r in rows], np.int64))
+
+
+def test_each_box_is_found_once_by_the_surest_detection() -> None:
+    truth = boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    outcome = judge(
+        truth,
+        np.array([0, 0]),
+        found(((0, 0, 10, 9), 0.5, 0), ((0, 0, 10, 10), 0.9, 0), ((20, 0, 30, 10), 0.8, 1)),
+    )
+    # sorted by score: the exact one hits, the one of another class and the duplicate do not
+    assert outcome.kept.scores.tolist() == pytest.approx([0.9, 0.8, 0.5])
+    assert outcome.hit.tolist() == [True, False, False]
+    assert outcome.found.tolist() == [True, False]
+    assert outcome.mistakes == 3
+
+
+def test_thresholds_count_per_class_and_at_the_threshold_a_detection_stays() -> None:
+    seen = found(((0, 0, 9, 9), 0.4, 0), ((0, 0, 9, 9), 0.4, 1))
+    assert judge(boxes(), np.zeros(0, int), seen, np.array([0.4, 0.41])).kept.labels.tolist() == [0]
+    assert len(judge(boxes(), np.zeros(0, int), seen).kept) == 2
+
+
+def test_nothing_to_find_and_nothing_found() -> None:
+    outcome = judge(boxes(), np.zeros(0, int), Detections.empty())
+    assert (len(outcome.kept), outcome.mistakes) == (0, 0)
+    missed = judge(boxes((0, 0, 5, 5)), np.array([1]), Detections.empty())
+    assert missed.found.tolist() == [False]
