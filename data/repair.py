@@ -65,7 +65,8 @@ def repair_boxes(
         The kept boxes, float32 (M, 4), and which of the N were kept, bool (N,).
 
     Raises:
-        DataError: a coordinate is not finite, or a width or height is negative.
+        DataError: a coordinate is not finite, a width or height is negative, or a box lies wholly
+            outside the picture.
 
     """
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
@@ -78,10 +79,16 @@ def repair_boxes(
     clipped = np.clip(boxes, 0.0, frame)
     keep: NDArray[np.bool_] = np.all(clipped[:, 2:] - clipped[:, :2] >= min_side_px - _SIDE_ROUNDING_PX, axis=1)
     outside = ((boxes[:, 2:] <= 0.0) | (boxes[:, :2] >= frame[:2])).any(axis=1)
+    misplaced = outside & (boxes[:, 2:] - boxes[:, :2] >= min_side_px).all(axis=1)
+    if misplaced.any():
+        # No slip of a drawing tool: the labels belong to another picture, size or coordinate system.
+        corners = ", ".join(f"{v:g}" for v in boxes[misplaced][0])
+        raise DataError(
+            f"{where}: a box ({corners}) lies wholly outside the picture of {width} x {height}: correct or remove it"
+        )
     beyond_px = np.abs(clipped - boxes).max(axis=1, initial=0.0)
     clips = keep & (beyond_px > _ROUNDING_PX)
-    dropped, thin = int((outside & ~keep).sum()), int((~outside & ~keep).sum())
-    notices.count("box", "boxes", "wholly outside the picture: dropped", where, dropped)
+    thin = int((~keep).sum())
     notices.count("box", "boxes", f"thinner than {min_side_px:g} px inside the picture: dropped", where, thin)
     notices.count("box", "boxes", "reaching outside the picture: clipped to it", where, int(clips.sum()))
     kept = clipped[keep].astype(np.float32)

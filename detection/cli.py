@@ -5,14 +5,11 @@ Heavy imports stand inside the commands, so that `swath --help` answers at once.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -51,24 +48,6 @@ def _common(
     pass
 
 
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the work in hand is finished and saved; a second one kills."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 @app.command(epilog=_example("swath train configs/crop_weed.yaml --out runs/crop_weed -s train.epochs=60"))
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe, one YAML.", metavar="RECIPE")],
@@ -88,10 +67,11 @@ def train(
 
     resolved = load_recipe(recipe, set_)
     run = out or Path("runs", recipe.stem)
+    from detection.runtime.signals import stopped_by_signals
     from detection.terminal import TerminalWatcher
     from detection.train import train as run_training
 
-    with _stop_on_signals() as stop, TerminalWatcher() as watcher:
+    with stopped_by_signals() as stop, TerminalWatcher() as watcher:
         best = run_training(resolved, run, watcher=watcher, resume=resume, stop=stop)
     typer.echo(f"{best}")
 
@@ -233,8 +213,7 @@ def demo(
     """
     from detection.demo import run_demo
 
-    with _stop_on_signals() as stop:
-        run_demo(out, stop=stop)
+    run_demo(out)
 
 
 def _missing_extra(error: ModuleNotFoundError) -> str | None:

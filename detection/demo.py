@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from detection.report import write_evaluation
 from detection.runtime.command import stream_command
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
+from detection.runtime.signals import stopped_by_signals
 from detection.terminal import TerminalWatcher, metrics_table
 from detection.torch_detector import TorchDetector
 from detection.train import train
@@ -32,13 +32,12 @@ DRIVE_S, DRIVE_FPS, DRIVE_M_S = 8.0, 15.0, 0.5
 _SEEDS = {"train": 0, "val": 1_000, "test": 2_000, "drive": 3_000}
 
 
-def run_demo(out: Path, *, stop: threading.Event | None = None) -> None:
+def run_demo(out: Path) -> None:
     """Render, train, evaluate, export, stream; each result is printed as it comes.
 
     Args:
         out: gets `metrics.json`, `report.html`, `model.onnx`, `stream/detections.jsonl`,
             `stream/annotated.mp4`, `stream/score.json`; and `field/` and `run/`, which they came from.
-        stop: when set, training is saved and the demo ends.
 
     Raises:
         SwathError: `out` is a file, or holds something that is not a demo.
@@ -71,7 +70,7 @@ def run_demo(out: Path, *, stop: threading.Event | None = None) -> None:
         )
 
     console.rule("2. train", align="left")
-    with TerminalWatcher() as watcher:
+    with stopped_by_signals() as stop, TerminalWatcher() as watcher:
         best = train(recipe, out / "run", watcher=watcher, stop=stop)
 
     console.rule("3. evaluate, on pictures of fields that training never saw", align="left")

@@ -55,7 +55,7 @@ class TerminalWatcher:
 
     def note(self, line: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(line, style="dim", markup=False, highlight=False)
+        self._progress.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, task: str, done: int, total: int) -> None:
         """Move the bar of `task`; it goes when it is full."""

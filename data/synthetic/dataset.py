@@ -57,9 +57,7 @@ def _render(task: _Task) -> _Entries:
         path = task.images_dir / name
         if not cv2.imwrite(str(path), view.image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
             raise OSError(f"{path}: the picture could not be written")
-        entries.append(
-            (image_entry(number + 1, name, view, field.attributes), annotation_entries(number + 1, view))
-        )
+        entries.append((image_entry(number + 1, name, view, field.attributes), annotation_entries(number + 1, view)))
     return entries
 
 

@@ -92,9 +92,7 @@ def plan_layout(seed: tuple[int, ...], length_m: float, width_m: float) -> Layou
     crop_stage = int(rng.choice(3, p=(0.28, 0.42, 0.30)))
     spacing = float(rng.choice((0.45, 0.50)))
     first_row = 0.5 * width_m + rng.uniform(-0.5, 0.5) * spacing
-    rows_m = tuple(
-        first_row + k * spacing for k in range(-4, 5) if -0.05 < first_row + k * spacing < width_m + 0.05
-    )
+    rows_m = tuple(first_row + k * spacing for k in range(-4, 5) if -0.05 < first_row + k * spacing < width_m + 0.05)
     beds = _Beds()
     plants: list[Plant] = []
 

@@ -120,9 +120,7 @@ _FOXTAIL = Look(
 )  # fmt: skip
 
 
-def _pair(
-    canvas: Canvas, rng: np.random.Generator, azimuth: float, leaf: Leaf, loose: float = 0.12
-) -> None:
+def _pair(canvas: Canvas, rng: np.random.Generator, azimuth: float, leaf: Leaf, loose: float = 0.12) -> None:
     """Two leaves opposite each other, as most cotyledons and the first leaves stand."""
     for turn in (0.0, math.pi):
         size = rng.uniform(0.82, 1.05)
@@ -270,9 +268,7 @@ def _foxtail(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
 _GROW = (_sugar_beet, _fat_hen, _chamomile, _thistle, _foxtail)
 
 
-def grow(
-    label: int, stage: int, radius_px: float, seed: tuple[int, ...], tint: Colour = (1.0, 1.0, 1.0)
-) -> Sprite:
+def grow(label: int, stage: int, radius_px: float, seed: tuple[int, ...], tint: Colour = (1.0, 1.0, 1.0)) -> Sprite:
     """Draw one plant.
 
     Args:

@@ -226,9 +226,7 @@ class Field:
     def _sprite(self, plant: Plant) -> Sprite:
         if plant.plant_id not in self._sprites:
             seed = (self.seed, 5, plant.plant_id)
-            self._sprites[plant.plant_id] = grow(
-                plant.label, plant.stage, plant.radius_px, seed, self._tint
-            )
+            self._sprites[plant.plant_id] = grow(plant.label, plant.stage, plant.radius_px, seed, self._tint)
             self._own_px[plant.plant_id] = self._sprites[plant.plant_id].own_px
             while len(self._sprites) > _KEPT_SPRITES:
                 self._sprites.popitem(last=False)

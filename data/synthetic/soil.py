@@ -128,9 +128,7 @@ class Soil:
         column = np.clip((points[low:high, 0] / step).astype(np.int32), 0, ground.shape[1] - 1)
         row = np.clip(((points[low:high, 1] - (first - margin)) / step).astype(np.int32), 0, len(ground) - 1)
         ground[row, column] = 0
-        away, nearest = cv2.distanceTransformWithLabels(
-            ground, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-        )
+        away, nearest = cv2.distanceTransformWithLabels(ground, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
         radius = np.zeros(int(nearest.max()) + 1, np.float32)
         radius[nearest[row, column]] = radii[low:high]
         inner = np.s_[margin // step : margin // step + rows]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.outputs import JsonlOutput, Output, Record, VideoOutput, per_camera
+from detection.runtime.signals import stopped_by_signals
 from detection.runtime.sources import Source, open_sources
 from detection.runtime.stream import StreamSummary, run_stream
 from detection.runtime.stream_report import render
@@ -65,7 +64,7 @@ def stream_command(
     console = Console(stderr=True)
     with ExitStack() as stack:
         stack.enter_context(_messages_on(console))
-        stop = stack.enter_context(_stopped_by_signals())
+        stop = stack.enter_context(stopped_by_signals())
         detector = Detector(
             model,
             providers=None if provider is None else [provider],
@@ -179,28 +178,3 @@ def _messages_on(console: Console) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagated
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second acts as it would without us."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def on_signal(number: int, frame: Any) -> None:
-        stop.set()
-        restore()
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield stop
-    finally:
-        restore()

@@ -170,15 +170,16 @@ def test_repair_clips_and_says_so():
     assert lines == ("2 boxes reaching outside the picture: clipped to it (first: a.png)",)
 
 
-def test_repair_drops_what_lies_outside_or_is_thin_and_says_so():
-    kept, keep, lines = repaired(
-        [[60, 0, 70, 9], [0, -9, 9, 0], [-9, 0, 0.5, 9], [3, 3, 3, 9], [3, 3, 9, 3.99], [3, 3, 4, 4]]
-    )
-    assert kept == [[3, 3, 4, 4]] and keep == [False] * 5 + [True]
-    assert lines == (
-        "2 boxes wholly outside the picture: dropped (first: a.png)",
-        "3 boxes thinner than 1 px inside the picture: dropped (first: a.png)",
-    )
+def test_repair_drops_what_is_thin_and_says_so():
+    kept, keep, lines = repaired([[60, 0, 60, 9], [-9, 0, 0.5, 9], [3, 3, 3, 9], [3, 3, 9, 3.99], [3, 3, 4, 4]])
+    assert kept == [[3, 3, 4, 4]] and keep == [False] * 4 + [True]
+    assert lines == ("4 boxes thinner than 1 px inside the picture: dropped (first: a.png)",)
+
+
+@pytest.mark.parametrize("box", [[60, 0, 70, 9], [0, -9, 9, 0], [500, 500, 540, 540]])
+def test_a_box_wholly_outside_belongs_to_another_picture_and_is_refused(box):
+    with pytest.raises(DataError, match="lies wholly outside the picture of 60 x 40: correct or remove it"):
+        repaired([[3, 3, 9, 9], box])
 
 
 def test_rounding_is_not_worth_a_word_but_is_clipped():

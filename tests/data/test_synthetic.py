@@ -59,9 +59,7 @@ def test_other_seeds_give_other_pictures(field: Field) -> None:
 
 
 @pytest.mark.parametrize(("seed", "size_hw"), [(3, (480, 640)), (5, (480, 640)), (5, (384, 512))])
-def test_a_box_is_where_the_picture_changes_when_its_plant_is_taken_away(
-    seed: int, size_hw: tuple[int, int]
-) -> None:
+def test_a_box_is_where_the_picture_changes_when_its_plant_is_taken_away(seed: int, size_hw: tuple[int, int]) -> None:
     bare = Field(seed, length_m=0.9, only=())
     bed = Field(seed, length_m=0.9)
     everything = bed.view(0.45, size_hw=size_hw, seed=0)

@@ -36,9 +36,7 @@ def _digest(folder: Path) -> str:
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
     calls: list[tuple[int, int]] = []
-    path = render_dataset(
-        out, pictures=12, size_hw=SIZE_HW, seed=0, fields=5, progress=lambda *at: calls.append(at)
-    )
+    path = render_dataset(out, pictures=12, size_hw=SIZE_HW, seed=0, fields=5, progress=lambda *at: calls.append(at))
     assert path == out / "annotations.json"
     assert calls[-1] == (12, 12) and len(calls) == 5
     return out
@@ -187,8 +185,6 @@ def test_a_drive_that_breaks_off_leaves_no_video_and_no_annotations(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("seconds", "speed_m_s"), [(0.0, 1.0), (1.0, -1.0)])
-def test_a_drive_of_no_frames_or_backwards_is_refused(
-    tmp_path: Path, seconds: float, speed_m_s: float
-) -> None:
+def test_a_drive_of_no_frames_or_backwards_is_refused(tmp_path: Path, seconds: float, speed_m_s: float) -> None:
     with pytest.raises(ValueError, match="nothing to render"):
         render_drive(tmp_path, seconds=seconds, seed=0, speed_m_s=speed_m_s)

@@ -85,7 +85,9 @@ def test_weights_that_cannot_be_had_say_which_file_to_put_where(monkeypatch, tmp
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     model = build_model("ssdlite320_mobilenet_v3_large", 2)
-    with pytest.raises(WeightsError, match=r"put the file at .*checkpoints/ssdlite320_mobilenet_v3_large_coco.*\.pth"):
+    with pytest.raises(
+        WeightsError, match=r"put the file at .*checkpoints/ssdlite320_mobilenet_v3_large_coco.*\.pth"
+    ):
         load_weights(model, "ssdlite320_mobilenet_v3_large", None, "coco")
     for preset, source in (("ssdlite320_mobilenet_v3_large", "imagenet"), ("fcos_lite", "coco")):
         with pytest.raises(WeightsError, match="there are no"):
