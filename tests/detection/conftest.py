@@ -97,3 +97,25 @@ def coco_file(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def lively():
+    """Builds a detector with random weights whose answers differ from place to place and from class to class."""
+    import torch
+
+    from detection.models import build_model
+
+    def make(preset: str, **changes: float):
+        torch.manual_seed(3)
+        model = build_model(preset, 3, **changes)
+        for name, parameter in model.named_parameters():
+            if "classification_head" in name and name.endswith("weight") and parameter.ndim == 4:
+                parameter.data *= 1.5 if preset.startswith("ssd") else 4
+            if "cls_logits.bias" in name:
+                parameter.data.fill_(-2.0)
+            if "regression_head" in name and name.endswith("weight") and parameter.ndim == 4:
+                parameter.data *= 2
+        return model.eval()
+
+    return make

@@ -16,20 +16,6 @@ CUTS = {"score_floor": 0.05, "nms_iou": 0.6, "max_detections": 100}
 EXPORTABLE = [name for name, preset in PRESETS.items() if preset.exportable]
 
 
-def lively(preset: str, **changes: float) -> torch.nn.Module:
-    """A detector with random weights whose answers differ from place to place and class to class."""
-    torch.manual_seed(3)
-    model = build_model(preset, 3, **changes)
-    for name, parameter in model.named_parameters():
-        if "classification_head" in name and name.endswith("weight") and parameter.ndim == 4:
-            parameter.data *= 1.5 if preset.startswith("ssd") else 4
-        if "cls_logits.bias" in name:
-            parameter.data.fill_(-2.0)
-        if "regression_head" in name and name.endswith("weight") and parameter.ndim == 4:
-            parameter.data *= 2
-    return model.eval()
-
-
 def unpadded(answer: tuple[torch.Tensor, ...], row: int) -> Detections:
     boxes, scores, labels = (part[row].numpy() for part in answer)
     filled = labels >= 0
@@ -39,7 +25,7 @@ def unpadded(answer: tuple[torch.Tensor, ...], row: int) -> Detections:
 
 
 @pytest.mark.parametrize("preset", EXPORTABLE)
-def test_equal_to_torchvision_box_by_box(preset: str) -> None:
+def test_equal_to_torchvision_box_by_box(preset: str, lively) -> None:
     model = lively(preset)
     offset = PRESETS[preset].label_offset
     graph = DeployGraph(model, offset, SIZE_HW).eval()
@@ -59,7 +45,7 @@ def test_equal_to_torchvision_box_by_box(preset: str) -> None:
     assert parity.max_box_error_px < 0.01
 
 
-def test_an_empty_field_is_all_padding() -> None:
+def test_an_empty_field_is_all_padding(lively) -> None:
     model = lively("fcos_lite", score_floor=0.99)
     graph = DeployGraph(model, 0, SIZE_HW).eval()
     with torch.no_grad():
@@ -69,7 +55,7 @@ def test_an_empty_field_is_all_padding() -> None:
     assert (boxes == 0).all() and (scores == 0).all() and (labels == -1).all()
 
 
-def test_few_candidates_and_few_detections_are_cut_as_torchvision_cuts_them() -> None:
+def test_few_candidates_and_few_detections_are_cut_as_torchvision_cuts_them(lively) -> None:
     model = lively("fcos_lite", candidates=20, max_detections=7)
     graph = DeployGraph(model, 0, SIZE_HW).eval()
     images = np.random.default_rng(1).integers(0, 256, (1, *SIZE_HW, 3), np.uint8)
@@ -83,7 +69,7 @@ def test_few_candidates_and_few_detections_are_cut_as_torchvision_cuts_them() ->
     assert parity.holds
 
 
-def test_no_box_of_one_picture_suppresses_another_pictures() -> None:
+def test_no_box_of_one_picture_suppresses_another_pictures(lively) -> None:
     model = lively("fcos_lite")
     graph = DeployGraph(model, 0, SIZE_HW).eval()
     image = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (1, *SIZE_HW, 3), np.uint8))

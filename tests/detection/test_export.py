@@ -16,7 +16,6 @@ from detection.export import ExportError, deploy_graph_of, export
 from detection.models import PRESETS
 from detection.runtime.detector import Detector
 from detection.torch_detector import TorchDetector
-from tests_lively import lively
 
 SIZE_HW = (96, 128)
 
@@ -77,7 +76,7 @@ def trained_of(preset: str, model: torch.nn.Module) -> Trained:
 
 
 @pytest.mark.parametrize("preset", [p for p in PRESETS if PRESETS[p].exportable and p != "fcos_lite"])
-def test_every_other_exportable_preset_passes_the_gate(preset: str, tmp_path: Path, coco_file) -> None:
+def test_every_other_exportable_preset_passes_the_gate(preset: str, tmp_path: Path, coco_file, lively) -> None:
     out = tmp_path / "m.onnx"
     pictures = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
     report = export(trained_of(preset, lively(preset)), out, pictures=pictures, held_out=False)
