@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
-FOOTPRINT_M = 0.66
+FOOTPRINT_M = 0.48
 """Ground that the width of a picture covers when the camera hangs level at its usual height, metres."""
 
 _HEIGHT_M = 0.75

@@ -130,7 +130,7 @@ class Field:
 
         Args:
             x_m: 0..length_m; beyond the ends the ground is mirrored.
-            size_hw: of the picture; its width always covers about 0.66 m.
+            size_hw: of the picture; its width always covers about 0.48 m.
             seed: the camera's jitter, exposure and noise.
             speed_m_s: of driving, towards the top of the picture; smears the picture.
             pose: how the camera hangs; None draws a slight tilt, height and offset. Its `x_m` is

@@ -156,7 +156,7 @@ def test_a_plant_keeps_its_id_and_moves_with_the_ground(drive: Path) -> None:
         boxes.setdefault(entry["plant_id"], {})[entry["image_id"]] = entry["bbox"]
         labels.setdefault(entry["plant_id"], set()).add(entry["category_id"])
     assert all(len(seen) == 1 for seen in labels.values())
-    step_px = 0.5 / 10 * 320 / 0.66
+    step_px = 0.5 / 10 * 320 / 0.48
     steps = []
     for seen in boxes.values():
         for frame in range(1, 8):

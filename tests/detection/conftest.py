@@ -109,9 +109,16 @@ def lively():
     def make(preset: str, **changes: float):
         torch.manual_seed(3)
         model = build_model(preset, 3, **changes)
+        if preset.startswith("ssd"):  # fresh batch norms let nothing through so deep a net: show them pictures first
+            for module in model.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.momentum = None
+            with torch.no_grad():
+                features = model.backbone(torch.randn(8, 3, 96, 128))
+                model.head(list(features.values()))
         for name, parameter in model.named_parameters():
             if "classification_head" in name and name.endswith("weight") and parameter.ndim == 4:
-                parameter.data *= 1.5 if preset.startswith("ssd") else 4
+                parameter.data *= 4
             if "cls_logits.bias" in name:
                 parameter.data.fill_(-2.0)
             if "regression_head" in name and name.endswith("weight") and parameter.ndim == 4:

@@ -73,7 +73,9 @@ def not_a_picture(folder: Path) -> Path:
 
 def no_pictures(folder: Path) -> Path:
     folder.mkdir()
-    (folder / "annotations.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    (folder / "annotations.json").write_text(
+        '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "weed"}]}'
+    )
     return folder
 
 
@@ -147,7 +149,7 @@ def test_recipes_that_cannot_be_used(tmp_path: Path, capsys) -> None:
     for arguments, said in (
         (["train", tmp_path / "none.yaml"], "no such recipe"),
         (["train", recipe, "-s", "train.epoch=3"], "train.epoch: unknown key; did you mean train.epochs?"),
-        (["train", recipe, "-s", "model.weights=nowhere.pth", "-s", "data.train=" + str(coco(tmp_path / "d"))], "no file"),
+        (["train", recipe, "-s", "model.weights=nowhere.pth", "-s", f"data.train={coco(tmp_path / 'd')}"], "no file"),
     ):
         code, _, error = swath(capsys, *arguments, "--out", tmp_path / "run")
         assert code == 1
