@@ -7,6 +7,7 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/swath demo --out demo
 
+# the nightly size: $(BIN)/python -m pytest -m slow
 test: .venv/ready
 	$(BIN)/python -m pytest
 

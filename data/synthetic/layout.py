@@ -113,7 +113,7 @@ def plan_layout(seed: tuple[int, ...], length_m: float, width_m: float) -> Layou
     species = np.arange(1, len(CLASS_NAMES))
     mix = rng.dirichlet(np.full(len(species), 1.6))
     per_m2 = float(np.exp(rng.uniform(math.log(16.0), math.log(60.0))))
-    ages = rng.dirichlet((1.0, 1.8, 1.3))
+    ages = rng.dirichlet((0.6, 2.0, 1.6))
     # Weeds come in patches: a wavy density along and across the strip.
     waves = rng.uniform((0.4, 0.4, 0.0), (1.6, 1.6, 2.0 * math.pi), (len(species), 3))
     tries = int(per_m2 * (length_m + 0.2) * width_m * 1.5)
