@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detection.runtime.errors import SwathError
 
@@ -124,6 +124,13 @@ class Recipe(_Part):
     train: Train = Train()
     postprocess: Postprocess = Postprocess()
 
+    @model_validator(mode="after")
+    def _coarsest_level_can_be_normalised(self) -> Recipe:
+        # GroupNorm's 32 groups hold one channel each at 32 channels, and need more than one position then.
+        if self.model.preset == "fcos_lite" and self.model.channels == 32 and max(self.input.size_hw) <= 128:
+            raise ValueError("with model.channels 32, input.size_hw needs a side above 128")
+        return self
+
     def to_yaml(self) -> str:
         """The resolved recipe, as it is kept in the run."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -203,6 +210,8 @@ def _explain(error: Any) -> str:
         return f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "missing":
         return f"{key}: missing"
+    if not key:  # two keys that do not go together
+        return str(error["ctx"]["error"])
     value = repr(error["input"])
     if key == "model.preset":
         near = difflib.get_close_matches(str(error["input"]), get_args(PresetName), 1, 0.4)

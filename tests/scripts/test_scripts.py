@@ -1,0 +1,56 @@
+"""The commands from a checkout, as a user starts them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def names(annotations: Path) -> list[str]:
+    return [Path(image["file_name"]).name for image in json.loads(annotations.read_text())["images"]]
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "export", "stream"])
+def test_each_script_is_its_command(name: str) -> None:
+    done = script(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"swath {name}" in done.stdout  # the example
+    assert script(name, "--no-such-option").returncode == 2
+
+
+def test_cross_validation_tests_every_picture_once_and_trains_on_none_of_its_own(
+    rendered: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        json.dumps(  # JSON is YAML
+            {
+                "data": {"train": str(rendered)},
+                "model": {"channels": 32, "head_convs": 1},
+                "input": {"size_hw": [128, 160]},
+                "train": {"epochs": 1, "workers": 0, "accelerator": "cpu"},
+            }
+        )
+    )
+    done = script("cross_validate", recipe, "--folds", 2, "--out", tmp_path / "folds")
+    assert done.returncode == 0, done.stderr
+    everything = names(rendered / "annotations.json")
+    tested: list[str] = []
+    for fold in ("fold0", "fold1"):
+        train, test = (names(tmp_path / "folds" / fold / f"{part}.json") for part in ("train", "test"))
+        assert not set(train) & set(test)
+        assert len(train) == len(test) == 6
+        tested += test
+    assert sorted(tested) == sorted(everything)
+    result = json.loads((tmp_path / "folds" / "cross_validation.json").read_text())
+    assert len(result["folds"]) == 2
+    assert result["mean"]["AP50"] == pytest.approx((result["folds"][0]["AP50"] + result["folds"][1]["AP50"]) / 2)
