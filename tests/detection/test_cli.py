@@ -96,7 +96,7 @@ def not_json(folder: Path) -> Path:
         (lambda folder: coco(folder, boxes=[]), "no boxes"),
         (broken_jpeg, "a.jpg"),
         (not_a_picture, "a.jpg"),
-        (no_pictures, "no pictures"),
+        (no_pictures, "the dataset is empty"),
         (not_json, "JSON"),
     ],
 )
