@@ -26,7 +26,7 @@ from detection.terminal import TerminalWatcher, metrics_table
 from detection.torch_detector import TorchDetector
 from detection.train import train
 
-PICTURES = {"train": 160, "val": 40, "test": 80}
+PICTURES = {"train": 200, "val": 40, "test": 80}
 SIZE_HW = (480, 640)
 DRIVE_S, DRIVE_FPS, DRIVE_M_S = 8.0, 15.0, 0.5
 _SEEDS = {"train": 0, "val": 1_000, "test": 2_000, "drive": 3_000}
