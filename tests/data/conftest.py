@@ -11,21 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-_SHARED = Path(__file__).resolve().parents[3] / "shared" / "datasets"
-
-
-@pytest.fixture
-def shared() -> Callable[[str], Path]:
-    """A real dataset's folder, or a skip that says why."""
-
-    def folder(name: str) -> Path:
-        path = _SHARED / name
-        if not path.is_dir():
-            pytest.skip(f"{path} is not on this machine")
-        return path
-
-    return folder
-
 
 @pytest.fixture
 def write_picture() -> Callable[..., NDArray[np.uint8]]:

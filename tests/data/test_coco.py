@@ -266,8 +266,8 @@ def test_pycocotools_reads_what_is_saved(coco_file, tmp_path, capsys):
     assert theirs.getCatIds() == [2, 5]
 
 
-def test_cwfid_as_published(shared):
-    read = load_dataset(shared("cwfid"))
+def test_cwfid_as_published(real_dataset):
+    read = load_dataset(real_dataset("cwfid"))
     assert (len(read), read.box_count, read.notices) == (39, 320, ())
     assert read.class_names == ("crop", "weed") and read.category_ids == (1, 2)
     first = read.pictures[0]

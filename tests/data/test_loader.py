@@ -157,8 +157,8 @@ def test_wrong_numbers_are_refused_before_the_first_batch(dataset):
         batches(dataset.subset([]))
 
 
-def test_real_photos(shared):
-    photos = load_dataset(shared("cwfid"))
+def test_real_photos(real_dataset):
+    photos = load_dataset(real_dataset("cwfid"))
     asked = {"augment": Augment(size_hw=INPUT_HW), "batch_size": 8, "steps": 5}
     plain = batches(photos, **asked)
     assert len(plain) == 5 and sum(len(t["boxes"]) for batch in plain for t in batch.targets) > 150

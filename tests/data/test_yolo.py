@@ -230,20 +230,20 @@ def test_fractions_are_of_the_picture_as_displayed(yolo, tmp_path, write_oriente
 # --- datasets as their publishers ship them
 
 
-def test_apple_bbch81_as_it_stands(shared):
+def test_apple_bbch81_as_it_stands(real_dataset):
     for split in ("train", "val"):
-        read = load_dataset(shared("apple_bbch81"), split=split)
+        read = load_dataset(real_dataset("apple_bbch81"), split=split)
         assert (len(read), read.box_count, read.class_names) == (952, 8419, ("apple",))
         assert [line.split(" (")[0] for line in read.notices] == [
             "11 boxes thinner than 1 px inside the picture: dropped",
             "6 pictures without a label file: taken as background",
         ]
     with pytest.raises(DataError, match="names no split 'test'; there is: train, val"):
-        load_dataset(shared("apple_bbch81"), split="test")
+        load_dataset(real_dataset("apple_bbch81"), split="test")
 
 
-def test_sesame_weed_as_it_stands(shared):
-    folder = shared("sesame_weed")
+def test_sesame_weed_as_it_stands(real_dataset):
+    folder = real_dataset("sesame_weed")
     read = load_dataset(folder / "data.yaml", split="valid")
     assert (len(read), read.class_names, read.category_ids) == (260, ("crop", "weed"), (0, 1))
     assert read.notices == (f"path '../datasets/roboflow' of data.yaml does not exist: taken as {folder}",)
