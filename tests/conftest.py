@@ -1,4 +1,4 @@
-"""What many tests share: real datasets where they are present, a small rendered field, a trained detector."""
+"""What many tests share: real datasets where they are present, and a small rendered field."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Field:
 
     Args:
         seed: soil, light, crop stage, weeds and every leaf.
-        length_m: along the driving direction; a picture at x_m sees about half a metre around it.
+        length_m: along the driving direction; a picture at x_m sees about 0.36 m of it.
         width_m: across.
         only: draw only the plants with these ids (`()`: bare ground); None draws all. Soil and light
             stay as they are.

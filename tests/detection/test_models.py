@@ -63,3 +63,14 @@ def test_another_backbone_is_for_fcos_lite_only() -> None:
         build_model("fcos_lite", 2, backbone="no_such_net")
     with pytest.raises(SwathError, match="no preset 'yolo'"):
         build_model("yolo", 2)
+
+
+def test_the_narrow_head_starts_at_kaimings_spread_not_at_torchvisions() -> None:
+    torch.manual_seed(0)
+    head = build_model("fcos_lite", 3, channels=64).head
+    for branch in (head.classification_head, head.regression_head):
+        spreads = [m.weight.std().item() for m in branch.conv if isinstance(m, torch.nn.Conv2d)]
+        # sqrt(2 / fan in): 64 channels of 3 x 3
+        assert spreads == pytest.approx([0.0589, 0.0589], rel=0.03)
+    # the outputs keep torchvision's small start, or the first losses would drown the pretrained backbone
+    assert head.classification_head.cls_logits.weight.std().item() == pytest.approx(0.01, rel=0.1)
