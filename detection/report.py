@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ SHOWN_PICTURES = 12
 
 _THUMBNAIL_WIDTH_PX = 560
 _JPEG_QUALITY = 82
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
 # Okabe and Ito's palette, told apart by every kind of colour vision; BGR for OpenCV.
 _HIT, _FALSE, _MISSED = (115, 158, 0), (0, 94, 213), (233, 180, 86)
 _CURVE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -110,15 +112,19 @@ def _shown(dataset: Dataset, index: int, outcome: Outcome) -> dict[str, Any]:
     scale = min(1.0, _THUMBNAIL_WIDTH_PX / image.shape[1])
     if scale < 1:
         image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    captions: list[tuple[NDArray[Any], tuple[int, int, int], str]] = []
     for box, label, was_found in zip(
         picture.boxes_xyxy[~picture.iscrowd], picture.labels[~picture.iscrowd], outcome.found, strict=True
     ):
         if not was_found:
-            _box(image, box * scale, _MISSED, f"missed {dataset.class_names[label]}", dashed=True)
+            _outline(image, box * scale, _MISSED, dashed=True)
+            captions.append((box * scale, _MISSED, f"missed {dataset.class_names[label]}"))
     kept = outcome.kept
     for box, label, score, hit in zip(kept.boxes, kept.labels, kept.scores, outcome.hit, strict=True):
         name = dataset.class_names[label]
-        _box(image, box * scale, _HIT if hit else _FALSE, f"{name} {score:.2f}" if not hit else name)
+        _outline(image, box * scale, _HIT if hit else _FALSE)
+        captions.append((box * scale, _HIT, name) if hit else (box * scale, _FALSE, f"{name} {score:.2f}"))
+    _write_captions(image, captions)
     encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
     return {
         "name": picture.path.name,
@@ -129,29 +135,44 @@ def _shown(dataset: Dataset, index: int, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _box(
-    image: NDArray[np.uint8],
-    box: NDArray[Any],
-    colour: tuple[int, int, int],
-    text: str,
-    *,
-    dashed: bool = False,
+def _outline(
+    image: NDArray[np.uint8], box: NDArray[Any], colour: tuple[int, int, int], *, dashed: bool = False
 ) -> None:
     x1, y1, x2, y2 = (round(float(v)) for v in box)
-    if dashed:
-        for (ax, ay), (bx, by) in (
-            ((x1, y1), (x2, y1)),
-            ((x2, y1), (x2, y2)),
-            ((x2, y2), (x1, y2)),
-            ((x1, y2), (x1, y1)),
-        ):
-            pieces = max(1, (abs(bx - ax) + abs(by - ay)) // 5)
-            for k in range(0, pieces, 2):
-                start = (ax + (bx - ax) * k // pieces, ay + (by - ay) * k // pieces)
-                end = (ax + (bx - ax) * (k + 1) // pieces, ay + (by - ay) * (k + 1) // pieces)
-                cv2.line(image, start, end, colour, 2, cv2.LINE_AA)
-    else:
+    if not dashed:
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA)
-    at = (max(0, x1), y1 - 4 if y1 > 14 else y2 + 12)
-    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+        return
+    corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
+    for (ax, ay), (bx, by) in pairwise(corners):
+        pieces = max(1, (abs(bx - ax) + abs(by - ay)) // 5)
+        for k in range(0, pieces, 2):
+            start = (ax + (bx - ax) * k // pieces, ay + (by - ay) * k // pieces)
+            end = (ax + (bx - ax) * (k + 1) // pieces, ay + (by - ay) * (k + 1) // pieces)
+            cv2.line(image, start, end, colour, 2, cv2.LINE_AA)
+
+
+def _write_captions(image: NDArray[np.uint8], captions: list[tuple[NDArray[Any], tuple[int, int, int], str]]) -> None:
+    """A chip of the box's colour at each box, where it hides the least of the chips before it."""
+    height, width = image.shape[:2]
+    taken: list[tuple[int, int, int, int]] = []
+    for box, colour, text in captions:
+        (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)
+        chip_w, chip_h = text_w + 4, text_h + baseline + 2
+        x1, y1, x2, y2 = (round(float(v)) for v in box)
+        spots = [
+            (min(max(0, x), max(0, width - chip_w)), min(max(0, y), max(0, height - chip_h)))
+            for y in (y1 - chip_h, y2, y1, y2 - chip_h, y1 - 2 * chip_h, y2 + chip_h)
+            for x in (x1 - 1, x2 + 1 - chip_w)
+        ]
+        hidden = [sum(_overlap_px((x, y, x + chip_w, y + chip_h), other) for other in taken) for x, y in spots]
+        x, y = spots[int(np.argmin(hidden))]
+        taken.append((x, y, x + chip_w, y + chip_h))
+        cv2.rectangle(image, (x, y), (x + chip_w - 1, y + chip_h - 1), colour, cv2.FILLED)
+        ink = (0, 0, 0) if colour == _MISSED else (255, 255, 255)
+        cv2.putText(image, text, (x + 2, y + text_h + 1), _FONT, _FONT_SCALE, ink, 1, cv2.LINE_AA)
+
+
+def _overlap_px(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> int:
+    """Area that two rectangles x1, y1, x2, y2 share."""
+    wide, high = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    return max(0, wide) * max(0, high)
