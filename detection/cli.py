@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 import detection
+from detection.cli_data import app as data_app
+from detection.cli_data import example
 
 app = typer.Typer(
     name="swath",
@@ -25,11 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(data_app, name="data")
+
 FAILED, WRONG_USAGE = 1, 2
-
-
-def _example(*lines: str) -> str:
-    return "[bold]Example[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
 
 
 def _version(wanted: bool) -> None:
@@ -48,7 +48,7 @@ def _common(
     pass
 
 
-@app.command(epilog=_example("swath train configs/crop_weed.yaml --out runs/crop_weed -s train.epochs=60"))
+@app.command(epilog=example("swath train configs/crop_weed.yaml --out runs/crop_weed -s train.epochs=60"))
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe, one YAML.", metavar="RECIPE")],
     set_: Annotated[
@@ -76,7 +76,7 @@ def train(
     typer.echo(f"{best}")
 
 
-@app.command(epilog=_example("swath evaluate runs/crop_weed photos/test/annotations.json --out report"))
+@app.command(epilog=example("swath evaluate runs/crop_weed photos/test/annotations.json --out report"))
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A run, its best.safetensors or an .onnx.", metavar="MODEL")],
     dataset: Annotated[str, typer.Argument(help="Labelled pictures to score it on.", metavar="DATASET")],
@@ -120,7 +120,7 @@ def evaluate(
     typer.echo(f"{folder / 'report.html'}")
 
 
-@app.command(epilog=_example("swath export runs/crop_weed --out crop_weed.onnx"))
+@app.command(epilog=example("swath export runs/crop_weed --out crop_weed.onnx"))
 def export(
     run: Annotated[Path, typer.Argument(help="A run or its best.safetensors.", metavar="RUN")],
     out: Annotated[Path, typer.Option("--out", metavar="F.onnx", help="The model file to write.")],
@@ -159,7 +159,7 @@ def export(
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "swath stream crop_weed.onnx drive.mp4 --jsonl detections.jsonl --video annotated.mp4",
         "swath stream crop_weed.onnx rtsp://camera/front --jsonl detections.jsonl",
     )
@@ -203,7 +203,7 @@ def stream(
     )
 
 
-@app.command(epilog=_example("swath demo --out demo"))
+@app.command(epilog=example("swath demo --out demo"))
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("demo"),
 ) -> None:
@@ -228,7 +228,7 @@ def _missing_extra(error: ModuleNotFoundError) -> str | None:
         "lightning_fabric",
         "safetensors",
     )
-    more = ("tensorboard", "onnx", "onnxscript", "PIL", "scipy")
+    more = ("tensorboard", "onnx", "onnxscript", "PIL", "scipy", "imagehash", "sklearn", "defusedxml", "jinja2")
     return 'this command needs the training half: pip install "swath[train]"' if name in (*ours, *more) else None
 
 
