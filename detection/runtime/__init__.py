@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from detection.runtime.outputs import JsonlOutput as JsonlOutput
     from detection.runtime.outputs import Output as Output
     from detection.runtime.outputs import VideoOutput as VideoOutput
-    from detection.runtime.sources import Source as Source
+    from detection.runtime.source import Source as Source
     from detection.runtime.sources import open_source as open_source
     from detection.runtime.stream import StreamSummary as StreamSummary
     from detection.runtime.stream import run_stream as run_stream
@@ -45,7 +45,7 @@ _HOMES = {
     "JsonlOutput": "outputs",
     "Output": "outputs",
     "VideoOutput": "outputs",
-    "Source": "sources",
+    "Source": "source",
     "open_source": "sources",
     "StreamSummary": "stream",
     "run_stream": "stream",

@@ -17,7 +17,8 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.outputs import JsonlOutput, Output, Record, VideoOutput, per_camera
 from detection.runtime.signals import stopped_by_signals
-from detection.runtime.sources import Source, open_sources
+from detection.runtime.source import Source
+from detection.runtime.sources import open_sources
 from detection.runtime.stream import StreamSummary, run_stream
 from detection.runtime.stream_report import render
 

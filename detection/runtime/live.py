@@ -11,7 +11,7 @@ import cv2
 from detection.runtime.capture import READ_TIMEOUT_S, Capture
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
-from detection.runtime.sources import Source
+from detection.runtime.source import Source
 
 _log = logging.getLogger(__name__)
 _GRACE_S = 2.0

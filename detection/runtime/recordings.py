@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detection.runtime.capture import Capture
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
-from detection.runtime.sources import Source
+from detection.runtime.source import Source
 
 _log = logging.getLogger(__name__)
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})

@@ -14,7 +14,7 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import SourceError
 from detection.runtime.latency import Latency
 from detection.runtime.outputs import Output, Record, make_record
-from detection.runtime.sources import Source
+from detection.runtime.source import Source
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.001

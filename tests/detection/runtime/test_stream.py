@@ -13,7 +13,8 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.latency import Latency
 from detection.runtime.outputs import Output, Record
-from detection.runtime.sources import Source, open_source, open_sources
+from detection.runtime.source import Source
+from detection.runtime.sources import open_source, open_sources
 from detection.runtime.stream import STAGES, run_stream
 
 

@@ -1,0 +1,60 @@
+"""`Source`: what every camera, video and picture folder has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from detection.runtime.detections import Frame
+
+
+class Source(Protocol):
+    """Something that gives pictures, one after another; a context manager and an iterator of `Frame`.
+
+    A recording (`live` False) gives every picture in order and waits for whoever asks. A live
+    source keeps the newest picture only: those that nobody took in time are counted in `dropped`.
+
+    Attributes:
+        camera: its name in outputs; never holds a password.
+        live: whether time goes on without us.
+        fps: pictures a second as the source states it, None where it does not.
+        length: how many pictures there are, as stated; None for live sources.
+        dropped: pictures that came and were overtaken by a newer one.
+        unreadable: pictures that were there and could not be decoded.
+        ended: True once nothing more will come.
+
+    """
+
+    camera: str
+    live: bool
+    fps: float | None
+    length: int | None
+    dropped: int
+    unreadable: int
+    ended: bool
+
+    def poll(self, timeout_s: float) -> Frame | None:
+        """The next picture, or None where none came within `timeout_s` seconds, or where it ended.
+
+        Raises:
+            SourceError: the source died; afterwards it has `ended`.
+
+        """
+
+    def close(self) -> None:
+        """Let go of the camera or file; safe to call twice."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        while not self.ended:
+            frame = self.poll(timeout_s=0.1)
+            if frame is not None:
+                yield frame
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
