@@ -95,7 +95,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from data.dataset import load_dataset
+    from data.formats import load_dataset
     from detection.evaluate import evaluate as score
     from detection.evaluate import load_detector
     from detection.report import write_evaluation
@@ -139,7 +139,7 @@ def export(
         raise SwathError(f"--precision {precision}: only fp32 is built so far; leave the option out")
     if out.suffix != ".onnx":
         raise typer.BadParameter(f"{out} must end in .onnx", param_hint="--out")
-    from data.dataset import load_dataset
+    from data.formats import load_dataset
     from detection.checkpoint import load_trained
     from detection.export import deploy_graph_of, parity_pictures
     from detection.export import export as write

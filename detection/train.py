@@ -22,7 +22,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data import Dataset
 from data.augment import Augment
-from data.dataset import load_dataset, verify_pictures
+from data.dataset import verify_pictures
+from data.formats import load_dataset
 from data.loader import training_batches
 from detection.checkpoint import (
     BEST,
