@@ -39,12 +39,12 @@ def coco_pictures(
             with different names are found to be the same file.
 
     """
-    homes = [Path(images_dir)] if images_dir is not None else _homes(path)
+    homes = _homes(path) if images_dir is None else [Path(images_dir), *_homes(path)]
     roots = Roots(path.parent, homes, images_dir)
     names = {image_id: str(image["file_name"]) for image_id, image in images.items()}
     first = next(iter(names.values()))
     found = [home for home in homes if _find(home, first, roots)]
-    if not found and len(homes) > 1:
+    if not found:
         # Perhaps only the first one is missing: then its own message helps more than "no folder".
         found = [home for home in homes if any(_find(home, name, roots) for name in names.values())]
     home = found[0] if found else homes[0]
@@ -64,7 +64,7 @@ def coco_pictures(
             notices.count("picture", "pictures", "found by the last parts of a URL or absolute path", name)
         paths[image_id] = file
     if missing:
-        looked = "" if found or len(homes) == 1 else f"; looked in {', '.join(map(str, homes))}"
+        looked = "" if found else f"; looked in {', '.join(map(str, homes))}"
         raise DataError(
             f"{path}: {len(missing)} of {len(names)} pictures are missing, first: {missing[0]}{looked}: "
             "copy them there, or remove them from the JSON"

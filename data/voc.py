@@ -138,7 +138,7 @@ def save_voc(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
     for split, dataset in parts.items():
         stems = [place.rpartition(".")[0] for place in places[split]]
         for picture, place, stem in zip(dataset.pictures, places[split], stems, strict=True):
-            write_whole(home / "Annotations" / f"{stem}.xml", _xml(picture, place, names))
+            write_whole(home / "Annotations" / f"{stem}.xml", _xml(picture, place, names), sync=False)
         write_whole(home / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
     write_whole(home / _CLASSES, "".join(f"{name}\n" for name in names))
 

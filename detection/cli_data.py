@@ -52,15 +52,15 @@ def convert(
     from data.repair import Unlabelled
     from detection.terminal import TerminalWatcher
 
-    to_format = _one_of(to, get_args(WritableFormat), "--to")
-    format_ = _one_of(from_, get_args(Format), "--from")
-    unlabelled_ = _one_of(unlabelled, get_args(Unlabelled), "--unlabelled")
+    to_format = one_of(to, get_args(WritableFormat), "--to")
+    format_ = one_of(from_, get_args(Format), "--from")
+    unlabelled_ = one_of(unlabelled, get_args(Unlabelled), "--unlabelled")
     options = {"format": format_, "unlabelled": unlabelled_, "images_dir": images_dir}
     with TerminalWatcher() as watcher:
         if split is None:
             parts = load_parts(source, **options)
         else:
-            _one_of(split, ("train", "val", "valid", "test"), "--split")
+            one_of(split, ("train", "val", "valid", "test"), "--split")
             parts = {"val" if split == "valid" else split: load_dataset(source, split=split, **options)}
         for part in parts.values():
             for line in part.notices:
@@ -78,7 +78,7 @@ def convert(
     typer.echo(f"{target}: {pictures} pictures, {boxes} boxes ({', '.join(parts)})")
 
 
-def _one_of(value: str, known: tuple[str, ...], option: str) -> Any:
+def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
     """A word of an option, or wrong usage."""
     if value not in known:
         raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
