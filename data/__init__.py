@@ -1,6 +1,7 @@
 """Labelled pictures in, batches out. Importing this needs neither torch nor albumentations."""
 
-from data.dataset import Dataset, Picture, load_dataset
+from data.dataset import Dataset, Picture
 from data.errors import DataError
+from data.formats import load_dataset
 
 __all__ = ["DataError", "Dataset", "Picture", "load_dataset"]

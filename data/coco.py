@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
+from data.coco_pictures import coco_pictures
 from data.dataset import Dataset, Picture
 from data.errors import DataError
-from data.pictures import picture_header, upright_boxes
+from data.files import read_text, write_whole
+from data.orientation import boxes_as_displayed
+from data.references import content_sha256, leads_out, reference
 from data.repair import Notices, repair_boxes
+from data.segmentation import segmentation_box
 
-_IMAGE_KEYS = frozenset(
-    {"attributes", "coco_url", "date_captured", "file_name", "flickr_url", "height", "id", "license", "width"}
-)
+_IMAGE_KEYS = frozenset("attributes coco_url content_sha256 date_captured file_name flickr_url height id".split())
+_IMAGE_KEYS |= {"license", "width"}
+_LIMIT_BYTES = 4 << 30  # COCO's own JSON has 0.45 GB, that of LVIS 1.1 GB
+_LARGEST_AREA_PX = 1e12
 
 
 def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
@@ -27,14 +31,17 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
 
     Pictures are looked for beside the JSON, in `images/` beside it, and in the places where COCO and
     Roboflow keep them. Classes are ordered by category id. An image's `attributes` (or any further
-    plain key of it, such as `field`) become `Picture.attributes`.
+    plain key of it, such as `field`) become `Picture.attributes`. An annotation without a `bbox` gets the bounds
+    of its `segmentation`: polygons, or a mask as run lengths. What Label Studio and CVAT export as COCO is read
+    too, its file names included.
 
     Args:
         path: the JSON.
         images_dir: the folder that `file_name` is relative to, where it is none of those.
 
     Raises:
-        DataError: the JSON or an entry of it is faulty, or a picture is missing or no picture.
+        DataError: the JSON or an entry of it is faulty, or a picture is missing, no picture, or leads out of
+            the dataset (see `data.references`).
 
     """
     path = Path(path)
@@ -52,8 +59,8 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
             known = ", ".join(map(str, label_of))
             raise DataError(f"{where}: category_id {category_id!r} is not in categories (known: {known})")
         annotations[image_id].append(annotation)
-    paths = _paths(images, path, images_dir)
     notices = Notices()
+    paths = coco_pictures(images, path, images_dir, notices)
     pictures = tuple(
         _picture(image, paths[image_id], annotations[image_id], label_of, path, notices)
         for image_id, image in images.items()
@@ -65,7 +72,8 @@ def save_coco(dataset: Dataset, path: Path) -> None:
     """Write a dataset as COCO JSON; the pictures stay where they are.
 
     Image and category ids are kept, annotations are numbered from 1, and `file_name` is relative to
-    the JSON's folder (with `..` where the pictures lie elsewhere). The file appears whole or not at all.
+    the JSON's folder; where the pictures lie elsewhere it holds `..`, and `content_sha256` beside it proves
+    that they are meant (see `data.references`). The file appears whole or not at all.
 
     Raises:
         DataError: the file cannot be written.
@@ -76,7 +84,7 @@ def save_coco(dataset: Dataset, path: Path) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for picture in dataset.pictures:
-        file_name = _relative(picture.path, home)
+        file_name = reference(picture.path, home)
         height, width = picture.size_hw
         image: dict[str, Any] = {
             "id": picture.image_id,
@@ -84,39 +92,39 @@ def save_coco(dataset: Dataset, path: Path) -> None:
             "width": width,
             "height": height,
         }
+        digest = content_sha256(picture.path) if leads_out(picture.path, home) else None
+        if digest:
+            image["content_sha256"] = digest
         if picture.attributes:
             image["attributes"] = dict(picture.attributes)
         images.append(image)
         columns = (picture.boxes_xyxy.tolist(), picture.labels, picture.areas_px.tolist(), picture.iscrowd)
-        for (x1, y1, x2, y2), label, area_px, crowd in zip(*columns, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": picture.image_id,
-                    "category_id": dataset.category_ids[label],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": area_px,
-                    "iscrowd": int(crowd),
-                }
-            )
+        for (x1, y1, x2, y2), label, area_px, crowd, cut in zip(*columns, picture.truncated, strict=True):
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": picture.image_id,
+                "category_id": dataset.category_ids[label],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": area_px,
+                "iscrowd": int(crowd),
+            }
+            annotations.append({**annotation, "attributes": {"truncated": True}} if cut else annotation)
     named = zip(dataset.category_ids, dataset.class_names, strict=True)
     categories = [{"id": category_id, "name": name} for category_id, name in named]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    _write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8 text, so not a COCO JSON") from None
+        content = json.loads(read_text(path, kind="a COCO JSON", limit_bytes=_LIMIT_BYTES))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: not valid JSON: {error.msg} at line {error.lineno} column {error.colno}; "
             "export it again or correct that place"
         ) from None
+    except ValueError:
+        raise DataError(f"{path}: not valid JSON: a number of thousands of digits") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply to be COCO") from None
     if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
@@ -171,39 +179,6 @@ def _images(content: Mapping[str, Any], path: Path) -> dict[int, Mapping[str, An
     return images
 
 
-def _paths(images: Mapping[int, Mapping[str, Any]], path: Path, images_dir: Path | None) -> dict[int, Path]:
-    """Image id -> picture file, all relative to the one folder in which the first picture is found."""
-    names = {image_id: str(image["file_name"]) for image_id, image in images.items()}
-    if images_dir is not None:
-        homes = [Path(images_dir)]
-    else:
-        home, part = path.parent, path.stem.removeprefix("instances_")
-        homes = [home, home / "images", home.parent / part, home.parent / "images" / part]
-        homes += [home.parent / "images", home.parent]
-    first = next(iter(names.values()))
-    found = [home for home in homes if os.path.isfile(_file(home, first))]
-    if not found and len(homes) > 1:
-        # Perhaps only the first one is missing: then its own message helps more than "no folder".
-        found = [home for home in homes if any(os.path.isfile(_file(home, name)) for name in names.values())]
-    home = found[0] if found else homes[0]
-    paths = {image_id: _file(home, name) for image_id, name in names.items()}
-    missing = [file for file in paths.values() if not os.path.isfile(file)]
-    if missing:
-        looked = "" if found or len(homes) == 1 else f"; looked in {', '.join(map(str, homes))}"
-        raise DataError(
-            f"{path}: {len(missing)} of {len(paths)} pictures are missing, first: {missing[0]}{looked}: "
-            "copy them there, or remove them from the JSON"
-        )
-    return paths
-
-
-def _file(home: Path, file_name: str) -> Path:
-    file = home / file_name
-    if "\\" in file_name and not os.path.isfile(file):  # written on Windows
-        file = home / file_name.replace("\\", "/")
-    return Path(os.path.abspath(file))
-
-
 def _picture(
     image: Mapping[str, Any],
     file: Path,
@@ -212,25 +187,14 @@ def _picture(
     path: Path,
     notices: Notices,
 ) -> Picture:
-    boxes = np.array([_box(a, path) for a in annotations], np.float64).reshape(-1, 4)
-    stored_hw, orientation = picture_header(file)
-    size_hw = (stored_hw[1], stored_hw[0]) if orientation >= 5 else stored_hw
     given_hw = (image.get("height"), image.get("width"))
-    if given_hw not in (size_hw, (None, None)):
-        if given_hw != stored_hw or (boxes[:, 2:] > np.array(stored_hw[::-1]) + 2.0).any():
-            raise DataError(
-                f"{path}: says {file.name} is {given_hw[1]} x {given_hw[0]}, the picture is "
-                f"{size_hw[1]} x {size_hw[0]}: its boxes belong to another version of the picture"
-            )
-        # The labels were drawn by a tool that ignores EXIF: turn them together with the picture.
-        boxes = upright_boxes(boxes, stored_hw, orientation)
-        rest = "labelled on its side (sizes in the JSON ignore EXIF orientation): boxes turned upright"
-        notices.count("picture", "pictures", rest, file.name)
+    boxes = np.array([_box(a, given_hw, path) for a in annotations], np.float64).reshape(-1, 4)
+    boxes, size_hw = boxes_as_displayed(boxes, given_hw, file, path, notices)
     kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
     chosen = [annotation for annotation, stays in zip(annotations, keep, strict=True) if stays]
     box_areas = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
     areas = [_area(a, float(fallback), path) for a, fallback in zip(chosen, box_areas, strict=True)]
-    iscrowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in chosen], np.bool_)
+    iscrowd = np.array([_iscrowd(annotation, path) for annotation in chosen], np.bool_)
     notices.count("box", "boxes", "marked iscrowd: not used for training", str(file), int(iscrowd.sum()))
     labels = np.array([label_of[annotation["category_id"]] for annotation in chosen], np.int64)
     return Picture(
@@ -242,12 +206,19 @@ def _picture(
         np.array(areas, np.float32),
         iscrowd,
         _attributes(image, path),
+        np.array([_truncated(annotation) for annotation in chosen], np.bool_),
     )
 
 
-def _box(annotation: Mapping[str, Any], path: Path) -> tuple[float, float, float, float]:
-    box = annotation.get("bbox")
+def _box(annotation: Mapping[str, Any], given_hw: tuple[Any, Any], path: Path) -> tuple[float, float, float, float]:
+    box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     where = f"{path}: annotation {annotation.get('id')} of image {annotation['image_id']}"
+    if not box and segmentation:  # tools that draw outlines leave the box out
+        size_hw = given_hw if all(map(_whole_number, given_hw)) else None
+        try:
+            return segmentation_box(segmentation, size_hw)
+        except ValueError as error:
+            raise DataError(f"{where}: no bbox, and its segmentation cannot be used: {error}") from None
     numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
     if not isinstance(box, list) or not numbers or len(box) != 4:
         raise DataError(f"{where}: bbox must be four numbers [x, y, width, height], got {box!r}")
@@ -259,11 +230,26 @@ def _box(annotation: Mapping[str, Any], path: Path) -> tuple[float, float, float
     return x, y, x + width, y + height
 
 
+def _iscrowd(annotation: Mapping[str, Any], path: Path) -> bool:
+    crowd = annotation.get("iscrowd") or 0
+    if crowd not in (0, 1):
+        raise DataError(f"{path}: annotation {annotation.get('id')}: iscrowd must be 0 or 1, got {crowd!r}")
+    return bool(crowd)
+
+
+def _truncated(annotation: Mapping[str, Any]) -> bool:
+    """Whether the object goes on outside of the picture, as CVAT and Pascal VOC mark it."""
+    own = annotation.get("attributes")
+    given = own.get("truncated") if isinstance(own, dict) else annotation.get("truncated")
+    return given in (1, "1", "true", "True")
+
+
 def _area(annotation: Mapping[str, Any], box_area_px: float, path: Path) -> float:
     area = annotation.get("area")
     if area is None:
         return box_area_px
-    if isinstance(area, bool) or not isinstance(area, int | float) or not _finite(area) or area < 0:
+    number = isinstance(area, int | float) and not isinstance(area, bool) and _finite(area)
+    if not number or not 0 <= area < _LARGEST_AREA_PX:
         raise DataError(f"{path}: annotation {annotation.get('id')}: area must be a number >= 0, got {area!r}")
     return float(area)
 
@@ -274,33 +260,3 @@ def _attributes(image: Mapping[str, Any], path: Path) -> dict[str, str]:
     if not isinstance(own, dict):
         raise DataError(f"{path}: image {image['id']}: attributes must be an object, got {own!r}")
     return {str(key): str(v) for key, v in {**plain, **own}.items() if isinstance(v, str | int | float)}
-
-
-def _relative(file: Path, home: Path) -> str:
-    # The file's folder is resolved, the file is not: `..` must be right when the system follows it,
-    # and a link to a picture keeps its own name.
-    real = os.path.join(os.path.realpath(file.parent), file.name)
-    try:
-        return Path(os.path.relpath(real, home)).as_posix()
-    except ValueError:  # another drive on Windows
-        return Path(real).as_posix()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the target, then rename: a reader never sees half a file."""
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would lock out everyone else who shares the folder
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)

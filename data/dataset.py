@@ -50,6 +50,7 @@ class Picture:
         areas_px: float32 (N,), the annotation's own area (of a mask) where it gave one, else the box's.
         iscrowd: bool (N,), a group that is neither to be learned nor counted.
         attributes: what else is known of the picture (`field`, `session`, `camera`, ...).
+        truncated: bool (N,), marked by who labelled it as going on outside of the picture; none where left out.
 
     Raises:
         ValueError: shapes or dtypes are wrong, or a box is not inside the picture.
@@ -64,6 +65,7 @@ class Picture:
     areas_px: NDArray[np.float32]
     iscrowd: NDArray[np.bool_]
     attributes: Mapping[str, str] = field(default_factory=dict)
+    truncated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
         boxes = _frozen("boxes_xyxy", self.boxes_xyxy, np.float32, (-1, 4))
@@ -81,12 +83,14 @@ class Picture:
         set_field(self, "labels", _frozen("labels", self.labels, np.int64, (n,)))
         set_field(self, "areas_px", _frozen("areas_px", self.areas_px, np.float32, (n,)))
         set_field(self, "iscrowd", _frozen("iscrowd", self.iscrowd, np.bool_, (n,)))
+        cut = self.truncated if len(self.truncated) else np.zeros(n, np.bool_)
+        set_field(self, "truncated", _frozen("truncated", cut, np.bool_, (n,)))
         set_field(self, "attributes", MappingProxyType(dict(self.attributes)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes get pictures by pickle, which knows neither read-only arrays nor mapping proxies.
         arrays = (self.boxes_xyxy, self.labels, self.areas_px, self.iscrowd)
-        return Picture, (self.image_id, self.path, self.size_hw, *arrays, dict(self.attributes))
+        return Picture, (self.image_id, self.path, self.size_hw, *arrays, dict(self.attributes), self.truncated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,35 +162,6 @@ class Dataset:
         return f"sha256:{whole.hexdigest()}"
 
 
-def load_dataset(source: str | Path, *, split: str = "train") -> Dataset:
-    """Read a dataset, whatever its format.
-
-    Args:
-        source: a COCO JSON, a YOLO `data.yaml`, or a folder that holds one of them.
-        split: "train", "val" ("valid" is the same) or "test", for formats that have splits.
-
-    Raises:
-        DataError: nothing known is there, or what is there is faulty; one line that says where.
-
-    """
-    # The readers need `Dataset`; this door to them is the one place that looks back.
-    from data.coco import read_coco
-    from data.yolo import read_yolo
-
-    if split not in SPLITS:
-        raise DataError(f"split {split!r}: use train, val or test")
-    path = Path(source)
-    if path.is_dir():
-        path = _dataset_file(path, split)
-    elif not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.suffix.lower() == ".json":
-        return read_coco(path)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return read_yolo(path, split)
-    raise DataError(f"{path}: not a dataset; give a COCO .json, a YOLO data.yaml or a folder holding one")
-
-
 def verify_pictures(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> None:
     """Decode every picture, and check that its size is the one its boxes were read with.
 
@@ -240,31 +215,3 @@ def _picture_digest(picture: Picture) -> bytes:
     except OSError as error:
         raise DataError(f"{picture.path}: cannot be read ({error.strerror or error})") from None
     return digest.digest()
-
-
-def _dataset_file(folder: Path, split: str) -> Path:
-    """The one file in `folder` that describes a dataset (of `split`, where there is one for each)."""
-    found = [folder / name for name in ("annotations.json", "_annotations.coco.json") if (folder / name).is_file()]
-    found += [folder / name for name in ("data.yaml", "data.yml") if (folder / name).is_file()]
-    for home in (folder, folder / "annotations"):
-        instances = sorted(home.glob("instances_*.json"))
-        of_split = [p for p in instances if any(p.stem.startswith(f"instances_{n}") for n in SPLITS[split])]
-        if instances and not found and not of_split and len(instances) > 1:
-            names = ", ".join(p.name for p in instances)
-            raise DataError(f"{folder}: no split {split!r} among {names}: name the file itself")
-        found += of_split or instances
-    if not found:
-        parts = [p for p in sorted(folder.glob("*/_annotations.coco.json")) if p.is_file()]
-        found = [p for p in parts if p.parent.name in SPLITS[split]]
-        if parts and not found:
-            there = ", ".join(p.parent.name for p in parts)
-            raise DataError(f"{folder}: no split {split!r} here; there is: {there}")
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(str(p.relative_to(folder)) for p in found)
-        raise DataError(f"{folder}: holds several datasets ({names}): name the file itself")
-    raise DataError(
-        f"{folder}: no dataset in this folder; looked for annotations.json, _annotations.coco.json, "
-        "instances_*.json and data.yaml: name the file itself"
-    )

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+_LONGEST = 2000  # characters of a message; what is quoted in it may be a whole file
+
+
+def one_line(text: str) -> str:
+    """`text` as one printable line: names from a file may hold line ends, escape codes or half characters."""
+    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
 
 class DataError(Exception):
     """Labels or pictures the user can mend; its message is one line: what, where and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+class NoSuchSplit(DataError):
+    """The dataset is there, the part of it that was asked for is not."""

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -12,10 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from data.errors import DataError
+from data.files import open_regular
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """What counts as a picture when a folder is listed, lower case."""
 
+MAX_PIXELS = 180_000_000
+"""A larger picture is no photo (the largest sensors have 150 million) and would fill the memory: refused."""
+
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow knows stranger ones, some of which start programs
+_MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+_MAX_BYTES = 2 << 30
+_BOMB_PIXELS = 50_000_000  # from this size on a picture must hold some detail:
+_BOMB_PIXELS_PER_BYTE = 200  # photos have 0.2 to 20 pixels a byte, a PNG of one colour 340 to 8,000
+_QUIET = threading.Lock()
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -34,9 +50,12 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        with open_regular(path) as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, so no photo: remove it")
     with _opened(io.BytesIO(content), path) as header:
         kind, (width, height), orientation = header.format, header.size, _orientation(header)
         # OpenCV fills the missing part of a cut JPEG with grey and says nothing to its caller, so the
@@ -60,6 +79,25 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return _upright(np.asarray(image, np.uint8), orientation)
 
 
+def read_mask(path: Path) -> NDArray[np.int64]:
+    """The numbers in a PNG of one channel, palette indices included, as stored: int64 (H, W).
+
+    Raises:
+        DataError: the file is missing, damaged, no PNG, or has several channels.
+
+    """
+    try:
+        with open_regular(path) as file, _opened(file, path) as opened:
+            if opened.format != "PNG" or opened.mode not in _MASK_MODES:
+                kind = f"{opened.format} of {opened.mode} pixels"
+                raise DataError(f"{path}: a mask is a PNG with one channel of instance numbers, this is {kind}")
+            return np.asarray(opened).astype(np.int64)
+    except FileNotFoundError as error:
+        raise _unreadable(path, error) from None
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise DataError(f"{path}: the mask is damaged or cut short ({error})") from None
+
+
 def picture_size_hw(path: Path) -> tuple[int, int]:
     """Height and width of a picture as displayed (EXIF orientation applied), read from its header.
 
@@ -79,10 +117,10 @@ def picture_header(path: Path) -> tuple[tuple[int, int], int]:
 
     """
     try:
-        with path.open("rb") as file, _opened(file, path) as header:
+        with open_regular(path) as file, _opened(file, path) as header:
             width, height = header.size
             return (height, width), _orientation(header)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 
 
@@ -121,24 +159,43 @@ def _opened(file: IO[bytes], path: Path) -> Image.Image:
         raise DataError(f"{path}: the picture file is empty (0 bytes): copy it again or remove it")
     file.seek(0)
     try:
-        return Image.open(file)
+        with _pillow_quiet():
+            header = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
         raise DataError(f"{path}: not a picture that can be read, or its beginning is damaged") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: far too large to be one photo: cut it into tiles first") from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, OverflowError, MemoryError) as error:
         raise DataError(f"{path}: the picture's header cannot be read ({error})") from None
+    pixels, length = header.size[0] * header.size[1], file.seek(0, os.SEEK_END)
+    if pixels > MAX_PIXELS:
+        raise DataError(f"{path}: far too large to be one photo: cut it into tiles first")
+    if pixels > _BOMB_PIXELS and pixels > _BOMB_PIXELS_PER_BYTE * length:
+        raise DataError(
+            f"{path}: {header.size[0]} x {header.size[1]} pixels in {length} bytes is no photo but a "
+            "decompression bomb: remove it"
+        )
+    return header
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
+@contextmanager
+def _pillow_quiet() -> Iterator[None]:
+    """Without Pillow's warnings: of large pictures, whose limit is ours, and of damaged tags, which it skips."""
+    with _QUIET, warnings.catch_warnings():  # filters belong to the whole process: one thread at a time
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such picture file")
-    return DataError(f"{path}: cannot be read ({error.strerror or error})")
+    return DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
 def _orientation(header: Image.Image) -> int:
     try:
-        value = header.getexif().get(_EXIF_ORIENTATION, 1)
+        with _pillow_quiet():
+            value = header.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # Pillow raises many kinds on damaged EXIF; a viewer shows such a photo as stored
         return 1
     return value if value in range(1, 9) else 1

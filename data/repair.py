@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import DataError
+from data.errors import DataError, one_line
 
 MIN_SIDE_PX = 1.0
 """A box thinner than this, after clipping, is dropped: it holds no whole pixel."""
+
+Unlabelled = Literal["background", "skip"]
+"""What a picture without labels of its own is: background, or not labelled yet and so left out."""
 
 _ROUNDING_PX = 0.01  # what six decimals of a YOLO label lose on a large photo; not worth a word
 _SIDE_ROUNDING_PX = 1e-3  # so that a box of just MIN_SIDE_PX survives being written and read again
@@ -41,7 +47,14 @@ class Notices:
         for (one, many, rest), n in self._counts.items():
             where = self._first[one, many, rest]
             counted.append(f"1 {one} {rest} ({where})" if n == 1 else f"{n} {many} {rest} (first: {where})")
-        return (*self._said, *counted)
+        return tuple(map(one_line, (*self._said, *counted)))
+
+
+def count_unlabelled(files: Sequence[Path], wanting: str, unlabelled: Unlabelled, notices: Notices) -> None:
+    """Say how many pictures (`files`) lack their `wanting`, such as "label file", and what became of them."""
+    done = "taken as background" if unlabelled == "background" else "left out (unlabelled: skip)"
+    if files:
+        notices.count("picture", "pictures", f"without a {wanting}: {done}", files[0].name, len(files))
 
 
 def repair_boxes(

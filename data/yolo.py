@@ -12,28 +12,41 @@ import yaml
 from numpy.typing import NDArray
 
 from data.dataset import SPLITS, Dataset, Picture
-from data.errors import DataError
-from data.pictures import PICTURE_SUFFIXES, picture_size_hw
-from data.repair import Notices, repair_boxes
+from data.errors import DataError, NoSuchSplit
+from data.files import read_text
+from data.pictures import picture_size_hw
+from data.references import Roots
+from data.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
 
 _KEYS = ("train", "val", "valid", "test")
+_YAML_LIMIT_BYTES = 4 << 20
 _PIXELS_ABOVE = 10.0  # fractions of the picture lie in 0..1; nobody misses a picture by ten of its widths
 
 
-def read_yolo(data_yaml: Path, split: str = "train") -> Dataset:
+def read_yolo(
+    data_yaml: Path,
+    split: str = "train",
+    *,
+    unlabelled: Unlabelled = "background",
+    images_dir: Path | None = None,
+) -> Dataset:
     """Read one split of a YOLO dataset.
 
     Lines are `class cx cy w h`, or `class x1 y1 x2 y2 ...` with the corners of an oriented box or a
-    polygon, whose bounds are taken; all as fractions of the picture as displayed. A picture without a
-    label file is background, and counted in `notices`.
+    polygon, whose bounds are taken; all as fractions of the picture as displayed. Pictures without a
+    label file are counted in `notices`.
 
     Args:
         data_yaml: the YAML with `names`, the splits (a folder, a list of folders or a .txt list of
             pictures) and perhaps `path`, the folder they are relative to.
         split: "train", "val" ("valid" is the same) or "test".
+        unlabelled: what a picture without a label file is: "background", or not labelled yet: "skip" it.
+        images_dir: a folder outside of the dataset that its links and lists may lead to.
 
     Raises:
-        DataError: the YAML, a label line or a picture is faulty, or the split is not there.
+        NoSuchSplit: the split is not there.
+        DataError: the YAML, a label line or a picture is faulty, or leads out of the dataset (see
+            `data.references`).
 
     """
     path = Path(os.path.abspath(data_yaml))
@@ -45,38 +58,54 @@ def read_yolo(data_yaml: Path, split: str = "train") -> Dataset:
     present = {key: places for key, places in found.items() if all(map(os.path.exists, places))}
     key = next((key for key in SPLITS[split] if key in present), None)
     if key is None:
-        raise DataError(_absent(split, found, present, path))
+        raise NoSuchSplit(_absent(split, found, present, path))
+    roots = Roots(path.parent, [root], images_dir)
     files: list[Path] = []
     for place in present[key]:
-        files += _listed_pictures(place, root) if place.is_file() else _pictures_in(place)
+        roots.check(place, f"{path}: split {split!r}")
+        files += roots.pictures_in(place) if place.is_dir() else _listed_pictures(place, root)
     files = list(dict.fromkeys(files))
     if not files:
         raise DataError(f"{path}: split {split!r} is empty: no pictures in {', '.join(map(str, present[key]))}")
-    labels = [_label_file(file) for file in files]
+    labels = [label_file(file) for file in files]
     if not any(label.parent.is_dir() for label in labels):
         raise DataError(f"{path}: no labels for split {split!r}: expected for example {labels[0]}")
     if all(place.is_dir() for place in present[key]):
         _count_orphans(labels, notices)
+    pairs = list(enumerate(zip(files, labels, strict=True), start=1))
+    without = [file for _, (file, label) in pairs if not os.path.lexists(label)]
+    if unlabelled == "skip":
+        pairs = [pair for pair in pairs if os.path.lexists(pair[1][1])]
+    if not pairs:
+        raise DataError(f"{path}: split {split!r} is empty: no picture has a label file, and such are left out")
     keypoints = "kpt_shape" in content
     label_of = {class_id: label for label, class_id in enumerate(names)}
     pictures = tuple(
-        _picture(image_id, file, label, label_of, keypoints, notices)
-        for image_id, (file, label) in enumerate(zip(files, labels, strict=True), start=1)
+        _picture(image_id, file, label, label_of, keypoints, roots, notices) for image_id, (file, label) in pairs
     )
+    count_unlabelled(without, "label file", unlabelled, notices)
     return Dataset(f"{data_yaml}[{split}]", tuple(names.values()), tuple(names), pictures, notices.lines())
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: ten lines of them can stand for more text than a memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) do not belong into a data.yaml", mark)
+        return super().compose_node(parent, index)
 
 
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8 text, so not a data.yaml") from None
+        content = yaml.load(read_text(path, kind="a data.yaml", limit_bytes=_YAML_LIMIT_BYTES), Loader=_PlainLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
         raise DataError(f"{path}: not valid YAML{place}: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, RecursionError):  # a date that is none, brackets a thousand deep
+        raise DataError(f"{path}: not a YOLO data.yaml: a value in it cannot be read") from None
     if not isinstance(content, dict) or not content.get("names"):
         raise DataError(f"{path}: not a YOLO data.yaml (needs names, and train or val)")
     return content
@@ -88,7 +117,9 @@ def _names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     pairs = list(enumerate(given)) if isinstance(given, list) else None
     if isinstance(given, dict):
         pairs = list(given.items())
-    if pairs is None or not all(isinstance(key, int) and key >= 0 for key, _ in pairs):
+    if pairs is None or not all(
+        isinstance(key, int) and key >= 0 and not isinstance(name, dict | list | set) for key, name in pairs
+    ):
         raise DataError(f"{path}: names must be a list, or a mapping from class numbers to names, got {given!r}")
     names = {key: str(name) for key, name in sorted(pairs)}
     if len(set(names.values())) != len(names):
@@ -103,8 +134,15 @@ def _root(content: Mapping[str, Any], path: Path, notices: Notices) -> Path:
     given = content.get("path")
     if given is None:
         return path.parent
-    root = Path(os.path.abspath(path.parent / str(given)))
-    if root.is_dir():
+    if not isinstance(given, str):
+        raise DataError(f"{path}: path must be a folder, got {given!r}")
+    root = Path(os.path.abspath(path.parent / given))
+    if os.path.isdir(root):
+        if root == Path(root.anchor):
+            raise DataError(f"{path}: path {given!r} takes in the whole disk: name the dataset's own folder")
+        home = os.path.realpath(path.parent)
+        if os.path.commonpath([home, os.path.realpath(root)]) != home:
+            notices.say(f"pictures and labels are read from {root}, as path in {path.name} says")
         return root
     notices.say(f"path {str(given)!r} of {path.name} does not exist: taken as {path.parent}")
     return path.parent
@@ -120,7 +158,7 @@ def _places(given: Any, root: Path, path: Path) -> list[Path]:
         place = root / entry
         # Roboflow writes `../train/images` although the folder lies beside the YAML.
         inside = root / PurePosixPath(*(part for part in PurePosixPath(entry).parts if part != ".."))
-        places.append(Path(os.path.abspath(place if os.path.exists(place) else inside)))
+        places.append(Path(os.path.abspath(inside if os.path.exists(inside) else place)))
     return places
 
 
@@ -135,11 +173,6 @@ def _absent(
     return f"{path}: split {split!r} is not there ({missing} does not exist); {there}"
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    files = (Path(home, name) for home, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(f for f in files if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith("."))
-
-
 def _listed_pictures(listing: Path, root: Path) -> list[Path]:
     files = []
     for number, line in enumerate(_lines(listing), start=1):
@@ -148,14 +181,14 @@ def _listed_pictures(listing: Path, root: Path) -> list[Path]:
             # `./` means beside the list; anything else is relative to the dataset's folder.
             homes = [listing.parent, root] if entry.startswith("./") else [root, listing.parent]
             candidates = [Path(os.path.abspath(home / entry)) for home in homes]
-            file = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+            file = next((c for c in candidates if os.path.exists(c) and not os.path.isdir(c)), None)
             if file is None:
                 raise DataError(f"{listing}: line {number}: no such picture: {candidates[0]}")
             files.append(file)
     return files
 
 
-def _label_file(file: Path) -> Path:
+def label_file(file: Path) -> Path:
     """Where a picture's labels stand: the last folder `images` of its path becomes `labels`; or beside it."""
     parts = list(file.parts)
     for index in range(len(parts) - 2, -1, -1):
@@ -177,12 +210,20 @@ def _count_orphans(labels: Sequence[Path], notices: Notices) -> None:
 
 
 def _picture(
-    image_id: int, file: Path, label: Path, label_of: Mapping[int, int], keypoints: bool, notices: Notices
+    image_id: int,
+    file: Path,
+    label: Path,
+    label_of: Mapping[int, int],
+    keypoints: bool,
+    roots: Roots,
+    notices: Notices,
 ) -> Picture:
+    roots.check(file, str(label))
     size_hw = picture_size_hw(file)
     labels: list[int] = []
     boxes: list[tuple[float, float, float, float]] = []
-    if label.is_file():
+    if os.path.lexists(label):
+        roots.check(label, str(file))
         for number, line in enumerate(_lines(label), start=1):
             if line.strip():
                 class_id, box = _line(line.split(), keypoints, f"{label}: line {number}")
@@ -191,8 +232,6 @@ def _picture(
                     raise DataError(f"{label}: line {number}: class {class_id} is not in names (known: {known})")
                 labels.append(label_of[class_id])
                 boxes.append(box)
-    else:
-        notices.count("picture", "pictures", "without a label file: taken as background", file.name)
     height, width = size_hw
     absolute = np.array(boxes, np.float64).reshape(-1, 4) * np.array([width, height, width, height], np.float64)
     kept, keep = repair_boxes(absolute, size_hw, notices, str(label))
@@ -230,9 +269,4 @@ def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tupl
 
 
 def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: is not UTF-8 text") from None
+    return read_text(file, kind="a YOLO text file").splitlines()

@@ -5,6 +5,9 @@ Heavy imports stand inside the commands, so that `swath --help` answers at once.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
 app = typer.Typer(
@@ -18,3 +21,65 @@ app = typer.Typer(
 def example(*lines: str) -> str:
     """The end of a command's help: what one types."""
     return "[bold]Example[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
+
+
+@app.command(
+    epilog=example(
+        "swath data convert photos/annotations.json photos_yolo --to yolo",
+        "swath data convert VOCdevkit/VOC2007 photos --to coco --copy",
+    )
+)
+def convert(
+    source: Annotated[str, typer.Argument(help="Labelled pictures in any format.", metavar="SRC")],
+    target: Annotated[Path, typer.Argument(help="The folder to write; new, or empty.", metavar="DST")],
+    to: Annotated[str, typer.Option("--to", help="coco, yolo, voc or csv.")],
+    from_: Annotated[str, typer.Option("--from", help="coco, yolo, voc, csv or masks; auto recognises it.")] = "auto",
+    split: Annotated[str | None, typer.Option(help="Only this part: train, val or test. All, if left out.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are referred to.")] = False,
+    unlabelled: Annotated[
+        str, typer.Option(help="Pictures without a label file: background, or skip them.")
+    ] = "background",
+    images_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of SRC; trusted.")
+    ] = None,
+) -> None:
+    """Write labelled pictures in another format; what that format cannot say is counted and said."""
+    from typing import get_args
+
+    from data.convert import WritableFormat
+    from data.convert import convert as write
+    from data.formats import Format, load_dataset, load_parts
+    from data.repair import Unlabelled
+    from detection.terminal import TerminalWatcher
+
+    to_format = one_of(to, get_args(WritableFormat), "--to")
+    format_ = one_of(from_, get_args(Format), "--from")
+    unlabelled_ = one_of(unlabelled, get_args(Unlabelled), "--unlabelled")
+    options = {"format": format_, "unlabelled": unlabelled_, "images_dir": images_dir}
+    with TerminalWatcher() as watcher:
+        if split is None:
+            parts = load_parts(source, **options)
+        else:
+            one_of(split, ("train", "val", "valid", "test"), "--split")
+            parts = {"val" if split == "valid" else split: load_dataset(source, split=split, **options)}
+        for part in parts.values():
+            for line in part.notices:
+                watcher.note(f"{part.name}: {line}")
+        lost = write(
+            parts,
+            target,
+            to=to_format,
+            copy=copy,
+            progress=lambda done, total: watcher.progress("converting", done, total),
+        )
+        for line in lost:
+            watcher.note(line)
+    pictures, boxes = sum(map(len, parts.values())), sum(part.box_count for part in parts.values())
+    typer.echo(f"{target}: {pictures} pictures, {boxes} boxes ({', '.join(parts)})")
+
+
+def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
+    """A word of an option, or wrong usage."""
+    if value not in known:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
+    return value

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from data.dataset import load_dataset
+from data.formats import load_dataset
 from data.synthetic import render_dataset, render_drive
 from detection.checkpoint import load_trained, write_whole
 from detection.config import config_folder, load_recipe

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data import Dataset
 from data.augment import Augment
-from data.dataset import load_dataset, verify_pictures
+from data.dataset import verify_pictures
+from data.formats import load_dataset
 from data.loader import training_batches
 from detection.checkpoint import (
     BEST,
@@ -121,8 +123,9 @@ def train(
     started = time.monotonic()
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
-    dataset = load_dataset(recipe.data.train, split="train")
-    validation = load_dataset(recipe.data.val, split="val") if recipe.data.val else None
+    load = partial(load_dataset, unlabelled=recipe.data.unlabelled, images_dir=recipe.data.images_dir)
+    dataset = load(recipe.data.train, split="train")
+    validation = load(recipe.data.val, split="val") if recipe.data.val else None
     _say_what_is_there(dataset, validation, watcher)
     for part in (dataset, validation):
         if part is not None:

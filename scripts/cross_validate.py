@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.coco import save_coco
-from data.dataset import load_dataset
+from data.formats import load_dataset
 from detection.config import load_recipe
 from detection.evaluate import evaluate, load_detector, metrics_json
 from detection.terminal import TerminalWatcher

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset import load_dataset, verify_pictures
+from data.dataset import verify_pictures
 from data.errors import DataError
+from data.formats import load_dataset
 from data.yolo import read_yolo
 
 

@@ -1,0 +1,117 @@
+"""Where the pictures of a COCO JSON lie: as COCO, Roboflow, CVAT and Label Studio leave them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from data.errors import DataError
+from data.references import Roots
+from data.repair import Notices
+
+_LABEL_FOLDERS = ("annotations", "labels")  # the dataset's own folder is the one above
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio's uploads
+_DRIVE = re.compile(r"[A-Za-z]:/")
+_DEEPEST = 8
+
+
+def coco_pictures(
+    images: Mapping[int, Mapping[str, Any]], path: Path, images_dir: Path | None, notices: Notices
+) -> dict[int, Path]:
+    """Image id -> picture file, all relative to the one folder in which the first picture is found.
+
+    A `file_name` is taken as it stands; failing that with its URL codes resolved, and, where it is a URL or
+    an absolute path of another machine, by its last parts (Label Studio's `/data/upload/1/1a2b3c4d-name.jpg`
+    is found as `1a2b3c4d-name.jpg` and as `name.jpg`).
+
+    Args:
+        images: the JSON's image entries by id.
+        path: the JSON.
+        images_dir: the folder that `file_name` is relative to, where it is none of the usual ones.
+        notices: told of pictures that were found by the last parts of their name only.
+
+    Raises:
+        DataError: pictures are missing, lead out of the dataset (see `data.references`), or two images
+            with different names are found to be the same file.
+
+    """
+    homes = _homes(path) if images_dir is None else [Path(images_dir), *_homes(path)]
+    roots = Roots(path.parent, homes, images_dir)
+    names = {image_id: str(image["file_name"]) for image_id, image in images.items()}
+    first = next(iter(names.values()))
+    found = [home for home in homes if _find(home, first, roots)]
+    if not found:
+        # Perhaps only the first one is missing: then its own message helps more than "no folder".
+        found = [home for home in homes if any(_find(home, name, roots) for name in names.values())]
+    home = found[0] if found else homes[0]
+    paths: dict[int, Path] = {}
+    missing: list[Path] = []
+    name_of: dict[Path, str] = {}
+    for image_id, name in names.items():
+        file = _find(home, name, roots)
+        if file is None:
+            missing.append(_file(home, name))
+            continue
+        digest = images[image_id].get("content_sha256")
+        roots.check(file, f"{path}: image {image_id}", digest if isinstance(digest, str) else None)
+        if name_of.setdefault(file, name) != name:
+            raise DataError(f"{path}: {name_of[file]} and {name} are both found as {file}: rename one of them")
+        if file not in (_file(home, name), _file(home, unquote(name.replace("\\", "/")))):
+            notices.count("picture", "pictures", "found by the last parts of a URL or absolute path", name)
+        paths[image_id] = file
+    if missing:
+        looked = "" if found else f"; looked in {', '.join(map(str, homes))}"
+        raise DataError(
+            f"{path}: {len(missing)} of {len(names)} pictures are missing, first: {missing[0]}{looked}: "
+            "copy them there, or remove them from the JSON"
+        )
+    return paths
+
+
+def _homes(path: Path) -> list[Path]:
+    home, part = path.parent, path.stem.removeprefix("instances_")
+    homes = [home, home / "images", home.parent / part, home.parent / "images" / part, home.parent / "images"]
+    return [*homes, home.parent] if home.name.lower() in _LABEL_FOLDERS else homes
+
+
+def _find(home: Path, file_name: str, roots: Roots) -> Path | None:
+    """The picture under one of the ways to read its name; one inside the dataset before one outside."""
+    outside = None
+    for spelling in _spellings(file_name):
+        file = _file(home, spelling)
+        if os.path.exists(file) and not os.path.isdir(file):
+            if roots.holds(file):
+                return file
+            outside = outside or file
+    return outside
+
+
+def _spellings(file_name: str) -> Sequence[str]:
+    text = file_name.replace("\\", "/")  # written on Windows
+    plain = unquote(text)
+    spellings = [file_name, text, plain]
+    is_url = "://" in text
+    if is_url or text.startswith("/data/"):
+        try:
+            address = urlsplit(text)
+            # Label Studio's local files: /data/local-files/?d=photos/a.jpg
+            plain = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+        except ValueError:
+            pass
+    if is_url or plain.startswith("/") or _DRIVE.match(plain):
+        parts = [part for part in PurePosixPath(plain).parts if part not in ("/", "..")][-_DEEPEST:]
+        spellings += ["/".join(parts[at:]) for at in range(len(parts))]
+        uploaded = _UPLOADED.fullmatch(parts[-1]) if parts else None
+        if uploaded:
+            spellings.append(uploaded[1])
+    return tuple(dict.fromkeys(filter(None, spellings)))
+
+
+def _file(home: Path, file_name: str) -> Path:
+    if ".." in file_name:  # the system goes up from where a linked folder really lies
+        home = Path(os.path.realpath(home))
+    return Path(os.path.abspath(home / file_name))
