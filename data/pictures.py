@@ -17,6 +17,14 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 """What counts as a picture when a folder is listed, lower case."""
 
 _EXIF_ORIENTATION = 0x0112
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""Decode at 1/n of the size: OpenCV's flag for each n. libjpeg rounds sides up."""
+_WORTH_SHRINKING = 0.75
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -33,31 +41,56 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         DataError: the file is missing, empty, cut short, or not a picture that can be decoded.
 
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    with _opened(io.BytesIO(content), path) as header:
-        kind, (width, height), orientation = header.format, header.size, _orientation(header)
-        # OpenCV fills the missing part of a cut JPEG with grey and says nothing to its caller, so the
-        # end is looked for first. Other kinds are rare in the field: Pillow is slower, and strict.
-        if kind in ("JPEG", "MPO"):
-            whole = _jpeg_has_end(content)
-        elif kind == "PNG":
-            whole = b"IEND" in content[-4096:]
-        else:
-            return _upright(_decoded_by_pillow(header, path), orientation)
-    if not whole:
-        raise DataError(f"{path}: the picture is cut short (its end is missing): copy it again or remove it")
-    try:
-        # Orientation is left to `_upright`, so that this and `picture_size_hw` cannot disagree.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:
-        raise DataError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from None
-    if image is None or image.shape[:2] != (height, width):
-        raise DataError(f"{path}: cannot be decoded: the file is damaged; copy it again or remove it")
-    return _upright(np.asarray(image, np.uint8), orientation)
+    return _read(path, None)[0]
+
+
+def read_picture_at(path: Path, size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode a picture at a smaller size, and a large JPEG without decoding all of it.
+
+    A JPEG is decoded at an eighth, a quarter or a half of its size (libjpeg scales the blocks' DCT), the
+    smallest that is not below what is wanted; pixel areas are averaged from there on. No side of a picture
+    is ever enlarged here.
+
+    Args:
+        path: as `read_picture` takes it.
+        size_hw: height and width that the whole picture must have, as displayed.
+        wanted_hw: height and width to return, at most `size_hw`.
+
+    Returns:
+        uint8 (*wanted_hw, 3), BGR.
+
+    Raises:
+        DataError: as `read_picture`, or the picture has another size than `size_hw`.
+
+    """
+    image, found_hw = _read(path, wanted_hw)
+    if found_hw != size_hw:
+        raise DataError(f"{path}: changed its size since its labels were read")
+    if image.shape[:2] == wanted_hw:
+        return image
+    return np.asarray(cv2.resize(image, wanted_hw[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def working_hw(size_hw: tuple[int, int], scale_range: tuple[float, float]) -> tuple[int, int]:
+    """The size at which training works on a picture: never less than the network will see of it.
+
+    What is cut out of the picture at this size is never enlarged on its way into the input, up to whole
+    pixels. Averaging areas twice by factors close to 1 blurs, so between the sizes that a JPEG can be
+    decoded at a picture is shrunk only by a quarter or more, or where it will not be resized again.
+
+    Args:
+        size_hw: height and width of the whole picture.
+        scale_range: the fewest and the most input pixels that one of its pixels can become.
+
+    """
+    smallest, largest = scale_range
+    if largest >= 1:
+        return size_hw
+    height, width = size_hw
+    divisor = max(n for n in _REDUCED if n * largest <= 1)
+    if smallest < largest and divisor * largest > _WORTH_SHRINKING:
+        return -(-height // divisor), -(-width // divisor)
+    return max(1, round(height * largest)), max(1, round(width * largest))
 
 
 def picture_size_hw(path: Path) -> tuple[int, int]:
@@ -113,6 +146,40 @@ def upright_boxes(
     }
     along_x, along_y = spans[orientation]
     return np.stack([along_x[0], along_y[0], along_x[1], along_y[1]], axis=1)
+
+
+def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The picture, not smaller than `wanted_hw` (None: whole), and the whole picture's size; both as displayed."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    with _opened(io.BytesIO(content), path) as header:
+        kind, (width, height), orientation = header.format, header.size, _orientation(header)
+        displayed_hw = (width, height) if orientation >= 5 else (height, width)
+        # OpenCV fills the missing part of a cut JPEG with grey and says nothing to its caller, so the
+        # end is looked for first. Other kinds are rare in the field: Pillow is slower, and strict.
+        if kind in ("JPEG", "MPO"):
+            whole = _jpeg_has_end(content)
+        elif kind == "PNG":
+            whole = b"IEND" in content[-4096:]
+        else:
+            return _upright(_decoded_by_pillow(header, path), orientation), displayed_hw
+    if not whole:
+        raise DataError(f"{path}: the picture is cut short (its end is missing): copy it again or remove it")
+    divisor = 1
+    if wanted_hw is not None and kind != "PNG":
+        sides = list(zip(wanted_hw, displayed_hw, strict=True))
+        divisor = max(n for n in _REDUCED if all(wanted <= -(-side // n) for wanted, side in sides))
+    try:
+        # Orientation is left to `_upright`, so that this and `picture_size_hw` cannot disagree.
+        flags = _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise DataError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from None
+    if image is None or image.shape[:2] != (-(-height // divisor), -(-width // divisor)):
+        raise DataError(f"{path}: cannot be decoded: the file is damaged; copy it again or remove it")
+    return _upright(np.asarray(image, np.uint8), orientation), displayed_hw
 
 
 def _opened(file: IO[bytes], path: Path) -> Image.Image:
