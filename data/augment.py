@@ -95,7 +95,7 @@ class Augment:
             A.HueSaturationValue(hue_limit, saturation_limit, 0, p=tints),
             _blur(blur),
         ]
-        self._recipe = A.Compose(steps, bbox_params=A.BboxParams("albumentations", min_visibility=min_visibility))
+        self._recipe = A.Compose(steps, bbox_params=A.BboxParams("albumentations", min_visibility=min_visibility, check_each_transform=False))
 
     def scale_range(self, picture_hw: tuple[int, int]) -> tuple[float, float]:
         """The fewest and the most input pixels that a pixel of the picture can become, whatever is drawn.

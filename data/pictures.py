@@ -24,7 +24,7 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 """Decode at 1/n of the size: OpenCV's flag for each n. libjpeg rounds sides up."""
-_WORTH_SHRINKING = 0.75
+_WORTH_SHRINKING, _GENTLE = 0.75, 0.6
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -47,9 +47,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 def read_picture_at(path: Path, size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """Decode a picture at a smaller size, and a large JPEG without decoding all of it.
 
-    A JPEG is decoded at an eighth, a quarter or a half of its size (libjpeg scales the blocks' DCT), the
-    smallest that is not below what is wanted; pixel areas are averaged from there on. No side of a picture
-    is ever enlarged here.
+    Shrinking averages pixel areas, as the letterbox does. A JPEG is decoded at 1/n of its size where
+    `_decoded_part` allows it (libjpeg scales its 8 x 8 blocks in the frequency domain). No side is enlarged.
 
     Args:
         path: as `read_picture` takes it.
@@ -68,15 +67,18 @@ def read_picture_at(path: Path, size_hw: tuple[int, int], wanted_hw: tuple[int, 
         raise DataError(f"{path}: changed its size since its labels were read")
     if image.shape[:2] == wanted_hw:
         return image
-    return np.asarray(cv2.resize(image, wanted_hw[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    # What libjpeg has shrunk has little left that could alias; averaging it by a factor near 1 would blur.
+    gentle = image.shape[:2] != size_hw and wanted_hw[1] > _GENTLE * image.shape[1]
+    how = cv2.INTER_LINEAR if gentle else cv2.INTER_AREA
+    return np.asarray(cv2.resize(image, wanted_hw[::-1], interpolation=how), np.uint8)
 
 
 def working_hw(size_hw: tuple[int, int], scale_range: tuple[float, float]) -> tuple[int, int]:
     """The size at which training works on a picture: never less than the network will see of it.
 
-    What is cut out of the picture at this size is never enlarged on its way into the input, up to whole
-    pixels. Averaging areas twice by factors close to 1 blurs, so between the sizes that a JPEG can be
-    decoded at a picture is shrunk only by a quarter or more, or where it will not be resized again.
+    What is cut out of the picture at this size is not enlarged on its way into the input, up to whole
+    pixels. A picture that will be resized once more (how far depends on the crop) is shrunk only by a
+    quarter of its sides or more: averaging areas twice by factors near 1 blurs for little gain.
 
     Args:
         size_hw: height and width of the whole picture.
@@ -84,12 +86,9 @@ def working_hw(size_hw: tuple[int, int], scale_range: tuple[float, float]) -> tu
 
     """
     smallest, largest = scale_range
-    if largest >= 1:
+    if largest >= 1 or (smallest < largest and largest > _WORTH_SHRINKING):
         return size_hw
     height, width = size_hw
-    divisor = max(n for n in _REDUCED if n * largest <= 1)
-    if smallest < largest and divisor * largest > _WORTH_SHRINKING:
-        return -(-height // divisor), -(-width // divisor)
     return max(1, round(height * largest)), max(1, round(width * largest))
 
 
@@ -167,10 +166,7 @@ def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uin
             return _upright(_decoded_by_pillow(header, path), orientation), displayed_hw
     if not whole:
         raise DataError(f"{path}: the picture is cut short (its end is missing): copy it again or remove it")
-    divisor = 1
-    if wanted_hw is not None and kind != "PNG":
-        sides = list(zip(wanted_hw, displayed_hw, strict=True))
-        divisor = max(n for n in _REDUCED if all(wanted <= -(-side // n) for wanted, side in sides))
+    divisor = 1 if wanted_hw is None or kind == "PNG" else _decoded_part(displayed_hw, wanted_hw)
     try:
         # Orientation is left to `_upright`, so that this and `picture_size_hw` cannot disagree.
         flags = _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION
@@ -180,6 +176,19 @@ def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uin
     if image is None or image.shape[:2] != (-(-height // divisor), -(-width // divisor)):
         raise DataError(f"{path}: cannot be decoded: the file is damaged; copy it again or remove it")
     return _upright(np.asarray(image, np.uint8), orientation), displayed_hw
+
+
+def _decoded_part(size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> int:
+    """1/n of the size at which to decode a JPEG: a half where that is enough, less where it is twice enough.
+
+    libjpeg's quarters and eighths lose fine texture that averaging keeps, so that some of that is left to do.
+    """
+    sides = list(zip(size_hw, wanted_hw, strict=True))
+    if all(side >= 8 * 2 * wanted for side, wanted in sides):
+        return 8
+    if all(side >= 4 * 2 * wanted for side, wanted in sides):
+        return 4
+    return 2 if all(-(-side // 2) >= wanted for side, wanted in sides) else 1
 
 
 def _opened(file: IO[bytes], path: Path) -> Image.Image:

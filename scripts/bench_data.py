@@ -56,7 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="DATASET: a folder, a COCO JSON or a YOLO data.yaml")
     parser.add_argument("--photos", choices=sorted(PHOTOS_HW), help="put its pictures together into photos so large")
-    parser.add_argument("--pictures", type=int, default=240, help="how many files; a small dataset is gone through again")
+    parser.add_argument(
+        "--pictures", type=int, default=240, help="how many files; a small dataset is gone through again"
+    )
     parser.add_argument("--size", type=int, default=512, help="height and width of the network's input")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
@@ -72,7 +74,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every measurement here too")
     args = parser.parse_args()
     if args.epochs < 3:
-        parser.error("--epochs must be 3 or more: the first pass is not timed, and memory is compared with the second")
+        parser.error(
+            "--epochs must be 3 or more: the first pass is not timed, and memory is compared with the second"
+        )
     console = Console()
     with tempfile.TemporaryDirectory(prefix="swath-bench-") as folder:
         home = Path(folder)
@@ -163,7 +167,11 @@ def _ultralytics_python(venv: Path) -> tuple[str | None, str]:
     Path(done.stdout.strip(), "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     light = ["psutil", "polars", "requests", "matplotlib"]
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for command in ([*install, "--no-deps", ULTRALYTICS], [*install, *light], [str(python), "-c", "import ultralytics"]):
+    for command in (
+        [*install, "--no-deps", ULTRALYTICS],
+        [*install, *light],
+        [str(python), "-c", "import ultralytics"],
+    ):
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_ultralytics_env(venv))
         if done.returncode:
             return None, (done.stderr.strip() or "pip failed").splitlines()[-1]

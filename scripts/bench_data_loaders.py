@@ -1,6 +1,6 @@
 """One loader of the benchmark, started by bench_data.py: prints `pass N` after each pass over N pictures.
 
-    python scripts/bench_data_loaders.py swath-ram FOLDER 2
+python scripts/bench_data_loaders.py swath-ram FOLDER 2
 """
 
 from __future__ import annotations
