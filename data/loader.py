@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,11 +58,6 @@ class Batch:
     targets: list[dict[str, torch.Tensor]]
     indices: list[int]
 
-    def pin_memory(self) -> Batch:
-        """The same in page-locked memory, from which a GPU copies while the CPU goes on."""
-        targets = [{name: tensor.pin_memory() for name, tensor in target.items()} for target in self.targets]
-        return Batch(self.images.pin_memory(), targets, self.indices)
-
 
 def training_batches(
     dataset: Dataset,
@@ -78,6 +72,7 @@ def training_batches(
     scale_range: ScaleRange | None = None,
     cache: CacheKind = "ram",
     cache_mb: int = 1024,
+    pin: bool = False,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[Batch]:
     """Batches `first_step` to `steps` - 1 of the stream that `seed` defines.
@@ -101,6 +96,7 @@ def training_batches(
         cache: where pictures stay after they were first decoded: nowhere, in memory that all workers
             share, or in files that the next run finds again (`data.cache.default_folder`).
         cache_mb: how much the cache may hold, all workers together, in MiB.
+        pin: hand over images in page-locked memory, from which CUDA copies while the CPU goes on.
         note: told when the cache cannot hold all pictures.
 
     Raises:
@@ -123,7 +119,7 @@ def training_batches(
             collate_fn=_collated,
             worker_init_fn=_settle_worker if workers else None,
             timeout=_TIMEOUT_S if workers else 0.0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pin,
             # A generator of its own: the loader draws from it, and must not disturb the trainer's.
             generator=torch.Generator().manual_seed(seed),
         )
@@ -155,7 +151,7 @@ def _cache(
     return kept
 
 
-def _batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
+def _batches(loader: DataLoader[_Packed | DataError]) -> Iterator[Batch]:
     with warnings.catch_warnings():
         # Python 3.12 warns of every fork of a process with threads. The workers use none of this
         # process's threads and no device; `_settle_worker` keeps OpenCV and torch off their pools.
@@ -165,7 +161,7 @@ def _batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
         for batch in batches:
             if isinstance(batch, DataError):
                 raise batch
-            yield batch
+            yield batch.unpacked()
     finally:
         del batches  # ends the workers now, not when the last traceback that holds this frame is gone
 
@@ -192,7 +188,8 @@ class _Stream(Sampler[list[_Key]]):
             yield keys
 
 
-_Sample = tuple[int, NDArray[np.uint8], dict[str, torch.Tensor]]  # (index, input (h, w, 3) RGB, target)
+_Sample = tuple[int, NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
+"""(index, the network's input (h, w, 3) RGB, boxes (n, 4) in it, labels (n,))"""
 
 
 class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
@@ -222,12 +219,8 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
             sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
             image, boxes, labels = self.augment(image, boxes, labels, seed=int(sequence.generate_state(1)[0]))
         fitted, boxes = self.fit(image, boxes)
-        # Copies: what `fit` returns may be a view, or read-only, which torch takes with a warning.
-        target = {
-            "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
-            "labels": torch.from_numpy(np.array(labels, np.int64)),
-        }
-        return index, fitted, target
+        # Copies: what comes back may be a view, or read-only, which torch takes with a warning.
+        return index, fitted, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         """A picture at its working size, uint8 (h, w, 3) BGR; not to be written to."""
@@ -249,26 +242,36 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
         return (picture.boxes_xyxy[wanted] * scale_xyxy).astype(np.float32), picture.labels[wanted]
 
 
-def _collated(samples: list[_Sample | DataError]) -> Batch | DataError:
+@dataclass
+class _Packed:
+    """A batch on its way out of a worker: only the images go through shared memory.
+
+    Every tensor would take a file descriptor of its own and two system calls; boxes and labels are small.
+    """
+
+    images: torch.Tensor
+    boxes: list[NDArray[np.float32]]
+    labels: list[NDArray[np.int64]]
+    indices: list[int]
+
+    def pin_memory(self) -> _Packed:
+        """What torch's loader calls where pinning was asked for."""
+        return _Packed(self.images.pin_memory(), self.boxes, self.labels, self.indices)
+
+    def unpacked(self) -> Batch:
+        columns = zip(self.boxes, self.labels, strict=True)
+        targets = [{"boxes": torch.from_numpy(b), "labels": torch.from_numpy(ls)} for b, ls in columns]
+        return Batch(self.images.permute(0, 3, 1, 2), targets, self.indices)
+
+
+def _collated(samples: list[_Sample | DataError]) -> _Packed | DataError:
     prepared: list[_Sample] = []
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
         prepared.append(sample)
-    stacked = _room_for(len(prepared), prepared[0][1].shape)
-    for row, (_, fitted, _) in zip(stacked.numpy(), prepared, strict=True):
-        row[:] = fitted
-    images = stacked.permute(0, 3, 1, 2)
-    return Batch(images, [target for _, _, target in prepared], [index for index, _, _ in prepared])
-
-
-def _room_for(count: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """An uint8 tensor (count, *shape); in a worker in the memory by which it goes to the trainer, copied once less."""
-    whole = (count, *shape)
-    if torch.utils.data.get_worker_info() is None:
-        return torch.empty(whole, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(math.prod(whole), device="cpu")
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, whole)  # type: ignore[call-overload]
+    indices, fitted, boxes, labels = (list(column) for column in zip(*prepared, strict=True))
+    return _Packed(torch.from_numpy(np.stack(fitted)), boxes, labels, indices)
 
 
 def _settle_worker(worker: int) -> None:

@@ -24,7 +24,7 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 """Decode at 1/n of the size: OpenCV's flag for each n. libjpeg rounds sides up."""
-_WORTH_SHRINKING, _GENTLE = 0.75, 0.6
+_GENTLE = 0.6
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -77,19 +77,22 @@ def working_hw(size_hw: tuple[int, int], scale_range: tuple[float, float]) -> tu
     """The size at which training works on a picture: never less than the network will see of it.
 
     What is cut out of the picture at this size is not enlarged on its way into the input, up to whole
-    pixels. A picture that will be resized once more (how far depends on the crop) is shrunk only by a
-    quarter of its sides or more: averaging areas twice by factors near 1 blurs for little gain.
+    pixels. Where that way is always the same, it is gone at once; where it depends on the crop, a picture
+    is only decoded smaller: averaging areas twice by factors near 1 would cost it a third of its fine detail.
 
     Args:
         size_hw: height and width of the whole picture.
         scale_range: the fewest and the most input pixels that one of its pixels can become.
 
     """
-    smallest, largest = scale_range
-    if largest >= 1 or (smallest < largest and largest > _WORTH_SHRINKING):
+    (height, width), (smallest, largest) = size_hw, scale_range
+    if largest >= 1:
         return size_hw
-    height, width = size_hw
-    return max(1, round(height * largest)), max(1, round(width * largest))
+    wanted_hw = max(1, round(height * largest)), max(1, round(width * largest))
+    if smallest == largest:
+        return wanted_hw
+    n = _decoded_part(size_hw, wanted_hw)
+    return -(-height // n), -(-width // n)
 
 
 def picture_size_hw(path: Path) -> tuple[int, int]:
@@ -181,14 +184,12 @@ def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uin
 def _decoded_part(size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> int:
     """1/n of the size at which to decode a JPEG: a half where that is enough, less where it is twice enough.
 
-    libjpeg's quarters and eighths lose fine texture that averaging keeps, so that some of that is left to do.
+    libjpeg's quarters and eighths lose fine texture that averaging keeps, so some of that is left to do.
     """
-    sides = list(zip(size_hw, wanted_hw, strict=True))
-    if all(side >= 8 * 2 * wanted for side, wanted in sides):
-        return 8
-    if all(side >= 4 * 2 * wanted for side, wanted in sides):
-        return 4
-    return 2 if all(-(-side // 2) >= wanted for side, wanted in sides) else 1
+    for n, enough in ((8, 2), (4, 2), (2, 1)):
+        if all(-(-side // n) >= enough * wanted for side, wanted in zip(size_hw, wanted_hw, strict=True)):
+            return n
+    return 1
 
 
 def _opened(file: IO[bytes], path: Path) -> Image.Image:

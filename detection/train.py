@@ -218,6 +218,7 @@ def train(
         workers=min(settings.workers, os.cpu_count() or 1),
         cache=settings.cache,
         cache_mb=settings.cache_mb,
+        pin=fabric.device.type == "cuda",
         note=watcher.note,
     )
     try:

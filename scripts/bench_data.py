@@ -96,8 +96,9 @@ def main() -> None:
         files = sum(picture.path.stat().st_size for picture in laid_out.pictures)
         side = " x ".join(map(str, laid_out.pictures[0].size_hw[::-1]))
         console.print(
-            f"{len(laid_out)} files of {files / len(laid_out) / 1024:.0f} KiB, the first {side}, to {args.size} x "
-            f"{args.size}, batches of {args.batch}, {args.epochs} passes, {args.rounds} rounds, {os.cpu_count()} cores"
+            f"{len(laid_out)} files of {files / len(laid_out) / 1024:.0f} KiB, the first {side}, to "
+            f"{args.size} x {args.size}, batches of {args.batch}, {args.epochs} passes, {args.rounds} rounds, {os.cpu_count()} cores",
+            soft_wrap=True,
         )
         for workers in args.workers:
             console.print(_table(names, passes, workers))

@@ -40,7 +40,7 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
 
 
 def torchvision(home: Path, job: dict[str, Any], workers: int, decoder: str) -> Iterator[int]:
-    """torchvision v2 transforms in a plain DataLoader, decoding and converting as its detection references do."""
+    """Transforms of torchvision v2 in a plain DataLoader, decoding and converting as its detection references do."""
     import torch
     from PIL import Image
     from torchvision import tv_tensors
