@@ -95,8 +95,9 @@ class Augment:
             A.HueSaturationValue(hue_limit, saturation_limit, 0, p=tints),
             _blur(blur),
         ]
-        # Visibility is judged once, at the end, not after every step: here it is the same, and twice as fast.
-        params = A.BboxParams("albumentations", min_visibility=min_visibility, check_each_transform=False)
+        # Visibility is judged once, at the end, and not after every step: the same here, and twice as fast.
+        # Never by 0: albumentations would keep boxes of which nothing is left, and stumble over them.
+        params = A.BboxParams("albumentations", min_visibility=max(min_visibility, 1e-9), check_each_transform=False)
         self._recipe = A.Compose(steps, bbox_params=params)
 
     def scale_range(self, picture_hw: tuple[int, int]) -> tuple[float, float]:

@@ -40,6 +40,7 @@ CacheKind = Literal["none", "ram", "disk"]
 
 _Key = tuple[int, int]  # (epoch, index of the picture)
 _TIMEOUT_S = 600.0  # for one batch from a worker; it fires on a hanging disk, not on a slow one
+_MIB = 1 << 20
 _PERMUTATION, _AUGMENTATION = 1, 2  # keep the two uses of one seed apart
 
 
@@ -138,12 +139,12 @@ def _cache(
         return None
     kept: PixelCache
     if kind == "ram":
-        kept = RamCache(sizes_hw, cache_mb << 20, workers)
+        kept = RamCache(sizes_hw, cache_mb * _MIB, workers)
     else:
         paths: list[Path] = [picture.path for picture in dataset.pictures]
-        kept = DiskCache(default_folder(), paths, sizes_hw, cache_mb << 20)
+        kept = DiskCache(default_folder(), paths, sizes_hw, cache_mb * _MIB)
     if note is not None and kept.kept < len(dataset):
-        needed_mb = -(-sum(height * width * 3 for height, width in sizes_hw) >> 20) + 1
+        needed_mb = sum(height * width * 3 for height, width in sizes_hw) // _MIB + 1
         note(
             f"the {kind} cache holds {kept.kept} of {len(dataset)} pictures; the others are decoded every time "
             f"(train.cache_mb is {cache_mb}; all of them need {needed_mb})"

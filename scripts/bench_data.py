@@ -97,7 +97,8 @@ def main() -> None:
         side = " x ".join(map(str, laid_out.pictures[0].size_hw[::-1]))
         console.print(
             f"{len(laid_out)} files of {files / len(laid_out) / 1024:.0f} KiB, the first {side}, to "
-            f"{args.size} x {args.size}, batches of {args.batch}, {args.epochs} passes, {args.rounds} rounds, {os.cpu_count()} cores",
+            f"{args.size} x {args.size}, batches of {args.batch}, {args.epochs} passes, {args.rounds} rounds, "
+            f"{os.cpu_count()} cores",
             soft_wrap=True,
         )
         for workers in args.workers:
