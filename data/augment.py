@@ -81,6 +81,8 @@ class Augment:
             raise ValueError(f"crop_scale must be 0 < smallest <= largest <= 1, got {crop_scale}")
         if min(size_hw) < 1:
             raise ValueError(f"size_hw must be positive, got {size_hw}")
+        self._size_hw, self._turns = size_hw, rotate90 > 0
+        self._smallest_crop = crop_scale[0] if scale_crop > 0 else None
         hue_limit, saturation_limit = hue * _HUE_STEPS, saturation * 255
         recolours, tints = float(max(brightness, contrast) > 0), float(max(hue, saturation) > 0)
         # Steps of probability 0 stay in: albumentations warns of a recipe that moves no boxes.
@@ -93,7 +95,34 @@ class Augment:
             A.HueSaturationValue(hue_limit, saturation_limit, 0, p=tints),
             _blur(blur),
         ]
-        self._recipe = A.Compose(steps, bbox_params=A.BboxParams("albumentations", min_visibility=min_visibility))
+        # Visibility is judged once, at the end, and not after every step: the same here, and twice as fast.
+        # Never by 0: albumentations would keep boxes of which nothing is left, and stumble over them.
+        params = A.BboxParams("albumentations", min_visibility=max(min_visibility, 1e-9), check_each_transform=False)
+        self._recipe = A.Compose(steps, bbox_params=params)
+
+    def scale_range(self, picture_hw: tuple[int, int]) -> tuple[float, float]:
+        """The fewest and the most input pixels that a pixel of the picture can become, whatever is drawn.
+
+        The loader decides by it how much of a picture's resolution to decode. It holds for a fit that
+        scales both sides alike until the crop just fits into the input, up to whole pixels.
+
+        Args:
+            picture_hw: height and width of the picture in pixels.
+
+        """
+        (height, width), (input_h, input_w) = picture_hw, self._size_hw
+        smallest = largest = min(input_h / height, input_w / width)
+        if self._turns:
+            turned = min(input_h / width, input_w / height)
+            smallest, largest = min(smallest, turned), max(largest, turned)
+        if self._smallest_crop is not None:
+            # A window of the input's own shape is enlarged most; where the drawn area does not fit into
+            # the picture in that shape, `_Window` shrinks it until it does.
+            widest_w = min(width, height * input_w / input_h)
+            fitting_px = widest_w * (widest_w * input_h / input_w)
+            least_px = min(self._smallest_crop * height * width, fitting_px)
+            largest = max(largest, math.sqrt(input_h * input_w / least_px))
+        return smallest, largest
 
     def __call__(
         self,

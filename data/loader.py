@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from data.cache import DiskCache, PixelCache, RamCache, default_folder
 from data.dataset import Dataset
 from data.errors import DataError
-from data.pictures import read_picture
+from data.pictures import read_picture_at, working_hw
 
 if TYPE_CHECKING:
     from data.augment import (
@@ -31,8 +33,14 @@ FitToInput = Callable[
 The size h x w is always the same. Given as an argument: `data` must not know the detector's letterbox.
 """
 
+ScaleRange = Callable[[tuple[int, int]], tuple[float, float]]
+"""A picture's height and width -> the fewest and the most input pixels that one of its pixels can become."""
+
+CacheKind = Literal["none", "ram", "disk"]
+
 _Key = tuple[int, int]  # (epoch, index of the picture)
 _TIMEOUT_S = 600.0  # for one batch from a worker; it fires on a hanging disk, not on a slow one
+_MIB = 1 << 20
 _PERMUTATION, _AUGMENTATION = 1, 2  # keep the two uses of one seed apart
 
 
@@ -41,7 +49,7 @@ class Batch:
     """One step's pictures.
 
     Attributes:
-        images: uint8 (B, 3, H, W), RGB.
+        images: uint8 (B, 3, H, W), RGB, in memory with the channels innermost.
         targets: B dicts of `boxes` float32 (n, 4), xyxy in input pixels, and `labels` int64 (n,), n >= 0.
         indices: which pictures of the dataset these are.
 
@@ -62,13 +70,17 @@ def training_batches(
     first_step: int = 0,
     steps: int,
     workers: int = 0,
-    cache_mb: int = 512,
+    scale_range: ScaleRange | None = None,
+    cache: CacheKind = "ram",
+    cache_mb: int = 1024,
+    pin: bool = False,
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[Batch]:
     """Batches `first_step` to `steps` - 1 of the stream that `seed` defines.
 
     The stream strings together one permutation of all pictures after another, so every batch is full
     and every picture comes equally often. What a batch holds depends on `seed`, `batch_size` and its
-    number only: not on `workers`, and not on where the stream was taken up.
+    number only: not on `workers` or the cache, and not on where the stream was taken up.
 
     Args:
         dataset: pictures without boxes stay in, as background. Crowd boxes are left out.
@@ -79,10 +91,17 @@ def training_batches(
         first_step: number of the first batch wanted.
         steps: number of batches in the whole run.
         workers: processes that prepare batches; 0 prepares them in this one.
-        cache_mb: decoded pictures that each process keeps, in MiB; 0 for none.
+        scale_range: how far `augment` and `fit` together shrink and enlarge a picture, as
+            `Augment.scale_range` tells; pictures are then worked on at `working_hw`, and large JPEGs are
+            not decoded whole. None works on whole pictures.
+        cache: where pictures stay after they were first decoded: nowhere, in memory that all workers
+            share, or in files that the next run finds again (`data.cache.default_folder`).
+        cache_mb: how much the cache may hold, all workers together, in MiB.
+        pin: hand over images in page-locked memory, from which CUDA copies while the CPU goes on.
+        note: told when the cache cannot hold all pictures.
 
     Raises:
-        DataError: the dataset is empty, or a picture cannot be read.
+        DataError: the dataset is empty, a picture cannot be read, or the cache's folder not be used.
         ValueError: a number out of its range.
 
     """
@@ -90,21 +109,50 @@ def training_batches(
         raise DataError(f"{dataset.name}: no pictures to train on")
     if batch_size < 1 or seed < 0 or first_step < 0 or workers < 0 or cache_mb < 0:
         raise ValueError("batch_size must be 1 or more; seed, first_step, workers and cache_mb 0 or more")
+    sizes_hw = [working_hw(p.size_hw, scale_range(p.size_hw)) if scale_range else p.size_hw for p in dataset.pictures]
     return _batches(
         DataLoader(
-            _Samples(dataset, fit, augment, seed, cache_mb << 20),  # type: ignore[arg-type]
+            _Samples(  # type: ignore[arg-type]
+                dataset, sizes_hw, _cache(cache, dataset, sizes_hw, cache_mb, workers, note), fit, augment, seed
+            ),
             batch_sampler=_Stream(len(dataset), batch_size, seed, first_step, steps),
             num_workers=workers,
             collate_fn=_collated,
             worker_init_fn=_settle_worker if workers else None,
             timeout=_TIMEOUT_S if workers else 0.0,
+            pin_memory=pin,
             # A generator of its own: the loader draws from it, and must not disturb the trainer's.
             generator=torch.Generator().manual_seed(seed),
         )
     )
 
 
-def _batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
+def _cache(
+    kind: CacheKind,
+    dataset: Dataset,
+    sizes_hw: list[tuple[int, int]],
+    cache_mb: int,
+    workers: int,
+    note: Callable[[str], None] | None,
+) -> PixelCache | None:
+    if kind == "none" or not cache_mb:
+        return None
+    kept: PixelCache
+    if kind == "ram":
+        kept = RamCache(sizes_hw, cache_mb * _MIB, workers)
+    else:
+        paths: list[Path] = [picture.path for picture in dataset.pictures]
+        kept = DiskCache(default_folder(), paths, sizes_hw, cache_mb * _MIB)
+    if note is not None and kept.kept < len(dataset):
+        needed_mb = sum(height * width * 3 for height, width in sizes_hw) // _MIB + 1
+        note(
+            f"the {kind} cache holds {kept.kept} of {len(dataset)} pictures; the others are decoded every time "
+            f"(train.cache_mb is {cache_mb}; all of them need {needed_mb})"
+        )
+    return kept
+
+
+def _batches(loader: DataLoader[_Packed | DataError]) -> Iterator[Batch]:
     with warnings.catch_warnings():
         # Python 3.12 warns of every fork of a process with threads. The workers use none of this
         # process's threads and no device; `_settle_worker` keeps OpenCV and torch off their pools.
@@ -114,7 +162,7 @@ def _batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
         for batch in batches:
             if isinstance(batch, DataError):
                 raise batch
-            yield batch
+            yield batch.unpacked()
     finally:
         del batches  # ends the workers now, not when the last traceback that holds this frame is gone
 
@@ -141,63 +189,90 @@ class _Stream(Sampler[list[_Key]]):
             yield keys
 
 
-class _Samples(torch.utils.data.Dataset[tuple[int, torch.Tensor, dict[str, torch.Tensor]] | DataError]):
-    """One prepared picture for each key; decoded pictures are kept while there is room."""
+_Sample = tuple[int, NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
+"""(index, the network's input (h, w, 3) RGB, boxes (n, 4) in it, labels (n,))"""
+
+
+class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
+    """One prepared picture for each key."""
 
     def __init__(
-        self, dataset: Dataset, fit: FitToInput, augment: Augment | None, seed: int, cache_bytes: int
+        self,
+        dataset: Dataset,
+        sizes_hw: list[tuple[int, int]],
+        cache: PixelCache | None,
+        fit: FitToInput,
+        augment: Augment | None,
+        seed: int,
     ) -> None:
-        self.dataset, self.fit, self.augment, self.seed = dataset, fit, augment, seed
-        self.cache: dict[int, NDArray[np.uint8]] = {}
-        self.room_bytes = cache_bytes
+        self.dataset, self.sizes_hw, self.cache = dataset, sizes_hw, cache
+        self.fit, self.augment, self.seed = fit, augment, seed
 
-    def __getitem__(self, key: _Key) -> tuple[int, torch.Tensor, dict[str, torch.Tensor]] | DataError:
+    def __getitem__(self, key: _Key) -> _Sample | DataError:
         epoch, index = key
         try:
             image = self._image(index)
         except DataError as error:
             # Handed over, not raised: torch would wrap it into a page of traceback on its way here.
             return error
-        picture = self.dataset.pictures[index]
-        wanted = ~picture.iscrowd
-        boxes, labels = picture.boxes_xyxy[wanted], picture.labels[wanted]
+        boxes, labels = self._boxes(index)
         if self.augment is not None:
             sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
             image, boxes, labels = self.augment(image, boxes, labels, seed=int(sequence.generate_state(1)[0]))
         fitted, boxes = self.fit(image, boxes)
-        # Copies: what `fit` returns may be a view, or read-only, which torch takes with a warning.
-        pixels = torch.from_numpy(np.array(fitted.transpose(2, 0, 1), np.uint8, order="C"))
-        target = {
-            "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
-            "labels": torch.from_numpy(np.array(labels, np.int64)),
-        }
-        return index, pixels, target
+        # Copies: what comes back may be a view, or read-only, which torch takes with a warning.
+        return index, fitted, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        image = self.cache.get(index)
+        """A picture at its working size, uint8 (h, w, 3) BGR; not to be written to."""
+        image = None if self.cache is None else self.cache.get(index)
         if image is None:
             picture = self.dataset.pictures[index]
-            image = read_picture(picture.path)
-            if image.shape[:2] != picture.size_hw:
-                raise DataError(f"{picture.path}: changed its size since its labels were read")
-            # Every picture comes once an epoch: evicting the oldest would throw out just what comes next.
-            if image.nbytes <= self.room_bytes:
-                self.room_bytes -= image.nbytes
-                image.setflags(write=False)
-                self.cache[index] = image
+            image = read_picture_at(picture.path, picture.size_hw, self.sizes_hw[index])
+            image.setflags(write=False)
+            if self.cache is not None:
+                self.cache.put(index, image)
         return image
 
+    def _boxes(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What is to be learned of a picture: boxes (n, 4) xyxy at its working size, and their labels (n,)."""
+        picture = self.dataset.pictures[index]
+        wanted = ~picture.iscrowd
+        (height, width), (working_h, working_w) = picture.size_hw, self.sizes_hw[index]
+        scale_xyxy = np.array([working_w / width, working_h / height] * 2)
+        return (picture.boxes_xyxy[wanted] * scale_xyxy).astype(np.float32), picture.labels[wanted]
 
-def _collated(
-    samples: list[tuple[int, torch.Tensor, dict[str, torch.Tensor]] | DataError],
-) -> Batch | DataError:
-    prepared = []
+
+@dataclass
+class _Packed:
+    """A batch on its way out of a worker: only the images go through shared memory.
+
+    Every tensor would take a file descriptor of its own and two system calls; boxes and labels are small.
+    """
+
+    images: torch.Tensor
+    boxes: list[NDArray[np.float32]]
+    labels: list[NDArray[np.int64]]
+    indices: list[int]
+
+    def pin_memory(self) -> _Packed:
+        """What torch's loader calls where pinning was asked for."""
+        return _Packed(self.images.pin_memory(), self.boxes, self.labels, self.indices)
+
+    def unpacked(self) -> Batch:
+        columns = zip(self.boxes, self.labels, strict=True)
+        targets = [{"boxes": torch.from_numpy(b), "labels": torch.from_numpy(ls)} for b, ls in columns]
+        return Batch(self.images.permute(0, 3, 1, 2), targets, self.indices)
+
+
+def _collated(samples: list[_Sample | DataError]) -> _Packed | DataError:
+    prepared: list[_Sample] = []
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
         prepared.append(sample)
-    images = torch.stack([pixels for _, pixels, _ in prepared])
-    return Batch(images, [target for _, _, target in prepared], [index for index, _, _ in prepared])
+    indices, fitted, boxes, labels = (list(column) for column in zip(*prepared, strict=True))
+    return _Packed(torch.from_numpy(np.stack(fitted)), boxes, labels, indices)
 
 
 def _settle_worker(worker: int) -> None:

@@ -33,6 +33,14 @@ _BOMB_PIXELS = 50_000_000  # from this size on a picture must hold some detail:
 _BOMB_PIXELS_PER_BYTE = 200  # photos have 0.2 to 20 pixels a byte, a PNG of one colour 340 to 8,000
 _QUIET = threading.Lock()
 _EXIF_ORIENTATION = 0x0112
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""Decode at 1/n of the size: OpenCV's flag for each n. libjpeg rounds sides up."""
+_GENTLE = 0.6
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -49,34 +57,58 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         DataError: the file is missing, empty, cut short, or not a picture that can be decoded.
 
     """
-    try:
-        with open_regular(path) as file:
-            content = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    if len(content) > _MAX_BYTES:
-        raise DataError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, so no photo: remove it")
-    with _opened(io.BytesIO(content), path) as header:
-        kind, (width, height), orientation = header.format, header.size, _orientation(header)
-        # OpenCV fills the missing part of a cut JPEG with grey and says nothing to its caller, so the
-        # end is looked for first. Other kinds are rare in the field: Pillow is slower, and strict.
-        if kind in ("JPEG", "MPO"):
-            whole = _jpeg_has_end(content)
-        elif kind == "PNG":
-            whole = b"IEND" in content[-4096:]
-        else:
-            return _upright(_decoded_by_pillow(header, path), orientation)
-    if not whole:
-        raise DataError(f"{path}: the picture is cut short (its end is missing): copy it again or remove it")
-    try:
-        # Orientation is left to `_upright`, so that this and `picture_size_hw` cannot disagree.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:
-        raise DataError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from None
-    if image is None or image.shape[:2] != (height, width):
-        raise DataError(f"{path}: cannot be decoded: the file is damaged; copy it again or remove it")
-    return _upright(np.asarray(image, np.uint8), orientation)
+    return _read(path, None)[0]
+
+
+def read_picture_at(path: Path, size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode a picture at a smaller size, and a large JPEG without decoding all of it.
+
+    Shrinking averages pixel areas, as the letterbox does. A JPEG is decoded at 1/n of its size where
+    `_decoded_part` allows it (libjpeg scales its 8 x 8 blocks in the frequency domain). No side is enlarged.
+
+    Args:
+        path: as `read_picture` takes it.
+        size_hw: height and width that the whole picture must have, as displayed.
+        wanted_hw: height and width to return, at most `size_hw`.
+
+    Returns:
+        uint8 (*wanted_hw, 3), BGR.
+
+    Raises:
+        DataError: as `read_picture`, or the picture has another size than `size_hw`.
+
+    """
+    image, found_hw = _read(path, wanted_hw)
+    if found_hw != size_hw:
+        raise DataError(f"{path}: changed its size since its labels were read")
+    if image.shape[:2] == wanted_hw:
+        return image
+    # What libjpeg has shrunk has little left that could alias; averaging it by a factor near 1 would blur.
+    gentle = image.shape[:2] != size_hw and wanted_hw[1] > _GENTLE * image.shape[1]
+    how = cv2.INTER_LINEAR if gentle else cv2.INTER_AREA
+    return np.asarray(cv2.resize(image, wanted_hw[::-1], interpolation=how), np.uint8)
+
+
+def working_hw(size_hw: tuple[int, int], scale_range: tuple[float, float]) -> tuple[int, int]:
+    """The size at which training works on a picture: never less than the network will see of it.
+
+    What is cut out of the picture at this size is not enlarged on its way into the input, up to whole
+    pixels. Where that way is always the same, it is gone at once; where it depends on the crop, a picture
+    is only decoded smaller: averaging areas twice by factors near 1 would cost it a third of its fine detail.
+
+    Args:
+        size_hw: height and width of the whole picture.
+        scale_range: the fewest and the most input pixels that one of its pixels can become.
+
+    """
+    (height, width), (smallest, largest) = size_hw, scale_range
+    if largest >= 1:
+        return size_hw
+    wanted_hw = max(1, round(height * largest)), max(1, round(width * largest))
+    if smallest == largest:
+        return wanted_hw
+    n = _decoded_part(size_hw, wanted_hw)
+    return -(-height // n), -(-width // n)
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
@@ -151,6 +183,51 @@ def upright_boxes(
     }
     along_x, along_y = spans[orientation]
     return np.stack([along_x[0], along_y[0], along_x[1], along_y[1]], axis=1)
+
+
+def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The picture, not smaller than `wanted_hw` (None: whole), and the whole picture's size; both as displayed."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, so no photo: remove it")
+    with _opened(io.BytesIO(content), path) as header:
+        kind, (width, height), orientation = header.format, header.size, _orientation(header)
+        displayed_hw = (width, height) if orientation >= 5 else (height, width)
+        # OpenCV fills the missing part of a cut JPEG with grey and says nothing to its caller, so the
+        # end is looked for first. Other kinds are rare in the field: Pillow is slower, and strict.
+        if kind in ("JPEG", "MPO"):
+            whole = _jpeg_has_end(content)
+        elif kind == "PNG":
+            whole = b"IEND" in content[-4096:]
+        else:
+            return _upright(_decoded_by_pillow(header, path), orientation), displayed_hw
+    if not whole:
+        raise DataError(f"{path}: the picture is cut short (its end is missing): copy it again or remove it")
+    divisor = 1 if wanted_hw is None or kind == "PNG" else _decoded_part(displayed_hw, wanted_hw)
+    try:
+        # Orientation is left to `_upright`, so that this and `picture_size_hw` cannot disagree.
+        flags = _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise DataError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from None
+    if image is None or image.shape[:2] != (-(-height // divisor), -(-width // divisor)):
+        raise DataError(f"{path}: cannot be decoded: the file is damaged; copy it again or remove it")
+    return _upright(np.asarray(image, np.uint8), orientation), displayed_hw
+
+
+def _decoded_part(size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> int:
+    """1/n of the size at which to decode a JPEG: a half where that is enough, less where it is twice enough.
+
+    libjpeg's quarters and eighths lose fine texture that averaging keeps, so some of that is left to do.
+    """
+    for n, enough in ((8, 2), (4, 2), (2, 1)):
+        if all(-(-side // n) >= enough * wanted for side, wanted in zip(size_hw, wanted_hw, strict=True)):
+            return n
+    return 1
 
 
 def _opened(file: IO[bytes], path: Path) -> Image.Image:

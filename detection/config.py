@@ -107,6 +107,10 @@ class Train(_Part):
     validate_every: int = Field(5, ge=1, description="epochs between validations")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
     workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the main one")
+    cache: Literal["none", "ram", "disk"] = Field(
+        "ram", description="where decoded pictures stay: nowhere, in memory, or in files that the next run finds"
+    )
+    cache_mb: int = Field(1024, ge=0, description="how much the cache may hold, in MiB, all workers together")
     accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="where it computes")
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of the arithmetic")
 

@@ -208,15 +208,21 @@ def train(
     before_s = state.elapsed_s
     offset = PRESETS[recipe.model.preset].label_offset
     record = _Record(out, first_step=state.step, steps_per_epoch=steps_per_epoch)
+    augment = Augment(size_hw=recipe.input.size_hw, **recipe.augment.model_dump())
     batches = training_batches(
         dataset,
         fit=_Fit(recipe.input.size_hw),
-        augment=Augment(size_hw=recipe.input.size_hw, **recipe.augment.model_dump()),
+        augment=augment,
+        scale_range=augment.scale_range,
         batch_size=settings.batch_size,
         seed=settings.seed,
         first_step=state.step,
         steps=steps,
         workers=min(settings.workers, os.cpu_count() or 1),
+        cache=settings.cache,
+        cache_mb=settings.cache_mb,
+        pin=fabric.device.type == "cuda",
+        note=watcher.note,
     )
     try:
         share = _share(state, steps, settings.max_minutes)

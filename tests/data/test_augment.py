@@ -259,3 +259,36 @@ def test_the_import_never_asks_the_network():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_scale_range_by_hand():
+    picture_hw, input_hw = (300, 400), (100, 100)
+    # no crop, no turn: the letterbox alone, 100 / 400
+    assert only(input_hw).scale_range(picture_hw) == (0.25, 0.25)
+    # a tall input takes a picture lying down at 60 / 400, turned at 60 / 300
+    assert only((90, 60)).scale_range(picture_hw) == (0.15, 0.15)
+    assert only((90, 60), rotate90=0.5).scale_range(picture_hw) == (0.15, 0.2)
+    # a quarter of 300 x 400 pixels in the input's shape is a square of side sqrt(30000) = 173.2
+    quarter = only(input_hw, scale_crop=0.5, crop_scale=(0.25, 1)).scale_range(picture_hw)
+    assert quarter == (0.25, pytest.approx(100 / 173.205))
+    # all of the area does not fit as a square: the largest square is 300 x 300
+    whole = only(input_hw, scale_crop=0.5, crop_scale=(1, 1)).scale_range(picture_hw)
+    assert whole == (0.25, pytest.approx(100 / 300))
+    assert only(input_hw, scale_crop=0, crop_scale=(0.1, 1)).scale_range(picture_hw) == (0.25, 0.25)
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(60, 300),
+    st.integers(60, 300),
+    st.tuples(st.integers(32, 200), st.integers(32, 200)),
+    st.floats(0.1, 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_draw_leaves_the_scale_range(seed, height, width, input_hw, smallest_crop):
+    augment = only(input_hw, rotate90=0.5, scale_crop=0.7, crop_scale=(smallest_crop, 1))
+    image, _, _ = run(augment, np.zeros((height, width, 3), np.uint8), NO_BOXES, seed)
+    scale = min(input_hw[0] / image.shape[0], input_hw[1] / image.shape[1])
+    smallest, largest = augment.scale_range((height, width))
+    rounding = 1 / min(image.shape[:2])  # crops are whole pixels
+    assert smallest * (1 - rounding) <= scale <= largest * (1 + rounding)

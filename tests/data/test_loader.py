@@ -9,13 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data import DataError, Dataset, Picture, load_dataset
 from data.augment import Augment
 from data.loader import Batch, training_batches
-from data.pictures import read_picture
+from data.pictures import read_picture, read_picture_at
 
 INPUT_HW = (32, 48)
+# torch advises against more workers than cores; here they are wanted, whatever the machine
+more_workers_than_cores = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
 
 def fit(image, boxes):
@@ -41,7 +44,7 @@ def dataset(tmp_path, write_picture) -> Dataset:
 
 def batches(dataset, **changes) -> list[Batch]:
     asked = {"augment": Augment(size_hw=INPUT_HW, blur=0.5), "batch_size": 3, "seed": 4, "steps": 7}
-    return list(training_batches(dataset, fit=fit, **{**asked, **changes}))
+    return list(training_batches(dataset, **{"fit": fit, **asked, **changes}))
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
@@ -85,7 +88,8 @@ def test_one_picture_and_a_batch_larger_than_the_dataset(dataset):
     assert len({image.numpy().tobytes() for image in batch.images}) == 4  # each epoch its own augmentation
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@more_workers_than_cores
+@pytest.mark.parametrize("workers", [1, 4])
 def test_the_same_batches_for_any_number_of_workers(workers, dataset):
     assert same(batches(dataset), batches(dataset, workers=workers))
     gc.collect()
@@ -100,19 +104,115 @@ def test_taken_up_again_it_goes_on_as_if_never_stopped(workers, dataset):
         assert same(whole[first_step:], resumed)
 
 
-def test_the_cache_changes_nothing_and_is_bounded(dataset, monkeypatch):
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Dataset:
+    """Seven JPEGs of several sizes, all larger than the input, one lying on its side; caches go with them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(5)
+    pictures = []
+    for index in range(7):
+        height, width = size_hw = (100 + 9 * index, 150 - 7 * index)
+        path = tmp_path / "photos" / f"{index}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        texture = cv2.GaussianBlur(rng.integers(0, 256, (*size_hw, 3), np.uint8), (0, 0), 1.5)
+        stored = texture if index != 3 else np.rot90(texture)
+        exif = Image.Exif()
+        exif[0x0112] = 6 if index == 3 else 1
+        Image.fromarray(stored).save(path, exif=exif, quality=95)
+        n = index % 4
+        corner = rng.random((n, 2)) * [width / 2, height / 2]
+        boxes = np.concatenate([corner, corner + 20 + rng.random((n, 2)) * 30], axis=1).astype(np.float32)
+        pictures.append(Picture(index, path, size_hw, boxes, np.arange(n) % 2, np.ones(n), np.zeros(n, bool)))
+    return Dataset("seven", ("crop", "weed"), (0, 1), tuple(pictures))
+
+
+PLAIN = {"vflip": 0, "rotate90": 0, "scale_crop": 0}
+
+
+@more_workers_than_cores
+@pytest.mark.parametrize("recipe", [{}, PLAIN])
+@pytest.mark.parametrize("cache", ["none", "ram", "disk"])
+def test_workers_caches_and_resuming_change_no_bit(cache, recipe, photos):
+    augment = Augment(size_hw=INPUT_HW, blur=0.3, **recipe)
+    asked = {"augment": augment, "scale_range": augment.scale_range, "batch_size": 3, "steps": 9, "fit": letterboxed}
+    whole = batches(photos, **asked, cache="none")
+    assert same(whole, batches(photos, **asked, cache=cache))
+    assert same(whole[5:], batches(photos, **asked, cache=cache, first_step=5))
+    for workers, first_step in ((1, 3), (4, 0), (4, 5)):
+        assert same(whole[first_step:], batches(photos, **asked, cache=cache, workers=workers, first_step=first_step))
+
+
+def test_pictures_are_worked_on_at_the_size_that_they_need(photos):
+    augment = Augment(size_hw=INPUT_HW, hflip=0, brightness=0, contrast=0, hue=0, saturation=0, blur=0, **PLAIN)
+    asked = {"augment": augment, "batch_size": 7, "steps": 1, "fit": letterboxed}
+    (small,) = batches(photos, **asked, scale_range=augment.scale_range)
+    (whole,) = batches(photos, **asked)
+    assert small.indices == whole.indices
+    boxes = 0
+    for place, index in enumerate(small.indices):
+        drawn, expected = small.targets[place]["boxes"].numpy(), whole.targets[place]["boxes"].numpy()
+        boxes += len(drawn)
+        assert np.abs(drawn - expected).max(initial=0) < 1e-4
+        # by hand: the letterbox of a picture of this size, and nothing else
+        height, width = photos.pictures[index].size_hw
+        scale = min(INPUT_HW[0] / height, INPUT_HW[1] / width)
+        fitted_wh = np.array([round(width * scale), round(height * scale)])
+        by_hand = photos.pictures[index].boxes_xyxy * np.tile(fitted_wh / [width, height], 2)
+        assert np.abs(drawn - by_hand).max(initial=0) < 1e-4
+        assert np.abs(small.images[place].numpy().astype(int) - whole.images[place].numpy()).mean() < 3
+    assert boxes == 9
+
+
+def letterboxed(image, boxes):
+    """As the network's letterbox: one scale, top left, the rest grey."""
+    height, width = image.shape[:2]
+    scale = min(INPUT_HW[0] / height, INPUT_HW[1] / width)
+    fitted_h, fitted_w = round(height * scale), round(width * scale)
+    canvas = np.full((*INPUT_HW, 3), 114, np.uint8)
+    small = cv2.resize(image, (fitted_w, fitted_h), interpolation=cv2.INTER_AREA)
+    canvas[:fitted_h, :fitted_w] = small[..., ::-1]
+    return canvas, (boxes * np.tile([fitted_w / width, fitted_h / height], 2)).astype(np.float32)
+
+
+def counted_reads(monkeypatch) -> Counter[Path]:
     reads: Counter[Path] = Counter()
 
-    def counted(path):
+    def counted(path, size_hw, wanted_hw):
         reads[path] += 1
-        return read_picture(path)
+        return read_picture_at(path, size_hw, wanted_hw)
 
-    monkeypatch.setattr("data.loader.read_picture", counted)
-    cached = batches(dataset, batch_size=5, steps=4)
-    assert set(reads.values()) == {1} and len(reads) == 5
+    monkeypatch.setattr("data.loader.read_picture_at", counted)
+    return reads
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_cached_picture_is_decoded_once(cache, photos, monkeypatch):
+    reads = counted_reads(monkeypatch)
+    asked = {"batch_size": 7, "steps": 4, "cache": cache}
+    batches(photos, **asked)
+    assert len(reads) == 7 and set(reads.values()) == {1}
+    batches(photos, **asked)
+    assert set(reads.values()) == ({1} if cache == "disk" else {2})  # files serve the next run
     reads.clear()
-    assert same(cached, batches(dataset, batch_size=5, steps=4, cache_mb=0))
+    batches(photos, **{**asked, "cache": "none"})
     assert set(reads.values()) == {4}
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_cache_that_is_too_small_says_so_and_keeps_what_it_can(cache, photos, monkeypatch):
+    whole = 200  # MiB would hold 7 pictures of 30 MB: pretend that they are so large
+    monkeypatch.setattr("data.loader._MIB", sum(p.size_hw[0] * p.size_hw[1] * 3 for p in photos.pictures) // whole)
+    reads, notes = counted_reads(monkeypatch), []
+    kept = batches(photos, batch_size=7, steps=4, cache=cache, cache_mb=100, note=notes.append)
+    assert sorted(reads.values()) == [1, 1, 1, 4, 4, 4, 4]
+    assert notes == [
+        f"the {cache} cache holds 3 of 7 pictures; the others are decoded every time "
+        "(train.cache_mb is 100; all of them need 201)"
+    ]
+    notes.clear()
+    assert same(kept, batches(photos, batch_size=7, steps=4, cache=cache, cache_mb=201, note=notes.append))
+    assert same(kept, batches(photos, batch_size=7, steps=4, cache=cache, cache_mb=0, note=notes.append))
+    assert notes == []
 
 
 def test_seeds_matter_and_global_generators_do_not(dataset):
@@ -163,3 +263,5 @@ def test_real_photos(real_dataset):
     plain = batches(photos, **asked)
     assert len(plain) == 5 and sum(len(t["boxes"]) for batch in plain for t in batch.targets) > 150
     assert same(plain, batches(photos, **asked, workers=2))
+    (first,) = batches(photos, **{**asked, "steps": 1}, workers=1)
+    assert first.images.is_contiguous(memory_format=torch.channels_last)

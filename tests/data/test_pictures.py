@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from data.errors import DataError
-from data.pictures import picture_header, picture_size_hw, read_picture, upright_boxes
+from data.pictures import (
+    picture_header,
+    picture_size_hw,
+    read_picture,
+    read_picture_at,
+    upright_boxes,
+    working_hw,
+)
 
 # The stored picture is 6 x 4 blocks of 16 px; block (row 1, column 4) is red.
 BLOCK = 16
@@ -157,3 +164,92 @@ def test_16_bit_tiff_says_what_to_do(tmp_path):
     Image.fromarray(np.zeros((3, 4), np.uint16)).save(path)
     with pytest.raises(DataError, match="8 bits"):
         read_picture(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("wanted_hw", [(64, 96), (60, 90), (32, 48), (30, 45), (8, 12), (4, 6), (2, 3), (1, 1)])
+def test_a_smaller_picture_shows_the_same_as_the_whole_one_shrunk(orientation, wanted_hw, tmp_path, write_oriented):
+    # smooth enough for blocks of eight: what is compared is place and colour, not texture
+    rows, columns = np.mgrid[:64, :96]
+    stored = np.stack([rows * 4, columns * 2, 255 - rows - columns], axis=2).clip(0, 255).astype(np.uint8)
+    path = tmp_path / "a.jpg"
+    write_oriented(path, stored, orientation)
+    size_hw = (64, 96) if orientation < 5 else (96, 64)
+    wanted_hw = wanted_hw if orientation < 5 else wanted_hw[::-1]
+    found = read_picture_at(path, size_hw, wanted_hw)
+    assert found.shape == (*wanted_hw, 3) and found.dtype == np.uint8
+    expected = cv2.resize(read_picture(path), wanted_hw[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(found.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize("size_hw", [(97, 131), (96, 130)])
+def test_every_kind_and_odd_sides(suffix, size_hw, tmp_path, write_picture):
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, size_hw)
+    whole = read_picture(path)
+    assert np.array_equal(read_picture_at(path, size_hw, size_hw), whole)
+    for wanted_hw in ((49, 66), (48, 65), (25, 33), (12, 16), (6, 8)):
+        found = read_picture_at(path, size_hw, wanted_hw)
+        assert found.shape == (*wanted_hw, 3)
+        if suffix in (".png", ".bmp"):  # decoded whole, then the same areas as the letterbox averages
+            assert np.array_equal(found, cv2.resize(whole, wanted_hw[::-1], interpolation=cv2.INTER_AREA))
+
+
+def test_a_large_jpeg_is_not_decoded_whole(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (480, 640, 3), np.uint8), (0, 0), 2)
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), texture)
+    flags = []
+    decode = cv2.imdecode
+
+    def spied(content, flag):
+        flags.append(flag & ~cv2.IMREAD_IGNORE_ORIENTATION)
+        return decode(content, flag)
+
+    monkeypatch.setattr("cv2.imdecode", spied)
+    whole = read_picture(path)
+    # half where that is enough; a quarter and an eighth only where twice of what is wanted is left
+    for wanted_hw in ((241, 320), (240, 320), (61, 80), (60, 80), (31, 40), (30, 40)):
+        shrunk = cv2.resize(whole, wanted_hw[::-1], interpolation=cv2.INTER_AREA).astype(float)
+        error = np.mean((read_picture_at(path, (480, 640), wanted_hw) - shrunk) ** 2)
+        assert error < 255**2 / 10**3.5  # 35 dB
+    assert flags == [
+        cv2.IMREAD_COLOR,
+        cv2.IMREAD_COLOR,
+        cv2.IMREAD_REDUCED_COLOR_2,
+        cv2.IMREAD_REDUCED_COLOR_2,
+        cv2.IMREAD_REDUCED_COLOR_4,
+        cv2.IMREAD_REDUCED_COLOR_4,
+        cv2.IMREAD_REDUCED_COLOR_8,
+    ]
+
+
+def test_a_smaller_picture_is_checked_like_a_whole_one(tmp_path, write_picture):
+    path = tmp_path / "a.jpg"
+    write_picture(path, (64, 96))
+    with pytest.raises(DataError, match="changed its size since its labels were read"):
+        read_picture_at(path, (96, 64), (12, 8))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="cut short"):
+        read_picture_at(path, (64, 96), (8, 12))
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "scale_range", "expected"),
+    [
+        ((966, 1296), (512 / 1296, 512 / 1296), (382, 512)),  # always the letterbox alone: its own size
+        ((640, 640), (0.8, 0.8), (512, 512)),
+        ((640, 640), (1.0, 1.0), (640, 640)),
+        ((640, 640), (2.0, 3.0), (640, 640)),  # never enlarged
+        ((966, 1296), (0.4, 0.72), (966, 1296)),  # a crop may need more than half
+        ((3000, 4000), (0.128, 0.234), (1500, 2000)),
+        ((3001, 4001), (0.128, 0.5), (1501, 2001)),  # libjpeg rounds up
+        ((3000, 4000), (0.1, 0.125), (750, 1000)),  # twice 0.125
+        ((3000, 4000), (0.05, 0.0624), (375, 500)),
+        ((1, 4000), (0.001, 0.001), (1, 4)),
+    ],
+)
+def test_the_working_size_by_hand(size_hw, scale_range, expected):
+    assert working_hw(size_hw, scale_range) == expected

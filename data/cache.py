@@ -1,0 +1,199 @@
+"""Decoded pictures kept for the next epoch: one store for all worker processes, of bounded size."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import DataError
+
+_SCHEME = 1  # raise it when the same picture file comes to give other pixels
+_SUFFIX, _UNFINISHED = ".bgr", ".tmp"
+_ABANDONED_S = 3600.0  # a file that has been unfinished for so long belongs to a run that was killed
+_SPARED_BYTES = 1 << 30  # of a disk, left to everybody else
+
+
+class PixelCache(Protocol):
+    """Where decoded pictures stay. What is not kept is decoded again: a cache never changes a batch."""
+
+    kept: int
+    """How many of the pictures there is room for: the first ones."""
+
+    def get(self, index: int) -> NDArray[np.uint8] | None:
+        """A picture as it was put, uint8 (H, W, 3), read-only; None where it is not there."""
+
+    def put(self, index: int, image: NDArray[np.uint8]) -> None:
+        """Keep a picture, if there is room for it."""
+
+
+class RamCache:
+    """Decoded pictures in one piece of memory that forked workers share.
+
+    Every picture has its own place from the start, so nothing is ever allocated, moved or thrown out, and
+    two workers that decode the same picture write the same bytes. Memory is taken as pictures come. Workers
+    that are spawned, not forked, cannot share it: each gets a store of its own and its part of the room.
+
+    Args:
+        sizes_hw: int (N, 2), height and width of each picture as it will be put.
+        room_bytes: how much to keep at most.
+        sharers: worker processes that the room is for; 0 is this process alone.
+
+    """
+
+    def __init__(self, sizes_hw: Sequence[tuple[int, int]], room_bytes: int, sharers: int = 0) -> None:
+        self._sizes_hw, self._room_bytes, self._sharers = list(sizes_hw), room_bytes, sharers
+        ends = _ends(sizes_hw)
+        self.kept = int(np.searchsorted(ends, room_bytes, side="right"))
+        self._starts = np.concatenate([np.zeros(1, np.int64), ends])
+        # one byte a picture that says that it is there, then the pictures
+        self._memory = mmap.mmap(-1, max(1, self.kept + int(self._starts[self.kept])))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RamCache, (self._sizes_hw, self._room_bytes // max(1, self._sharers))
+
+    def get(self, index: int) -> NDArray[np.uint8] | None:
+        """The picture as it was put, or None."""
+        if index >= self.kept or not self._memory[index]:
+            return None
+        image = self._place(index)
+        image.setflags(write=False)
+        return image
+
+    def put(self, index: int, image: NDArray[np.uint8]) -> None:
+        """Keep a picture, if it has a place."""
+        if index < self.kept:
+            self._place(index)[:] = image
+            # Last, so that nobody sees half a picture. It is asked for again an epoch later, in a batch
+            # whose number came through a queue: by then every processor agrees on the order.
+            self._memory[index] = 1
+
+    def _place(self, index: int) -> NDArray[np.uint8]:
+        height, width = self._sizes_hw[index]
+        offset = self.kept + int(self._starts[index])
+        return np.frombuffer(self._memory, np.uint8, height * width * 3, offset).reshape(height, width, 3)
+
+
+class DiskCache:
+    """Decoded pictures in a folder: they outlive the run, and the system's page cache shares them.
+
+    One file of bare pixels a picture, named after the picture's path, length, time of change and size
+    wanted, so a picture that was replaced is not found under its old name. A file is written beside and
+    renamed: it is whole or not there. Files that were not used for longest go first when room is needed.
+
+    Args:
+        folder: made where it is not there; nothing else should lie in it.
+        paths: the N picture files.
+        sizes_hw: int (N, 2), height and width of each picture as it will be put.
+        room_bytes: how much the folder may hold; less where the disk has not got it.
+
+    Raises:
+        DataError: the folder cannot be made or written to.
+
+    """
+
+    def __init__(
+        self, folder: Path, paths: Sequence[Path], sizes_hw: Sequence[tuple[int, int]], room_bytes: int
+    ) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            everything = {entry.name: entry.stat() for entry in os.scandir(folder)}
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise DataError(
+                f"{folder}: pictures cannot be cached here ({error.strerror or error}); "
+                "set XDG_CACHE_HOME to a folder that can be written to, or train.cache to ram or none"
+            ) from None
+        for name, stat in everything.items():
+            if name.endswith(_UNFINISHED) and stat.st_mtime < time.time() - _ABANDONED_S:
+                with contextlib.suppress(OSError):
+                    os.unlink(folder / name)
+        there = {name: stat for name, stat in everything.items() if name.endswith(_SUFFIX)}
+        used = sum(stat.st_size for stat in there.values())
+        room_bytes = min(room_bytes, used + max(0, free - _SPARED_BYTES))
+        ends = _ends(sizes_hw)
+        self.kept = int(np.searchsorted(ends, room_bytes, side="right"))
+        self._sizes_hw = list(sizes_hw[: self.kept])
+        self._files = [folder / _name(paths[i], self._sizes_hw[i]) for i in range(self.kept)]
+        wanted = {file.name for file in self._files}
+        excess = used - sum(there[name].st_size for name in wanted & there.keys()) - room_bytes
+        excess += int(ends[self.kept - 1]) if self.kept else 0
+        for name in sorted(there.keys() - wanted, key=lambda name: there[name].st_mtime_ns):
+            if excess <= 0:
+                break
+            with contextlib.suppress(OSError):  # another run was faster
+                os.unlink(folder / name)
+            excess -= there[name].st_size
+        for name in wanted & there.keys():
+            with contextlib.suppress(OSError):
+                os.utime(folder / name)  # in use
+
+    def get(self, index: int) -> NDArray[np.uint8] | None:
+        """The picture as it was put, or None."""
+        if index >= self.kept:
+            return None
+        height, width = self._sizes_hw[index]
+        try:
+            pixels = np.fromfile(self._files[index], np.uint8)
+        except OSError:
+            return None
+        if pixels.size != height * width * 3:  # cut by a crash of the whole machine
+            return None
+        pixels.setflags(write=False)
+        return pixels.reshape(height, width, 3)
+
+    def put(self, index: int, image: NDArray[np.uint8]) -> None:
+        """Keep a picture, if there is room; a disk that became full keeps none."""
+        if index >= self.kept:
+            return
+        file = self._files[index]
+        temporary: str | None = None
+        try:
+            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=_UNFINISHED)
+            with os.fdopen(handle, "wb") as written:
+                written.write(np.ascontiguousarray(image).data)
+            os.replace(temporary, file)
+            temporary = None
+        except OSError:
+            pass
+        finally:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+
+
+def default_folder() -> Path:
+    """Where the disk cache lies: `swath/pictures` in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`)."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "swath" / "pictures"
+
+
+def _ends(sizes_hw: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """int64 (N,): where each picture ends when all stand one after another, in bytes."""
+    sizes = np.asarray(sizes_hw, np.int64).reshape(-1, 2)
+    return np.cumsum(sizes[:, 0] * sizes[:, 1] * 3, dtype=np.int64)
+
+
+def _name(path: Path, size_hw: tuple[int, int]) -> str:
+    """The cache file of a picture. Like `make` and `rsync`, it trusts length and time of change."""
+    real = os.path.realpath(path)
+    try:
+        stat = os.stat(real)
+        state = [stat.st_size, stat.st_mtime_ns]
+    except OSError:
+        state = []  # reading it will say what is wrong
+    identity = repr((_SCHEME, cv2.__version__, real, state, tuple(size_hw)))
+    return hashlib.sha256(identity.encode()).hexdigest()[:40] + _SUFFIX
