@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -27,12 +28,9 @@ _Look = Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.uin
 _LOOKS: dict[str, _Look] = {
     "wet_soil": wet_soil,
     "daylight": daylight,
-    "low_sun": low_sun,
-    "hard_shadow": hard_shadow,
     "haze": haze,
     "dust": dust,
     "rain": rain,
-    "sun_flare": sun_flare,
     "lens_dust": lens_dust,
     "defocus": defocus,
     "exposure": exposure,
@@ -73,6 +71,13 @@ class Augment:
         self.size_hw = size_hw
         self.settings = AugmentSettings(**settings)
         s = self.settings
+        on_ground = s.view == "top_down"
+        self._looks = {
+            **_LOOKS,
+            "low_sun": partial(low_sun, on_ground=on_ground),
+            "hard_shadow": partial(hard_shadow, on_ground=on_ground),
+            "sun_flare": partial(sun_flare, on_ground=on_ground),
+        }
         self._window = window_recipe(size_hw, s.crop_scale, s.scale_crop, s.min_visibility)
         self._basics = basic_recipe(
             hflip=s.hflip,
@@ -148,15 +153,17 @@ class Augment:
             if name in on:
                 image, boxes = self._seen(name, sample, seed, gsd_mm)
                 sample = cut_to_frame(Sample(image, boxes, sample.labels), self.settings.min_visibility)
-        for name in LOOKS:
-            if name in on:
-                rng, amount = self._drawn(name, seed)
-                if name == "motion_blur":
-                    exposure_ms = _between(self.settings.exposure_ms, amount)
-                    image = motion_blur(sample.image_bgr, self._shift_xy(seed, exposure_ms, gsd_mm))
-                else:
-                    image = _LOOKS[name](sample.image_bgr, amount, rng)
-                sample = sample._replace(image_bgr=image)
+        looks = [name for name in LOOKS if name in on]
+        for name in looks:
+            rng, amount = self._drawn(name, seed)
+            # What comes together comes weaker, so that plants stay visible under all of it.
+            amount /= math.sqrt(len(looks))
+            if name == "motion_blur":
+                exposure_ms = _between(self.settings.exposure_ms, amount)
+                image = motion_blur(sample.image_bgr, self._shift_xy(seed, exposure_ms, gsd_mm))
+            else:
+                image = self._looks[name](sample.image_bgr, amount, rng)
+            sample = sample._replace(image_bgr=image)
         return sample
 
     def _mixed(self, name: str, sample: Sample, seed: int, other: Other | None) -> Sample:

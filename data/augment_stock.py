@@ -19,7 +19,7 @@ from numpy.typing import NDArray  # noqa: E402
 _HUE_STEPS = 180  # OpenCV's 8-bit hue circle
 _BLUR_KERNEL_PX = (3, 7)
 _GAUSSIAN_SIGMA_PX = (0.3, 1.5)
-_WARMEST_K, _NEUTRAL_K, _COLDEST_K = 4400, 6500, 10500
+_WARMEST_K, _NEUTRAL_K, _COLDEST_K = 4200, 6500, 9500
 
 
 def window_recipe(size_hw: tuple[int, int], scale: tuple[float, float], p: float, min_visibility: float) -> Any:
@@ -55,7 +55,7 @@ def basic_recipe(
 
 
 def daylight(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The colour of daylight, from the warm hour (4,400 K) to deep blue shade (10,500 K)."""
+    """The colour of daylight, from the warm hour (4,200 K) to deep blue shade (9,500 K)."""
     end = _WARMEST_K if rng.random() < 0.5 else _COLDEST_K
     kelvin = round(1 / (1 / _NEUTRAL_K + amount * (1 / end - 1 / _NEUTRAL_K)))  # even steps in mired are even to the eye
     rgb = np.ascontiguousarray(image_bgr[..., ::-1])
@@ -78,7 +78,7 @@ def video(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator)
     Both predict blocks from their neighbours, quantise and smooth the seams; what differs from JPEG is
     seen alike: smeared texture, and blocks that slide into each other.
     """
-    return np.asarray(image_compression(image_bgr, round(30 - 29 * amount), ".webp"), np.uint8)
+    return np.asarray(image_compression(image_bgr, round(30 - 26 * amount), ".webp"), np.uint8)
 
 
 class _Window(BaseCrop):

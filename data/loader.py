@@ -154,16 +154,14 @@ class _Samples(torch.utils.data.Dataset[tuple[int, torch.Tensor, dict[str, torch
     def __getitem__(self, key: _Key) -> tuple[int, torch.Tensor, dict[str, torch.Tensor]] | DataError:
         epoch, index = key
         try:
-            image = self._image(index)
+            image, boxes, labels = self._labelled(index)
+            if self.augment is not None:
+                sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
+                seed = int(sequence.generate_state(1)[0])
+                image, boxes, labels = self.augment(image, boxes, labels, seed=seed, other=self._any)
         except DataError as error:
             # Handed over, not raised: torch would wrap it into a page of traceback on its way here.
             return error
-        picture = self.dataset.pictures[index]
-        wanted = ~picture.iscrowd
-        boxes, labels = picture.boxes_xyxy[wanted], picture.labels[wanted]
-        if self.augment is not None:
-            sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
-            image, boxes, labels = self.augment(image, boxes, labels, seed=int(sequence.generate_state(1)[0]))
         fitted, boxes = self.fit(image, boxes)
         # Copies: what `fit` returns may be a view, or read-only, which torch takes with a warning.
         pixels = torch.from_numpy(np.array(fitted.transpose(2, 0, 1), np.uint8, order="C"))
@@ -172,6 +170,15 @@ class _Samples(torch.utils.data.Dataset[tuple[int, torch.Tensor, dict[str, torch
             "labels": torch.from_numpy(np.array(labels, np.int64)),
         }
         return index, pixels, target
+
+    def _labelled(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+        picture = self.dataset.pictures[index]
+        wanted = ~picture.iscrowd
+        return self._image(index), picture.boxes_xyxy[wanted], picture.labels[wanted]
+
+    def _any(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+        """What mosaic, mixup and copy-paste take from: any picture, drawn by the caller's generator."""
+        return self._labelled(int(rng.integers(len(self.dataset))))
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         image = self.cache.get(index)

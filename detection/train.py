@@ -208,7 +208,7 @@ def train(
     batches = training_batches(
         dataset,
         fit=_Fit(recipe.input.size_hw),
-        augment=Augment(size_hw=recipe.input.size_hw, **recipe.augment.model_dump()),
+        augment=Augment(size_hw=recipe.input.size_hw, **recipe.augment.settings()),
         batch_size=settings.batch_size,
         seed=settings.seed,
         first_step=state.step,

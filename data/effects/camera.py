@@ -14,7 +14,7 @@ PAD_VALUE = 114
 """Grey of what lies outside the picture: the letterbox's, which the network knows as nothing."""
 
 _VIEW_DEG = 60.0  # along the longer side: a usual lens
-_FULL_WELL = (9000.0, 260.0)  # electrons at white, at `amount` 0 and 1: base sensitivity, and dusk
+_FULL_WELL = (9000.0, 400.0)  # electrons at white, at `amount` 0 and 1: base sensitivity, and dusk
 
 
 def pose(
@@ -106,8 +106,8 @@ def lens_dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Genera
     stuck = np.zeros(small_hw, np.float32)
     for _ in range(round(8 + 40 * amount)):
         layer_at = np.rint(rng.uniform(0, 1, 2) * (small_hw[1], small_hw[0])).astype(int).tolist()
-        radius = max(1, round(side / 4 * float(rng.uniform(0.006, 0.022))))
-        strength = float(rng.uniform(0.1, 0.4))
+        radius = max(1, round(side / 4 * float(rng.uniform(0.008, 0.03))))
+        strength = float(rng.uniform(0.3, 0.8))
         disc = np.zeros(small_hw, np.float32)
         cv2.circle(disc, layer_at, radius, strength, cv2.FILLED, cv2.LINE_AA)
         stuck += np.asarray(cv2.GaussianBlur(disc, (0, 0), 0.35 * radius + 0.5), np.float32)
@@ -124,8 +124,8 @@ def lens_dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Genera
     blocked = np.asarray(cv2.resize(blocked, (columns, rows), interpolation=cv2.INTER_CUBIC), np.float32)
     blocked = np.clip(blocked, 0, 0.7)[..., None]
     light = linear(image_bgr)
-    # What sticks to the glass is lit from behind by the field: brown, and not black.
-    glow = np.array([0.22, 0.30, 0.38], np.float32) * (0.1 + 0.6 * float(light.mean()))
+    # Lit from behind by the field, what sticks to the glass is brown and dim; in the sun it shines.
+    glow = np.array([0.75, 0.95, 1.15], np.float32) * (0.02 + float(rng.uniform(0.4, 1.8)) * float(light.mean()))
     return encoded(light * (1 - blocked) + glow * blocked)
 
 

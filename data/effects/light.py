@@ -14,28 +14,43 @@ _LEAST_EXPOSURE_EV, _MOST_EXPOSURE_EV = -2.2, 1.2
 _KNEE = 0.75  # from here on highlights are pressed together rather than cut: a camera's own tone curve
 
 
-def low_sun(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Sun at a few degrees: warm light, long cool shadows behind plants, clods of earth in relief."""
+def low_sun(
+    image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator, *, on_ground: bool = True
+) -> NDArray[np.uint8]:
+    """Sun at a few degrees: warm light, long cool shadows behind plants, clods of earth in relief.
+
+    Without `on_ground` (an oblique view) nothing lies behind a leaf for its shadow to fall on: only the
+    warm light and its relief are drawn.
+    """
     height, width = image_bgr.shape[:2]
     azimuth = float(rng.uniform(0, 2 * math.pi))
     light = linear(image_bgr)
-    leaves = plants(image_bgr)
-    reach_px = (0.03 + 0.13 * amount) * min(height, width)
-    shadow = _cast(leaves, azimuth, reach_px) * (1 - leaves)
-    shadow = np.asarray(cv2.GaussianBlur(shadow, (0, 0), 1.2), np.float32)
+    side = min(height, width)
+    shadow = np.zeros((height, width), np.float32)
+    if on_ground:
+        # Whole leaves only: every green grain of soil would draw a scratch of its own.
+        leaves = plants(image_bgr)
+        whole = cv2.morphologyEx(cv2.GaussianBlur(leaves, (0, 0), 0.003 * side), cv2.MORPH_OPEN, np.ones((3, 3)))
+        shadow = _cast(ramp(np.asarray(whole, np.float32), 0.4, 0.8), azimuth, (0.02 + 0.08 * amount) * side)
+        shadow = np.asarray(cv2.GaussianBlur(shadow, (0, 0), 0.7 + 0.003 * side), np.float32) * (1 - leaves)
     # Grazing light paints what faces the sun and leaves out what does not.
     grey = np.asarray(cv2.GaussianBlur(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), (0, 0), 0.8), np.float32)
     relief = (grey - _moved(grey, 2 * math.cos(azimuth), 2 * math.sin(azimuth))) / 255
-    slope = 1 + np.clip(3.0 * amount * relief, -0.45, 0.7)
+    slope = 1 + np.clip((3.0 if on_ground else 1.5) * amount * relief, -0.45, 0.7)
     fall_off = 1 + 0.45 * amount * (0.5 - along((height, width), azimuth))
-    sun = np.array([1 - 0.42 * amount, 1 - 0.08 * amount, 1 + 0.24 * amount], np.float32)
+    sun = np.array([1 - 0.5 * amount, 1 - 0.12 * amount, 1 + 0.25 * amount], np.float32)
     sky = np.array([0.42, 0.33, 0.27], np.float32) * (1 - 0.35 * amount)
     dark = (shadow * min(1.0, 0.35 + amount))[..., None]
     return encoded(light * (sun * (1 - dark) + sky * dark) * (slope * fall_off)[..., None])
 
 
-def hard_shadow(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The shadow of the machine (an edge, bars and a wheel) or of leaves above, lit by the blue sky alone."""
+def hard_shadow(
+    image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator, *, on_ground: bool = True
+) -> NDArray[np.uint8]:
+    """The shadow of the machine (an edge, bars and a wheel) or of leaves above, lit by the blue sky alone.
+
+    Without `on_ground` (an oblique view) the sky in the picture stays without a shadow.
+    """
     height, width = image_bgr.shape[:2]
     kind = rng.choice(3, p=(0.4, 0.35, 0.25))
     if kind == 0:
@@ -44,17 +59,24 @@ def hard_shadow(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Gene
         shade = _frame_of_a_machine((height, width), rng)
     else:
         shade = _canopy((height, width), rng)
-    left = 0.62 - 0.47 * amount  # of the light; a clear sky alone gives about a seventh of the sun's
+    if not on_ground:
+        shade = shade * (1 - _sky(image_bgr))
+    left = 0.65 - 0.45 * amount  # of the light; a clear sky alone gives about a fifth of it
     sky = np.array([1.22, 1.0, 0.86], np.float32) * left
     shade = shade[..., None]
     return encoded(linear(image_bgr) * (1 - shade + sky * shade))
 
 
-def sun_flare(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The sun in or just outside a corner: a warm veil that takes contrast, and faint ghosts across the picture."""
+def sun_flare(
+    image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator, *, on_ground: bool = True
+) -> NDArray[np.uint8]:
+    """The sun at the border: a warm veil that takes contrast, and faint ghosts across the picture.
+
+    Without `on_ground` (an oblique view) it stands in the upper half.
+    """
     height, width = image_bgr.shape[:2]
     side = min(height, width)
-    angle = float(rng.uniform(0, 2 * math.pi))
+    angle = float(rng.uniform(0 if on_ground else math.pi, 2 * math.pi))
     out = float(rng.uniform(0.46, 0.64))
     sun_xy = (width * (0.5 + out * math.cos(angle)), height * (0.5 + out * math.sin(angle)))
     y, x = np.ogrid[0:height, 0:width]
@@ -69,7 +91,7 @@ def sun_flare(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Genera
             sun_xy[1] + (height / 2 - sun_xy[1]) * share,
         )
         radius = float(rng.uniform(0.015, 0.075)) * side
-        colour = rng.dirichlet((2.0, 2.5, 2.5)) * float(rng.uniform(0.06, 0.16))
+        colour = rng.dirichlet((2.0, 2.5, 2.5)) * float(rng.uniform(0.1, 0.26))
         corners = [
             (round(16 * (centre[0] + radius * math.cos(k * math.pi / 3 + angle))),
              round(16 * (centre[1] + radius * math.sin(k * math.pi / 3 + angle))))
@@ -118,6 +140,12 @@ def _cast(heights: FloatArray, azimuth: float, reach_px: float) -> FloatArray:
     return shade
 
 
+def _sky(image_bgr: NDArray[np.uint8]) -> FloatArray:
+    """Bright and blue or white, over more than a few pixels: float32 (H, W), 0 to 1."""
+    blue, _, red = cv2.split(cv2.GaussianBlur(image_bgr, (0, 0), 0.7).astype(np.float32))
+    return ramp(np.asarray(blue, np.float32), 150, 190) * ramp(np.asarray(blue - red, np.float32), -24, -6)
+
+
 def _edge(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     angle = float(rng.uniform(0, 2 * math.pi))
     at = float(rng.uniform(0.3, 0.7))
@@ -137,8 +165,10 @@ def _frame_of_a_machine(size_hw: tuple[int, int], rng: np.random.Generator) -> F
         thick = max(2, round(float(rng.uniform(0.03, 0.12)) * side))
         cv2.line(shade, ends[0].tolist(), ends[1].tolist(), 1.0, thick, cv2.LINE_8)
     if rng.random() < 0.5:
-        centre = np.rint(rng.uniform(0.1, 0.9, 2) * (width, height)).astype(int).tolist()
-        axes = np.rint(rng.uniform(0.12, 0.28, 2) * side).astype(int).tolist()
+        # A wheel reaches in from the side: nobody points the camera at it.
+        at = (float(rng.choice((0.0, 1.0))), float(rng.uniform(0, 1)))
+        centre = [round(at[0] * width), round(at[1] * height)]
+        axes = np.rint(rng.uniform((0.15, 0.3), (0.25, 0.5)) * side).astype(int).tolist()
         cv2.ellipse(shade, centre, axes, math.degrees(lean), 0, 360, 1.0, cv2.FILLED, cv2.LINE_8)
     return np.asarray(cv2.GaussianBlur(shade, (0, 0), max(0.6, 0.002 * side)), np.float32)
 

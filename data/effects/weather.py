@@ -10,26 +10,28 @@ from numpy.typing import NDArray
 
 from data.effects.linear import FloatArray, along, cloud, encoded, linear, plants, ramp
 
+_THICKEST = 0.6  # share of the scene's light that haze and dust take at most
+
 
 def haze(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Mist: light scattered in, contrast and colour taken out, more towards one side.
 
-    Koschmieder's law, I = J t + A (1 - t), in linear light; t is never below 0.3.
+    Koschmieder's law, I = J t + A (1 - t), in linear light; t is never below 0.4.
     """
     size_hw = image_bgr.shape[:2]
     thick = 0.75 + 0.25 * along(size_hw, float(rng.uniform(0, 2 * math.pi)))  # type: ignore[arg-type]
     thick = thick * (0.85 + 0.15 * cloud(size_hw, 3, rng, octaves=2))  # type: ignore[arg-type]
-    return _through(image_bgr, 1 - 0.7 * amount * thick, np.array([0.66, 0.64, 0.62]))
+    return _through(image_bgr, 1 - _THICKEST * amount * thick, np.array([1.03, 1.0, 0.97]))
 
 
 def dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A plume of dry earth whirled up, in billows from one side; transmission is never below 0.3."""
+    """A plume of dry earth whirled up, in billows from one side; transmission is never below 0.4."""
     height, width = image_bgr.shape[:2]
     billows = cloud((height, width), int(rng.integers(2, 5)), rng, octaves=4)
     side = along((height, width), float(rng.uniform(0, 2 * math.pi)))
     thick = np.clip(0.15 + 0.75 * ramp(0.55 * billows + 0.6 * side, 0.25, 1.0) + 0.1 * billows, 0, 1)
-    earth = np.array([0.26, 0.40, 0.55]) * float(rng.uniform(0.85, 1.15))
-    return _through(image_bgr, 1 - 0.7 * amount * thick, earth)
+    earth = np.array([0.68, 1.0, 1.34]) * float(rng.uniform(0.85, 1.1))
+    return _through(image_bgr, 1 - _THICKEST * amount * thick, earth)
 
 
 def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -74,10 +76,10 @@ def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generat
     wet = np.asarray(cv2.GaussianBlur(wet, (0, 0), 0.8), np.float32)[..., None]
     light = linear(image_bgr)
     # Water between the grains sends light deeper: darker, and the colour that stays is purer.
-    darker = light * (1 - (0.35 + 0.3 * amount))
+    darker = light * (1 - (0.3 + 0.25 * amount))
     mean = darker.mean(axis=2, keepdims=True)
     darker = mean + (1 + 0.3 * amount) * (darker - mean)
-    glints = _glints(image_bgr, rng)[..., None] * (0.25 + 0.45 * amount)
+    glints = _glints(image_bgr, rng)[..., None] * (0.15 + 0.4 * amount)
     return encoded(np.asarray(light * (1 - wet) + wet * (darker + glints), np.float32))
 
 
@@ -90,6 +92,9 @@ def _glints(image_bgr: NDArray[np.uint8], rng: np.random.Generator) -> FloatArra
     return ramp(crest, 2.0 * spread, 5.0 * spread)
 
 
-def _through(image_bgr: NDArray[np.uint8], transmission: FloatArray, airlight: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _through(image_bgr: NDArray[np.uint8], transmission: FloatArray, tint: NDArray[np.float64]) -> NDArray[np.uint8]:
+    light = linear(image_bgr)
+    # The air is lit as the field is, and the camera is set for the field: a dark photo gets no white mist.
+    airlight = tint * min(max(3.0 * float(light.mean()), 0.15), 0.6)
     t = transmission[..., None].astype(np.float32)
-    return encoded(linear(image_bgr) * t + airlight.astype(np.float32) * (1 - t))
+    return encoded(light * t + airlight.astype(np.float32) * (1 - t))
