@@ -273,8 +273,8 @@ def _explain(error: Any) -> str:
         return f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "missing":
         return f"{key}: missing"
-    if not key:  # two keys that do not go together
-        return str(error["ctx"]["error"])
+    if error["type"] == "value_error" and isinstance(error["input"], dict):  # keys that do not go together
+        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
     value = repr(error["input"])
     if key == "model.preset":
         near = difflib.get_close_matches(str(error["input"]), get_args(PresetName), 1, 0.4)

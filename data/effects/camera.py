@@ -8,10 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.effects import PAD_VALUE
 from data.effects.linear import cloud, encoded, linear, ramp
-
-PAD_VALUE = 114
-"""Grey of what lies outside the picture: the letterbox's, which the network knows as nothing."""
 
 _VIEW_DEG = 60.0  # along the longer side: a usual lens
 _FULL_WELL = (9000.0, 400.0)  # electrons at white, at `amount` 0 and 1: base sensitivity, and dusk

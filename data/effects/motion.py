@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.effects import PAD_VALUE
+
 _MM_PER_MS_AT_KMH = 1 / 3.6
 _MOST_BLUR = 0.08  # of the shorter side: beyond that, small plants are gone
 _MOST_SHIFT = 0.2  # of the height, between the first and the last row
@@ -80,7 +82,7 @@ def rolling_shutter(
         phase: where the shaking starts, radians.
 
     Returns:
-        The picture, its border drawn on by reflection, and the boxes around the same things: float64
+        The picture, grey where nothing was photographed, and the boxes around the same things: float64
         (N, 4), not clipped.
 
     """
@@ -95,7 +97,11 @@ def rolling_shutter(
     rows = np.arange(height) + 0.5
     from_x = (np.arange(width)[None] - sideways(rows)[:, None]).astype(np.float32)
     from_y = np.repeat((rows - 0.5 - shift_y * (rows / height - 0.5))[:, None], width, axis=1).astype(np.float32)
-    moved = cv2.remap(image_bgr, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    # Grey, and not the picture's mirror image: that would show plants that have no box.
+    grey = (PAD_VALUE,) * 3
+    moved = cv2.remap(
+        image_bgr, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=grey
+    )
     boxes = np.array(boxes_xyxy, np.float64).reshape(-1, 4)
     # A thing at row Y is read when y = Y + shift_y (y / H - 1/2).
     boxes[:, [1, 3]] = (boxes[:, [1, 3]] - shift_y / 2) / (1 - shift_y / height)
