@@ -1,104 +1,95 @@
-"""The augmentation recipe. The only file that touches albumentations."""
+"""The augmentation recipe: which effects, in which order, from which seed. Albumentations stays behind this door."""
 
 from __future__ import annotations
 
 import math
-import os
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-# Without this, importing albumentations asks the network for a newer version of itself.
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from albumentations.augmentations.crops.transforms import BaseCrop  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+from data.augment_settings import EFFECTS, GEOMETRY, LOOKS, MIXES, AugmentSettings
+from data.augment_stock import basic_recipe, daylight, defocus, jpeg, video, window_recipe
+from data.effects.camera import lens_dust, noise, pose, smaller
+from data.effects.light import exposure, hard_shadow, low_sun, sun_flare, white_balance
+from data.effects.motion import ground_moves_xy, motion_blur, rolling_shutter, travel_px
+from data.effects.weather import dust, haze, rain, wet_soil
+from data.mix import copy_paste, mixup, mosaic
+from data.sample import Sample, at_most, cut_to_frame
 
-_HUE_STEPS = 180  # OpenCV's 8-bit hue circle
-_BLUR_KERNEL_PX = (3, 7)
-_GAUSSIAN_SIGMA_PX = (0.3, 1.5)
+Other = Callable[[np.random.Generator], tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]]
+"""Draws another picture of the dataset, with its boxes and labels, by the generator it is given."""
+
+_Look = Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.uint8]]
+_LOOKS: dict[str, _Look] = {
+    "wet_soil": wet_soil,
+    "daylight": daylight,
+    "haze": haze,
+    "dust": dust,
+    "rain": rain,
+    "lens_dust": lens_dust,
+    "defocus": defocus,
+    "exposure": exposure,
+    "white_balance": white_balance,
+    "noise": noise,
+    "jpeg": jpeg,
+    "video": video,
+}
+_CHOICE = 1  # which effects come; effect number k draws from stream 2 + k, the basic steps from the seed itself
+_LARGEST_WOBBLE_PX, _WOBBLE_CYCLES = 2.5, (1.5, 5.0)
 
 
 class Augment:
-    """Flip, turn, crop, recolour and blur a picture together with its boxes; the same for the same seed.
+    """Vary a picture together with its boxes; the same for the same seed.
+
+    In this order: mixes with other pictures (or the crop); where the camera stands and how it drives;
+    light, weather, glass, sensor and file; flips and turns; brightness, colour and blur; last the
+    smaller picture of `multi_scale`. So driving directions turn along with the picture.
 
     The crop takes a window out of the picture and does not resize it: fitting to the network's input
-    stays the letterbox's business, so that training sees the pixels that the robot will see.
+    stays the letterbox's business, so that training sees the pixels that the robot will see. A picture
+    that any field effect falls on is first shrunk to the scale that the letterbox would give it: effects
+    then cost the same for every photo, and what they do is not averaged away.
 
     Args:
         size_hw: the network's input; a crop's shape lies between the picture's and this one's.
-        hflip: probability of mirroring left to right.
-        vflip: probability of mirroring top to bottom.
-        rotate90: probability of drawing one of 0, 1, 2 or 3 quarter turns.
-        scale_crop: probability of cropping.
-        crop_scale: smallest and largest crop, as fractions of the picture's area.
-        brightness: largest change, as a fraction of full white, either way.
-        contrast: largest change of the contrast factor, either way.
-        hue: largest shift, as a fraction of the colour circle, either way. Small: green means plant.
-        saturation: largest shift, as a fraction of full saturation, either way.
-        blur: probability of a motion or Gaussian blur of up to 7 px.
-        min_visibility: boxes with less than this fraction of their area left by the crop are dropped.
+        settings: the fields of `AugmentSettings`.
 
     Raises:
         ValueError: a number out of its range.
+        TypeError: no such setting.
 
     """
 
-    def __init__(
-        self,
-        *,
-        size_hw: tuple[int, int],
-        hflip: float = 0.5,
-        vflip: float = 0.5,
-        rotate90: float = 0.5,
-        scale_crop: float = 0.7,
-        crop_scale: tuple[float, float] = (0.4, 1.0),
-        brightness: float = 0.25,
-        contrast: float = 0.25,
-        hue: float = 0.015,
-        saturation: float = 0.15,
-        blur: float = 0.1,
-        min_visibility: float = 0.3,
-    ) -> None:
-        fractions = {
-            "hflip": hflip,
-            "vflip": vflip,
-            "rotate90": rotate90,
-            "scale_crop": scale_crop,
-            "brightness": brightness,
-            "contrast": contrast,
-            "hue": hue,
-            "saturation": saturation,
-            "blur": blur,
-            "min_visibility": min_visibility,
-        }
-        for name, value in fractions.items():
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be between 0 and 1, got {value}")
-        if not 0.0 < crop_scale[0] <= crop_scale[1] <= 1.0:
-            raise ValueError(f"crop_scale must be 0 < smallest <= largest <= 1, got {crop_scale}")
+    def __init__(self, *, size_hw: tuple[int, int], **settings: Any) -> None:
         if min(size_hw) < 1:
             raise ValueError(f"size_hw must be positive, got {size_hw}")
-        self._size_hw, self._turns = size_hw, rotate90 > 0
-        self._smallest_crop = crop_scale[0] if scale_crop > 0 else None
-        hue_limit, saturation_limit = hue * _HUE_STEPS, saturation * 255
-        recolours, tints = float(max(brightness, contrast) > 0), float(max(hue, saturation) > 0)
-        # Steps of probability 0 stay in: albumentations warns of a recipe that moves no boxes.
-        steps = [
-            _Window(size_hw[1] / size_hw[0], crop_scale, scale_crop),
-            A.HorizontalFlip(p=hflip),
-            A.VerticalFlip(p=vflip),
-            A.RandomRotate90(p=rotate90),
-            A.RandomBrightnessContrast(brightness, contrast, p=recolours),
-            A.HueSaturationValue(hue_limit, saturation_limit, 0, p=tints),
-            _blur(blur),
-        ]
-        # Visibility is judged once, at the end, and not after every step: the same here, and twice as fast.
-        # Never by 0: albumentations would keep boxes of which nothing is left, and stumble over them.
-        params = A.BboxParams("albumentations", min_visibility=max(min_visibility, 1e-9), check_each_transform=False)
-        self._recipe = A.Compose(steps, bbox_params=params)
+        self.size_hw = size_hw
+        self.settings = AugmentSettings(**settings)
+        s = self.settings
+        on_ground = s.view == "top_down"
+        self._looks = {
+            **_LOOKS,
+            "low_sun": partial(low_sun, on_ground=on_ground),
+            "hard_shadow": partial(hard_shadow, on_ground=on_ground),
+            "sun_flare": partial(sun_flare, on_ground=on_ground),
+        }
+        self._window = window_recipe(size_hw, s.crop_scale, s.scale_crop, s.min_visibility)
+        self._basics = basic_recipe(
+            hflip=s.hflip,
+            vflip=s.vflip,
+            rotate90=s.rotate90,
+            brightness=s.brightness,
+            contrast=s.contrast,
+            hue=s.hue,
+            saturation=s.saturation,
+            blur=s.blur,
+            min_visibility=s.min_visibility,
+        )
 
     def scale_range(self, picture_hw: tuple[int, int]) -> tuple[float, float]:
         """The fewest and the most input pixels that a pixel of the picture can become, whatever is drawn.
@@ -110,17 +101,18 @@ class Augment:
             picture_hw: height and width of the picture in pixels.
 
         """
-        (height, width), (input_h, input_w) = picture_hw, self._size_hw
+        (height, width), (input_h, input_w) = picture_hw, self.size_hw
+        s = self.settings
         smallest = largest = min(input_h / height, input_w / width)
-        if self._turns:
+        if s.rotate90 > 0:
             turned = min(input_h / width, input_w / height)
             smallest, largest = min(smallest, turned), max(largest, turned)
-        if self._smallest_crop is not None:
+        if s.scale_crop > 0:
             # A window of the input's own shape is enlarged most; where the drawn area does not fit into
             # the picture in that shape, `_Window` shrinks it until it does.
             widest_w = min(width, height * input_w / input_h)
             fitting_px = widest_w * (widest_w * input_h / input_w)
-            least_px = min(self._smallest_crop * height * width, fitting_px)
+            least_px = min(s.crop_scale[0] * height * width, fitting_px)
             largest = max(largest, math.sqrt(input_h * input_w / least_px))
         return smallest, largest
 
@@ -131,6 +123,8 @@ class Augment:
         labels: NDArray[np.int64],
         *,
         seed: int,
+        other: Other | None = None,
+        photo_px: float = 1.0,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
         """Augment one picture; the arguments are left as they are.
 
@@ -139,69 +133,133 @@ class Augment:
             boxes_xyxy: float32 (N, 4), absolute pixels, inside the picture, N may be 0.
             labels: int64 (N,).
             seed: 0 or more; the same seed does the same to the same picture.
+            other: draws other pictures; needed where `mosaic`, `copy_paste` or `mixup` are above 0.
+            photo_px: how many pixels of the photo one pixel of the picture spans, where it was decoded
+                smaller; `gsd_mm` counts the photo's.
 
         Returns:
             The picture uint8 (H', W', 3) BGR, its boxes float32 (M, 4) in pixels of that picture, and
-            their labels int64 (M,), M <= N.
+            their labels int64 (M,).
+
+        Raises:
+            ValueError: a mix is asked for without `other`.
 
         """
-        # One generator for all steps: `Compose.set_random_seed` would give each step the same one, and
+        sample = Sample(image_bgr, np.asarray(boxes_xyxy, np.float64).reshape(-1, 4), np.asarray(labels, np.int64))
+        choice = np.random.default_rng([seed, _CHOICE])
+        # Every effect draws, wanted or not: switching one on changes no other.
+        on = {name for name, draw in zip(EFFECTS, choice.random(len(EFFECTS)), strict=True)
+              if draw < getattr(self.settings, name)}  # fmt: skip
+        # One generator for all basic steps: `Compose.set_random_seed` would give each step the same one, and
         # then flips and turns, drawing equal numbers, always come together or not at all.
-        self._recipe.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        # Fractions in float64, made here: albumentations' own conversion from pixels goes through float32.
-        fractions = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4) / _frame(image_bgr)
-        rows = np.column_stack([fractions, np.arange(len(fractions), dtype=np.float64)])
-        done = self._recipe(image=cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), bboxes=rows)
-        image = cv2.cvtColor(done["image"], cv2.COLOR_RGB2BGR)
-        left = np.asarray(done["bboxes"], np.float64)
-        if not left.size:  # albumentations forgets the columns of an empty result
-            left = left.reshape(0, 5)
-        boxes = (np.clip(left[:, :4], 0, 1) * _frame(image)).astype(np.float32)
-        return np.asarray(image, np.uint8), boxes, np.asarray(labels, np.int64)[left[:, 4].astype(np.int64)]
+        streams = np.random.default_rng(seed), random.Random(seed)
+        for recipe in (self._window, self._basics):
+            recipe.set_random_state(*streams)
+        if "mosaic" not in on:
+            sample = _through(self._window, sample)
+        if on:
+            sample = self._in_the_field(sample, on, seed, other, self.settings.gsd_mm * photo_px)
+        rgb = sample._replace(image_bgr=np.asarray(cv2.cvtColor(sample.image_bgr, cv2.COLOR_BGR2RGB), np.uint8))
+        # Forced, which for a whole recipe only means: without a draw of its own. The window has made it.
+        image, boxes, labels = _through(self._basics, rgb, force_apply=True)
+        done = Sample(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), boxes, labels)
+        if "multi_scale" in on:
+            rng, amount = self._drawn("multi_scale", seed)
+            scale, (x, y) = self.settings.smallest_scale**amount, rng.random(2)
+            lying = smaller(done.image_bgr, done.boxes_xyxy, scale=scale, at_xy=(float(x), float(y)))
+            done = Sample(*lying, done.labels)
+        return done.image_bgr, done.boxes_xyxy.astype(np.float32), done.labels
+
+    def _in_the_field(self, sample: Sample, on: set[str], seed: int, other: Other | None, gsd_mm: float) -> Sample:
+        width = sample.image_bgr.shape[1]
+        sample = at_most(sample, self.size_hw)
+        gsd_mm *= width / sample.image_bgr.shape[1]
+        for name in MIXES:
+            if name in on:
+                sample = self._mixed(name, sample, seed, other)
+        for name in GEOMETRY:
+            if name in on:
+                image, boxes = self._seen(name, sample, seed, gsd_mm)
+                sample = cut_to_frame(Sample(image, boxes, sample.labels), self.settings.min_visibility)
+        looks = [name for name in LOOKS if name in on]
+        for name in looks:
+            rng, amount = self._drawn(name, seed)
+            # What comes together comes weaker, so that plants stay visible under all of it.
+            amount /= math.sqrt(len(looks))
+            if name == "motion_blur":
+                exposure_ms = _between(self.settings.exposure_ms, amount)
+                image = motion_blur(sample.image_bgr, self._shift_xy(seed, exposure_ms, gsd_mm))
+            else:
+                image = self._looks[name](sample.image_bgr, amount, rng)
+            sample = sample._replace(image_bgr=image)
+        return sample
+
+    def _mixed(self, name: str, sample: Sample, seed: int, other: Other | None) -> Sample:
+        if other is None:
+            raise ValueError(f"{name} needs other pictures: give `other`")
+        rng, amount = self._drawn(name, seed)
+        count = 3 if name == "mosaic" else 1
+        more = [at_most(Sample(*other(rng)), self.size_hw) for _ in range(count)]
+        if name == "copy_paste":
+            any_turn = self.settings.view == "top_down"
+            return copy_paste(sample, more[0], rng, most=1 + round(4 * amount), any_turn=any_turn)
+        visible = self.settings.min_visibility
+        if name == "mixup":
+            return mixup(sample, more[0], rng, min_visibility=visible)
+        rows, columns = sample.image_bgr.shape[:2]
+        # A picture of one row or column cannot be cut in four.
+        return mosaic([sample, *more], (max(2, rows), max(2, columns)), rng, min_visibility=visible)
+
+    def _seen(
+        self, name: str, sample: Sample, seed: int, gsd_mm: float
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        rng, amount = self._drawn(name, seed)
+        s = self.settings
+        image, boxes = sample.image_bgr, np.asarray(sample.boxes_xyxy, np.float64)
+        if name == "camera_height":
+            return pose(image, boxes, height=float(rng.choice(s.height_range)) ** amount)
+        if name == "camera_pitch":
+            return pose(image, boxes, pitch_deg=amount * s.pitch_deg * float(rng.choice((-1, 1))))
+        return rolling_shutter(
+            image,
+            boxes,
+            shift_xy=self._shift_xy(seed, s.readout_ms, gsd_mm),
+            wobble_px=amount * _LARGEST_WOBBLE_PX * float(rng.random()),
+            cycles=float(rng.uniform(*_WOBBLE_CYCLES)),
+            phase=float(rng.uniform(0, 2 * math.pi)),
+        )
+
+    def _drawn(self, name: str, seed: int) -> tuple[np.random.Generator, float]:
+        """The generator of one effect for one picture, and how strong it comes."""
+        rng = np.random.default_rng([seed, _CHOICE + 1 + EFFECTS.index(name)])
+        return rng, float(rng.uniform(*self.settings.amount))
+
+    def _shift_xy(self, seed: int, time_ms: float, gsd_mm: float) -> tuple[float, float]:
+        """How far the ground moves through the picture in `time_ms`; one speed for blur and shutter."""
+        _, pace = self._drawn("rolling_shutter", seed)
+        length = travel_px(_between(self.settings.speed_kmh, pace), time_ms, gsd_mm)
+        x, y = ground_moves_xy(self.settings.heading_deg)
+        return length * x, length * y
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])
+
+
+def _through(recipe: Any, sample: Sample, **options: Any) -> Sample:
+    """One of albumentations' recipes on a sample."""
+    image, boxes, labels = sample
+    # Fractions in float64, made here: albumentations' own conversion from pixels goes through float32.
+    rows = np.column_stack([boxes / _frame(image), np.arange(len(boxes), dtype=np.float64)])
+    done = recipe(image=image, bboxes=rows, **options)
+    left = np.asarray(done["bboxes"], np.float64)
+    if not left.size:  # albumentations forgets the columns of an empty result
+        left = left.reshape(0, 5)
+    image = np.asarray(done["image"], np.uint8)
+    return Sample(image, np.clip(left[:, :4], 0, 1) * _frame(image), labels[left[:, 4].astype(np.int64)])
 
 
 def _frame(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Width, height, width, height."""
     height, width = image.shape[:2]
     return np.array([width, height, width, height], np.float64)
-
-
-class _Window(BaseCrop):
-    """Crop a random window whose shape lies between the picture's own and the network input's."""
-
-    def __init__(self, aspect_wh: float, scale: tuple[float, float], p: float) -> None:
-        super().__init__(p=p)
-        self.aspect_wh = aspect_wh
-        self.scale = scale
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the window, as `crop_coords` x1, y1, x2, y2 in whole pixels."""
-        height, width = params["shape"][:2]
-        ends = sorted([math.log(width / height), math.log(self.aspect_wh)])
-        aspect_wh = math.exp(self.py_random.uniform(*ends))
-        area_px = self.py_random.uniform(*self.scale) * width * height
-        window_w, window_h = math.sqrt(area_px * aspect_wh), math.sqrt(area_px / aspect_wh)
-        shrink = min(1.0, width / window_w, height / window_h)
-        crop_w = min(width, max(1, round(window_w * shrink)))
-        crop_h = min(height, max(1, round(window_h * shrink)))
-        x1, y1 = self.py_random.randint(0, width - crop_w), self.py_random.randint(0, height - crop_h)
-        return {"crop_coords": (x1, y1, x1 + crop_w, y1 + crop_h)}
-
-    def apply_to_bboxes(
-        self, bboxes: NDArray[np.float64], crop_coords: tuple[int, int, int, int], **params: Any
-    ) -> NDArray[np.float64]:
-        """Rows of fractions of the picture -> of the window; its parent does this in float32."""
-        height, width = params["shape"][:2]
-        x1, y1, x2, y2 = crop_coords
-        moved = bboxes.copy()
-        moved[:, [0, 2]] = (bboxes[:, [0, 2]] * width - x1) / (x2 - x1)
-        moved[:, [1, 3]] = (bboxes[:, [1, 3]] * height - y1) / (y2 - y1)
-        return moved
-
-
-def _blur(probability: float) -> Any:
-    kinds = [
-        A.MotionBlur(blur_limit=_BLUR_KERNEL_PX, p=1.0),
-        A.GaussianBlur(blur_limit=0, sigma_limit=_GAUSSIAN_SIGMA_PX, p=1.0),
-    ]
-    return A.OneOf(kinds, p=probability)

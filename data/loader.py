@@ -211,17 +211,27 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
     def __getitem__(self, key: _Key) -> _Sample | DataError:
         epoch, index = key
         try:
-            image = self._image(index)
+            image, boxes, labels = self._labelled(index)
+            if self.augment is not None:
+                sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
+                seed = int(sequence.generate_state(1)[0])
+                photo_px = self.dataset.pictures[index].size_hw[1] / image.shape[1]
+                image, boxes, labels = self.augment(
+                    image, boxes, labels, seed=seed, other=self._any, photo_px=photo_px
+                )
         except DataError as error:
             # Handed over, not raised: torch would wrap it into a page of traceback on its way here.
             return error
-        boxes, labels = self._boxes(index)
-        if self.augment is not None:
-            sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
-            image, boxes, labels = self.augment(image, boxes, labels, seed=int(sequence.generate_state(1)[0]))
         fitted, boxes = self.fit(image, boxes)
         # Copies: what comes back may be a view, or read-only, which torch takes with a warning.
         return index, fitted, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
+
+    def _labelled(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+        return self._image(index), *self._boxes(index)
+
+    def _any(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+        """What mosaic, mixup and copy-paste take from: any picture, drawn by the caller's generator."""
+        return self._labelled(int(rng.integers(len(self.dataset))))
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         """A picture at its working size, uint8 (h, w, 3) BGR; not to be written to."""

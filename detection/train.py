@@ -208,7 +208,7 @@ def train(
     before_s = state.elapsed_s
     offset = PRESETS[recipe.model.preset].label_offset
     record = _Record(out, first_step=state.step, steps_per_epoch=steps_per_epoch)
-    augment = Augment(size_hw=recipe.input.size_hw, **recipe.augment.model_dump())
+    augment = Augment(size_hw=recipe.input.size_hw, **recipe.augment.settings())
     batches = training_batches(
         dataset,
         fit=_Fit(recipe.input.size_hw),

@@ -9,12 +9,16 @@ from collections import Counter
 from pathlib import Path
 
 import albumentations
+import albumentations as A
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.augment import Augment
+from data.augment_settings import EFFECTS, LOOKS, MIXES
+from data.augment_stock import _blur, _Window
 
 NOTHING = {
     "hflip": 0,
@@ -239,11 +243,171 @@ def test_blur_smears_an_edge_and_keeps_boxes():
         {"crop_scale": (0.9, 0.4)},
         {"crop_scale": (0.5, 1.5)},
         {"size_hw": (0, 5)},
+        {"rain": 1.5},
+        {"amount": (0.8, 0.2)},
+        {"height_range": (1.1, 1.5)},
+        {"pitch_deg": 31},
+        {"smallest_scale": 0},
+        {"speed_kmh": (5, 3)},
+        {"gsd_mm": 0},
+        {"readout_ms": -1},
+        {"heading_deg": float("inf")},
+        {"view": "sideways"},
     ],
 )
 def test_numbers_out_of_range_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         only(**changes)
+
+
+def test_with_basic_keys_only_it_is_the_single_recipe_that_it_always_was():
+    steps = [
+        _Window(64 / 48, (0.4, 1.0), 0.7),
+        A.HorizontalFlip(p=0.5),
+        A.VerticalFlip(p=0.5),
+        A.RandomRotate90(p=0.5),
+        A.RandomBrightnessContrast(0.25, 0.25, p=1.0),
+        A.HueSaturationValue(0.015 * 180, 0.15 * 255, 0, p=1.0),
+        _blur(0.3),
+    ]
+    recipe = A.Compose(steps, bbox_params=A.BboxParams("albumentations", min_visibility=0.3))
+    augment = Augment(size_hw=(48, 64), blur=0.3)
+    image = np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)
+    boxes = np.array([[3, 4, 50, 60], [70, 20, 119, 88], [0.5, 80.2, 10.1, 90]], np.float32)
+    frame = np.array([120, 90, 120, 90], np.float64)
+    for seed in range(40):
+        recipe.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        rows = np.column_stack([boxes.astype(np.float64) / frame, np.arange(3.0)])
+        theirs = recipe(image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB), bboxes=rows)
+        left = np.asarray(theirs["bboxes"], np.float64).reshape(-1, 5)
+        ours, moved, labels = augment(image, boxes, np.arange(3), seed=seed)
+        height, width = ours.shape[:2]
+        assert np.array_equal(ours, cv2.cvtColor(theirs["image"], cv2.COLOR_RGB2BGR))
+        assert labels.tolist() == left[:, 4].astype(int).tolist()
+        assert np.abs(moved - left[:, :4] * [width, height, width, height]).max(initial=0) < 1e-5
+
+
+WIDE = [20, 15, 40, 27]  # in 60 x 40
+
+
+def others(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = int(rng.integers(0, 3))
+    boxes = np.array([[4, 5, 16, 19], [40, 10, 52, 25]], np.float32)[:n]
+    return painted(boxes, (44, 66)), boxes, np.arange(n)
+
+
+def test_every_effect_is_reached_and_looks_leave_boxes_bit_equal():
+    image = np.random.default_rng(0).integers(40, 120, (40, 60, 3), np.uint8)
+    boxes = np.array([WIDE, [0.1, 0.2, 13.3, 7.7]], np.float32)
+    for name in EFFECTS:
+        augment = only(amount=(1, 1), **{name: 1})
+        changed = 0
+        for seed in range(6):
+            seen, moved, labels = augment(image, boxes, np.arange(2), seed=seed, other=others)
+            changed += int(seen.shape != image.shape or not np.array_equal(seen, image))
+            if name in LOOKS:
+                assert seen.shape == image.shape
+                assert np.array_equal(moved, boxes) and labels.tolist() == [0, 1]
+        assert changed >= 5 or (name == "copy_paste" and changed >= 1), name
+    assert len(EFFECTS) == 23
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    chance=st.sampled_from([0.2, 1.0]),
+    size_hw=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    data=st.data(),
+)
+def test_whatever_comes_boxes_stay_inside_with_their_labels(seed, chance, size_hw, data):
+    height, width = size_hw
+    corner = st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 1), st.floats(0.02, 1))
+    drawn = data.draw(st.lists(corner, max_size=4))
+    boxes = np.array([[x, y, min(1, x + w), min(1, y + h)] for x, y, w, h in drawn], np.float32).reshape(-1, 4)
+    boxes *= np.array([width, height, width, height], np.float32)
+    image = np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), np.uint8)
+    augment = Augment(size_hw=(48, 64), **dict.fromkeys(EFFECTS, chance))
+    first = augment(image, boxes, 10 + np.arange(len(boxes)), seed=seed, other=others)
+    again = augment(image, boxes, 10 + np.arange(len(boxes)), seed=seed, other=others)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    seen, moved, labels = first
+    assert seen.dtype == np.uint8 and seen.ndim == 3 and min(seen.shape) >= 1
+    assert moved.dtype == np.float32 and moved.shape == (len(labels), 4) and labels.dtype == np.int64
+    assert (moved >= 0).all() and (moved <= np.tile(seen.shape[1::-1], 2)).all()
+    assert (moved[:, 2:] > moved[:, :2]).all()
+    assert set(labels.tolist()) <= {0, 1, *range(10, 10 + len(boxes))}
+
+
+def test_labels_stay_with_their_boxes_through_all_geometry():
+    colours = [(0, 0, 255), (0, 255, 0), (255, 0, 0)]
+    places = np.array([[8, 8, 40, 34], [60, 12, 84, 50], [30, 60, 80, 88]], np.float32)
+    image = np.zeros((96, 96, 3), np.uint8)
+    for (x1, y1, x2, y2), colour in zip(places.astype(int), colours, strict=True):
+        image[y1:y2, x1:x2] = colour
+    geometry = dict.fromkeys(("camera_height", "camera_pitch", "rolling_shutter", "multi_scale"), 0.7)
+    augment = only(size_hw=(96, 96), hflip=0.5, vflip=0.5, rotate90=1, min_visibility=0.5, heading_deg=90, **geometry)
+    seen_boxes = 0
+    for seed in range(60):
+        seen, boxes, labels = augment(image, places, np.arange(3), seed=seed)
+        for box, label in zip(boxes, labels, strict=True):
+            strong = seen[..., int(np.argmax(colours[label]))].astype(int)
+            others_ = np.delete(seen, int(np.argmax(colours[label])), axis=2).max(axis=2)
+            rows, columns = np.nonzero((strong > 127) & (others_ < 100))
+            there = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert np.abs(box - there).max() <= 2.0  # one for each of the four resamplings, halved
+            seen_boxes += 1
+    assert seen_boxes > 120
+
+
+def test_switching_an_effect_on_changes_no_other():
+    image = np.random.default_rng(0).integers(40, 120, (40, 60, 3), np.uint8)
+    for seed in range(5):
+        alone = run(only(camera_height=1), image, [WIDE], seed)
+        both = run(only(camera_height=1, white_balance=1), image, [WIDE], seed)
+        assert np.array_equal(alone[1], both[1])
+        assert not np.array_equal(alone[0], both[0])
+
+
+def test_mixes_need_other_pictures_and_nothing_else_does():
+    image = painted([WIDE])
+    for name in MIXES:
+        with pytest.raises(ValueError, match=f"{name} needs other pictures"):
+            run(only(**{name: 1}), image, [WIDE])
+    run(only(**{name: 1 for name in EFFECTS if name not in MIXES}), image, [WIDE])
+
+
+def test_an_oblique_view_is_never_turned():
+    with pytest.raises(ValueError, match="vflip and rotate90 must be 0"):
+        only(view="oblique", vflip=0.5)
+    places = {tuple(run(only(view="oblique", hflip=0.5), painted([BOX]), [BOX], seed)[1][0]) for seed in range(30)}
+    assert places == {(5, 7, 25, 12), (35, 7, 55, 12)}
+
+
+def test_a_driving_direction_turns_along_with_the_picture():
+    image = np.zeros((65, 65, 3), np.uint8)
+    image[32, 32] = 255
+    asked = {"motion_blur": 1, "speed_kmh": (7.2, 7.2), "exposure_ms": (5, 5), "gsd_mm": 2.0, "size_hw": (65, 65)}
+    ways = set()
+    for seed in range(30):
+        for turned in (0, 1):
+            seen, _, _ = only(rotate90=turned, **asked)(image, NO_BOXES, NO_LABELS, seed=seed)
+            rows, columns = np.nonzero(seen[..., 0])
+            assert sorted((np.ptp(rows), np.ptp(columns))) == [0, pytest.approx(5, abs=1)]  # 2 m/s x 5 ms / 2 mm
+            ways.add((turned, bool(np.ptp(rows) > np.ptp(columns))))
+    assert ways == {(0, True), (1, True), (1, False)}
+
+
+def test_blur_is_scaled_with_the_photo():
+    # 400 px shrunk to 100: a pixel then covers four times the ground, and the blur is a quarter as long.
+    spreads = []
+    for size in (400, 100):
+        image = np.zeros((400, 400, 3), np.uint8)
+        image[:, 200:] = 255
+        augment = only(motion_blur=1, speed_kmh=(36, 36), exposure_ms=(2, 2), heading_deg=90, size_hw=(size, size))
+        seen, _, _ = augment(image, NO_BOXES, NO_LABELS, seed=0)
+        assert seen.shape == (size, size, 3)
+        spreads.append(int(((seen[size // 2] > 0) & (seen[size // 2] < 255)).all(axis=1).sum()))
+    assert spreads == [pytest.approx(20, abs=1), pytest.approx(5, abs=1)]  # 10 m/s x 2 ms = 20 mm
 
 
 def test_the_import_never_asks_the_network():

@@ -265,3 +265,23 @@ def test_real_photos(real_dataset):
     assert same(plain, batches(photos, **asked, workers=2))
     (first,) = batches(photos, **{**asked, "steps": 1}, workers=1)
     assert first.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_mixes_take_other_pictures_and_are_the_same_whatever_the_workers(dataset):
+    mixed = {"augment": Augment(size_hw=INPUT_HW, mosaic=0.5, mixup=0.5, copy_paste=0.5, noise=0.5), "batch_size": 2}
+    one = batches(dataset, **mixed, steps=6)
+    assert same(one, batches(dataset, **mixed, steps=6, workers=2))
+    assert same(one[3:], batches(dataset, **mixed, first_step=3, steps=6))
+    # Picture 2 is empty: boxes in it came from others.
+    assert any(
+        len(target["boxes"])
+        for batch in one
+        for index, target in zip(batch.indices, batch.targets, strict=True)
+        if index == 2
+    )
+
+
+def test_an_unreadable_other_picture_is_one_clear_error(dataset):
+    dataset.pictures[1].path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.png"):
+        batches(dataset, augment=Augment(size_hw=INPUT_HW, mosaic=1), steps=1, batch_size=1, seed=1)

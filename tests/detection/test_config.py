@@ -1,12 +1,15 @@
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
+from data.augment_settings import EFFECTS, AugmentSettings
 from detection.config import PresetName, RecipeError, config_folder, load_recipe
+from detection.strengths import STRENGTHS
 
 
 def recipe(tmp_path: Path, text: str, *overrides: str):
@@ -106,3 +109,37 @@ def test_reading_a_recipe_imports_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_strength_fills_in_what_the_recipe_leaves_out(tmp_path: Path) -> None:
+    plain = recipe(tmp_path, "data: {train: photos}").augment
+    assert (plain.strength, plain.hflip, plain.scale_crop, plain.blur) == ("basic", 0.5, 0.7, 0.1)
+    assert all(getattr(plain, name) == 0 for name in EFFECTS)
+    for name, fragment in STRENGTHS.items():
+        filled = recipe(tmp_path, "data: {train: photos}", f"augment.strength={name}").augment
+        assert {key: getattr(filled, key) for key in fragment} == fragment
+    mine = recipe(tmp_path, "data: {train: photos}\naugment: {strength: season, rain: 0.5, mosaic: 0}").augment
+    assert (mine.rain, mine.mosaic, mine.noise) == (0.5, 0, STRENGTHS["season"]["noise"])
+    nothing = recipe(tmp_path, "data: {train: photos}\naugment: {strength: none}").augment
+    assert nothing.hflip == nothing.scale_crop == nothing.brightness == nothing.hue == 0
+
+
+def test_a_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
+    for text in ("{strength: field, noise: 0.0}", "{view: oblique}", "{strength: none, view: oblique, hflip: 0.5}"):
+        first = recipe(tmp_path, f"data: {{train: /photos}}\naugment: {text}")
+        assert recipe(tmp_path, first.to_yaml()) == first
+
+
+def test_an_oblique_view_is_not_turned(tmp_path: Path) -> None:
+    oblique = recipe(tmp_path, "data: {train: x}\naugment: {view: oblique, strength: season}").augment
+    assert (oblique.hflip, oblique.vflip, oblique.rotate90) == (0.5, 0, 0)
+    with pytest.raises(RecipeError, match="augment: view oblique has an up and a down: vflip and rotate90 must be 0"):
+        recipe(tmp_path, "data: {train: x}\naugment: {view: oblique, rotate90: 0.5}")
+    with pytest.raises(RecipeError, match=r"augment: height_range must hold 1"):
+        recipe(tmp_path, "data: {train: x}\naugment: {height_range: [1.2, 1.4]}")
+    with pytest.raises(RecipeError, match="augment.strength"):
+        recipe(tmp_path, "data: {train: x}\naugment: {strength: strong}")
+
+
+def test_the_recipe_knows_every_setting_of_the_augmentation_and_its_default(tmp_path: Path) -> None:
+    assert recipe(tmp_path, "data: {train: x}").augment.settings() == asdict(AugmentSettings())
