@@ -53,7 +53,8 @@ def voc_folders(folder: Path) -> tuple[Path, Path] | None:
     for xmls, pictures in _FOLDERS:
         if os.path.isdir(folder / pictures) and _has_xml(folder / xmls):
             return folder / xmls, folder / pictures
-    return (folder, folder) if _has_xml(folder) else None
+    beside = os.path.isdir(folder) and any(name.endswith(".xml") for name in os.listdir(folder))
+    return (folder, folder) if beside else None
 
 
 def read_voc(
@@ -87,7 +88,7 @@ def read_voc(
     stems = list(picture_of)
     if wanted is None:
         there = (Path(home, name) for home, _, names in os.walk(annotations) for name in names)
-        orphans = {file.relative_to(annotations).with_suffix("") for file in there if file.suffix.lower() == ".xml"}
+        orphans = {file.relative_to(annotations).with_suffix("") for file in there if file.suffix == ".xml"}
         stems += sorted(orphans - set(picture_of))
     else:
         stems = wanted
@@ -182,7 +183,7 @@ def _xml(picture: Picture, place: str, names: Sequence[str]) -> bytes:
 
 
 def _has_xml(folder: Path) -> bool:
-    return os.path.isdir(folder) and any(name.lower().endswith(".xml") for name in os.listdir(folder))
+    return any(name.endswith(".xml") for _, _, names in os.walk(folder) for name in names)
 
 
 def _listed(folder: Path, split: str) -> list[Path] | None:
