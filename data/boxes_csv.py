@@ -108,7 +108,8 @@ def save_csv(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
 def _file(home: Path, name: str) -> Path:
     if ".." in name:  # the system goes up from where a linked folder really lies
         home = Path(os.path.realpath(home))
-    return Path(os.path.abspath(home / name.replace("\\", "/")))
+    file = Path(os.path.abspath(home / name))
+    return file if os.path.lexists(file) else Path(os.path.abspath(home / name.replace("\\", "/")))
 
 
 def is_boxes_csv(path: Path) -> bool:

@@ -53,7 +53,10 @@ def voc_folders(folder: Path) -> tuple[Path, Path] | None:
     for xmls, pictures in _FOLDERS:
         if os.path.isdir(folder / pictures) and _has_xml(folder / xmls):
             return folder / xmls, folder / pictures
-    return (folder, folder) if _has_xml(folder) else None
+    if _has_xml(folder / _FOLDERS[0][0]):  # the pictures may lie elsewhere
+        return folder / _FOLDERS[0][0], folder / _FOLDERS[0][1]
+    beside = os.path.isdir(folder) and any(name.endswith(".xml") for name in os.listdir(folder))
+    return (folder, folder) if beside else None
 
 
 def read_voc(
@@ -69,7 +72,7 @@ def read_voc(
         folder: holds those folders.
         split: "train", "val" ("valid" is the same) or "test".
         unlabelled: what a picture without an XML is: "background", or not labelled yet: "skip" it.
-        images_dir: the folder of the pictures, where it is none of those.
+        images_dir: the folder of the pictures, where those hold none; or what their links lead to.
 
     Raises:
         NoSuchSplit: there are lists of other splits only.
@@ -79,15 +82,17 @@ def read_voc(
     found = voc_folders(folder)
     if found is None:
         raise DataError(f"{folder}: no Pascal VOC dataset; looked for Annotations/*.xml with JPEGImages, and *.xml")
-    annotations, pictures_dir = found[0], Path(images_dir) if images_dir is not None else found[1]
+    annotations, pictures_dir = found
     roots = Roots(folder, images_dir=images_dir)
     notices = Notices()
-    picture_of = pictures_by_stem(pictures_dir, roots)
+    picture_of = pictures_by_stem(pictures_dir, roots) if os.path.isdir(pictures_dir) else {}
+    if not picture_of and images_dir is not None:
+        pictures_dir, picture_of = Path(images_dir), pictures_by_stem(Path(images_dir), roots)
     wanted = _listed(folder, split)
     stems = list(picture_of)
     if wanted is None:
         there = (Path(home, name) for home, _, names in os.walk(annotations) for name in names)
-        orphans = {file.relative_to(annotations).with_suffix("") for file in there if file.suffix.lower() == ".xml"}
+        orphans = {file.relative_to(annotations).with_suffix("") for file in there if file.suffix == ".xml"}
         stems += sorted(orphans - set(picture_of))
     else:
         stems = wanted
@@ -182,7 +187,7 @@ def _xml(picture: Picture, place: str, names: Sequence[str]) -> bytes:
 
 
 def _has_xml(folder: Path) -> bool:
-    return os.path.isdir(folder) and any(name.lower().endswith(".xml") for name in os.listdir(folder))
+    return any(name.endswith(".xml") for _, _, names in os.walk(folder) for name in names)
 
 
 def _listed(folder: Path, split: str) -> list[Path] | None:
