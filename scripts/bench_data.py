@@ -7,7 +7,8 @@ Everybody reads the same files, letterboxes them to the same size, mirrors half 
 and contrast by up to a quarter, and hands over batches of uint8 pictures with boxes. Each loader runs in a
 process of its own, in turns (A B C A B C), and passes over all pictures --epochs times; the first pass, which
 starts workers and fills caches, is not timed. Speeds are medians over the passes of all rounds. Memory is that
-of the process and its workers, shared pages counted once, after the second and the last pass.
+of the process and its workers, shared pages counted once, after the second and the last pass. CPU time is theirs
+too, and the figure to look at where other things run beside the benchmark.
 
 Ultralytics (AGPL) is installed for this benchmark alone, into a virtual environment of its own that borrows this
 one's torch; it runs as a process of its own, and Swath neither imports nor needs it.
@@ -16,6 +17,7 @@ one's torch; it runs as a process of its own, and Swath neither imports nor need
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -222,7 +224,8 @@ def _watched(command: list[str], home: Path, number: int) -> list[dict[str, Any]
             now = time.perf_counter()
             word, _, count = line.partition(" ")
             if word == "pass":
-                timed = {"seconds": now - before, "pictures": int(count), "memory_mb": _tree_memory_mb(process.pid)}
+                memory_mb, cpu_s = _tree(process.pid)
+                timed = {"seconds": now - before, "pictures": int(count), "memory_mb": memory_mb, "cpu_s": cpu_s}
                 passes.append({"pass": len(passes) + 1, **timed})
                 before = now
         if process.wait():
@@ -231,15 +234,18 @@ def _watched(command: list[str], home: Path, number: int) -> list[dict[str, Any]
     return passes
 
 
-def _tree_memory_mb(root: int) -> float | None:
-    """Memory of a process and all below it, in MiB, shared pages counted once; None where there is no /proc."""
+def _tree(root: int) -> tuple[float | None, float | None]:
+    """Memory (MiB, shared pages counted once) and CPU time (s) of a process and all below it; None without /proc."""
     parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
+        pid = int(entry.parent.name)
         try:
-            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+            fields = entry.read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it has ended
-    total = 0
+        parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
+    memory_kb, cpu_ticks = 0, 0
     for pid in parents:
         above = pid
         while above not in (0, root):
@@ -249,13 +255,22 @@ def _tree_memory_mb(root: int) -> float | None:
                 lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             except OSError:
                 continue
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total / 1024 if total else None
+            memory_kb += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            cpu_ticks += ticks[pid]
+    return (memory_kb / 1024, cpu_ticks / os.sysconf("SC_CLK_TCK")) if memory_kb else (None, None)
 
 
 def _table(names: list[str], passes: dict[tuple[str, int], list[dict[str, Any]]], workers: int) -> Table:
     table = Table("loader", title=f"{workers} workers")
-    for heading in ("pictures/s", "slowest-fastest", "x torchvision", "x Ultralytics", "MiB after 2", "after last"):
+    for heading in (
+        "pictures/s",
+        "slowest-fastest",
+        "x torchvision",
+        "x Ultralytics",
+        "CPU ms/picture",
+        "MiB after 2",
+        "after last",
+    ):
         table.add_column(heading, justify="right")
     speeds = {
         name: sorted(p["pictures"] / p["seconds"] for p in passes[name, workers] if p["pass"] > 1)
@@ -266,7 +281,7 @@ def _table(names: list[str], passes: dict[tuple[str, int], list[dict[str, Any]]]
     torchvision = max((medians[n] for n in medians if n.startswith("torchvision")), default=None)
     for name in names:
         if name not in medians:
-            table.add_row(LOADERS[name], *["-"] * 6)
+            table.add_row(LOADERS[name], *["-"] * 7)
             continue
         rival = medians.get("ultralytics-ram" if name in ("swath-ram", "swath-disk") else "ultralytics")
         last = max(p["pass"] for p in passes[name, workers])
@@ -279,9 +294,20 @@ def _table(names: list[str], passes: dict[tuple[str, int], list[dict[str, Any]]]
             f"{speeds[name][0]:.0f}-{speeds[name][-1]:.0f}",
             f"{medians[name] / torchvision:.2f}" if torchvision else "-",
             f"{medians[name] / rival:.2f}" if rival else "-",
+            _cpu_ms(passes[name, workers]),
             *(f"{statistics.median(values):.0f}" if values else "no /proc" for values in memory),
         )
     return table
+
+
+def _cpu_ms(passes: list[dict[str, Any]]) -> str:
+    """CPU time a picture from the second pass on: other work on the machine disturbs it less than the clock."""
+    spent, pictures = 0.0, 0
+    for before, after in itertools.pairwise(passes):
+        if after["pass"] > before["pass"] and before["cpu_s"] is not None and after["cpu_s"] is not None:
+            spent += after["cpu_s"] - before["cpu_s"]
+            pictures += after["pictures"]
+    return f"{spent / pictures * 1000:.1f}" if pictures else "no /proc"
 
 
 if __name__ == "__main__":

@@ -54,3 +54,19 @@ def test_cross_validation_tests_every_picture_once_and_trains_on_none_of_its_own
     result = json.loads((tmp_path / "folds" / "cross_validation.json").read_text())
     assert len(result["folds"]) == 2
     assert result["mean"]["AP50"] == pytest.approx((result["folds"][0]["AP50"] + result["folds"][1]["AP50"]) / 2)
+
+
+def test_the_data_benchmark_compares_loaders_on_the_same_pictures(rendered: Path, tmp_path: Path) -> None:
+    asked = ["--pictures", 16, "--size", 64, "--batch", 4, "--epochs", 3, "--rounds", 1, "--workers", 0]
+    (tmp_path / "file").write_text("")
+    loaders = ["--only", "swath-ram", "torchvision", "ultralytics", "--ultralytics-venv", tmp_path / "file" / "venv"]
+    done = script("bench_data", rendered, *asked, *loaders, "--json", tmp_path / "bench.json")
+    assert done.returncode == 0, done.stderr
+    assert "Ultralytics cannot be installed here, its rows stay empty" in done.stdout
+    runs = {run["loader"]: run["passes"] for run in json.loads((tmp_path / "bench.json").read_text())["runs"]}
+    assert set(runs) == {"swath-ram", "torchvision"}
+    for passes in runs.values():
+        assert [p["pass"] for p in passes] == [1, 2, 3]
+        assert all(p["pictures"] == 16 and p["seconds"] > 0 for p in passes)
+    refused = script("bench_data", rendered, "--epochs", 2)
+    assert refused.returncode == 2 and "--epochs must be 3 or more" in refused.stderr
