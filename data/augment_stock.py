@@ -57,7 +57,9 @@ def basic_recipe(
 def daylight(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The colour of daylight, from the warm hour (4,200 K) to deep blue shade (9,500 K)."""
     end = _WARMEST_K if rng.random() < 0.5 else _COLDEST_K
-    kelvin = round(1 / (1 / _NEUTRAL_K + amount * (1 / end - 1 / _NEUTRAL_K)))  # even steps in mired are even to the eye
+    kelvin = round(
+        1 / (1 / _NEUTRAL_K + amount * (1 / end - 1 / _NEUTRAL_K))
+    )  # even steps in mired are even to the eye
     rgb = np.ascontiguousarray(image_bgr[..., ::-1])
     return np.ascontiguousarray(planckian_jitter(rgb, kelvin, "blackbody")[..., ::-1])
 

@@ -55,7 +55,10 @@ _SHOWN = {
     "multi_scale": ("Multi-scale", "smaller in the network's input"),
 }
 _BASICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "Flips and turns": ("the eight ways to lay a picture, or the two of an oblique view", ("hflip", "vflip", "rotate90")),
+    "Flips and turns": (
+        "eight ways to lay a picture, or an oblique view's two",
+        ("hflip", "vflip", "rotate90"),
+    ),
     "Crop": ("a window, which the letterbox then enlarges", ("scale_crop",)),
     "Brightness and contrast": ("either way", ("brightness", "contrast")),
     "Colour": ("hue and saturation", ("hue", "saturation")),
@@ -173,9 +176,7 @@ def html_preview(
     )
 
 
-def _row(
-    key: str, title: str, words: str, probability: float, shown: list[tuple[str, Sample]]
-) -> dict[str, Any]:
+def _row(key: str, title: str, words: str, probability: float, shown: list[tuple[str, Sample]]) -> dict[str, Any]:
     figures = [_figure(caption, sample) for caption, sample in shown]
     return {"key": key, "title": title, "words": words, "probability": probability, "figures": figures}
 

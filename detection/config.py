@@ -118,7 +118,9 @@ class Augment(_Part):
     jpeg: Fraction = Field(0.0, description="probability of strong JPEG compression")
     video: Fraction = Field(0.0, description="probability of strong video compression")
     multi_scale: Fraction = Field(0.0, description="probability of the picture lying smaller in the input")
-    height_range: tuple[float, float] = Field((0.8, 1.25), description="lowest and highest camera; 1 is the photos' own")
+    height_range: tuple[float, float] = Field(
+        (0.8, 1.25), description="lowest and highest camera; 1 is the photos' own"
+    )
     pitch_deg: float = Field(8.0, ge=0, le=30, description="largest pitch either way, degrees")
     smallest_scale: float = Field(0.5, ge=0.1, le=1, description="side of the smallest picture under multi_scale")
     speed_kmh: tuple[float, float] = Field((3.0, 15.0), description="lowest and highest driving speed")

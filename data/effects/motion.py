@@ -99,13 +99,11 @@ def rolling_shutter(
     from_y = np.repeat((rows - 0.5 - shift_y * (rows / height - 0.5))[:, None], width, axis=1).astype(np.float32)
     # Grey, and not the picture's mirror image: that would show plants that have no box.
     grey = (PAD_VALUE,) * 3
-    moved = cv2.remap(
-        image_bgr, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=grey
-    )
+    moved = cv2.remap(image_bgr, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=grey)
     boxes = np.array(boxes_xyxy, np.float64).reshape(-1, 4)
     # A thing at row Y is read when y = Y + shift_y (y / H - 1/2).
     boxes[:, [1, 3]] = (boxes[:, [1, 3]] - shift_y / 2) / (1 - shift_y / height)
     for box in boxes:
-        lean = sideways(np.linspace(box[1], box[3], 33))
+        lean = sideways(np.asarray(np.linspace(box[1], box[3], 33), np.float64))
         box[[0, 2]] += lean.min(), lean.max()
     return np.asarray(moved, np.uint8), boxes

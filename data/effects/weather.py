@@ -19,8 +19,8 @@ def haze(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
     Koschmieder's law, I = J t + A (1 - t), in linear light; t is never below 0.4.
     """
     size_hw = image_bgr.shape[:2]
-    thick = 0.75 + 0.25 * along(size_hw, float(rng.uniform(0, 2 * math.pi)))  # type: ignore[arg-type]
-    thick = thick * (0.85 + 0.15 * cloud(size_hw, 3, rng, octaves=2))  # type: ignore[arg-type]
+    thick = 0.75 + 0.25 * along(size_hw, float(rng.uniform(0, 2 * math.pi)))
+    thick = thick * (0.85 + 0.15 * cloud(size_hw, 3, rng, octaves=2))
     return _through(image_bgr, 1 - _THICKEST * amount * thick, np.array([1.03, 1.0, 0.97]))
 
 
@@ -31,7 +31,7 @@ def dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
     side = along((height, width), float(rng.uniform(0, 2 * math.pi)))
     thick = np.clip(0.15 + 0.75 * ramp(0.55 * billows + 0.6 * side, 0.25, 1.0) + 0.1 * billows, 0, 1)
     earth = np.array([0.68, 1.0, 1.34]) * float(rng.uniform(0.85, 1.1))
-    return _through(image_bgr, 1 - _THICKEST * amount * thick, earth)
+    return _through(image_bgr, np.asarray(1 - _THICKEST * amount * thick, np.float32), earth)
 
 
 def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:

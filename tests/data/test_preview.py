@@ -70,7 +70,9 @@ def test_the_command(rendered, tmp_path, capsys):
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"data: {{train: {rendered}}}\ninput: {{size_hw: [96, 128]}}\naugment: {{strength: light}}\n")
     out = tmp_path / "new" / "p.html"
-    main_ok(["data", "preview", str(recipe), str(rendered), "--out", str(out), "--pictures", "2", "-s", "augment.dust=1"])
+    main_ok(
+        ["data", "preview", str(recipe), str(rendered), "--out", str(out), "--pictures", "2", "-s", "augment.dust=1"]
+    )
     assert "dust 1" in out.read_text() and list(out.parent.iterdir()) == [out]
     assert capsys.readouterr().out.strip() == str(out)
     for arguments, code in ((["--out", "p.pdf"], 2), (["--out", str(out), "-s", "augment.dast=1"], 1)):

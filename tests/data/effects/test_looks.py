@@ -76,7 +76,10 @@ def test_exposure_by_hand():
     # Half a linear grey one stop down is a quarter; over-exposed it stays below white.
     grey = encoded(np.full((4, 4, 3), 0.5, np.float32))
     values = {int(exposure(grey, 1.0, np.random.default_rng(s))[0, 0, 0]) for s in range(40)}
-    dark, bright = linear(np.full((1, 1, 3), min(values), np.uint8)), linear(np.full((1, 1, 3), max(values), np.uint8))
+    dark, bright = (
+        linear(np.full((1, 1, 3), min(values), np.uint8)),
+        linear(np.full((1, 1, 3), max(values), np.uint8)),
+    )
     assert 0.5 * 2**-2.2 - 0.01 < dark[0, 0, 0] < 0.5 * 2**-1.6 + 0.01
     assert 0.75 < bright[0, 0, 0] < 1
 
