@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.effects.linear import FloatArray, along, cloud, encoded, linear, plants, ramp
+from data.effects.linear import FloatArray, along, cloud, encoded, linear, mean_light, plants, ramp
 
 _THICKEST = 0.6  # share of the scene's light that haze and dust take at most
 
@@ -55,7 +55,7 @@ def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
         # Blurred, a line of one pixel loses its brightness to its width; half of it is given back.
         drops += bright * (1 + 1.2 * soft) * np.asarray(cv2.GaussianBlur(layer, (0, 0), soft), np.float32)
     light = linear(image_bgr)
-    grey = light.mean(axis=2, keepdims=True)
+    grey = mean_light(light)
     dull = light + 0.3 * amount * (grey - light)  # an overcast sky: less colour, less light, less blackness
     dull = dull * (1 - 0.25 * amount) + 0.02 * amount
     shine = np.minimum(drops * (0.5 + 0.7 * amount), 0.5)[..., None] * np.array([1.0, 0.97, 0.93], np.float32)
@@ -65,11 +65,13 @@ def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
 def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Soil after rain: darker and richer in patches with soft edges, with small glints; leaves stay as they are."""
     height, width = image_bgr.shape[:2]
-    hsv = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV).astype(np.float32)
+    _, colourful, bright = cv2.split(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV).astype(np.float32))
+    blue, _, red = cv2.split(image_bgr)
     # Bare earth is brown to grey: no leaf, no red fruit, no bright sky.
-    warm = image_bgr[..., 2].astype(np.float32) - image_bgr[..., 0]
-    earth = 1 - plants(image_bgr)
-    earth = earth * (1 - ramp(hsv[..., 1], 130, 175)) * ramp(warm, -25, 0) * (1 - ramp(hsv[..., 2], 225, 250))
+    warm = red.astype(np.float32) - blue
+    grey = 1 - ramp(np.asarray(colourful, np.float32), 130, 175)
+    lit = ramp(np.asarray(bright, np.float32), 225, 250)
+    earth = (1 - plants(image_bgr)) * grey * ramp(warm, -25, 0) * (1 - lit)
     field = cloud((height, width), int(rng.integers(3, 6)), rng)
     dry = float(np.quantile(field, 0.55 * (1 - amount)))
     wet = earth * ramp(field, dry - 0.12, dry + 0.06)
@@ -77,7 +79,7 @@ def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generat
     light = linear(image_bgr)
     # Water between the grains sends light deeper: darker, and the colour that stays is purer.
     darker = light * (1 - (0.3 + 0.25 * amount))
-    mean = darker.mean(axis=2, keepdims=True)
+    mean = mean_light(darker)
     darker = mean + (1 + 0.3 * amount) * (darker - mean)
     glints = _glints(image_bgr, rng)[..., None] * (0.15 + 0.4 * amount)
     return encoded(np.asarray(light * (1 - wet) + wet * (darker + glints), np.float32))
