@@ -81,7 +81,7 @@ def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generat
     darker = light * (1 - (0.3 + 0.25 * amount))
     mean = mean_light(darker)
     darker = mean + (1 + 0.3 * amount) * (darker - mean)
-    glints = _glints(image_bgr, rng)[..., None] * (0.15 + 0.4 * amount)
+    glints = _glints(image_bgr, rng)[..., None] * (0.1 + 0.25 * amount)
     return encoded(np.asarray(light * (1 - wet) + wet * (darker + glints), np.float32))
 
 
