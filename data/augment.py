@@ -72,7 +72,7 @@ class Augment:
         self.settings = AugmentSettings(**settings)
         s = self.settings
         on_ground = s.view == "top_down"
-        self._looks = {
+        self._looks: dict[str, _Look] = {
             **_LOOKS,
             "low_sun": partial(low_sun, on_ground=on_ground),
             "hard_shadow": partial(hard_shadow, on_ground=on_ground),
@@ -166,7 +166,8 @@ class Augment:
         if "multi_scale" in on:
             rng, amount = self._drawn("multi_scale", seed)
             scale, (x, y) = self.settings.smallest_scale**amount, rng.random(2)
-            lying = smaller(done.image_bgr, done.boxes_xyxy, scale=scale, at_xy=(float(x), float(y)))
+            boxes = np.asarray(done.boxes_xyxy, np.float64)
+            lying = smaller(done.image_bgr, boxes, scale=scale, at_xy=(float(x), float(y)))
             done = Sample(*lying, done.labels)
         return done.image_bgr, done.boxes_xyxy.astype(np.float32), done.labels
 

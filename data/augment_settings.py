@@ -27,9 +27,12 @@ LOOKS = (
     "video",
 )
 EFFECTS = (*MIXES, *GEOMETRY, *LOOKS, "multi_scale")
-"""The field effects, in the order in which they happen: scene, camera, light, air, glass, sensor, file."""
+"""The field effects, in the order in which they happen: scene, camera, light, air, glass, sensor, file.
 
-_BASICS = ("hflip", "vflip", "rotate90", "scale_crop", "brightness", "contrast", "hue", "saturation", "blur")
+The place of a name is also the number of its random stream: new ones go to the end.
+"""
+
+BASICS = ("hflip", "vflip", "rotate90", "scale_crop", "brightness", "contrast", "hue", "saturation", "blur")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class AugmentSettings:
     heading_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (*_BASICS, "min_visibility", *EFFECTS):
+        for name in (*BASICS, "min_visibility", *EFFECTS):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         if not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:

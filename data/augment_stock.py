@@ -10,16 +10,19 @@ from typing import Any
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import albumentations as A  # noqa: E402
+import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from albumentations.augmentations.blur.functional import defocus as _defocus  # noqa: E402
 from albumentations.augmentations.crops.transforms import BaseCrop  # noqa: E402
 from albumentations.augmentations.pixel.functional import image_compression, planckian_jitter  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from data.effects.linear import encoded, linear  # noqa: E402
+
 _HUE_STEPS = 180  # OpenCV's 8-bit hue circle
 _BLUR_KERNEL_PX = (3, 7)
 _GAUSSIAN_SIGMA_PX = (0.3, 1.5)
-_WARMEST_K, _NEUTRAL_K, _COLDEST_K = 4200, 6500, 9500
+_WARMEST_K, _NEUTRAL_K, _COLDEST_K = 3800, 6500, 12000
 
 
 def window_recipe(size_hw: tuple[int, int], scale: tuple[float, float], p: float, min_visibility: float) -> Any:
@@ -55,13 +58,14 @@ def basic_recipe(
 
 
 def daylight(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The colour of daylight, from the warm hour (4,200 K) to deep blue shade (9,500 K)."""
+    """The colour of daylight, from the warm hour (3,800 K) to deep blue shade (12,000 K)."""
     end = _WARMEST_K if rng.random() < 0.5 else _COLDEST_K
-    kelvin = round(
-        1 / (1 / _NEUTRAL_K + amount * (1 / end - 1 / _NEUTRAL_K))
-    )  # even steps in mired are even to the eye
-    rgb = np.ascontiguousarray(image_bgr[..., ::-1])
-    return np.ascontiguousarray(planckian_jitter(rgb, kelvin, "blackbody")[..., ::-1])
+    # Even steps in 1/K are even to the eye.
+    kelvin = round(1 / (1 / _NEUTRAL_K + amount * (1 / end - 1 / _NEUTRAL_K)))
+    # Its tables are of light, and it would multiply codes by them: leaves turn orange.
+    rgb = cv2.cvtColor(linear(image_bgr), cv2.COLOR_BGR2RGB)
+    tinted = planckian_jitter(rgb, kelvin, "blackbody")
+    return encoded(np.asarray(cv2.cvtColor(tinted, cv2.COLOR_RGB2BGR), np.float32))
 
 
 def defocus(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:

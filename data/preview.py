@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.augment_settings import EFFECTS, MIXES, AugmentSettings
+from data.augment_settings import BASICS, EFFECTS, AugmentSettings
 from data.dataset import Dataset
 from data.errors import DataError
 from data.pictures import read_picture
@@ -26,9 +26,7 @@ _LINE_PX = 2
 _EXAMPLES = 4  # pictures that the rows of effects take turns with
 # Okabe and Ito's palette, told apart by every kind of colour vision; RGB.
 _COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#009E73")
-_NOTHING = dict.fromkeys(
-    ("hflip", "vflip", "rotate90", "scale_crop", "brightness", "contrast", "hue", "saturation", "blur", *EFFECTS), 0.0
-)
+_NOTHING = dict.fromkeys((*BASICS, *EFFECTS), 0.0)
 _SHOWN = {
     "mosaic": ("Mosaic", "four pictures in one"),
     "copy_paste": ("Copied plants", "cut out along their outline, set down where nothing stands"),
@@ -54,9 +52,9 @@ _SHOWN = {
     "video": ("Video", "starved of bits"),
     "multi_scale": ("Multi-scale", "smaller in the network's input"),
 }
-_BASICS: dict[str, tuple[str, tuple[str, ...]]] = {
+_BASIC_ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Flips and turns": (
-        "the eight ways to lay a picture, or the two of an oblique view",
+        "eight ways to lay a picture, or an oblique view's two",
         ("hflip", "vflip", "rotate90"),
     ),
     "Crop": ("a window, which the letterbox then enlarges", ("scale_crop",)),
@@ -125,7 +123,7 @@ def html_preview(
         rows.append(_row(effect, title, words, getattr(chosen, effect), shown))
         if progress:
             progress(done + 1, total)
-    for title, (words, keys) in _BASICS.items():
+    for title, (words, keys) in _BASIC_ROWS.items():
         asked = {key: getattr(chosen, key) for key in keys}
         changes = _NOTHING | {key: 1.0 if key in _DRAWN and value else value for key, value in asked.items()}
         sample = examples[0]
@@ -172,7 +170,6 @@ def html_preview(
         as_it_stands=as_it_stands,
         inputs=inputs,
         seed=seed,
-        mixes=MIXES,
     )
 
 

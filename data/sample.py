@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ class Sample(NamedTuple):
     """A picture uint8 (H, W, 3) BGR, its boxes (N, 4) in its pixels, and their labels int64 (N,)."""
 
     image_bgr: NDArray[np.uint8]
-    boxes_xyxy: NDArray[np.floating]
+    boxes_xyxy: NDArray[Any]
     labels: NDArray[np.int64]
 
 

@@ -102,6 +102,14 @@ def lens_dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Genera
     # So soft that a quarter of the size is enough.
     small_hw = (max(8, rows // 4), max(8, columns // 4))
     stuck = np.zeros(small_hw, np.float32)
+    y, x = np.ogrid[0 : small_hw[0], 0 : small_hw[1]]
+    for _ in range(int(rng.random() * (2 + 3 * amount))):
+        centre = rng.uniform(0, 1, 2) * (small_hw[1], small_hw[0])
+        radius_px = side / 4 * float(rng.uniform(0.05, 0.13))
+        lumps = 0.7 * cloud(small_hw, 12, rng, octaves=2)
+        far = np.hypot(x - centre[0], y - centre[1]) / radius_px
+        splash = 1 - ramp(np.asarray(far + lumps, np.float32), 0.75, 1.5)
+        stuck = np.maximum(stuck, float(rng.uniform(0.6, 1)) * splash)
     for _ in range(round(8 + 40 * amount)):
         layer_at = np.rint(rng.uniform(0, 1, 2) * (small_hw[1], small_hw[0])).astype(int).tolist()
         radius = max(1, round(side / 4 * float(rng.uniform(0.008, 0.03))))
@@ -109,14 +117,6 @@ def lens_dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Genera
         disc = np.zeros(small_hw, np.float32)
         cv2.circle(disc, layer_at, radius, strength, cv2.FILLED, cv2.LINE_AA)
         stuck += np.asarray(cv2.GaussianBlur(disc, (0, 0), 0.35 * radius + 0.5), np.float32)
-    y, x = np.ogrid[0 : small_hw[0], 0 : small_hw[1]]
-    for _ in range(int(rng.integers(0, 2 + round(3 * amount)))):
-        centre = rng.uniform(0, 1, 2) * (small_hw[1], small_hw[0])
-        radius_px = side / 4 * float(rng.uniform(0.05, 0.13))
-        lumps = 0.7 * cloud(small_hw, 12, rng, octaves=2)
-        far = np.hypot(x - centre[0], y - centre[1]) / radius_px
-        splash = 1 - ramp(np.asarray(far + lumps, np.float32), 0.75, 1.5)
-        stuck = np.maximum(stuck, float(rng.uniform(0.6, 1)) * splash)
     film = 0.12 * cloud(small_hw, 4, rng)
     blocked = np.clip(stuck * (0.45 + 0.55 * amount) + film * amount, 0, 0.7)
     blocked = np.asarray(cv2.resize(blocked, (columns, rows), interpolation=cv2.INTER_CUBIC), np.float32)

@@ -12,6 +12,7 @@ from data.effects.linear import FloatArray, along, cloud, encoded, linear, plant
 
 _LEAST_EXPOSURE_EV, _MOST_EXPOSURE_EV = -2.2, 1.2
 _KNEE = 0.75  # from here on highlights are pressed together rather than cut: a camera's own tone curve
+_CODES = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)  # what depends on the value alone is a table
 
 
 def low_sun(
@@ -74,7 +75,8 @@ def sun_flare(
 
     Without `on_ground` (an oblique view) it stands in the upper half.
     """
-    height, width = image_bgr.shape[:2]
+    # All of it is soft: half the size is enough.
+    height, width = ((length + 1) // 2 for length in image_bgr.shape[:2])
     side = min(height, width)
     angle = float(rng.uniform(0 if on_ground else math.pi, 2 * math.pi))
     out = float(rng.uniform(0.46, 0.64))
@@ -91,7 +93,7 @@ def sun_flare(
             sun_xy[1] + (height / 2 - sun_xy[1]) * share,
         )
         radius = float(rng.uniform(0.015, 0.075)) * side
-        colour = rng.dirichlet((2.0, 2.5, 2.5)) * float(rng.uniform(0.1, 0.26))
+        colour = (rng.dirichlet((2.0, 2.5, 2.5)) * rng.uniform(0.1, 0.26)).astype(np.float32)
         corners = [
             (round(16 * (centre[0] + radius * math.cos(k * math.pi / 3 + angle))),
              round(16 * (centre[1] + radius * math.sin(k * math.pi / 3 + angle))))
@@ -102,6 +104,7 @@ def sun_flare(
         ghosts += np.asarray(cv2.GaussianBlur(layer, (0, 0), 1 + 0.08 * radius))[..., None] * colour
     # 0.75: under the brightest veil a quarter of the scene's contrast is left.
     added = np.minimum(amount * (1.1 * veil + ghosts), 0.75)
+    added = np.asarray(cv2.resize(added, image_bgr.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
     light = linear(image_bgr)
     return encoded(np.asarray(light * (1 - 0.55 * added) + added * (1 - 0.35 * light), np.float32))
 
@@ -109,10 +112,11 @@ def sun_flare(
 def exposure(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Automatic exposure gone wrong by up to -2.2 or +1.2 stops; highlights are pressed together, not lost."""
     stops = amount * float(rng.choice((_LEAST_EXPOSURE_EV, _MOST_EXPOSURE_EV))) * float(rng.uniform(0.75, 1))
-    light = linear(image_bgr) * np.float32(2**stops)
+    light = linear(_CODES) * np.float32(2**stops)
     over = np.maximum(light - _KNEE, 0)
     pressed = _KNEE + (1 - _KNEE) * (1 - np.exp(-over / (1 - _KNEE)))
-    return encoded(np.where(light > _KNEE, pressed, light) if stops > 0 else light)
+    table = encoded(np.where(light > _KNEE, pressed, light) if stops > 0 else light)
+    return np.asarray(cv2.LUT(image_bgr, table), np.uint8)
 
 
 def white_balance(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -121,7 +125,7 @@ def white_balance(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Ge
     warm += math.copysign(0.4, warm)
     gains = np.exp2(amount * np.array([-0.38 * warm, 0.16 * green, 0.38 * warm]))
     gains /= gains @ (0.0722, 0.7152, 0.2126)  # the brightness stays
-    return encoded(linear(image_bgr) * gains.astype(np.float32))
+    return np.asarray(cv2.LUT(image_bgr, encoded(linear(_CODES) * gains.astype(np.float32))), np.uint8)
 
 
 def _moved(field: FloatArray, dx: float, dy: float) -> FloatArray:
@@ -174,6 +178,6 @@ def _frame_of_a_machine(size_hw: tuple[int, int], rng: np.random.Generator) -> F
 
 
 def _canopy(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    field = cloud(size_hw, int(rng.integers(6, 11)), rng, octaves=2)
+    field = cloud(size_hw, int(rng.integers(5, 10)), rng, octaves=4)
     at = float(np.quantile(field, rng.uniform(0.4, 0.65)))
-    return 1 - ramp(field, at - 0.03, at + 0.03)
+    return 1 - ramp(field, at - 0.04, at + 0.04)

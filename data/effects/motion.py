@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,7 +91,7 @@ def rolling_shutter(
     most = _MOST_SHIFT * height
     shift_x, shift_y = (min(max(s, -most), most) for s in shift_xy)
 
-    def sideways(y: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sideways(y: NDArray[Any]) -> NDArray[np.float64]:
         time = y / height - 0.5
         return np.asarray(shift_x * time + wobble_px * np.sin(2 * math.pi * cycles * time + phase), np.float64)
 
@@ -104,6 +105,6 @@ def rolling_shutter(
     # A thing at row Y is read when y = Y + shift_y (y / H - 1/2).
     boxes[:, [1, 3]] = (boxes[:, [1, 3]] - shift_y / 2) / (1 - shift_y / height)
     for box in boxes:
-        lean = sideways(np.linspace(box[1], box[3], 33))
+        lean = sideways(np.asarray(np.linspace(box[1], box[3], 33), np.float64))
         box[[0, 2]] += lean.min(), lean.max()
     return np.asarray(moved, np.uint8), boxes

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.effects.linear import FloatArray, along, cloud, encoded, linear, plants, ramp
+from data.effects.linear import FloatArray, along, cloud, encoded, linear, mean_light, plants, ramp
 
 _THICKEST = 0.6  # share of the scene's light that haze and dust take at most
 
@@ -19,8 +19,8 @@ def haze(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
     Koschmieder's law, I = J t + A (1 - t), in linear light; t is never below 0.4.
     """
     size_hw = image_bgr.shape[:2]
-    thick = 0.75 + 0.25 * along(size_hw, float(rng.uniform(0, 2 * math.pi)))  # type: ignore[arg-type]
-    thick = thick * (0.85 + 0.15 * cloud(size_hw, 3, rng, octaves=2))  # type: ignore[arg-type]
+    thick = 0.75 + 0.25 * along(size_hw, float(rng.uniform(0, 2 * math.pi)))
+    thick = thick * (0.85 + 0.15 * cloud(size_hw, 3, rng, octaves=2))
     return _through(image_bgr, 1 - _THICKEST * amount * thick, np.array([1.03, 1.0, 0.97]))
 
 
@@ -31,7 +31,7 @@ def dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
     side = along((height, width), float(rng.uniform(0, 2 * math.pi)))
     thick = np.clip(0.15 + 0.75 * ramp(0.55 * billows + 0.6 * side, 0.25, 1.0) + 0.1 * billows, 0, 1)
     earth = np.array([0.68, 1.0, 1.34]) * float(rng.uniform(0.85, 1.1))
-    return _through(image_bgr, 1 - _THICKEST * amount * thick, earth)
+    return _through(image_bgr, np.asarray(1 - _THICKEST * amount * thick, np.float32), earth)
 
 
 def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -55,7 +55,7 @@ def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
         # Blurred, a line of one pixel loses its brightness to its width; half of it is given back.
         drops += bright * (1 + 1.2 * soft) * np.asarray(cv2.GaussianBlur(layer, (0, 0), soft), np.float32)
     light = linear(image_bgr)
-    grey = light.mean(axis=2, keepdims=True)
+    grey = mean_light(light)
     dull = light + 0.3 * amount * (grey - light)  # an overcast sky: less colour, less light, less blackness
     dull = dull * (1 - 0.25 * amount) + 0.02 * amount
     shine = np.minimum(drops * (0.5 + 0.7 * amount), 0.5)[..., None] * np.array([1.0, 0.97, 0.93], np.float32)
@@ -65,11 +65,13 @@ def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
 def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Soil after rain: darker and richer in patches with soft edges, with small glints; leaves stay as they are."""
     height, width = image_bgr.shape[:2]
-    hsv = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV).astype(np.float32)
+    _, colourful, bright = cv2.split(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV).astype(np.float32))
+    blue, _, red = cv2.split(image_bgr)
     # Bare earth is brown to grey: no leaf, no red fruit, no bright sky.
-    warm = image_bgr[..., 2].astype(np.float32) - image_bgr[..., 0]
-    earth = 1 - plants(image_bgr)
-    earth = earth * (1 - ramp(hsv[..., 1], 130, 175)) * ramp(warm, -25, 0) * (1 - ramp(hsv[..., 2], 225, 250))
+    warm = red.astype(np.float32) - blue
+    grey = 1 - ramp(np.asarray(colourful, np.float32), 130, 175)
+    lit = ramp(np.asarray(bright, np.float32), 225, 250)
+    earth = (1 - plants(image_bgr)) * grey * ramp(warm, -25, 0) * (1 - lit)
     field = cloud((height, width), int(rng.integers(3, 6)), rng)
     dry = float(np.quantile(field, 0.55 * (1 - amount)))
     wet = earth * ramp(field, dry - 0.12, dry + 0.06)
@@ -77,9 +79,9 @@ def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generat
     light = linear(image_bgr)
     # Water between the grains sends light deeper: darker, and the colour that stays is purer.
     darker = light * (1 - (0.3 + 0.25 * amount))
-    mean = darker.mean(axis=2, keepdims=True)
+    mean = mean_light(darker)
     darker = mean + (1 + 0.3 * amount) * (darker - mean)
-    glints = _glints(image_bgr, rng)[..., None] * (0.15 + 0.4 * amount)
+    glints = _glints(image_bgr, rng)[..., None] * (0.1 + 0.25 * amount)
     return encoded(np.asarray(light * (1 - wet) + wet * (darker + glints), np.float32))
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from data import DataError, Dataset, Picture, load_dataset
 from data.augment import Augment
+from data.augment_settings import EFFECTS
 from data.loader import Batch, training_batches
 from data.pictures import read_picture, read_picture_at
 
@@ -268,7 +269,7 @@ def test_real_photos(real_dataset):
 
 
 def test_mixes_take_other_pictures_and_are_the_same_whatever_the_workers(dataset):
-    mixed = {"augment": Augment(size_hw=INPUT_HW, mosaic=0.5, mixup=0.5, copy_paste=0.5, noise=0.5), "batch_size": 2}
+    mixed = {"augment": Augment(size_hw=INPUT_HW, **dict.fromkeys(EFFECTS, 0.5)), "batch_size": 2}
     one = batches(dataset, **mixed, steps=6)
     assert same(one, batches(dataset, **mixed, steps=6, workers=2))
     assert same(one[3:], batches(dataset, **mixed, first_step=3, steps=6))

@@ -28,7 +28,10 @@ def found(image, colour) -> list[int] | None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.sampled_from([(120, 160), (90, 90), (300, 200)]), min_size=4, max_size=4))  # fmt: skip
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.sampled_from([(120, 160), (90, 90), (300, 200)]), min_size=4, max_size=4),
+)
 def test_a_mosaics_boxes_lie_around_their_pixels(seed, sizes):
     rng = np.random.default_rng(seed)
     samples = []
@@ -48,7 +51,8 @@ def test_a_mosaics_boxes_lie_around_their_pixels(seed, sizes):
 
 
 def test_a_mosaic_is_filled_drops_cut_boxes_and_takes_four():
-    full = [Sample(np.full((60, 60, 3), 40 * k + 40, np.uint8), np.array([[0, 0, 60, 60]], float), np.array([k])) for k in range(4)]  # fmt: skip
+    whole = np.array([[0, 0, 60, 60]], float)
+    full = [Sample(np.full((60, 60, 3), 40 * k + 40, np.uint8), whole, np.array([k])) for k in range(4)]
     made = mosaic(full, (60, 60), np.random.default_rng(0), min_visibility=0)
     assert set(np.unique(made.image_bgr)) == {40, 80, 120, 160}
     assert made.labels.tolist() == [0, 1, 2, 3]
@@ -84,7 +88,8 @@ def test_a_copied_plant_lies_in_its_box_and_hides_no_other(seed, width, height, 
     assert made.boxes_xyxy[1].tolist() == found(made.image_bgr, COLOURS[1])
     sides = made.boxes_xyxy[1, 2:] - made.boxes_xyxy[1, :2]
     assert sides.tolist() in ([[width, height], [height, width]] if any_turn else [[width, height]])
-    shared = np.minimum(made.boxes_xyxy[0, 2:], made.boxes_xyxy[1, 2:]) - np.maximum(made.boxes_xyxy[0, :2], made.boxes_xyxy[1, :2])  # fmt: skip
+    old, new = made.boxes_xyxy
+    shared = np.minimum(old[2:], new[2:]) - np.maximum(old[:2], new[:2])
     assert (shared <= 0).any() or shared.prod() <= 0.05 * sides.prod()
 
 
