@@ -21,7 +21,7 @@ from data.files import write_whole
 from data.pictures import PICTURE_SUFFIXES
 from data.references import REFERENCES, content_sha256, leads_out, reference, references_text
 from data.repair import Notices
-from data.voc import save_voc, voc_cannot_say
+from data.voc_writer import save_voc, voc_cannot_say
 from data.yolo_writer import save_yolo
 
 WritableFormat = Literal["coco", "yolo", "voc", "csv"]
