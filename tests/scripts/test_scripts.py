@@ -56,8 +56,9 @@ def test_cross_validation_tests_every_picture_once_and_trains_on_none_of_its_own
     assert result["mean"]["AP50"] == pytest.approx((result["folds"][0]["AP50"] + result["folds"][1]["AP50"]) / 2)
 
 
-def test_the_cost_of_every_effect_is_printed_and_written(tmp_path: Path) -> None:
-    done = script("bench_augment", "--size", 96, "--rounds", 1, "--json", tmp_path / "cost.json")
+def test_the_cost_of_every_effect_is_printed_and_written(rendered: Path, tmp_path: Path) -> None:
+    options = ("--size", 96, "--rounds", 1, "--json", tmp_path / "cost.json")
+    done = script("bench_augment", "--dataset", rendered, *options)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "cost.json").read_text())["median_mean_ms"]
     assert {"nothing", "rain", "mosaic", "multi_scale", "strength season"} <= set(figures)
