@@ -29,7 +29,7 @@ LOOKS = (
 EFFECTS = (*MIXES, *GEOMETRY, *LOOKS, "multi_scale")
 """The field effects, in the order in which they happen: scene, camera, light, air, glass, sensor, file.
 
-The place of a name is also the number of its random stream: new ones go to the end.
+The place of a name is also the number of its random stream: a new one changes the draws of those after it.
 """
 
 BASICS = ("hflip", "vflip", "rotate90", "scale_crop", "brightness", "contrast", "hue", "saturation", "blur")

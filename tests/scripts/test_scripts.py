@@ -72,8 +72,9 @@ def test_the_data_benchmark_compares_loaders_on_the_same_pictures(rendered: Path
     assert refused.returncode == 2 and "--epochs must be 3 or more" in refused.stderr
 
 
-def test_the_cost_of_every_effect_is_printed_and_written(tmp_path: Path) -> None:
-    done = script("bench_augment", "--size", 96, "--rounds", 1, "--json", tmp_path / "cost.json")
+def test_the_cost_of_every_effect_is_printed_and_written(rendered: Path, tmp_path: Path) -> None:
+    options = ("--size", 96, "--rounds", 1, "--json", tmp_path / "cost.json")
+    done = script("bench_augment", "--dataset", rendered, *options)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "cost.json").read_text())["median_mean_ms"]
     assert {"nothing", "rain", "mosaic", "multi_scale", "strength season"} <= set(figures)
