@@ -20,7 +20,9 @@ THUMBNAIL_PX = 64
 """Side of the square grey thumbnail by which near-duplicates are compared."""
 
 _HASHED_PX = 32  # what imagehash's phash scales a picture to
-_KEYPOINTS = 500
+_KEYPOINTS = 1000
+_EDGE_PX = 16  # ORB leaves 31 px out by default, half of a strip that two tiles share
+_LEVELS = 4
 _LARGEST_SIDE_PX = 1024  # keypoints are looked for in pictures of at most this size
 
 
@@ -126,7 +128,7 @@ def find_keypoints(grey: NDArray[np.uint8]) -> Keypoints:
     scale = min(1.0, _LARGEST_SIDE_PX / max(grey.shape))
     if scale < 1:
         grey = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    points, descriptors = cv2.ORB.create(nfeatures=_KEYPOINTS).detectAndCompute(grey, None)
+    points, descriptors = cv2.ORB.create(nfeatures=_KEYPOINTS, nlevels=_LEVELS, edgeThreshold=_EDGE_PX).detectAndCompute(grey, None)
     if descriptors is None:
         return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
     xy = np.array([point.pt for point in points], np.float32) / np.float32(scale)

@@ -1,4 +1,4 @@
-"""Pictures that show a piece of the same scene: tiles of one photo, crops, turned and scaled copies.
+"""Pictures that show a piece of the same scene: tiles of one photo, crops, turned and scaled copies (not mirrored ones).
 
 A hash of the whole picture says nothing of two tiles that share a third. Their ORB keypoints do: where two
 pictures overlap, many keypoints look alike, and one shift, turn and scale maps those of one onto the other's.
@@ -8,7 +8,9 @@ a descriptor are a word, and pictures that share several rare words are compared
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -22,7 +24,7 @@ _SHARED_WORDS = 6
 _CANDIDATES = 40  # most candidates of one picture
 _LARGEST_DISTANCE_BITS = 40  # of 256, between descriptors of the same place
 _REPROJECTION_PX = 3.0
-_FEWEST_INLIERS = 12
+_FEWEST_INLIERS = 8
 _FEWEST_INLIERS_SHARE = 0.3
 _SCALES = (0.3, 3.4)
 
@@ -63,12 +65,13 @@ def overlapping(
     """
     pairs = candidates(keypoints, sides)
     found = []
-    for done, (first, second) in enumerate(pairs.tolist(), start=1):
-        overlap = _overlap(first, second, keypoints[first], keypoints[second])
-        if overlap:
-            found.append(overlap)
-        if progress:
-            progress(done, len(pairs))
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        compared = pool.map(lambda pair: _overlap(*pair, keypoints[pair[0]], keypoints[pair[1]]), pairs.tolist())
+        for done, overlap in enumerate(compared, start=1):
+            if overlap:
+                found.append(overlap)
+            if progress:
+                progress(done, len(pairs))
     return found
 
 
