@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +43,15 @@ class Split:
     groups: tuple[str, ...]
     key: str
 
-    def counts(self, dataset: Dataset) -> dict[str, dict[str, int | dict[str, int]]]:
+    def counts(self, dataset: Dataset) -> dict[str, dict[str, Any]]:
         """For each part the number of pictures, of groups, and of boxes of each class."""
-        counted: dict[str, dict[str, int | dict[str, int]]] = {}
+        counted: dict[str, dict[str, Any]] = {}
         for name, indices in self.parts.items():
             boxes = Counter(int(label) for i in indices for label in dataset.pictures[i].labels)
             counted[name] = {
                 "pictures": len(indices),
                 "groups": len({self.groups[i] for i in indices}),
-                "boxes": {class_name: boxes[label] for label, class_name in enumerate(dataset.class_names)},
+                "classes": {class_name: boxes[label] for label, class_name in enumerate(dataset.class_names)},
             }
         return counted
 

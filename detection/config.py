@@ -48,6 +48,7 @@ class Data(_Part):
 
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
     val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
+    allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
     licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
 
 

@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data import Dataset
 from data.augment import Augment
-from data.dataset import verify_pictures
+from data.check import check_before_training, load_allowing
 from data.formats import load_dataset
 from data.loader import training_batches
 from detection.checkpoint import (
@@ -122,12 +122,12 @@ def train(
     started = time.monotonic()
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
-    dataset = load_dataset(recipe.data.train, split="train")
-    validation = load_dataset(recipe.data.val, split="val") if recipe.data.val else None
+    wanted, allow = recipe.data, recipe.data.allow
+    dataset = load_allowing(lambda: load_dataset(wanted.train, split="train"), allow)
+    validation = load_allowing(lambda: load_dataset(str(wanted.val), split="val"), allow) if wanted.val else None
     _say_what_is_there(dataset, validation, watcher)
-    for part in (dataset, validation):
-        if part is not None:
-            verify_pictures(part, progress=lambda done, total: watcher.progress("checking pictures", done, total))
+    for line in check_before_training(dataset, validation, allow=allow, progress=watcher.progress):
+        watcher.note(f"allowed: {line}")
 
     settings = recipe.train
     seed_everything(settings.seed, verbose=False)

@@ -41,8 +41,14 @@ def near_duplicates(looks: Sequence[Look]) -> list[tuple[int, int]]:
     return [pair for pair in _near_hashes(looks) if correlation(looks[pair[0]], looks[pair[1]]) >= NEAR_CORRELATION]
 
 
+def alike(looks: Sequence[Look]) -> list[tuple[int, int]]:
+    """Pairs of pictures that are equal or show the same: what belongs on one side of a split."""
+    equal = [(group[0], other) for group in exact_duplicates(looks) for other in group[1:]]
+    return equal + near_duplicates(looks)
+
+
 def correlation(one: Look, other: Look) -> float:
-    """Best normalised cross-correlation, -1 to 1, over flips, quarter turns and small shifts; -1 for flat pictures."""
+    """Best normalised cross-correlation, -1 to 1, over flips, turns and small shifts; -1 for flat pictures."""
     if one.thumbnail.std() < _FLATTEST or other.thumbnail.std() < _FLATTEST:
         return -1.0
     core = one.thumbnail[_SHIFT_PX : THUMBNAIL_PX - _SHIFT_PX, _SHIFT_PX : THUMBNAIL_PX - _SHIFT_PX]

@@ -128,7 +128,9 @@ def find_keypoints(grey: NDArray[np.uint8]) -> Keypoints:
     scale = min(1.0, _LARGEST_SIDE_PX / max(grey.shape))
     if scale < 1:
         grey = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    points, descriptors = cv2.ORB.create(nfeatures=_KEYPOINTS, nlevels=_LEVELS, edgeThreshold=_EDGE_PX).detectAndCompute(grey, None)
+    points, descriptors = cv2.ORB.create(
+        nfeatures=_KEYPOINTS, nlevels=_LEVELS, edgeThreshold=_EDGE_PX
+    ).detectAndCompute(grey, None)
     if descriptors is None:
         return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
     xy = np.array([point.pt for point in points], np.float32) / np.float32(scale)

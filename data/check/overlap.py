@@ -1,4 +1,4 @@
-"""Pictures that show a piece of the same scene: tiles of one photo, crops, turned and scaled copies (not mirrored ones).
+"""Pictures that show a piece of the same scene: tiles of one photo, crops, turned and scaled (not mirrored) copies.
 
 A hash of the whole picture says nothing of two tiles that share a third. Their ORB keypoints do: where two
 pictures overlap, many keypoints look alike, and one shift, turn and scale maps those of one onto the other's.

@@ -61,7 +61,7 @@ def test_shares_and_classes_are_met_where_groups_allow():
     split = split_groups(made, by="field", val=0.2, test=0.1, seed=3)
     sides(split, made)
     assert {name: len(indices) for name, indices in split.parts.items()} == {"train": 140, "val": 40, "test": 20}
-    weeds = {name: counts["boxes"]["weed"] for name, counts in split.counts(made).items()}
+    weeds = {name: counts["classes"]["weed"] for name, counts in split.counts(made).items()}
     assert weeds == {"train": 28, "val": 8, "test": 4}
 
 
