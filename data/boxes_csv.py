@@ -51,7 +51,8 @@ def read_csv(path: Path, images_dir: Path | None = None) -> Dataset:
     rows = _rows(path)
     names = _class_list(path.parent, [name for _, box, name in rows if box is not None])
     label_of = {name: label for label, name in enumerate(names)}
-    homes = [Path(images_dir)] if images_dir is not None else [path.parent, path.parent / "images"]
+    homes = [path.parent, path.parent / "images"]
+    homes = homes if images_dir is None else [Path(images_dir), *homes]
     roots = Roots(path.parent, homes, images_dir)
     boxes_of: dict[str, list[tuple[tuple[float, float, float, float], int]]] = {}
     for name, box, class_name in rows:
@@ -112,7 +113,8 @@ def save_csv(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
 def _file(home: Path, name: str) -> Path:
     if ".." in name:  # the system goes up from where a linked folder really lies
         home = Path(os.path.realpath(home))
-    return Path(os.path.abspath(home / name.replace("\\", "/")))
+    file = Path(os.path.abspath(home / name))
+    return file if os.path.lexists(file) else Path(os.path.abspath(home / name.replace("\\", "/")))
 
 
 def is_boxes_csv(path: Path) -> bool:

@@ -39,20 +39,20 @@ def coco_pictures(
             with different names are found to be the same file.
 
     """
-    homes = [Path(images_dir)] if images_dir is not None else _homes(path)
+    homes = _homes(path) if images_dir is None else [Path(images_dir), *_homes(path)]
     roots = Roots(path.parent, homes, images_dir)
     names = {image_id: str(image["file_name"]) for image_id, image in images.items()}
     first = next(iter(names.values()))
-    found = [home for home in homes if _find(home, first, roots)]
-    if not found and len(homes) > 1:
+    found = [home for home in homes if _find(first, home, [home], roots)]
+    if not found:
         # Perhaps only the first one is missing: then its own message helps more than "no folder".
-        found = [home for home in homes if any(_find(home, name, roots) for name in names.values())]
+        found = [home for home in homes if any(_find(name, home, [home], roots) for name in names.values())]
     home = found[0] if found else homes[0]
     paths: dict[int, Path] = {}
     missing: list[Path] = []
     name_of: dict[Path, str] = {}
     for image_id, name in names.items():
-        file = _find(home, name, roots)
+        file = _find(name, home, [home, *homes], roots)
         if file is None:
             missing.append(_file(home, name))
             continue
@@ -60,14 +60,14 @@ def coco_pictures(
         roots.check(file, f"{path}: image {image_id}", digest if isinstance(digest, str) else None)
         if name_of.setdefault(file, name) != name:
             raise DataError(f"{path}: {name_of[file]} and {name} are both found as {file}: rename one of them")
-        if file not in (_file(home, name), _file(home, unquote(name.replace("\\", "/")))):
+        if file not in [_file(home, spelling) for spelling in _own_spellings(name)]:
             notices.count("picture", "pictures", "found by the last parts of a URL or absolute path", name)
         paths[image_id] = file
     if missing and notices.every is not None:
         for file in missing:
             notices.note("picture-missing", f"{path}: {file} is missing: copy it there, or remove it", str(file))
     elif missing:
-        looked = "" if found or len(homes) == 1 else f"; looked in {', '.join(map(str, homes))}"
+        looked = "" if found else f"; looked in {', '.join(map(str, homes))}"
         raise DataError(
             f"{path}: {len(missing)} of {len(names)} pictures are missing, first: {missing[0]}{looked}: "
             "copy them there, or remove them from the JSON"
@@ -81,37 +81,40 @@ def _homes(path: Path) -> list[Path]:
     return [*homes, home.parent] if home.name.lower() in _LABEL_FOLDERS else homes
 
 
-def _find(home: Path, file_name: str, roots: Roots) -> Path | None:
-    """The picture under one of the ways to read its name; one inside the dataset before one outside."""
-    outside = None
-    for spelling in _spellings(file_name):
-        file = _file(home, spelling)
-        if os.path.exists(file) and not os.path.isdir(file):
-            if roots.holds(file):
-                return file
-            outside = outside or file
-    return outside
+def _find(file_name: str, home: Path, homes: Sequence[Path], roots: Roots) -> Path | None:
+    """The picture of that name in `home`; a name of another machine says nothing of folders here: in any of `homes`.
+
+    One inside the dataset before one outside.
+    """
+    candidates = [_file(home, spelling) for spelling in _own_spellings(file_name)]
+    candidates += [_file(place, spelling) for place in homes for spelling in _foreign_spellings(file_name)]
+    there = [file for file in dict.fromkeys(candidates) if os.path.exists(file) and not os.path.isdir(file)]
+    return next((file for file in there if roots.holds(file)), there[0] if there else None)
 
 
-def _spellings(file_name: str) -> Sequence[str]:
-    text = file_name.replace("\\", "/")  # written on Windows
-    plain = unquote(text)
-    spellings = [file_name, text, plain]
-    is_url = "://" in text
+def _own_spellings(file_name: str) -> Sequence[str]:
+    """As it stands, as written on Windows, and without URL codes."""
+    text = file_name.replace("\\", "/")
+    return tuple(dict.fromkeys((file_name, text, unquote(text))))
+
+
+def _foreign_spellings(file_name: str) -> Sequence[str]:
+    """The last parts of a URL or an absolute path, the longest first; none of other names."""
+    text = file_name.replace("\\", "/")
+    plain, is_url = unquote(text), "://" in text
     if is_url or text.startswith("/data/"):
         try:
             address = urlsplit(text)
-            # Label Studio's local files: /data/local-files/?d=photos/a.jpg
-            plain = parse_qs(address.query).get("d", [unquote(address.path)])[0]
         except ValueError:
-            pass
-    if is_url or plain.startswith("/") or _DRIVE.match(plain):
-        parts = [part for part in PurePosixPath(plain).parts if part not in ("/", "..")][-_DEEPEST:]
-        spellings += ["/".join(parts[at:]) for at in range(len(parts))]
-        uploaded = _UPLOADED.fullmatch(parts[-1]) if parts else None
-        if uploaded:
-            spellings.append(uploaded[1])
-    return tuple(dict.fromkeys(filter(None, spellings)))
+            return ()
+        # Label Studio's local files: /data/local-files/?d=photos/a.jpg
+        plain = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+    if not is_url and not plain.startswith("/") and not text.startswith("/") and not _DRIVE.match(plain):
+        return ()
+    parts = [part for part in PurePosixPath(plain).parts if part not in ("/", "..")][-_DEEPEST:]
+    spellings = ["/".join(parts[at:]) for at in range(len(parts))]
+    uploaded = _UPLOADED.fullmatch(parts[-1]) if parts else None
+    return (*spellings, uploaded[1]) if uploaded else spellings
 
 
 def _file(home: Path, file_name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from data.files import write_whole
 from data.pictures import PICTURE_SUFFIXES
 from data.references import REFERENCES, content_sha256, leads_out, reference, references_text
 from data.repair import Notices
-from data.voc import save_voc, voc_cannot_say
+from data.voc_writer import save_voc, voc_cannot_say
 from data.yolo_writer import save_yolo
 
 WritableFormat = Literal["coco", "yolo", "voc", "csv"]
@@ -93,18 +94,19 @@ def _write(
     folder_of = {split: "JPEGImages" if to == "voc" else "images" for split in parts}
     if to == "yolo":
         folder_of = {split: f"images/{split}" for split in parts}
-    places = _places(parts, folder_of, notices)
+    real_target = Path(os.path.realpath(target.parent), target.name)
     in_place = copy or to in ("yolo", "voc")
+    if in_place:
+        places = _places(parts, folder_of, notices)
+    else:
+        places = {s: [reference(picture.path, real_target) for picture in d.pictures] for s, d in parts.items()}
     digests: dict[str, str] = {}
     done, total = 0, sum(map(len, parts.values()))
-    real_target = Path(os.path.realpath(target.parent), target.name)
     for split, dataset in parts.items():
-        for number, (picture, place) in enumerate(zip(dataset.pictures, places[split], strict=True)):
-            relative = f"{folder_of[split]}/{place}"
+        for picture, place in zip(dataset.pictures, places[split], strict=True):
+            relative = f"{folder_of[split]}/{place}" if in_place else place
             if in_place:
                 _put(picture.path, home / relative, real_target / relative, copy)
-            elif to == "csv":
-                relative = places[split][number] = reference(picture.path, real_target)
             if not copy and to != "coco" and leads_out(picture.path, real_target):
                 digest = content_sha256(picture.path)
                 if digest is None:
@@ -142,7 +144,10 @@ def _put(source: Path, file: Path, final: Path, copy: bool) -> None:
     if os.path.lexists(file):  # the same picture in two splits
         return
     if copy:
-        shutil.copyfile(source, file)
+        try:
+            shutil.copyfile(source, file)
+        except OSError as error:
+            raise DataError(f"{source}: cannot be copied to {file.parent} ({error.strerror or error})") from None
         return
     try:
         os.symlink(os.path.relpath(os.path.realpath(source), final.parent), file)
@@ -182,7 +187,8 @@ def _places(parts: Mapping[str, Dataset], folder_of: Mapping[str, str], notices:
 
 def _sayable(name: str) -> str:
     """A file name that stands in lists and XML, and is no hidden file."""
-    text = "".join(c if c.isprintable() and c != "\\" and not voc_cannot_say(c) else "_" for c in name)
+    broken = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, line ends
+    text = "".join("_" if c == "\\" or unicodedata.category(c) in broken or voc_cannot_say(c) else c for c in name)
     text = "_" * (len(text) - len(text.lstrip())) + text.strip() + "_" * (len(text) - len(text.rstrip()))
     return "_" + text[1:] if text.startswith(".") else text
 

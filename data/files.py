@@ -67,8 +67,13 @@ def open_regular(path: Path) -> IO[bytes]:
     return os.fdopen(handle, "rb")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write beside the target, then rename: a reader never sees half a file. Text is written as UTF-8.
+def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
+    """Write beside the target, then rename: a reader never sees half a file.
+
+    Args:
+        path: the target; its folder is made.
+        content: text is written as UTF-8.
+        sync: wait until the disk has it; spared for the thousands of files of a folder that is not yet in place.
 
     Raises:
         DataError: the file cannot be written.
@@ -83,7 +88,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(raw)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would lock out everyone else who shares the folder
         os.replace(temporary, path)
         temporary = None

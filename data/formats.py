@@ -130,7 +130,7 @@ def _in_folder(folder: Path, split: str, format: str) -> _Found:
     for kind, look in _FINDERS.items():
         if format in ("auto", kind):
             try:
-                found += [_Found(kind, path) for path in look(folder, split)]
+                found += [_Found(kind, path) for path in look(folder, split) if format != "auto" or _is(kind, path)]
             except NoSuchSplit as error:
                 absent = error
     if len(found) == 1:
@@ -157,11 +157,18 @@ def _in_folder(folder: Path, split: str, format: str) -> _Found:
 def _holds_any(folder: Path, format: str) -> bool:
     for kind, look in _FINDERS.items():
         try:
-            if format in ("auto", kind) and look(folder, "train"):
+            if format in ("auto", kind) and any(
+                format != "auto" or _is(kind, path) for path in look(folder, "train")
+            ):
                 return True
         except NoSuchSplit:
             return True
     return False
+
+
+def _is(kind: str, path: Path) -> bool:
+    """Whether a file with a usual name is of the kind: CSV files hold all sorts of things."""
+    return kind != "csv" or is_boxes_csv(path)
 
 
 def _files(folder: Path, *names: str) -> list[Path]:
@@ -203,10 +210,8 @@ def _voc_folder(folder: Path, split: str) -> list[Path]:
 
 
 def _csv_files(folder: Path, split: str) -> list[Path]:
-    usual = _files(folder, "annotations.csv", "_annotations.csv", "labels.csv")
-    named = [file for file in usual if is_boxes_csv(file)]
-    parts = {name: file for name, file in _split_files(folder, ".csv").items() if is_boxes_csv(file)}
-    return named or _by_split(folder, parts, split)
+    named = _files(folder, "annotations.csv", "_annotations.csv", "labels.csv")
+    return named or _by_split(folder, _split_files(folder, ".csv"), split)
 
 
 def _mask_folder(folder: Path, split: str) -> list[Path]:

@@ -44,17 +44,19 @@ def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_di
     Args:
         folder: holds `images/` and `masks/`.
         unlabelled: what a picture without a mask is: "background", or not labelled yet: "skip" it.
-        images_dir: the folder of the pictures, where it is not `images/`.
+        images_dir: the folder of the pictures, where `images/` holds none; or what its links lead to.
 
     Raises:
         DataError: a mask or a picture is faulty, an instance has no class, or a file leads out of the dataset
             (see `data.references`).
 
     """
-    images, masks = Path(images_dir) if images_dir is not None else folder / "images", folder / "masks"
+    images, masks = folder / "images", folder / "masks"
     roots = Roots(folder, images_dir=images_dir)
     notices = Notices()
     picture_of = pictures_by_stem(images, roots)
+    if not picture_of and images_dir is not None:
+        picture_of = pictures_by_stem(Path(images_dir), roots)
     mask_of = {file.relative_to(masks).with_suffix(""): file for file in roots.pictures_in(masks)}
     wrong = [file for file in mask_of.values() if file.suffix.lower() != ".png"]
     if wrong:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import struct
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +31,7 @@ _MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _MAX_BYTES = 2 << 30
 _BOMB_PIXELS = 50_000_000  # from this size on a picture must hold some detail:
 _BOMB_PIXELS_PER_BYTE = 200  # photos have 0.2 to 20 pixels a byte, a PNG of one colour 340 to 8,000
+_QUIET = threading.Lock()
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -155,8 +159,7 @@ def _opened(file: IO[bytes], path: Path) -> Image.Image:
         raise DataError(f"{path}: the picture file is empty (0 bytes): copy it again or remove it")
     file.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
+        with _pillow_quiet():
             header = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
         raise DataError(f"{path}: not a picture that can be read, or its beginning is damaged") from None
@@ -175,6 +178,14 @@ def _opened(file: IO[bytes], path: Path) -> Image.Image:
     return header
 
 
+@contextmanager
+def _pillow_quiet() -> Iterator[None]:
+    """Without Pillow's warnings: of large pictures, whose limit is ours, and of damaged tags, which it skips."""
+    with _QUIET, warnings.catch_warnings():  # filters belong to the whole process: one thread at a time
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such picture file")
@@ -183,7 +194,8 @@ def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
 
 def _orientation(header: Image.Image) -> int:
     try:
-        value = header.getexif().get(_EXIF_ORIENTATION, 1)
+        with _pillow_quiet():
+            value = header.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # Pillow raises many kinds on damaged EXIF; a viewer shows such a photo as stored
         return 1
     return value if value in range(1, 9) else 1

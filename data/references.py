@@ -50,6 +50,7 @@ class Roots:
         self.home = Path(os.path.abspath(home))
         named = [] if images_dir is None else [images_dir]
         self._folders = tuple(dict.fromkeys(os.path.realpath(folder) for folder in (home, *more, *named)))
+        self._real_folders: dict[str, str] = {}
         self._digests = _digests(self.home / REFERENCES)
 
     def digest(self, reference: str) -> str | None:
@@ -58,8 +59,16 @@ class Roots:
 
     def holds(self, file: Path) -> bool:
         """Whether `file`, links followed, lies in one of the folders."""
-        real = os.path.realpath(file)
+        real = self._real(file)
         return any(real == folder or real.startswith(os.path.join(folder, "")) for folder in self._folders)
+
+    def _real(self, file: Path) -> str:
+        # Thousands of pictures share a folder: following its links once is enough.
+        folder = os.path.dirname(os.path.abspath(file))
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._real_folders[folder], os.path.basename(file))
+        return os.path.realpath(real) if os.path.islink(real) else real
 
     def check(self, file: Path, where: str, digest: str | None = None) -> None:
         """Refuse a file that the dataset may not refer to.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,9 +120,7 @@ def split_folds(
     ]
 
 
-def save_split(
-    dataset: Dataset, split: Split, folder: Path, *, seed: int, asked: dict[str, float | int | bool | str]
-) -> None:
+def save_split(dataset: Dataset, split: Split, folder: Path, *, seed: int, asked: Mapping[str, float | bool]) -> None:
     """Write `train.json`, `val.json`, ... (COCO, referring to the original pictures) and `split.json`.
 
     Args:
@@ -148,7 +146,7 @@ def save_split(
         "source_fingerprint": dataset.fingerprint(),
         "by": split.key,
         "seed": seed,
-        "asked": asked,
+        "asked": dict(asked),
         "counts": split.counts(dataset),
         "groups": {name: sorted({split.groups[i] for i in indices}) for name, indices in split.parts.items()},
     }

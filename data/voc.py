@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML beside or for each picture, read and written.
+"""Pascal VOC: one XML beside or for each picture, read.
 
 Coordinates: a box spans from xmin to xmax as the numbers stand, counted from 0 at the picture's left edge, as
 labelImg, CVAT, Roboflow and Label Studio write them, fractions included. Only the VOC challenge's own files
@@ -17,23 +17,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 
 from data.dataset import SPLITS, Dataset, Picture
 from data.errors import DataError, NoSuchSplit
-from data.files import read_bytes, read_text, write_whole
+from data.files import read_bytes, read_text
 from data.orientation import boxes_as_displayed
 from data.references import Roots, pictures_by_stem
 from data.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
 
 _FOLDERS = (("Annotations", "JPEGImages"), ("annotations", "images"), ("Annotations", "images"), ("xmls", "images"))
-_CLASSES = "classes.txt"
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CLASSES = "classes.txt"
+"""Beside the folders of a VOC dataset: its classes, one a line. VOC proper has no such list."""
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+"""The tags of a box, in the order of `boxes_xyxy`."""
+
 _XML_LIMIT_BYTES = 16 << 20
 _OWN = re.compile(r"VOC ?20\d\d", re.IGNORECASE)  # the challenge's files
-_UNSAYABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 has no way to write these
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,10 @@ def voc_folders(folder: Path) -> tuple[Path, Path] | None:
     for xmls, pictures in _FOLDERS:
         if os.path.isdir(folder / pictures) and _has_xml(folder / xmls):
             return folder / xmls, folder / pictures
-    return (folder, folder) if _has_xml(folder) else None
+    if _has_xml(folder / _FOLDERS[0][0]):  # the pictures may lie elsewhere
+        return folder / _FOLDERS[0][0], folder / _FOLDERS[0][1]
+    beside = os.path.isdir(folder) and any(name.endswith(".xml") for name in os.listdir(folder))
+    return (folder, folder) if beside else None
 
 
 def read_voc(
@@ -69,7 +75,7 @@ def read_voc(
         folder: holds those folders.
         split: "train", "val" ("valid" is the same) or "test".
         unlabelled: what a picture without an XML is: "background", or not labelled yet: "skip" it.
-        images_dir: the folder of the pictures, where it is none of those.
+        images_dir: the folder of the pictures, where those hold none; or what their links lead to.
 
     Raises:
         NoSuchSplit: there are lists of other splits only.
@@ -79,15 +85,17 @@ def read_voc(
     found = voc_folders(folder)
     if found is None:
         raise DataError(f"{folder}: no Pascal VOC dataset; looked for Annotations/*.xml with JPEGImages, and *.xml")
-    annotations, pictures_dir = found[0], Path(images_dir) if images_dir is not None else found[1]
+    annotations, pictures_dir = found
     roots = Roots(folder, images_dir=images_dir)
     notices = Notices()
-    picture_of = pictures_by_stem(pictures_dir, roots)
+    picture_of = pictures_by_stem(pictures_dir, roots) if os.path.isdir(pictures_dir) else {}
+    if not picture_of and images_dir is not None:
+        pictures_dir, picture_of = Path(images_dir), pictures_by_stem(Path(images_dir), roots)
     wanted = _listed(folder, split)
     stems = list(picture_of)
     if wanted is None:
         there = (Path(home, name) for home, _, names in os.walk(annotations) for name in names)
-        orphans = {file.relative_to(annotations).with_suffix("") for file in there if file.suffix.lower() == ".xml"}
+        orphans = {file.relative_to(annotations).with_suffix("") for file in there if file.suffix == ".xml"}
         stems += sorted(orphans - set(picture_of))
     else:
         stems = wanted
@@ -125,69 +133,8 @@ def read_voc(
     return Dataset(title, names, tuple(range(1, len(names) + 1)), built, notices.lines())
 
 
-def save_voc(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], home: Path) -> None:
-    """Write datasets as one Pascal VOC folder: XML files, lists of the splits and `classes.txt`.
-
-    Args:
-        parts: split -> dataset; all with the same classes.
-        places: for each split the paths of its pictures relative to `JPEGImages`, in order.
-        home: the dataset's folder; the pictures are there already, in `JPEGImages`.
-
-    Raises:
-        DataError: a class name cannot be written in a list, or a file cannot be written.
-
-    """
-    names = next(iter(parts.values())).class_names
-    if any("\n" in name or "\r" in name or not name or _UNSAYABLE.search(name) for name in names):
-        raise DataError(f"{home}: a class name is empty or has control characters, which VOC cannot say: rename it")
-    for split, dataset in parts.items():
-        stems = [place.rpartition(".")[0] for place in places[split]]
-        for picture, place, stem in zip(dataset.pictures, places[split], stems, strict=True):
-            write_whole(home / "Annotations" / f"{stem}.xml", _xml(picture, place, names))
-        write_whole(home / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
-    write_whole(home / _CLASSES, "".join(f"{name}\n" for name in names))
-
-
-def voc_cannot_say(text: str) -> bool:
-    """Whether XML has no way to write `text`, or would change it."""
-    return _UNSAYABLE.search(text) is not None
-
-
-def _xml(picture: Picture, place: str, names: Sequence[str]) -> bytes:
-    root = Element("annotation")
-    folder, _, file_name = ("JPEGImages/" + place).rpartition("/")
-    SubElement(root, "folder").text = folder
-    SubElement(root, "filename").text = file_name
-    SubElement(SubElement(root, "source"), "database").text = "Unknown"
-    size = SubElement(root, "size")
-    for tag, value in zip(("height", "width", "depth"), (*picture.size_hw, 3), strict=True):
-        SubElement(size, tag).text = str(value)
-    SubElement(root, "segmented").text = "0"
-    columns = (picture.boxes_xyxy, picture.labels, picture.truncated, picture.iscrowd)
-    for box, label, truncated, difficult in zip(*columns, strict=True):
-        item = SubElement(root, "object")
-        SubElement(item, "name").text = names[label]
-        SubElement(item, "pose").text = "Unspecified"
-        SubElement(item, "truncated").text = str(int(truncated))
-        SubElement(item, "difficult").text = str(int(difficult))
-        bndbox = SubElement(item, "bndbox")
-        for tag, value in zip(_CORNERS, box, strict=True):
-            # The shortest digits that give the same float32 again.
-            SubElement(bndbox, tag).text = np.format_float_positional(value, trim="-")
-    said = {k: v for k, v in picture.attributes.items() if not voc_cannot_say(k) and not voc_cannot_say(v)}
-    if said:
-        attributes = SubElement(root, "attributes")
-        for name, text in said.items():
-            one = SubElement(attributes, "attribute")
-            SubElement(one, "name").text = name
-            SubElement(one, "value").text = text
-    indent(root)
-    content: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
-    return content + b"\n"
-
-
 def _has_xml(folder: Path) -> bool:
-    return os.path.isdir(folder) and any(name.lower().endswith(".xml") for name in os.listdir(folder))
+    return any(name.endswith(".xml") for _, _, names in os.walk(folder) for name in names)
 
 
 def _listed(folder: Path, split: str) -> list[Path] | None:
@@ -239,7 +186,7 @@ def _labels(xml: Path) -> tuple[_Labels, str]:
         name = item.findtext("name")
         if not name:
             raise DataError(f"{where} has no name")
-        x1, y1, x2, y2 = (_number(item.findtext(f"bndbox/{tag}"), f"{where}: {tag}") for tag in _CORNERS)
+        x1, y1, x2, y2 = (_number(item.findtext(f"bndbox/{tag}"), f"{where}: {tag}") for tag in CORNERS)
         names.append(name)
         boxes.append((x1 - first, y1 - first, x2, y2))
         difficult.append(_flag(item, "difficult", where))
@@ -272,16 +219,16 @@ def _flag(item: Any, tag: str, where: str) -> bool:
 
 
 def _classes(folder: Path, used: Sequence[str]) -> tuple[str, ...]:
-    if not os.path.lexists(folder / _CLASSES):
+    if not os.path.lexists(folder / CLASSES):
         if not used:
-            raise DataError(f"{folder}: no object in any XML, and no {_CLASSES}: so nothing to detect")
+            raise DataError(f"{folder}: no object in any XML, and no {CLASSES}: so nothing to detect")
         return tuple(sorted(set(used)))
-    lines = read_text(folder / _CLASSES, kind="a list of classes").split("\n")
+    lines = read_text(folder / CLASSES, kind="a list of classes").split("\n")
     names = tuple(name for name in (line.removesuffix("\r") for line in lines) if name)
     unknown = sorted(set(used) - set(names))
     if unknown or len(set(names)) != len(names):
         fault = f"lacks {', '.join(unknown)}" if unknown else "names a class twice"
-        raise DataError(f"{folder / _CLASSES}: {fault}: correct it")
+        raise DataError(f"{folder / CLASSES}: {fault}: correct it")
     return names
 
 

@@ -39,7 +39,7 @@ def save_yolo(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]],
                     centre_x, centre_y = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
                     span = (centre_x, centre_y, (x2 - x1) / width, (y2 - y1) / height)
                     lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in span) + "\n")
-            write_whole(label_file(home / "images" / split / place), "".join(lines))
+            write_whole(label_file(home / "images" / split / place), "".join(lines), sync=False)
     content: dict[str, object] = {split: f"images/{split}" for split in parts}
     content["names"] = dict(enumerate(next(iter(parts.values())).class_names))
     write_whole(home / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

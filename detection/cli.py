@@ -15,7 +15,7 @@ import typer
 
 import detection
 from detection.cli_data import app as data_app
-from detection.cli_data import example
+from detection.cli_data import example, one_of
 
 app = typer.Typer(
     name="swath",
@@ -85,6 +85,13 @@ def evaluate(
         typer.Option("--out", metavar="DIR", help="Where to write; beside the model if left out."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
+    format: Annotated[str, typer.Option(help="coco, yolo, voc, csv or masks; auto recognises it.")] = "auto",
+    unlabelled: Annotated[
+        str | None, typer.Option(help="Pictures without a label file: background, or skip. As in the run's recipe.")
+    ] = None,
+    images_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
+    ] = None,
     slice_by: Annotated[
         str | None, typer.Option("--slice-by", metavar="KEY", help="Score separately by a picture attribute.")
     ] = None,
@@ -93,16 +100,28 @@ def evaluate(
 
     Leaves metrics.json, detections.json (COCO results) and report.html.
     """
+    from typing import get_args
+
     from rich.console import Console
 
-    from data.formats import load_dataset
+    from data.formats import Format, load_dataset
+    from data.repair import Unlabelled
+    from detection.config import load_recipe
     from detection.evaluate import evaluate as score
     from detection.evaluate import load_detector
     from detection.report import write_evaluation
     from detection.terminal import TerminalWatcher, metrics_table
 
     detector = load_detector(model)
-    pictures = load_dataset(dataset, split=split)
+    if unlabelled is None and (model / "config.yaml").is_file():
+        unlabelled = load_recipe(model / "config.yaml").data.unlabelled
+    pictures = load_dataset(
+        dataset,
+        split=split,
+        format=one_of(format, get_args(Format), "--format"),
+        unlabelled=one_of(unlabelled or "background", get_args(Unlabelled), "--unlabelled"),
+        images_dir=images_dir,
+    )
     folder = out or (model if model.is_dir() else model.parent) / "evaluation"
     with TerminalWatcher() as watcher:
         scored = score(

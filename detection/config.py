@@ -49,6 +49,12 @@ class Data(_Part):
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
     val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
     allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
+    unlabelled: Literal["background", "skip"] = Field(
+        "background", description="what a picture without a label file is: background, or not labelled yet"
+    )
+    images_dir: str | None = Field(
+        None, description="the folder of the pictures, where it lies outside of the DATASET's own; it is trusted"
+    )
     licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
 
 
@@ -137,7 +143,7 @@ class Recipe(_Part):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_FILE_KEYS = (("data", "train"), ("data", "val"), ("model", "weights"))
+_FILE_KEYS = (("data", "train"), ("data", "val"), ("data", "images_dir"), ("model", "weights"))
 _WORDS = ("coco", "imagenet", "imagenet-offline", "none")
 
 

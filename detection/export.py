@@ -257,8 +257,8 @@ def parity_pictures(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dat
     """What a run's export is checked on: its validation split, or, where it had none, its training pictures."""
     data = trained.recipe.data
     if data.val:
-        return load(data.val, split="val"), True
-    return load(data.train, split="train"), False
+        return load(data.val, split="val", unlabelled=data.unlabelled, images_dir=data.images_dir), True
+    return load(data.train, split="train", unlabelled=data.unlabelled, images_dir=data.images_dir), False
 
 
 __all__: Sequence[str] = ("ExportError", "deploy_graph_of", "export", "parity_pictures")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,9 +123,10 @@ def train(
     started = time.monotonic()
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
-    wanted, allow = recipe.data, recipe.data.allow
-    dataset = load_allowing(lambda: load_dataset(wanted.train, split="train"), allow)
-    validation = load_allowing(lambda: load_dataset(str(wanted.val), split="val"), allow) if wanted.val else None
+    load = partial(load_dataset, unlabelled=recipe.data.unlabelled, images_dir=recipe.data.images_dir)
+    allow = recipe.data.allow
+    dataset = load_allowing(lambda: load(recipe.data.train, split="train"), allow)
+    validation = load_allowing(lambda: load(str(recipe.data.val), split="val"), allow) if recipe.data.val else None
     _say_what_is_there(dataset, validation, watcher)
     for line in check_before_training(dataset, validation, allow=allow, progress=watcher.progress):
         watcher.note(f"allowed: {line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ class Part:
     fault: str | None = None
 
 
-def read_parts(source: str | Path, *, split: str | None = None) -> list[Part]:
+def read_parts(source: str | Path, *, split: str | None = None, images_dir: str | Path | None = None) -> list[Part]:
     """Every split of a dataset, or the one that is named, with all faults.
 
     Raises:
@@ -52,7 +51,7 @@ def read_parts(source: str | Path, *, split: str | None = None) -> list[Part]:
     for name in (split,) if split else ("train", "val", "test"):
         try:
             with every_fault() as noted:
-                dataset = load_dataset(source, split=name)
+                dataset = load_dataset(source, split=name, images_dir=images_dir)
         except NoSuchSplit as error:
             absent = error
         except DataError as error:
@@ -242,10 +241,3 @@ def _look_findings(pictures: Sequence[Picture], sides: Sequence[str], looks: Seq
             detail = f"EXIF orientation {look.orientation}"
             examples.setdefault(("exif-orientation", side), []).append(Example(str(picture.path), detail))
     return [finding(kind, side, found) for (kind, side), found in examples.items()]
-
-
-def tally(report: Report) -> str:
-    """How many errors and warnings, in words."""
-    count = Counter(found.severity for found in report.findings)
-    words = [f"{count[s]} {s}{'s' if count[s] != 1 else ''}" for s in ("error", "warning")]
-    return ", ".join(words)

@@ -127,6 +127,11 @@ class Report:
         """How many kinds of problems of a severity there are."""
         return sum(found.severity == severity for found in self.findings)
 
+    def tally(self) -> str:
+        """How many kinds of errors and warnings, in words."""
+        counts = {one: self.count(one) for one in SEVERITIES[:2]}
+        return ", ".join(f"{n} kind{'s' if n != 1 else ''} of {one}s" for one, n in counts.items())
+
     def to_json(self) -> dict[str, Any]:
         """What `--json` writes."""
         return {

@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.check.check import Part, tally
+from data.check.check import Part
 from data.check.findings import Example, Finding, Report
 from data.errors import DataError
 from data.pictures import read_picture
@@ -44,7 +44,7 @@ def page(report: Report, parts: Sequence[Part], *, title: str) -> str:
     }
     return pages.get_template("page.html.j2").render(
         title=title,
-        tally=tally(report),
+        tally=report.tally(),
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         report=report,
         sources={part.name: part.dataset.name for part in parts if part.dataset},

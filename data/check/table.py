@@ -14,9 +14,9 @@ from data.check.findings import Example, Report
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
-def findings_table(report: Report, *, title: str) -> Table:
+def findings_table(report: Report) -> Table:
     """One line for each finding, with its first example."""
-    table = Table("", "kind", "where", "count", "what", "for example", title=title, title_justify="left")
+    table = Table("", "kind", "where", "count", "what", "for example")
     for column in (1, 2, 3):
         table.columns[column].no_wrap = True
     for found in report.findings:
