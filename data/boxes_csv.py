@@ -65,9 +65,14 @@ def read_csv(path: Path, images_dir: Path | None = None) -> Dataset:
         candidates = [_file(home, name) for home in homes]
         file = next((c for c in candidates if os.path.exists(c) and not os.path.isdir(c)), None)
         if file is None:
-            raise DataError(f"{path}: no such picture: {candidates[0]}: copy it there, or remove its lines")
+            error = DataError(f"{path}: no such picture: {candidates[0]}: copy it there, or remove its lines")
+            notices.fault(error, str(candidates[0]), "picture-missing")
+            continue
         roots.check(file, str(path), roots.digest(name))
-        size_hw = picture_size_hw(file)
+        header = notices.each([file], picture_size_hw, str(file), "picture-unreadable")
+        if not header:
+            continue
+        size_hw = header[0][1]
         boxes = np.array([box for box, _ in found], np.float64).reshape(-1, 4)
         kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
         labels = np.array([label for _, label in found], np.int64)[keep]

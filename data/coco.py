@@ -49,23 +49,28 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
     names = _categories(content, path)
     label_of = {category_id: label for label, category_id in enumerate(names)}
     images = _images(content, path)
+    notices = Notices()
     annotations: dict[int, list[Mapping[str, Any]]] = {image_id: [] for image_id in images}
     for index, annotation in enumerate(_entries(content, "annotations", path)):
         where = f"{path}: annotation {annotation.get('id', f'at position {index}')}"
         image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
         if not _whole_number(image_id) or image_id not in annotations:
-            raise DataError(f"{where}: image_id {image_id!r} is not in images: add the image or remove the box")
+            line = f"{where}: image_id {image_id!r} is not in images: add the image or remove the box"
+            notices.fault(DataError(line, kind="image-unknown"), str(path))
+            continue
         if not _whole_number(category_id) or category_id not in label_of:
             known = ", ".join(map(str, label_of))
-            raise DataError(f"{where}: category_id {category_id!r} is not in categories (known: {known})")
+            line = f"{where}: category_id {category_id!r} is not in categories (known: {known})"
+            notices.fault(DataError(line, kind="class-unknown"), str(path))
+            continue
         annotations[image_id].append(annotation)
-    notices = Notices()
     paths = coco_pictures(images, path, images_dir, notices)
-    pictures = tuple(
-        _picture(image, paths[image_id], annotations[image_id], label_of, path, notices)
-        for image_id, image in images.items()
-    )
-    return Dataset(str(path), tuple(names.values()), tuple(names), pictures, notices.lines())
+
+    def picture(image_id: int) -> Picture:
+        return _picture(images[image_id], paths[image_id], annotations[image_id], label_of, path, notices)
+
+    pictures = [p for i in paths for _, p in notices.each([i], picture, str(paths[i]), "picture-unreadable")]
+    return Dataset(str(path), tuple(names.values()), tuple(names), tuple(pictures), notices.lines())
 
 
 def save_coco(dataset: Dataset, path: Path) -> None:
@@ -188,13 +193,17 @@ def _picture(
     notices: Notices,
 ) -> Picture:
     given_hw = (image.get("height"), image.get("width"))
-    boxes = np.array([_box(a, given_hw, path) for a in annotations], np.float64).reshape(-1, 4)
+    read = notices.each(
+        annotations, lambda a: (_box(a, given_hw, path), _area(a, path), _iscrowd(a, path)), str(file)
+    )
+    boxes = np.array([box for _, (box, _, _) in read], np.float64).reshape(-1, 4)
     boxes, size_hw = boxes_as_displayed(boxes, given_hw, file, path, notices)
     kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
-    chosen = [annotation for annotation, stays in zip(annotations, keep, strict=True) if stays]
+    whole = [one for one, stays in zip(read, keep, strict=True) if stays]
+    chosen = [annotation for annotation, _ in whole]
     box_areas = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
-    areas = [_area(a, float(fallback), path) for a, fallback in zip(chosen, box_areas, strict=True)]
-    iscrowd = np.array([_iscrowd(annotation, path) for annotation in chosen], np.bool_)
+    areas = [own if area is None else area for (_, (_, area, _)), own in zip(whole, box_areas.tolist(), strict=True)]
+    iscrowd = np.array([crowd for _, (_, _, crowd) in whole], np.bool_)
     notices.count("box", "boxes", "marked iscrowd: not used for training", str(file), int(iscrowd.sum()))
     labels = np.array([label_of[annotation["category_id"]] for annotation in chosen], np.int64)
     return Picture(
@@ -224,9 +233,12 @@ def _box(annotation: Mapping[str, Any], given_hw: tuple[Any, Any], path: Path) -
         raise DataError(f"{where}: bbox must be four numbers [x, y, width, height], got {box!r}")
     x, y, width, height = box
     if not all(map(_finite, box)):
-        raise DataError(f"{where}: bbox {box} is not finite (NaN or infinite): correct or remove it")
+        line = f"{where}: bbox {box} is not finite (NaN or infinite): correct or remove it"
+        raise DataError(line, kind="box-not-finite")
     if width < 0 or height < 0:
-        raise DataError(f"{where}: bbox {box} has a negative width or height: correct or remove it")
+        raise DataError(
+            f"{where}: bbox {box} has a negative width or height: correct or remove it", kind="box-swapped"
+        )
     return x, y, x + width, y + height
 
 
@@ -244,10 +256,10 @@ def _truncated(annotation: Mapping[str, Any]) -> bool:
     return given in (1, "1", "true", "True")
 
 
-def _area(annotation: Mapping[str, Any], box_area_px: float, path: Path) -> float:
+def _area(annotation: Mapping[str, Any], path: Path) -> float | None:
     area = annotation.get("area")
     if area is None:
-        return box_area_px
+        return None
     number = isinstance(area, int | float) and not isinstance(area, bool) and _finite(area)
     if not number or not 0 <= area < _LARGEST_AREA_PX:
         raise DataError(f"{path}: annotation {annotation.get('id')}: area must be a number >= 0, got {area!r}")

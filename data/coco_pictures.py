@@ -63,7 +63,10 @@ def coco_pictures(
         if file not in [_file(home, spelling) for spelling in _own_spellings(name)]:
             notices.count("picture", "pictures", "found by the last parts of a URL or absolute path", name)
         paths[image_id] = file
-    if missing:
+    if missing and notices.every is not None:
+        for file in missing:
+            notices.note("picture-missing", f"{path}: {file} is missing: copy it there, or remove it", str(file))
+    elif missing:
         looked = "" if found else f"; looked in {', '.join(map(str, homes))}"
         raise DataError(
             f"{path}: {len(missing)} of {len(names)} pictures are missing, first: {missing[0]}{looked}: "

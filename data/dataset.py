@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -215,3 +215,26 @@ def _picture_digest(picture: Picture) -> bytes:
     except OSError as error:
         raise DataError(f"{picture.path}: cannot be read ({error.strerror or error})") from None
     return digest.digest()
+
+
+def merged(parts: Mapping[str, Dataset]) -> Dataset:
+    """Datasets as one, image ids numbered anew where they repeat; a picture file that is in several counts once.
+
+    Raises:
+        DataError: there is none, or their classes differ.
+
+    """
+    some = list(parts.values())
+    if not some:
+        raise DataError("no datasets to put together")
+    first = some[0]
+    if any((part.class_names, part.category_ids) != (first.class_names, first.category_ids) for part in some):
+        raise DataError(f"{first.name}: its parts have different classes ({', '.join(parts)}): make them the same")
+    by_file = {os.path.realpath(picture.path): picture for part in some for picture in part.pictures}
+    pictures = tuple(by_file.values())
+    if len({picture.image_id for picture in pictures}) < len(pictures):
+        pictures = tuple(replace(picture, image_id=number) for number, picture in enumerate(pictures, start=1))
+    notices = dict.fromkeys(line for part in some for line in part.notices)
+    repeated = sum(map(len, some)) - len(pictures)
+    more = [f"{repeated} pictures stand in several parts: taken once"] if repeated else []
+    return Dataset(first.name, first.class_names, first.category_ids, pictures, (*notices, *more))

@@ -12,10 +12,17 @@ def one_line(text: str) -> str:
 
 
 class DataError(Exception):
-    """Labels or pictures the user can mend; its message is one line: what, where and what to do."""
+    """Labels or pictures the user can mend; its message is one line: what, where and what to do.
 
-    def __init__(self, message: str) -> None:
+    Args:
+        message: the line.
+        kind: the code under which `swath data check` lists it; None where the place that catches it knows.
+
+    """
+
+    def __init__(self, message: str, *, kind: str | None = None) -> None:
         super().__init__(one_line(message))
+        self.kind = kind
 
 
 class NoSuchSplit(DataError):

@@ -45,9 +45,9 @@ def load_dataset(
     """Read a dataset, whatever its format.
 
     Args:
-        source: a COCO JSON (Label Studio's and CVAT's exports too), a YOLO `data.yaml`, a CSV of boxes, a Pascal
-            VOC folder, a folder of pictures and masks, or a folder that holds one of them, perhaps with one
-            folder for each split.
+        source: a COCO JSON (Label Studio's and CVAT's exports too), a YOLO `data.yaml`, a .txt list of pictures
+            beside one, a CSV of boxes, a Pascal VOC folder, a folder of pictures and masks, or a folder that
+            holds one of them, perhaps with one folder for each split.
         split: "train", "val" ("valid" is the same) or "test", for formats that have splits.
         format: "auto" recognises it; coco, yolo, voc, csv or masks where that is wrong or there are several.
         unlabelled: what a picture without a label file (YOLO, VOC) or mask is: "background", or not labelled
@@ -114,11 +114,12 @@ def _locate(source: Path, split: str, format: str) -> _Found:
         return _in_folder(source, split, format)
     if not os.path.lexists(source):
         raise DataError(f"{source}: no such file or folder")
-    by_suffix = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "csv"}
+    by_suffix = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "csv", ".txt": "yolo"}
     kind = by_suffix.get(source.suffix.lower()) if format == "auto" else format
     if kind is None or kind in ("voc", "masks"):
         raise DataError(
-            f"{source}: not a dataset; give a COCO .json, a YOLO data.yaml, a .csv of boxes or a folder holding one"
+            f"{source}: not a dataset; give a COCO .json, a YOLO data.yaml or .txt list, a .csv of boxes "
+            "or a folder holding one"
         )
     return _Found(kind, source)
 

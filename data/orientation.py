@@ -36,9 +36,11 @@ def boxes_as_displayed(
     if given_hw != stored_hw or (boxes_xyxy[:, 2:] > np.array(stored_hw[::-1]) + 2.0).any():
         raise DataError(
             f"{source}: says {file.name} is {given_hw[1]} x {given_hw[0]}, the picture is "
-            f"{size_hw[1]} x {size_hw[0]}: its boxes belong to another version of the picture"
+            f"{size_hw[1]} x {size_hw[0]}: its boxes belong to another version of the picture",
+            kind="size-mismatch",
         )
     # The labels were drawn by a tool that ignores EXIF.
     rest = "labelled on its side (sizes in the labels ignore EXIF orientation): boxes turned upright"
     notices.count("picture", "pictures", rest, file.name)
+    notices.note("exif-turned", rest, str(file))
     return upright_boxes(boxes_xyxy, stored_hw, orientation), size_hw

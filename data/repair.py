@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +24,56 @@ _ROUNDING_PX = 0.01  # what six decimals of a YOLO label lose on a large photo; 
 _SIDE_ROUNDING_PX = 1e-3  # so that a box of just MIN_SIDE_PX survives being written and read again
 
 
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class Noted:
+    """One thing that a reader noticed, for `swath data check`.
+
+    Attributes:
+        kind: its code, such as "box-outside".
+        line: what, where and what to do.
+        where: the file it was noticed in.
+        box_xyxy: the box as given, absolute pixels, where it was a box.
+
+    """
+
+    kind: str
+    line: str
+    where: str
+    box_xyxy: tuple[float, float, float, float] | None = None
+
+
+_collected: ContextVar[list[Noted] | None] = ContextVar("_collected", default=None)
+
+
+@contextmanager
+def every_fault() -> Iterator[list[Noted]]:
+    """Inside this, readers go on without what is faulty, instead of raising at the first fault.
+
+    Gives the list to which every fault and every repair is added. What a reader cannot do without, such as
+    readable JSON, still raises `DataError`.
+    """
+    noted: list[Noted] = []
+    token = _collected.set(noted)
+    try:
+        yield noted
+    finally:
+        _collected.reset(token)
+
+
 @dataclass
 class Notices:
-    """What a reader noticed: a count and the first place for each kind, in the order of appearance."""
+    """What a reader noticed: a count and the first place for each kind, in the order of appearance.
 
+    Attributes:
+        every: None, and the first fault ends the reading as a `DataError`; or the list of `every_fault`.
+
+    """
+
+    every: list[Noted] | None = field(default_factory=_collected.get)
     _counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _first: dict[tuple[str, str, str], str] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
@@ -40,6 +88,31 @@ class Notices:
             kind = (one, many, rest)
             self._counts[kind] = self._counts.get(kind, 0) + n
             self._first.setdefault(kind, where)
+
+    def note(self, kind: str, line: str, where: str, boxes_xyxy: NDArray[np.float64] | None = None) -> None:
+        """Add one of `kind` to `every`, or one for each of the boxes (N, 4)."""
+        if self.every is None:
+            return
+        boxes = [None] if boxes_xyxy is None else [(a, b, c, d) for a, b, c, d in boxes_xyxy.tolist()]
+        self.every += [Noted(kind, line, where, box) for box in boxes]
+
+    def fault(self, error: DataError, where: str, kind: str = "label-malformed") -> None:
+        """Raise `error`; or note it, under its own kind or else `kind`, where every fault is wanted."""
+        if self.every is None:
+            raise error
+        self.note(error.kind or kind, str(error), where)
+
+    def each(
+        self, items: Iterable[_Item], make: Callable[[_Item], _Made], where: str, kind: str = "label-malformed"
+    ) -> list[tuple[_Item, _Made]]:
+        """Each item with what `make` makes of it; those on which it raises `DataError` are faults."""
+        made = []
+        for item in items:
+            try:
+                made.append((item, make(item)))
+            except DataError as error:
+                self.fault(error, where, kind)
+        return made
 
     def lines(self) -> tuple[str, ...]:
         """One line for each kind, what was said first."""
@@ -62,6 +135,7 @@ def repair_boxes(
     size_hw: tuple[int, int],
     notices: Notices,
     where: str,
+    file: Path | None = None,
     *,
     min_side_px: float = MIN_SIDE_PX,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -72,6 +146,7 @@ def repair_boxes(
         size_hw: height and width of the picture as displayed.
         notices: where the counts go.
         where: the picture's name, for messages.
+        file: the picture, where that is not its name.
         min_side_px: smallest side that is kept, in pixels.
 
     Returns:
@@ -83,10 +158,17 @@ def repair_boxes(
 
     """
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
-    if not np.isfinite(boxes).all():
-        raise DataError(f"{where}: a box is not finite (NaN or infinite): correct or remove it")
-    if (boxes[:, 2:] < boxes[:, :2]).any():
-        raise DataError(f"{where}: a box has a negative width or height: correct or remove it")
+    picture = str(file or where)
+    infinite = ~np.isfinite(boxes).all(axis=1)
+    if infinite.any():
+        line = f"{where}: a box is not finite (NaN or infinite): correct or remove it"
+        _refuse(boxes[infinite], DataError(line, kind="box-not-finite"), picture, notices)
+    swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    if swapped.any():
+        line = f"{where}: a box has a negative width or height: correct or remove it"
+        _refuse(boxes[swapped], DataError(line, kind="box-swapped"), picture, notices)
+    faulty = infinite | swapped
+    boxes = np.where(faulty[:, None], 0.0, boxes)  # reached only where every fault is wanted
     height, width = size_hw
     frame = np.array([width, height, width, height], np.float64)
     clipped = np.clip(boxes, 0.0, frame)
@@ -96,15 +178,29 @@ def repair_boxes(
     if misplaced.any():
         # No slip of a drawing tool: the labels belong to another picture, size or coordinate system.
         corners = ", ".join(f"{v:g}" for v in boxes[misplaced][0])
-        raise DataError(
+        line = (
             f"{where}: a box ({corners}) lies wholly outside the picture of {width} x {height}: correct or remove it"
         )
+        _refuse(boxes[misplaced], DataError(line, kind="box-outside"), picture, notices)
     beyond_px = np.abs(clipped - boxes).max(axis=1, initial=0.0)
     clips = keep & (beyond_px > _ROUNDING_PX)
-    thin = int((~keep).sum())
-    notices.count("box", "boxes", f"thinner than {min_side_px:g} px inside the picture: dropped", where, thin)
-    notices.count("box", "boxes", "reaching outside the picture: clipped to it", where, int(clips.sum()))
+    thin = ~keep & ~faulty & ~misplaced
+    rest = f"thinner than {min_side_px:g} px inside the picture: dropped"
+    notices.count("box", "boxes", rest, where, int(thin.sum()))
+    notices.note("box-thin", rest, picture, boxes[thin])
+    rest = "reaching outside the picture: clipped to it"
+    notices.count("box", "boxes", rest, where, int(clips.sum()))
+    notices.note("box-clipped", rest, picture, boxes[clips])
     kept = clipped[keep].astype(np.float32)
-    duplicates = len(kept) - len(np.unique(kept, axis=0)) if len(kept) > 1 else 0
-    notices.count("box", "boxes", "exactly on top of another: kept", where, duplicates)
+    _, firsts = np.unique(kept, axis=0, return_index=True)
+    again = np.setdiff1d(np.arange(len(kept)), firsts)
+    rest = "exactly on top of another: kept"
+    notices.count("box", "boxes", rest, where, len(again))
+    notices.note("box-duplicate", rest, picture, kept[again].astype(np.float64))
     return kept, keep
+
+
+def _refuse(boxes_xyxy: NDArray[np.float64], error: DataError, picture: str, notices: Notices) -> None:
+    if notices.every is None:
+        raise error
+    notices.note(error.kind or "label-malformed", str(error), picture, boxes_xyxy)

@@ -119,9 +119,14 @@ def read_voc(
         raise DataError(f"{folder}: split {split!r} is empty: no labelled pictures")
     names = _classes(folder, [name for _, labels in labelled if labels for name in labels.names])
     label_of = {name: label for label, name in enumerate(names)}
+
+    def picture(numbered: tuple[int, tuple[Path, _Labels | None]]) -> Picture:
+        image_id, (file, labels) = numbered
+        return _picture(image_id, file, labels, label_of, folder, roots, notices)
+
+    pairs = enumerate(labelled, start=1)
     built = tuple(
-        _picture(image_id, file, labels, label_of, folder, roots, notices)
-        for image_id, (file, labels) in enumerate(labelled, start=1)
+        p for pair in pairs for _, p in notices.each([pair], picture, str(pair[1][0]), "picture-unreadable")
     )
     count_unlabelled(without, "label file", unlabelled, notices)
     title = f"{folder}[{split}]" if wanted is not None else str(folder)

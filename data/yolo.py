@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data.dataset import SPLITS, Dataset, Picture
 from data.errors import DataError, NoSuchSplit
 from data.files import read_text
-from data.pictures import picture_size_hw
+from data.pictures import PICTURE_SUFFIXES, picture_size_hw
 from data.references import Roots
 from data.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
 
@@ -30,7 +30,7 @@ def read_yolo(
     unlabelled: Unlabelled = "background",
     images_dir: Path | None = None,
 ) -> Dataset:
-    """Read one split of a YOLO dataset.
+    """Read one split of a YOLO dataset, or a .txt list of pictures whose `data.yaml` lies beside or above it.
 
     Lines are `class cx cy w h`, or `class x1 y1 x2 y2 ...` with the corners of an oriented box or a
     polygon, whose bounds are taken; all as fractions of the picture as displayed. Pictures without a
@@ -38,7 +38,8 @@ def read_yolo(
 
     Args:
         data_yaml: the YAML with `names`, the splits (a folder, a list of folders or a .txt list of
-            pictures) and perhaps `path`, the folder they are relative to.
+            pictures) and perhaps `path`, the folder they are relative to. Or a list itself: paths, or names in
+            `images/`, with or without suffix.
         split: "train", "val" ("valid" is the same) or "test".
         unlabelled: what a picture without a label file is: "background", or not labelled yet: "skip" it.
         images_dir: a folder outside of the dataset that its links and lists may lead to.
@@ -50,12 +51,17 @@ def read_yolo(
 
     """
     path = Path(os.path.abspath(data_yaml))
+    listing = path if path.suffix.lower() == ".txt" else None
+    if listing:
+        path = _yaml_near(listing)
     content = _content(path)
     names = _names(content, path)
     notices = Notices()
     root = _root(content, path, notices)
     found = {key: _places(content[key], root, path) for key in _KEYS if content.get(key)}
     present = {key: places for key, places in found.items() if all(map(os.path.exists, places))}
+    if listing:
+        present = {split: [listing]}
     key = next((key for key in SPLITS[split] if key in present), None)
     if key is None:
         raise NoSuchSplit(_absent(split, found, present, path))
@@ -63,7 +69,7 @@ def read_yolo(
     files: list[Path] = []
     for place in present[key]:
         roots.check(place, f"{path}: split {split!r}")
-        files += roots.pictures_in(place) if place.is_dir() else _listed_pictures(place, root)
+        files += roots.pictures_in(place) if place.is_dir() else _listed_pictures(place, root, notices)
     files = list(dict.fromkeys(files))
     if not files:
         raise DataError(f"{path}: split {split!r} is empty: no pictures in {', '.join(map(str, present[key]))}")
@@ -80,11 +86,28 @@ def read_yolo(
         raise DataError(f"{path}: split {split!r} is empty: no picture has a label file, and such are left out")
     keypoints = "kpt_shape" in content
     label_of = {class_id: label for label, class_id in enumerate(names)}
+
+    def picture(pair: tuple[int, tuple[Path, Path]]) -> Picture:
+        image_id, (file, label) = pair
+        return _picture(image_id, file, label, label_of, keypoints, roots, notices)
+
     pictures = tuple(
-        _picture(image_id, file, label, label_of, keypoints, roots, notices) for image_id, (file, label) in pairs
+        p for pair in pairs for _, p in notices.each([pair], picture, str(pair[1][0]), "picture-unreadable")
     )
     count_unlabelled(without, "label file", unlabelled, notices)
-    return Dataset(f"{data_yaml}[{split}]", tuple(names.values()), tuple(names), pictures, notices.lines())
+    name = str(data_yaml) if listing else f"{data_yaml}[{split}]"
+    return Dataset(name, tuple(names.values()), tuple(names), pictures, notices.lines())
+
+
+def _yaml_near(listing: Path) -> Path:
+    """The `data.yaml` that names the classes of a list of pictures: beside it, or up to two folders above."""
+    if not listing.is_file():
+        raise DataError(f"{listing}: no such list of pictures")
+    near = [home / name for home in list(listing.parents)[:3] for name in ("data.yaml", "data.yml")]
+    found = next((file for file in near if file.is_file()), None)
+    if found is None:
+        raise DataError(f"{listing}: a list of pictures needs class names: put a data.yaml with names beside it")
+    return found
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -173,17 +196,23 @@ def _absent(
     return f"{path}: split {split!r} is not there ({missing} does not exist); {there}"
 
 
-def _listed_pictures(listing: Path, root: Path) -> list[Path]:
+def _listed_pictures(listing: Path, root: Path, notices: Notices) -> list[Path]:
     files = []
     for number, line in enumerate(_lines(listing), start=1):
         if line.strip():
             entry = line.strip()
             # `./` means beside the list; anything else is relative to the dataset's folder.
             homes = [listing.parent, root] if entry.startswith("./") else [root, listing.parent]
-            candidates = [Path(os.path.abspath(home / entry)) for home in homes]
+            if "/" not in entry:  # published lists often hold bare names, even without their suffix
+                homes += [home / "images" for home in homes]
+            names = [entry, *(f"{entry}{suffix}" for suffix in sorted(PICTURE_SUFFIXES))]
+            names = names[:1] if Path(entry).suffix.lower() in PICTURE_SUFFIXES else names
+            candidates = [Path(os.path.abspath(home / name)) for name in names for home in homes]
             file = next((c for c in candidates if os.path.exists(c) and not os.path.isdir(c)), None)
             if file is None:
-                raise DataError(f"{listing}: line {number}: no such picture: {candidates[0]}")
+                error = DataError(f"{listing}: line {number}: no such picture: {candidates[0]}")
+                notices.fault(error, str(candidates[0]), "picture-missing")
+                continue
             files.append(file)
     return files
 
@@ -224,17 +253,23 @@ def _picture(
     boxes: list[tuple[float, float, float, float]] = []
     if os.path.lexists(label):
         roots.check(label, str(file))
-        for number, line in enumerate(_lines(label), start=1):
-            if line.strip():
-                class_id, box = _line(line.split(), keypoints, f"{label}: line {number}")
-                if class_id not in label_of:
-                    known = ", ".join(map(str, label_of))
-                    raise DataError(f"{label}: line {number}: class {class_id} is not in names (known: {known})")
-                labels.append(label_of[class_id])
-                boxes.append(box)
+
+        def read(numbered: tuple[int, str]) -> tuple[int, tuple[float, float, float, float]]:
+            number, line = numbered
+            class_id, box = _line(line.split(), keypoints, f"{label}: line {number}")
+            if class_id not in label_of:
+                known = ", ".join(map(str, label_of))
+                line = f"{label}: line {number}: class {class_id} is not in names (known: {known})"
+                raise DataError(line, kind="class-unknown")
+            return label_of[class_id], box
+
+        lines = [(number, line) for number, line in enumerate(_lines(label), start=1) if line.strip()]
+        for _, (class_label, box) in notices.each(lines, read, str(file)):
+            labels.append(class_label)
+            boxes.append(box)
     height, width = size_hw
     absolute = np.array(boxes, np.float64).reshape(-1, 4) * np.array([width, height, width, height], np.float64)
-    kept, keep = repair_boxes(absolute, size_hw, notices, str(label))
+    kept, keep = repair_boxes(absolute, size_hw, notices, str(label), file)
     areas: NDArray[np.float32] = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
     crowd = np.zeros(len(kept), np.bool_)
     return Picture(image_id, file, size_hw, kept, np.array(labels, np.int64)[keep], areas, crowd)
@@ -247,7 +282,8 @@ def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tupl
     except ValueError:
         raise DataError(f"{where}: not numbers: {' '.join(tokens)[:80]!r}") from None
     if not np.isfinite(values).all():
-        raise DataError(f"{where}: a value is not finite (NaN or infinite): correct or remove the line")
+        line = f"{where}: a value is not finite (NaN or infinite): correct or remove the line"
+        raise DataError(line, kind="box-not-finite")
     class_id, coordinates = values[0], values[1:5] if keypoints else values[1:]
     if len(coordinates) != 4 and (len(coordinates) < 6 or len(coordinates) % 2):
         raise DataError(
@@ -260,7 +296,7 @@ def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tupl
     if len(coordinates) == 4:
         centre_x, centre_y, width, height = coordinates
         if width < 0 or height < 0:
-            raise DataError(f"{where}: negative width or height: correct or remove the line")
+            raise DataError(f"{where}: negative width or height: correct or remove the line", kind="box-swapped")
         box = (centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2)
     else:
         along_x, along_y = coordinates[0::2], coordinates[1::2]

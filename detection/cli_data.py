@@ -78,6 +78,135 @@ def convert(
     typer.echo(f"{target}: {pictures} pictures, {boxes} boxes ({', '.join(parts)})")
 
 
+@app.command(
+    epilog=example(
+        "swath data check photos --html check.html",
+        "swath data check photos/train.txt --against photos/test.txt",
+    )
+)
+def check(
+    dataset: Annotated[
+        str, typer.Argument(help="Labelled pictures in any format; a .txt list of pictures too.", metavar="DATASET")
+    ],
+    against: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Compare with this one too: for leaks and missing classes.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only this part: train, val or test. All, if left out.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="What must not be on both sides: field, photo, date, re:PATTERN, ..."),
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, help="The network's input in pixels, to judge small boxes by.")] = 512,
+    overlap: Annotated[
+        bool, typer.Option("--overlap/--no-overlap", help="Look for tiles of one photo by their pixels too; slower.")
+    ] = True,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the findings as JSON.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="F", help="Write them as a page with pictures.")
+    ] = None,
+    images_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
+    ] = None,
+) -> None:
+    """Say all that is wrong with labelled pictures: files, boxes, classes, and leaks between their parts.
+
+    Every part is compared with every other. Exits with 1 if there are errors.
+    """
+    import json
+
+    from rich.console import Console
+
+    from data.check import check as look
+    from data.check import named_apart, read_parts
+    from data.check.page import page
+    from data.check.table import findings_table, parts_table
+    from data.files import write_whole
+    from detection.terminal import TerminalWatcher
+
+    if split is not None:
+        one_of(split, ("train", "val", "valid", "test"), "--split")
+    with TerminalWatcher() as watcher:
+        parts = read_parts(dataset, split=split, images_dir=images_dir)
+        if against is not None:
+            parts = named_apart(parts, read_parts(against, images_dir=images_dir))
+        report = look(parts, by=by, size_hw=(size, size), overlaps=overlap, progress=watcher.progress)
+        if html is not None:
+            write_whole(html, page(report, parts, title=dataset))
+        if json_ is not None:
+            write_whole(json_, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
+    console = Console()
+    if report.parts:
+        console.print(parts_table(report.parts))
+    if report.findings:
+        console.print(findings_table(report))
+    typer.echo(f"{dataset}: {report.tally()}" + (f", {html}" if html else ""))
+    raise typer.Exit(1 if report.count("error") else 0)
+
+
+@app.command(
+    epilog=example(
+        "swath data split photos --by field --val 0.2 --test 0.1 --seed 0 --out parts",
+        "swath data split tiles --by photo --folds 5 --out folds",
+    )
+)
+def split(
+    dataset: Annotated[str, typer.Argument(help="Labelled pictures; all of their parts.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the parts go, as COCO JSONs.")],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="What stays on one side: field, photo, date, re:PATTERN, ...; else the best."
+        ),
+    ] = None,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share for testing.")] = 0.0,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Write so many train/test splits instead of shares.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another one, another split.")] = 0,
+    near: Annotated[
+        bool, typer.Option("--near/--no-near", help="Keep near-duplicates on one side too; decodes every picture.")
+    ] = False,
+    images_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
+    ] = None,
+) -> None:
+    """Split labelled pictures so that what belongs together stays on one side, and classes in proportion.
+
+    The parts are COCO JSONs that refer to the original pictures; split.json beside them says how they were made.
+    """
+    from rich.console import Console
+
+    from data.check.duplicates import alike
+    from data.check.looks import look_at
+    from data.check.table import parts_table
+    from data.dataset import merged
+    from data.formats import load_parts
+    from data.split import save_split, split_folds, split_groups
+    from detection.terminal import TerminalWatcher
+
+    whole = merged(load_parts(dataset, images_dir=images_dir))
+    together: list[tuple[int, int]] = []
+    with TerminalWatcher() as watcher:
+        for line in whole.notices:
+            watcher.note(line)
+        if near:
+            report = lambda done, total: watcher.progress("looking at pictures", done, total)  # noqa: E731
+            together = alike(look_at(whole.pictures, keypoints=False, progress=report))
+    asked: dict[str, float | bool] = {"near": near}
+    if folds is None:
+        asked |= {"val": val, "test": test}
+        splits = {out: split_groups(whole, by=by, val=val, test=test, seed=seed, together=together)}
+    else:
+        asked |= {"folds": folds}
+        made = split_folds(whole, folds=folds, by=by, seed=seed, together=together)
+        splits = {out / f"fold{number}": one for number, one in enumerate(made)}
+    for folder, one in splits.items():
+        save_split(whole, one, folder, seed=seed, asked=asked)
+        grouped = f"by {one.key}" if by else f"by {one.key}, the best key that there is (--by takes another)"
+        Console().print(parts_table(one.counts(whole), title=f"{folder}: {grouped}"))
+
+
 def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
     """A word of an option, or wrong usage."""
     if value not in known:

@@ -50,6 +50,7 @@ class Data(_Part):
 
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
     val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
+    allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
     unlabelled: Literal["background", "skip"] = Field(
         "background", description="what a picture without a label file is: background, or not labelled yet"
     )

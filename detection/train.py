@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data import Dataset
 from data.augment import Augment
-from data.dataset import verify_pictures
+from data.check import check_before_training, load_allowing
 from data.formats import load_dataset
 from data.loader import training_batches
 from detection.checkpoint import (
@@ -124,12 +124,12 @@ def train(
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
     load = partial(load_dataset, unlabelled=recipe.data.unlabelled, images_dir=recipe.data.images_dir)
-    dataset = load(recipe.data.train, split="train")
-    validation = load(recipe.data.val, split="val") if recipe.data.val else None
+    allow = recipe.data.allow
+    dataset = load_allowing(lambda: load(recipe.data.train, split="train"), allow)
+    validation = load_allowing(lambda: load(str(recipe.data.val), split="val"), allow) if recipe.data.val else None
     _say_what_is_there(dataset, validation, watcher)
-    for part in (dataset, validation):
-        if part is not None:
-            verify_pictures(part, progress=lambda done, total: watcher.progress("checking pictures", done, total))
+    for line in check_before_training(dataset, validation, allow=allow, progress=watcher.progress):
+        watcher.note(f"allowed: {line}")
 
     settings = recipe.train
     seed_everything(settings.seed, verbose=False)

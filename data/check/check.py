@@ -1,0 +1,243 @@
+"""The check: datasets in, a report of all that is wrong with them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.check.findings import KINDS, Example, Finding, Report, finding, in_order
+from data.check.labels import class_findings, label_findings, noted_findings, numbers
+from data.check.leaks import group_leaks, picture_leaks
+from data.check.looks import Look, look_at
+from data.dataset import Dataset, Picture
+from data.errors import DataError, NoSuchSplit
+from data.formats import load_dataset
+from data.repair import Noted, every_fault
+
+Progress = Callable[[str, int, int], None]
+"""Called with (task, done, total)."""
+
+_SHOWN_FAULTS = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as it was read.
+
+    Attributes:
+        name: "train", "val", "test", or the name of a list.
+        dataset: what could be read; None where nothing could.
+        noted: every fault and repair.
+        fault: why nothing could be read.
+
+    """
+
+    name: str
+    dataset: Dataset | None
+    noted: tuple[Noted, ...] = ()
+    fault: str | None = None
+
+
+def read_parts(source: str | Path, *, split: str | None = None, images_dir: str | Path | None = None) -> list[Part]:
+    """Every split of a dataset, or the one that is named, with all faults.
+
+    Raises:
+        NoSuchSplit: the dataset has other splits.
+
+    """
+    parts: list[Part] = []
+    absent: NoSuchSplit | None = None
+    for name in (split,) if split else ("train", "val", "test"):
+        try:
+            with every_fault() as noted:
+                dataset = load_dataset(source, split=name, images_dir=images_dir)
+        except NoSuchSplit as error:
+            absent = error
+        except DataError as error:
+            if not any(part.fault == str(error) for part in parts):  # without splits, each of them is the whole
+                parts.append(Part(name, None, tuple(noted), str(error)))
+        else:
+            if any(part.dataset and part.dataset.name == dataset.name for part in parts):
+                # Without splits, every one of them is the whole: named by its file.
+                return [Part(Path(source).stem or str(source), parts[0].dataset, parts[0].noted)]
+            parts.append(Part(name, dataset, tuple(noted)))
+    if not parts:
+        raise absent or NoSuchSplit(f"{source}: no split {split!r}")
+    return parts
+
+
+def named_apart(one: Sequence[Part], other: Sequence[Part]) -> list[Part]:
+    """Both lists of parts under names that differ."""
+    parts = [*one, *other]
+    if len({part.name for part in parts}) == len(parts):
+        return parts
+    return [
+        Part(f"{part.name} ({which})", part.dataset, part.noted, part.fault)
+        for which, some in (("first", one), ("second", other))
+        for part in some
+    ]
+
+
+def check(
+    parts: Sequence[Part],
+    *,
+    by: str | None = None,
+    size_hw: tuple[int, int] = (512, 512),
+    overlaps: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Look at everything: files, pixels, boxes, classes, and what is on both sides of the splits.
+
+    Args:
+        parts: the splits, each compared with each.
+        by: a group key (see `data.groups`) that must not be on both sides; None looks at the usual ones.
+        size_hw: the network's input, by which boxes are too small.
+        overlaps: look for tiles of one photo on both sides by their pixels too, which takes as long again.
+        progress: told of what is being done.
+
+    Raises:
+        DataError: no picture has the key `by`.
+
+    """
+    found: list[Finding] = []
+    readable: dict[str, Dataset] = {}
+    for part in parts:
+        found += noted_findings(part.name, part.noted)
+        if part.fault or part.dataset is None:
+            found.append(finding("dataset-unreadable", part.name, [Example(part.name, part.fault or "")]))
+        else:
+            readable[part.name] = part.dataset
+            found += label_findings(part.name, part.dataset, size_hw)
+    found += class_findings(readable)
+    found += _identical(readable)
+    pictures, sides = _all_pictures(readable, found)
+    looks = look_at(
+        pictures,
+        keypoints=overlaps and len(set(sides)) > 1,
+        progress=(lambda done, total: progress("looking at pictures", done, total)) if progress else None,
+    )
+    found += _look_findings(pictures, sides, looks)
+    comparing = (lambda done, total: progress("comparing pictures", done, total)) if progress else None
+    found += picture_leaks(pictures, sides, looks, progress=comparing)
+    found += group_leaks(pictures, sides, by)
+    return Report(in_order(found), {name: numbers(dataset, size_hw) for name, dataset in readable.items()})
+
+
+def check_before_training(
+    train: Dataset, val: Dataset | None, *, allow: Iterable[str] = (), progress: Progress | None = None
+) -> tuple[str, ...]:
+    """The part of the check that a training waits for: every picture decoded, nothing in both train and val.
+
+    Overlapping tiles are looked for by their names only, not by their pixels.
+
+    Args:
+        train: pictures to learn from.
+        val: pictures to choose the best weights by.
+        allow: kinds of errors that are meant.
+        progress: told of what is being done.
+
+    Returns:
+        One line for each error that was allowed.
+
+    Raises:
+        DataError: there are errors that are not allowed, or `allow` names an unknown kind.
+
+    """
+    allowed = known_kinds(allow)
+    found: list[Finding] = []
+    parts = {"train": train} if val is None else {"train": train, "val": val}
+    found += _identical(parts)
+    pictures, sides = _all_pictures(parts, found)
+    report = (lambda done, total: progress("checking pictures", done, total)) if progress else None
+    looks = look_at(pictures, keypoints=False, progress=report)
+    found += _look_findings(pictures, sides, looks)
+    found += picture_leaks(pictures, sides, looks)
+    found += group_leaks(pictures, sides)
+    errors = [one for one in in_order(found) if one.severity == "error"]
+    refuse([one for one in errors if one.kind not in allowed])
+    return tuple(one.line() for one in errors)
+
+
+def load_allowing(load: Callable[[], Dataset], allow: Iterable[str]) -> Dataset:
+    """Read a dataset; faults of the allowed kinds are left out and said in its notices, any other raises.
+
+    Raises:
+        DataError: as `load` does, and for an unknown kind.
+
+    """
+    allowed = known_kinds(allow)
+    if not allowed:
+        return load()
+    with every_fault() as noted:
+        dataset = load()
+    found = [one for one in noted_findings(dataset.name, noted) if one.severity == "error"]
+    refuse([one for one in found if one.kind not in allowed])
+    more = (f"{one.count} {one.message}: left out, as data.allow says" for one in found)
+    return Dataset(
+        dataset.name, dataset.class_names, dataset.category_ids, dataset.pictures, (*dataset.notices, *more)
+    )
+
+
+def known_kinds(kinds: Iterable[str]) -> frozenset[str]:
+    """The kinds as a set.
+
+    Raises:
+        DataError: one is no kind of error.
+
+    """
+    errors = [kind for kind, (severity, _) in KINDS.items() if severity == "error"]
+    for kind in kinds:
+        if kind not in errors:
+            raise DataError(f"data.allow: {kind!r} is no kind of error; there are: {', '.join(errors)}")
+    return frozenset(kinds)
+
+
+def refuse(errors: Sequence[Finding]) -> None:
+    """Raise what was found, in one line."""
+    if errors:
+        lines = "; ".join(_with_detail(one) for one in errors[:_SHOWN_FAULTS])
+        more = f"; and {len(errors) - _SHOWN_FAULTS} more kinds" if len(errors) > _SHOWN_FAULTS else ""
+        kinds = ", ".join(dict.fromkeys(one.kind for one in errors))
+        raise DataError(
+            f"{lines}{more}: mend the data (swath data check shows all), or allow it with data.allow=[{kinds}]"
+        )
+
+
+def _with_detail(one: Finding) -> str:
+    first = one.examples[0] if one.examples else None
+    if first and one.kind in ("picture-unreadable", "picture-missing", "size-mismatch"):
+        return f"{one.kind}: {one.part}: {one.count} {one.message}, such as {first.detail}"
+    return one.line()
+
+
+def _identical(parts: dict[str, Dataset]) -> list[Finding]:
+    """Splits of the same files: one finding says it all."""
+    seen: dict[frozenset[Path], str] = {}
+    found = []
+    for name, dataset in parts.items():
+        files = frozenset(picture.path.resolve() for picture in dataset.pictures)
+        first = seen.setdefault(files, name)
+        if first != name:
+            found.append(finding("splits-identical", f"{first} / {name}", [Example(dataset.name)], count=2))
+    return found
+
+
+def _all_pictures(parts: dict[str, Dataset], found: Sequence[Finding]) -> tuple[list[Picture], list[str]]:
+    """The pictures of all parts with the part of each; a part that another one repeats whole is left out."""
+    repeats = {one.part.split(" / ")[1] for one in found if one.kind == "splits-identical"}
+    pairs = [(p, name) for name, dataset in parts.items() if name not in repeats for p in dataset.pictures]
+    return [picture for picture, _ in pairs], [side for _, side in pairs]
+
+
+def _look_findings(pictures: Sequence[Picture], sides: Sequence[str], looks: Sequence[Look]) -> list[Finding]:
+    """Pictures that cannot be read, and those that EXIF turns."""
+    examples: dict[tuple[str, str], list[Example]] = {}
+    for picture, side, look in zip(pictures, sides, looks, strict=True):
+        if look.fault:
+            kind = "size-mismatch" if look.size_differs else "picture-unreadable"
+            examples.setdefault((kind, side), []).append(Example(str(picture.path), look.fault))
+        elif look.orientation != 1:
+            detail = f"EXIF orientation {look.orientation}"
+            examples.setdefault(("exif-orientation", side), []).append(Example(str(picture.path), detail))
+    return [finding(kind, side, found) for (kind, side), found in examples.items()]

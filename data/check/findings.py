@@ -1,0 +1,149 @@
+"""What a check finds: kinds with their severity, findings with examples, and the report that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+MOST_EXAMPLES = 20
+"""A finding keeps so many examples; its count is of all."""
+
+# Errors are what makes a training or its figures wrong. A warning may well be meant.
+KINDS: Mapping[str, tuple[Severity, str]] = {
+    "dataset-unreadable": ("error", "cannot be read at all"),
+    "splits-identical": ("error", "splits that hold the very same pictures"),
+    "picture-missing": ("error", "pictures that are not there"),
+    "picture-unreadable": ("error", "pictures that are empty, cut short or damaged"),
+    "size-mismatch": ("error", "pictures of another size than their labels say"),
+    "box-not-finite": ("error", "boxes with NaN or infinite corners"),
+    "box-swapped": ("error", "boxes with swapped corners (negative width or height)"),
+    "box-outside": ("error", "boxes wholly outside their picture"),
+    "label-malformed": ("error", "labels that cannot be understood"),
+    "class-unknown": ("error", "labels of a class that has no name"),
+    "image-unknown": ("error", "labels of a picture that is not listed"),
+    "no-common-class": ("error", "parts without a single class in common"),
+    "duplicate-across": ("error", "pictures that are in two parts"),
+    "near-duplicate-across": ("error", "pictures of one part that another part shows almost the same"),
+    "overlap-across": ("error", "pictures of one part that share a piece of the scene with one of another"),
+    "group-on-both-sides": ("error", "groups with pictures in two parts"),
+    "duplicate-within": ("warning", "pictures that are in one part twice"),
+    "near-duplicate-within": ("warning", "pictures that one part shows twice, almost the same"),
+    "box-clipped": ("warning", "boxes reaching outside their picture: clipped to it"),
+    "box-thin": ("warning", "boxes thinner than a pixel inside their picture: dropped"),
+    "box-duplicate": ("warning", "boxes exactly on top of another: kept"),
+    "box-below-stride": ("warning", "boxes smaller than the network's finest grid at its input size"),
+    "exif-turned": ("warning", "pictures labelled on their side (EXIF ignored): boxes turned upright"),
+    "class-unused": ("warning", "classes without a box"),
+    "class-in-one-split": ("warning", "classes with boxes in some parts only"),
+    "class-imbalance": ("warning", "classes much rarer than the most frequent one"),
+    "exif-orientation": ("info", "pictures that EXIF turns: shown and trained upright"),
+    "class-id-gap": ("info", "class numbers that are left out"),
+    "background": ("info", "pictures without a box: background"),
+}
+"""Kind -> its severity, and what it is. The kinds are stable: recipes name them in `data.allow`."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One place where it was found.
+
+    Attributes:
+        where: the picture, class or group.
+        detail: what is wrong there.
+        box_xyxy: the box, absolute pixels of the picture as displayed.
+        other: the second picture of a pair.
+
+    """
+
+    where: str
+    detail: str = ""
+    box_xyxy: tuple[float, float, float, float] | None = None
+    other: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All that was found of one kind in one part, or between two.
+
+    Attributes:
+        kind: one of `KINDS`.
+        part: where: "train", or "train / val".
+        severity: "error", "warning" or "info".
+        message: what it is, without the count.
+        count: how many.
+        examples: the first or worst of them, at most `MOST_EXAMPLES`.
+
+    """
+
+    kind: str
+    part: str
+    severity: Severity
+    message: str
+    count: int
+    examples: tuple[Example, ...] = ()
+
+    def line(self) -> str:
+        """One line for a terminal: where, how many, what, and the first example."""
+        first = self.examples[0] if self.examples else None
+        shown = ""
+        if first:
+            shown = f" ({first.where}" + (f" and {first.other}" if first.other else "") + ")"
+        return f"{self.kind}: {self.part}: {self.count} {self.message}{shown}"
+
+
+def finding(
+    kind: str,
+    part: str,
+    examples: Sequence[Example],
+    *,
+    count: int | None = None,
+    message: str | None = None,
+    severity: Severity | None = None,
+) -> Finding:
+    """A finding with the severity and message of its kind, where nothing else is given."""
+    usual, text = KINDS[kind]
+    number = len(examples) if count is None else count
+    return Finding(kind, part, severity or usual, message or text, number, tuple(examples[:MOST_EXAMPLES]))
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole check.
+
+    Attributes:
+        findings: errors first.
+        parts: name of the part -> its numbers: source, pictures, boxes, boxes of each class, histograms.
+
+    """
+
+    findings: tuple[Finding, ...]
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def count(self, severity: Severity) -> int:
+        """How many kinds of problems of a severity there are."""
+        return sum(found.severity == severity for found in self.findings)
+
+    def tally(self) -> str:
+        """How many kinds of errors and warnings, in words."""
+        counts = {one: self.count(one) for one in SEVERITIES[:2]}
+        return ", ".join(f"{n} kind{'s' if n != 1 else ''} of {one}s" for one, n in counts.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` writes."""
+        return {
+            "schema": 1,
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+            "parts": {name: dict(numbers) for name, numbers in self.parts.items()},
+            "findings": [asdict(found) for found in self.findings],
+        }
+
+
+def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Errors first, then warnings, each in the order of `KINDS`."""
+    rank = {kind: number for number, kind in enumerate(KINDS)}
+    return tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), rank[f.kind], f.part)))

@@ -1,0 +1,114 @@
+"""Pictures on both sides of a split: by their pixels, by their scene, by the group they belong to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from data.check.duplicates import exact_duplicates, near_duplicates
+from data.check.findings import Example, Finding, Severity, finding
+from data.check.looks import Look
+from data.check.overlap import overlapping
+from data.dataset import Picture
+from data.groups import DERIVED, group_pictures
+
+_ALWAYS_WRONG = ("photo", "video")  # neighbouring tiles and frames show the same; a field on both sides may be meant
+_LOOKED_AT = ("field", "session", "video", "photo", "date")
+
+
+def picture_leaks(
+    pictures: Sequence[Picture],
+    sides: Sequence[str],
+    looks: Sequence[Look],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Exact, near and overlapping pictures, within parts and across them.
+
+    Args:
+        pictures: of all parts.
+        sides: the part of each.
+        looks: what each looks like; overlaps are looked for where they hold keypoints.
+        progress: called with (done, total) while overlaps are looked for.
+
+    """
+    same = [pair for group in exact_duplicates(looks) for pair in combinations(group, 2)]
+    found = _pairs("duplicate", ((a, b, "the same pixels") for a, b in same), pictures, sides)
+    near = near_duplicates(looks)
+    found += _pairs("near-duplicate", ((a, b, "almost the same") for a, b in near), pictures, sides)
+    if len(set(sides)) > 1 and any(look.keypoints is not None for look in looks):
+        said = {*same, *near}
+        sighted = [index for index, look in enumerate(looks) if look.keypoints is not None]
+        side_numbers = np.unique([sides[index] for index in sighted], return_inverse=True)[1]
+        keypoints = [k for index in sighted if (k := looks[index].keypoints) is not None]
+        scenes = []
+        for overlap in overlapping(keypoints, side_numbers, progress=progress):
+            first, second = sighted[overlap.first], sighted[overlap.second]
+            if (first, second) not in said:
+                x, y = overlap.shift_px
+                scenes.append((first, second, f"{overlap.inliers} places agree, shifted by {x:.0f}, {y:.0f} px"))
+        found += _pairs("overlap", scenes, pictures, sides)
+    return found
+
+
+def group_leaks(pictures: Sequence[Picture], sides: Sequence[str], by: str | None = None) -> list[Finding]:
+    """Groups with pictures in more than one part.
+
+    Args:
+        pictures: of all parts.
+        sides: the part of each.
+        by: a group key (see `data.groups`), on which a leak is an error; None looks at all usual keys, and
+            takes photos and videos for errors, fields, sessions and days for warnings.
+
+    Raises:
+        DataError: there is no such key.
+
+    """
+    if len(set(sides)) < 2:
+        return []
+    own = {name for picture in pictures for name in picture.attributes}
+    keys = [by] if by else [key for key in _LOOKED_AT if key in own or key in DERIVED]
+    found = []
+    for key in keys:
+        members: defaultdict[str, list[int]] = defaultdict(list)
+        for index, group in enumerate(group_pictures(pictures, key)):
+            if group:
+                members[group].append(index)
+        severity: Severity = "error" if by or key in _ALWAYS_WRONG else "warning"
+        split: defaultdict[str, list[Example]] = defaultdict(list)
+        for group, indices in members.items():
+            of_side: dict[str, list[int]] = {}
+            for index in indices:
+                of_side.setdefault(sides[index], []).append(index)
+            for one, other in combinations(of_side, 2):
+                detail = f"{group}: {len(of_side[one])} in {one}, {len(of_side[other])} in {other}"
+                first, second = (str(pictures[of_side[side][0]].path) for side in (one, other))
+                split[f"{one} / {other}"].append(Example(first, detail, other=second))
+        for part, examples in split.items():
+            text = f"{key} groups ({len(members)} in all) with pictures in both parts"
+            found.append(finding("group-on-both-sides", part, examples, message=text, severity=severity))
+    return found
+
+
+def _pairs(
+    kind: str, pairs: Iterable[tuple[int, int, str]], pictures: Sequence[Picture], sides: Sequence[str]
+) -> list[Finding]:
+    """Findings `kind`-within and `kind`-across; the count is of pictures, the examples are pairs."""
+    examples: defaultdict[tuple[str, str], list[Example]] = defaultdict(list)
+    touched: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    order: Mapping[str, int] = {side: number for number, side in enumerate(dict.fromkeys(sides))}
+    for first, second, detail in pairs:
+        if order[sides[first]] > order[sides[second]]:
+            first, second = second, first
+        across = sides[first] != sides[second]
+        place = ("across", f"{sides[first]} / {sides[second]}") if across else ("within", sides[first])
+        examples[place].append(Example(str(pictures[first].path), detail, other=str(pictures[second].path)))
+        # Across: what is to be taken out of the second part. Within: what stands there once too often.
+        touched[place].add(second)
+    return [
+        finding(f"{kind}-{where}", part, found, count=len(touched[where, part]))
+        for (where, part), found in examples.items()
+    ]

@@ -1,0 +1,137 @@
+"""Pictures that show a piece of the same scene: tiles of one photo, crops, turned and scaled (not mirrored) copies.
+
+A hash of the whole picture says nothing of two tiles that share a third. Their ORB keypoints do: where two
+pictures overlap, many keypoints look alike, and one shift, turn and scale maps those of one onto the other's.
+Comparing every picture with every other would take hours, so candidates come from an index first: 32 bits of
+a descriptor are a word, and pictures that share several rare words are compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.check.looks import Keypoints
+
+_MOST_OF_A_WORD = 16  # a word in more keypoints than this is no mark of one place
+_SHARED_WORDS = 6
+_CANDIDATES = 40  # most candidates of one picture
+_LARGEST_DISTANCE_BITS = 40  # of 256, between descriptors of the same place
+_REPROJECTION_PX = 3.0
+_FEWEST_INLIERS = 8
+_FEWEST_INLIERS_SHARE = 0.3
+_SCALES = (0.3, 3.4)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two pictures that share a piece of the scene.
+
+    Attributes:
+        first: index of the one.
+        second: index of the other.
+        inliers: keypoints that one shift, turn and scale maps from one to the other.
+        shift_px: where the first one's origin lies in the second, x and y.
+        scale: size of the second relative to the first.
+
+    """
+
+    first: int
+    second: int
+    inliers: int
+    shift_px: tuple[float, float]
+    scale: float
+
+
+def overlapping(
+    keypoints: Sequence[Keypoints],
+    sides: NDArray[np.int64] | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Overlap]:
+    """Pairs of pictures that overlap.
+
+    Args:
+        keypoints: of each picture.
+        sides: int64 (N,); only pictures of different sides are compared. None compares all.
+        progress: called with (done, total) candidates.
+
+    """
+    pairs = candidates(keypoints, sides)
+    found = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        compared = pool.map(lambda pair: _overlap(*pair, keypoints[pair[0]], keypoints[pair[1]]), pairs.tolist())
+        for done, overlap in enumerate(compared, start=1):
+            if overlap:
+                found.append(overlap)
+            if progress:
+                progress(done, len(pairs))
+    return found
+
+
+def candidates(keypoints: Sequence[Keypoints], sides: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Pairs (P, 2), first < second, that share several rare 32-bit words of their descriptors.
+
+    The idea of multi-index hashing (Norouzi, Punjani, Fleet, CVPR 2012): descriptors that differ in few of 256
+    bits are likely to agree in one of eight words.
+    """
+    count = len(keypoints)
+    if not count:
+        return np.zeros((0, 2), np.int64)
+    picture = np.repeat(np.arange(count), [len(k.descriptors) for k in keypoints])
+    words = np.ascontiguousarray(np.concatenate([k.descriptors for k in keypoints])).view(np.uint32)
+    shared: list[NDArray[np.int64]] = []
+    for column in range(words.shape[1]):
+        order = np.argsort(words[:, column], kind="stable")
+        word, owner = words[order, column], picture[order]
+        starts = np.flatnonzero(np.r_[True, word[1:] != word[:-1]])
+        lengths = np.diff(np.r_[starts, len(word)])
+        rare = np.repeat(lengths <= _MOST_OF_A_WORD, lengths)
+        word, owner = word[rare], owner[rare]
+        for step in range(1, _MOST_OF_A_WORD):
+            same = (word[step:] == word[:-step]) & (owner[step:] != owner[:-step])
+            if sides is not None:
+                same &= sides[owner[step:]] != sides[owner[:-step]]
+            one, other = owner[:-step][same], owner[step:][same]
+            shared.append(np.minimum(one, other) * count + np.maximum(one, other))
+    keys, votes = np.unique(np.concatenate(shared), return_counts=True)
+    keys, votes = keys[votes >= _SHARED_WORDS], votes[votes >= _SHARED_WORDS]
+    pairs = np.stack([keys // count, keys % count], axis=1)
+    # The best of each picture, so that a set full of look-alikes stays affordable.
+    best = np.argsort(-votes, kind="stable")
+    taken = np.zeros(count, np.int64)
+    kept = []
+    for index in best:
+        first, second = pairs[index]
+        if min(taken[first], taken[second]) < _CANDIDATES:
+            taken[[first, second]] += 1
+            kept.append(index)
+    return pairs[np.sort(np.array(kept, np.int64))]
+
+
+def _overlap(first: int, second: int, one: Keypoints, other: Keypoints) -> Overlap | None:
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(one.descriptors, other.descriptors)
+    near = [m for m in matches if m.distance <= _LARGEST_DISTANCE_BITS]
+    if len(near) < _FEWEST_INLIERS:
+        return None
+    source = one.xy[[m.queryIdx for m in near]]
+    target = other.xy[[m.trainIdx for m in near]]
+    moved, inside = cv2.estimateAffinePartial2D(
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=_REPROJECTION_PX, maxIters=500
+    )
+    if moved is None:
+        return None
+    inliers = int(inside.sum())
+    # Keypoints at one spot, found at several scales, are one witness.
+    spots = np.unique(np.round(source[inside.ravel() > 0] / 4), axis=0)
+    scale = float(np.hypot(moved[0, 0], moved[1, 0]))
+    enough = len(spots) >= _FEWEST_INLIERS and inliers >= _FEWEST_INLIERS_SHARE * len(near)
+    if not enough or not _SCALES[0] <= scale <= _SCALES[1]:
+        return None
+    return Overlap(first, second, inliers, (float(moved[0, 2]), float(moved[1, 2])), scale)

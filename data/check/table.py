@@ -1,0 +1,56 @@
+"""The report and a split as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from data.check.findings import Example, Report
+
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+
+
+def findings_table(report: Report) -> Table:
+    """One line for each finding, with its first example."""
+    table = Table("", "kind", "where", "count", "what", "for example")
+    for column in (1, 2, 3):
+        table.columns[column].no_wrap = True
+    for found in report.findings:
+        shown = _shown(found.examples[0]) if found.examples else ""
+        cells = (found.kind, found.part, str(found.count), found.message, shown)
+        # File names may hold what rich would take for markup.
+        table.add_row(Text(found.severity, _STYLES[found.severity]), *map(Text, cells))
+    return table
+
+
+def parts_table(parts: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:
+    """Pictures, groups where they are counted, and boxes of each class, one line for each part."""
+    grouped = any("groups" in numbers for numbers in parts.values())
+    classes = list(dict.fromkeys(name for numbers in parts.values() for name in numbers["classes"]))
+    table = Table(title=title, title_justify="left")
+    table.add_column("part")
+    for column in ("pictures", *(["groups"] if grouped else []), "boxes", *classes):
+        table.add_column(Text(column), justify="right")
+    for part, numbers in parts.items():
+        boxes = [numbers["classes"].get(name, 0) for name in classes]
+        cells = [numbers["pictures"], *([numbers["groups"]] if grouped else []), sum(boxes), *boxes]
+        table.add_row(Text(part), *map(str, cells))
+    return table
+
+
+def _shown(example: Example) -> str:
+    def name(where: str) -> str:
+        return Path(where).name
+
+    if example.other:
+        return f"{name(example.where)} and {name(example.other)}: {example.detail}"
+    if example.box_xyxy:
+        corners = ", ".join(f"{v:.6g}" for v in example.box_xyxy)
+        return f"{name(example.where)} ({corners})"
+    if "/" in example.where:
+        return name(example.where) if example.where not in example.detail else example.detail
+    return f"{example.where} {example.detail}".strip()
