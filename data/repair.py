@@ -159,11 +159,11 @@ def repair_boxes(
     """
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     picture = str(file or where)
-    infinite = ~np.isfinite(boxes).all(axis=1)
+    infinite = np.asarray(~np.isfinite(boxes).all(axis=1))
     if infinite.any():
         line = f"{where}: a box is not finite (NaN or infinite): correct or remove it"
         _refuse(boxes[infinite], DataError(line, kind="box-not-finite"), picture, notices)
-    swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    swapped = np.asarray((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     if swapped.any():
         line = f"{where}: a box has a negative width or height: correct or remove it"
         _refuse(boxes[swapped], DataError(line, kind="box-swapped"), picture, notices)

@@ -175,15 +175,17 @@ def _groups(
 
 def _joined(names: Sequence[str], together: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
     """Numbers of groups, where groups with a pair in common are one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    home = {name: name for name in names}
 
-    _, group = np.unique(np.array(names), return_inverse=True)
-    pairs = np.array(list(together), np.int64).reshape(-1, 2)
-    links = (np.ones(len(pairs)), (group[pairs[:, 0]], group[pairs[:, 1]]))
-    size = int(group.max()) + 1
-    _, joined = connected_components(coo_array(links, shape=(size, size)), directed=False)
-    return np.asarray(joined, np.int64)[group]
+    def root(name: str) -> str:
+        while home[name] != name:
+            name = home[name]
+        return name
+
+    for one, other in together:
+        home[root(names[one])] = root(names[other])
+    _, joined = np.unique(np.array([root(name) for name in names]), return_inverse=True)
+    return np.asarray(joined, np.int64)
 
 
 def _deal(

@@ -112,6 +112,7 @@ def check(
     found += class_findings(readable)
     found += _identical(readable)
     pictures, sides = _all_pictures(readable, found)
+    found += group_leaks(pictures, sides, by)  # first, for a wrong key is to be said before the long work
     looks = look_at(
         pictures,
         keypoints=overlaps and len(set(sides)) > 1,
@@ -120,7 +121,6 @@ def check(
     found += _look_findings(pictures, sides, looks)
     comparing = (lambda done, total: progress("comparing pictures", done, total)) if progress else None
     found += picture_leaks(pictures, sides, looks, progress=comparing)
-    found += group_leaks(pictures, sides, by)
     return Report(in_order(found), {name: numbers(dataset, size_hw) for name, dataset in readable.items()})
 
 

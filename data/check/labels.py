@@ -17,6 +17,7 @@ STRIDE_PX = 8
 """The finest grid of the detectors: what is smaller at the network's input is hardly learned."""
 
 SIDE_EDGES_PX = (0, 4, 8, 16, 32, 64, 128, 256, 512)
+BOXES_EDGES = (0, 1, 2, 5, 10, 20, 50, 100)
 ASPECT_EDGES = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 
 _RARE = 20  # a class with so many times fewer boxes than the most frequent one
@@ -109,14 +110,15 @@ def numbers(dataset: Dataset, size_hw: tuple[int, int]) -> dict[str, Any]:
         "box_side_px": _histogram(np.sqrt(sides.prod(axis=1)), SIDE_EDGES_PX),
         "box_aspect": _histogram(sides[:, 0] / np.maximum(sides[:, 1], 1e-9), ASPECT_EDGES),
         "boxes_per_picture": _histogram(
-            np.array([len(p.boxes_xyxy) for p in dataset.pictures], np.float64), (0, 1, 2, 5, 10, 20, 50, 100)
+            np.array([len(p.boxes_xyxy) for p in dataset.pictures], np.float64), BOXES_EDGES, whole=True
         ),
     }
 
 
-def _histogram(values: NDArray[np.float64], edges: Sequence[float]) -> dict[str, int]:
+def _histogram(values: NDArray[np.float64], edges: Sequence[float], *, whole: bool = False) -> dict[str, int]:
     counts, _ = np.histogram(values, bins=[*edges, np.inf])
-    names = [f"{low:g}-{high:g}" for low, high in zip(edges, edges[1:], strict=False)] + [f"{edges[-1]:g}+"]
+    spans = [(low, high - whole) for low, high in zip(edges, edges[1:], strict=False)]
+    names = [f"{low:g}" if low == high else f"{low:g}-{high:g}" for low, high in spans] + [f"{edges[-1]:g}+"]
     return dict(zip(names, map(int, counts), strict=True))
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from data.check.duplicates import exact_duplicates, near_duplicates
+from data.check.duplicates import correlation, exact_duplicates, near_duplicates
 from data.check.findings import Example, Finding, Severity, finding
 from data.check.looks import Look
 from data.check.overlap import overlapping
@@ -38,18 +38,19 @@ def picture_leaks(
     same = [pair for group in exact_duplicates(looks) for pair in combinations(group, 2)]
     found = _pairs("duplicate", ((a, b, "the same pixels") for a, b in same), pictures, sides)
     near = near_duplicates(looks)
-    found += _pairs("near-duplicate", ((a, b, "almost the same") for a, b in near), pictures, sides)
+    alike = sorted(((correlation(looks[a], looks[b]), a, b) for a, b in near), reverse=True)
+    found += _pairs("near-duplicate", ((a, b, f"correlation {c:.2f}") for c, a, b in alike), pictures, sides)
     if len(set(sides)) > 1 and any(look.keypoints is not None for look in looks):
         said = {*same, *near}
         sighted = [index for index, look in enumerate(looks) if look.keypoints is not None]
         side_numbers = np.unique([sides[index] for index in sighted], return_inverse=True)[1]
         keypoints = [k for index in sighted if (k := looks[index].keypoints) is not None]
         scenes = []
-        for overlap in overlapping(keypoints, side_numbers, progress=progress):
+        clearest_first = sorted(overlapping(keypoints, side_numbers, progress=progress), key=lambda o: -o.inliers)
+        for overlap in clearest_first:
             first, second = sighted[overlap.first], sighted[overlap.second]
             if (first, second) not in said:
-                x, y = overlap.shift_px
-                scenes.append((first, second, f"{overlap.inliers} places agree, shifted by {x:.0f}, {y:.0f} px"))
+                scenes.append((first, second, overlap.described()))
         found += _pairs("overlap", scenes, pictures, sides)
     return found
 
@@ -67,6 +68,8 @@ def group_leaks(pictures: Sequence[Picture], sides: Sequence[str], by: str | Non
         DataError: there is no such key.
 
     """
+    if by and pictures:
+        group_pictures(pictures, by)  # a wrong key is said even where there is nothing to compare
     if len(set(sides)) < 2:
         return []
     own = {name for picture in pictures for name in picture.attributes}

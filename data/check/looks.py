@@ -131,7 +131,7 @@ def find_keypoints(grey: NDArray[np.uint8]) -> Keypoints:
     points, descriptors = cv2.ORB.create(
         nfeatures=_KEYPOINTS, nlevels=_LEVELS, edgeThreshold=_EDGE_PX
     ).detectAndCompute(grey, None)
-    if descriptors is None:
+    if not len(points):  # then there are no descriptors either, not even an empty array
         return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
     xy = np.array([point.pt for point in points], np.float32) / np.float32(scale)
     return Keypoints(xy, np.asarray(descriptors, np.uint8))

@@ -39,6 +39,7 @@ class Overlap:
         inliers: keypoints that one shift, turn and scale maps from one to the other.
         shift_px: where the first one's origin lies in the second, x and y.
         scale: size of the second relative to the first.
+        turn_deg: how far the first is turned to lie on the second, -180 to 180, clockwise as seen.
 
     """
 
@@ -47,6 +48,19 @@ class Overlap:
     inliers: int
     shift_px: tuple[float, float]
     scale: float
+    turn_deg: float
+
+    def described(self) -> str:
+        """What agrees, in a few words."""
+        how = [f"{self.inliers} places agree"]
+        if abs(self.turn_deg) > 2:
+            how.append(f"turned by {self.turn_deg:.0f} degrees")
+        if abs(self.scale - 1) > 0.05:
+            how.append(f"scaled by {self.scale:.2f}")
+        if len(how) == 1:
+            x, y = map(round, self.shift_px)
+            how.append(f"shifted by {x}, {y} px")
+        return ", ".join(how)
 
 
 def overlapping(
@@ -66,7 +80,9 @@ def overlapping(
     pairs = candidates(keypoints, sides)
     found = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        compared = pool.map(lambda pair: _overlap(*pair, keypoints[pair[0]], keypoints[pair[1]]), pairs.tolist())
+        compared = pool.map(
+            lambda pair: _overlap(pair[0], pair[1], keypoints[pair[0]], keypoints[pair[1]]), pairs.tolist()
+        )
         for done, overlap in enumerate(compared, start=1):
             if overlap:
                 found.append(overlap)
@@ -125,13 +141,14 @@ def _overlap(first: int, second: int, one: Keypoints, other: Keypoints) -> Overl
     moved, inside = cv2.estimateAffinePartial2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=_REPROJECTION_PX, maxIters=500
     )
-    if moved is None:
+    if np.shape(moved) != (2, 3):  # None: no motion fits
         return None
     inliers = int(inside.sum())
     # Keypoints at one spot, found at several scales, are one witness.
     spots = np.unique(np.round(source[inside.ravel() > 0] / 4), axis=0)
     scale = float(np.hypot(moved[0, 0], moved[1, 0]))
+    turn_deg = float(np.degrees(np.arctan2(moved[1, 0], moved[0, 0])))
     enough = len(spots) >= _FEWEST_INLIERS and inliers >= _FEWEST_INLIERS_SHARE * len(near)
     if not enough or not _SCALES[0] <= scale <= _SCALES[1]:
         return None
-    return Overlap(first, second, inliers, (float(moved[0, 2]), float(moved[1, 2])), scale)
+    return Overlap(first, second, inliers, (float(moved[0, 2]), float(moved[1, 2])), scale, turn_deg)

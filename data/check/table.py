@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from data.check.findings import Example, Report
@@ -15,15 +15,14 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
 def findings_table(report: Report) -> Table:
-    """One line for each finding, with its first example."""
-    table = Table("", "kind", "where", "count", "what", "for example")
-    for column in (1, 2, 3):
-        table.columns[column].no_wrap = True
+    """One line for each finding, with its first example below."""
+    table = Table("", "kind", "where", Column("count", justify="right"), "what, and the first of it", show_lines=True)
     for found in report.findings:
-        shown = _shown(found.examples[0]) if found.examples else ""
-        cells = (found.kind, found.part, str(found.count), found.message, shown)
-        # File names may hold what rich would take for markup.
-        table.add_row(Text(found.severity, _STYLES[found.severity]), *map(Text, cells))
+        what = Text(found.message)  # plain text: file names may hold what rich would take for markup
+        if found.examples:
+            what.append(f"\n{_shown(found.examples[0])}", "dim")
+        cells = (found.kind, found.part, str(found.count))
+        table.add_row(Text(found.severity, _STYLES[found.severity]), *map(Text, cells), what)
     return table
 
 

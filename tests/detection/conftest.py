@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
         write_recipe(
             folder / "recipe.yaml",
             rendered,
-            data={"val": str(rendered)},
+            data={"val": str(rendered), "allow": ["splits-identical"]},
             train={"epochs": 3, "validate_every": 2, "learning_rate": 2e-3},
         )
     )
