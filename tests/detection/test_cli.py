@@ -166,7 +166,8 @@ def test_export_of_what_is_not_built_yet_says_so(run: Path, tmp_path: Path, caps
 
 def test_train_evaluate_export_evaluate_stream(tmp_path: Path, rendered: Path, capsys) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", rendered)
-    code, out, _ = swath(capsys, "train", recipe, "--out", tmp_path / "run", "-s", f"data.val={rendered}")
+    same = ("-s", f"data.val={rendered}", "-s", "data.allow=[splits-identical]")
+    code, out, _ = swath(capsys, "train", recipe, "--out", tmp_path / "run", *same)
     assert (code, out.strip()) == (0, str(tmp_path / "run" / "best.safetensors"))
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["val"] == str(rendered)
 
