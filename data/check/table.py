@@ -52,6 +52,6 @@ def _shown(example: Example) -> str:
     if example.box_xyxy:
         corners = ", ".join(f"{v:.6g}" for v in example.box_xyxy)
         return f"{name(example.where)} ({corners})"
-    if "/" in example.where:
-        return name(example.where) if example.where not in example.detail else example.detail
-    return f"{example.where} {example.detail}".strip()
+    if name(example.where) in example.detail or ": " in example.detail:
+        return example.detail  # a reader's own line, which says where
+    return f"{name(example.where)} {example.detail}".strip()
