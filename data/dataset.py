@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.pictures import read_picture
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "valid": ("val", "valid"), "test": ("test",)}
 """The names under which each split is looked for."""
@@ -160,41 +158,6 @@ class Dataset:
         digests = sorted(_picture_digest(picture) for picture in self.pictures)
         whole = hashlib.sha256(hashlib.sha256(names).digest() + b"".join(digests))
         return f"sha256:{whole.hexdigest()}"
-
-
-def verify_pictures(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> None:
-    """Decode every picture, and check that its size is the one its boxes were read with.
-
-    Args:
-        dataset: what to verify.
-        progress: called after each picture with (done, total), from the calling thread.
-
-    Raises:
-        DataError: names up to five faulty pictures and says how many there are.
-
-    """
-    faults: list[str] = []
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, fault in enumerate(pool.map(_fault, dataset.pictures), start=1):
-            if fault:
-                faults.append(fault)
-            if progress:
-                progress(done, len(dataset))
-    if faults:
-        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        listed = "; ".join(faults[:5])
-        raise DataError(f"{dataset.name}: {len(faults)} of {len(dataset)} pictures are faulty: {listed}{more}")
-
-
-def _fault(picture: Picture) -> str | None:
-    try:
-        size_hw = read_picture(picture.path).shape[:2]
-    except DataError as error:
-        return str(error)
-    if size_hw != picture.size_hw:
-        height, width = picture.size_hw
-        return f"{picture.path}: is {size_hw[1]} x {size_hw[0]}, its labels say {width} x {height}"
-    return None
 
 
 def _picture_digest(picture: Picture) -> bytes:

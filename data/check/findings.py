@@ -91,7 +91,8 @@ class Finding:
         first = self.examples[0] if self.examples else None
         shown = ""
         if first:
-            shown = f" ({first.where}" + (f" and {first.other}" if first.other else "") + ")"
+            pair = f"{first.where} and {first.other}" if first.other else first.where
+            shown = f" ({first.detail if self.kind == 'group-on-both-sides' else pair})"
         return f"{self.kind}: {self.part}: {self.count} {self.message}{shown}"
 
 

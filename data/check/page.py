@@ -116,8 +116,12 @@ def _around(image: NDArray[np.uint8], box_xyxy: tuple[float, float, float, float
     x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
     if x2 < -width or y2 < -height or x1 > 2 * width or y1 > 2 * height:
         return image
-    side = max(4 * max(x2 - x1, y2 - y1), 96.0)
-    left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
+    middle_x, middle_y, side = (x1 + x2) / 2, (y1 + y2) / 2, max(4 * max(x2 - x1, y2 - y1), 96.0)
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:  # both the picture and the box beside it
+        spans = (min(0.0, x1), max(float(width), x2)), (min(0.0, y1), max(float(height), y2))
+        middle_x, middle_y = (sum(span) / 2 for span in spans)
+        side = 1.1 * max(end - start for start, end in spans)
+    left, top = middle_x - side / 2, middle_y - side / 2
     zoom = _THUMBNAIL_PX / side
     moved = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]])
     size = (_THUMBNAIL_PX, _THUMBNAIL_PX)

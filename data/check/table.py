@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -16,7 +17,8 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 def findings_table(report: Report) -> Table:
     """One line for each finding, with its first example below."""
-    table = Table("", "kind", "where", Column("count", justify="right"), "what, and the first of it", show_lines=True)
+    kind, count = Column("kind", no_wrap=True), Column("count", justify="right")
+    table = Table("", kind, "where", count, "what, and the first of it", box=SIMPLE_HEAD, pad_edge=False)
     for found in report.findings:
         what = Text(found.message)  # plain text: file names may hold what rich would take for markup
         if found.examples:
@@ -50,6 +52,6 @@ def _shown(example: Example) -> str:
     if example.box_xyxy:
         corners = ", ".join(f"{v:.6g}" for v in example.box_xyxy)
         return f"{name(example.where)} ({corners})"
-    if "/" in example.where:
-        return name(example.where) if example.where not in example.detail else example.detail
-    return f"{example.where} {example.detail}".strip()
+    if name(example.where) in example.detail or ": " in example.detail:
+        return example.detail  # a reader's own line, which says where
+    return f"{name(example.where)} {example.detail}".strip()

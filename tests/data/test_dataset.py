@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from data import DataError, Dataset, Picture, load_dataset
-from data.dataset import verify_pictures
 from data.repair import Notices, repair_boxes
 
 
@@ -134,22 +133,6 @@ def test_fingerprint_sees_a_change_of_a_large_file(tmp_path):
     assert one.fingerprint() != first
     path.write_bytes(bytes((3 << 20) - 1) + b"\1")
     assert one.fingerprint() != first
-
-
-def test_verify_pictures_names_the_bad_ones_and_reports_progress(tmp_path, write_picture):
-    for name in "abcdefgh":
-        write_picture(tmp_path / f"{name}.jpg")
-    made = dataset(*(picture(tmp_path / f"{name}.jpg", (), i) for i, name in enumerate("abcdefgh")))
-    seen: list[tuple[int, int]] = []
-    verify_pictures(made, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 8) for done in range(1, 9)]
-    verify_pictures(made.subset([]))
-    write_picture(tmp_path / "a.jpg", (40, 61))
-    for name in "bcdef":
-        (tmp_path / f"{name}.jpg").write_bytes((tmp_path / f"{name}.jpg").read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"6 of 8 pictures are faulty.*a.jpg: is 61 x 40.*and 1 more") as caught:
-        verify_pictures(made)
-    assert "\n" not in str(caught.value)
 
 
 def repaired(boxes, size_hw=(40, 60)):

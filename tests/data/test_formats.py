@@ -200,7 +200,7 @@ def test_several_datasets_in_one_folder_and_a_format_by_name(tmp_path, coco_file
         load_dataset(tmp_path)
     assert load_dataset(tmp_path, format="voc").pictures[0].boxes_xyxy.tolist() == [[11, 6, 30, 20]]
     assert load_dataset(tmp_path, format="coco").pictures[0].boxes_xyxy.tolist() == [[10, 5, 30, 20]]
-    odd = path.rename(tmp_path / "labels.md")
+    odd = path.rename(tmp_path / "labels.odd")
     with pytest.raises(DataError, match="not a dataset"):
         load_dataset(odd)
     assert load_dataset(odd, format="coco").box_count == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset import verify_pictures
+from data.check import check_before_training
 from data.errors import DataError
 from data.formats import load_dataset
 from data.yolo import read_yolo
@@ -254,4 +254,4 @@ def test_sesame_weed_as_it_stands(real_dataset):
     assert train.pictures[0].boxes_xyxy[0].tolist() == [244, 118, 283, 154]
     with pytest.raises(DataError, match=r"split 'test' is not there .*; there is: train, val"):
         load_dataset(folder, split="test")
-    verify_pictures(read)
+    assert check_before_training(read, None) == ()

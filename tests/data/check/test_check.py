@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from data.check import check, check_before_training, load_allowing, named_apart, read_parts
 from data.check.findings import KINDS
@@ -253,7 +252,22 @@ def test_flat_pictures_are_no_near_duplicates(tmp_path):
     assert counts(check(read_parts(coco(tmp_path / "flat", flat)))) == {}
 
 
-def test_no_pictures_is_no_crash(tmp_path):
+def test_no_pictures_is_no_crash():
     empty = Dataset("none", ("weed",), (1,), ())
-    assert check_before_training(empty, empty, allow=["splits-identical"]) is not None
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    assert check_before_training(empty, None) == ()
+
+
+def test_before_training_every_picture_is_decoded_and_faults_are_counted(tmp_path, write_picture):
+    coco(tmp_path, {f"{name}.jpg": scene(i) for i, name in enumerate("abcdefgh")})
+    made = load_dataset(tmp_path)
+    seen: list[tuple[str, int, int]] = []
+    check_before_training(made, None, progress=lambda *step: seen.append(step))
+    assert seen == [("checking pictures", done, 8) for done in range(1, 9)]
+    write_picture(tmp_path / "a.jpg", (40, 61))
+    for name in "bcdef":
+        (tmp_path / f"{name}.jpg").write_bytes((tmp_path / f"{name}.jpg").read_bytes()[:-100])
+    with pytest.raises(
+        DataError, match=r"5 pictures that are .*cut short.*size-mismatch.*a.jpg: is 61 x 40"
+    ) as caught:
+        check_before_training(made, None)
+    assert "\n" not in str(caught.value)
