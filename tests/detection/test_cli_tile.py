@@ -88,17 +88,8 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     content = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "weed"}]}
     (tmp_path / "set" / "annotations.json").write_text(json.dumps(content))
     code = "from detection.cli import main; import sys; main(sys.argv[1:])"
-    arguments = [
-        "data",
-        "tile",
-        str(tmp_path / "set"),
-        "--size",
-        "64",
-        "--overlap",
-        "0.7",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    arguments = ["data", "tile", str(tmp_path / "set"), "--size", "64", "--overlap", "0.7"]
+    arguments += ["--out", str(tmp_path / "out")]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.*/images/*.png")):
@@ -106,7 +97,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 1 and error.splitlines()[-1] == "swath: interrupted"
+    assert process.returncode == 130 and error.splitlines()[-1] == "swath: interrupted"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
 
 
