@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
+from data.window import Window
 
 _SCHEME = 1  # raise it when the same picture file comes to give other pixels
 _SUFFIX, _UNFINISHED = ".bgr", ".tmp"
@@ -97,6 +98,7 @@ class DiskCache:
         paths: the N picture files.
         sizes_hw: int (N, 2), height and width of each picture as it will be put.
         room_bytes: how much the folder may hold; less where the disk has not got it.
+        windows: for each picture the part of its file that it is, None for the whole; all whole if left out.
 
     Raises:
         DataError: the folder cannot be made or written to.
@@ -104,7 +106,12 @@ class DiskCache:
     """
 
     def __init__(
-        self, folder: Path, paths: Sequence[Path], sizes_hw: Sequence[tuple[int, int]], room_bytes: int
+        self,
+        folder: Path,
+        paths: Sequence[Path],
+        sizes_hw: Sequence[tuple[int, int]],
+        room_bytes: int,
+        windows: Sequence[Window | None] = (),
     ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +134,8 @@ class DiskCache:
         ends = _ends(sizes_hw)
         self.kept = int(np.searchsorted(ends, room_bytes, side="right"))
         self._sizes_hw = list(sizes_hw[: self.kept])
-        self._files = [folder / _name(paths[i], self._sizes_hw[i]) for i in range(self.kept)]
+        parts = windows or [None] * len(paths)
+        self._files = [folder / _name(paths[i], self._sizes_hw[i], parts[i]) for i in range(self.kept)]
         wanted = {file.name for file in self._files}
         excess = used - sum(there[name].st_size for name in wanted & there.keys()) - room_bytes
         excess += int(ends[self.kept - 1]) if self.kept else 0
@@ -187,7 +195,7 @@ def _ends(sizes_hw: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     return np.cumsum(sizes[:, 0] * sizes[:, 1] * 3, dtype=np.int64)
 
 
-def _name(path: Path, size_hw: tuple[int, int]) -> str:
+def _name(path: Path, size_hw: tuple[int, int], window: Window | None) -> str:
     """The cache file of a picture. Like `make` and `rsync`, it trusts length and time of change."""
     real = os.path.realpath(path)
     try:
@@ -195,5 +203,6 @@ def _name(path: Path, size_hw: tuple[int, int]) -> str:
         state = [stat.st_size, stat.st_mtime_ns]
     except OSError:
         state = []  # reading it will say what is wrong
-    identity = repr((_SCHEME, cv2.__version__, real, state, tuple(size_hw)))
+    part = () if window is None else (window.corners_xyxy,)
+    identity = repr((_SCHEME, cv2.__version__, real, state, tuple(size_hw), *part))
     return hashlib.sha256(identity.encode()).hexdigest()[:40] + _SUFFIX

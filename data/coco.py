@@ -81,10 +81,13 @@ def save_coco(dataset: Dataset, path: Path) -> None:
     that they are meant (see `data.references`). The file appears whole or not at all.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or a picture is a window of a photo, which COCO cannot say.
 
     """
     path = Path(path)
+    window = next((picture for picture in dataset.pictures if picture.window is not None), None)
+    if window is not None:
+        raise DataError(f"{path}: COCO cannot say that a picture is a part of {window.path.name}: write the tiles")
     home = Path(os.path.realpath(path.parent))
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from data.boxes_csv import save_csv
 from data.coco import save_coco
 from data.dataset import Dataset
 from data.errors import DataError
-from data.files import write_whole
+from data.files import whole_folder, write_whole
 from data.pictures import PICTURE_SUFFIXES
 from data.references import REFERENCES, content_sha256, leads_out, reference, references_text
 from data.repair import Notices
@@ -61,24 +60,11 @@ def convert(
     if to not in get_args(WritableFormat):
         raise DataError(f"format {to!r}: use one of {', '.join(get_args(WritableFormat))}")
     target = Path(os.path.abspath(target))
-    if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
-        raise DataError(f"{target}: is there already: name a new folder, or remove it")
     notices = Notices()
-    parts = _same_classes(parts)
-    _count_unsayable(parts, to, notices)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp"))
-        try:
-            _write(parts, staging, target, to, copy, notices, progress)
-            os.chmod(staging, 0o755)  # mkdtemp's 0700 would lock out everyone else who shares the folder
-            if os.path.isdir(target):
-                os.rmdir(target)
-            os.rename(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror or error})") from None
+    with whole_folder(target) as staging:
+        parts = _same_classes(parts)
+        _count_unsayable(parts, to, notices)
+        _write(parts, staging, target, to, copy, notices, progress)
     return notices.lines()
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
+from data.pictures import read_picture_at
+from data.window import Window
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "valid": ("val", "valid"), "test": ("test",)}
 """The names under which each split is looked for."""
@@ -41,7 +43,8 @@ class Picture:
     Attributes:
         image_id: the dataset's own id; unique in a `Dataset`.
         path: the picture file.
-        size_hw: height and width in pixels as displayed (EXIF orientation applied).
+        size_hw: height and width in pixels as displayed (EXIF orientation applied); of the window, where it
+            is one.
         boxes_xyxy: float32 (N, 4), absolute pixels of the picture as displayed, continuous corners,
             inside the picture, x2 > x1 and y2 > y1. N may be 0: a background picture.
         labels: int64 (N,), index into the dataset's `class_names`.
@@ -49,9 +52,10 @@ class Picture:
         iscrowd: bool (N,), a group that is neither to be learned nor counted.
         attributes: what else is known of the picture (`field`, `session`, `camera`, ...).
         truncated: bool (N,), marked by who labelled it as going on outside of the picture; none where left out.
+        window: the part of the photo in `path` that this picture is; None, and it is the whole file.
 
     Raises:
-        ValueError: shapes or dtypes are wrong, or a box is not inside the picture.
+        ValueError: shapes or dtypes are wrong, a box is not inside the picture, or the window is of another size.
 
     """
 
@@ -64,6 +68,7 @@ class Picture:
     iscrowd: NDArray[np.bool_]
     attributes: Mapping[str, str] = field(default_factory=dict)
     truncated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         boxes = _frozen("boxes_xyxy", self.boxes_xyxy, np.float32, (-1, 4))
@@ -73,6 +78,8 @@ class Picture:
         inside = (boxes >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
         if not inside or not (boxes[:, 2:] > boxes[:, :2]).all():
             raise ValueError(f"{self.path}: boxes must lie inside the picture, x2 > x1 and y2 > y1")
+        if self.window is not None and self.window.size_hw != (height, width):
+            raise ValueError(f"{self.path}: a window of {self.window.size_hw} in a picture of {self.size_hw}")
         n = len(boxes)
         set_field = object.__setattr__
         set_field(self, "path", Path(self.path))
@@ -88,7 +95,19 @@ class Picture:
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes get pictures by pickle, which knows neither read-only arrays nor mapping proxies.
         arrays = (self.boxes_xyxy, self.labels, self.areas_px, self.iscrowd)
-        return Picture, (self.image_id, self.path, self.size_hw, *arrays, dict(self.attributes), self.truncated)
+        rest = (dict(self.attributes), self.truncated, self.window)
+        return Picture, (self.image_id, self.path, self.size_hw, *arrays, *rest)
+
+    def read(self) -> NDArray[np.uint8]:
+        """The pixels that the boxes lie on: uint8 (*size_hw, 3), BGR.
+
+        Raises:
+            DataError: the file cannot be read, or changed its size since its labels were read.
+
+        """
+        if self.window is None:
+            return read_picture_at(self.path, self.size_hw, self.size_hw)
+        return self.window.cut(read_picture_at(self.path, self.window.photo_hw, self.window.photo_hw))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +166,8 @@ class Dataset:
         """What the dataset holds, as "sha256:" and 64 hex digits.
 
         The same on every machine, in every folder and order, under any file name; another one when a
-        class, a box or a picture changes. Boxes count to a hundredth of a pixel. Pictures above 1 MiB
-        are hashed by their length and five samples of 64 KiB.
+        class, a box, a picture or a window changes. Boxes count to a hundredth of a pixel. Pictures above
+        1 MiB are hashed by their length and five samples of 64 KiB.
 
         Raises:
             DataError: a picture cannot be read.
@@ -165,6 +184,8 @@ def _picture_digest(picture: Picture) -> bytes:
     rows = np.stack([np.asarray(column, np.float64).astype("<i8") for column in columns], axis=1)
     rows = rows[np.lexsort(rows.T)]  # the order of boxes means nothing
     digest = hashlib.sha256(np.array([*picture.size_hw, len(rows)], "<i8").tobytes() + rows.tobytes())
+    if picture.window is not None:
+        digest.update(np.array([*picture.window.photo_hw, *picture.window.corners_xyxy], "<i8").tobytes())
     try:
         with picture.path.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
@@ -193,7 +214,7 @@ def merged(parts: Mapping[str, Dataset]) -> Dataset:
     first = some[0]
     if any((part.class_names, part.category_ids) != (first.class_names, first.category_ids) for part in some):
         raise DataError(f"{first.name}: its parts have different classes ({', '.join(parts)}): make them the same")
-    by_file = {os.path.realpath(picture.path): picture for part in some for picture in part.pictures}
+    by_file = {(os.path.realpath(p.path), p.window): p for part in some for p in part.pictures}
     pictures = tuple(by_file.values())
     if len({picture.image_id for picture in pictures}) < len(pictures):
         pictures = tuple(replace(picture, image_id=number) for number, picture in enumerate(pictures, start=1))

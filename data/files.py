@@ -1,10 +1,13 @@
-"""Text files in and out: read within limits, written whole or not at all."""
+"""Files in and out: read within limits; files and folders written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -100,3 +103,32 @@ def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, that becomes `target` when the block ends, and is gone when it raises or is interrupted.
+
+    Args:
+        target: not there yet, or an empty folder.
+
+    Raises:
+        DataError: the target is taken, or cannot be written.
+
+    """
+    target = Path(os.path.abspath(target))
+    if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
+        raise DataError(f"{target}: is there already: name a new folder, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp"))
+        try:
+            yield staging
+            os.chmod(staging, 0o755)  # mkdtemp's 0700 would lock out everyone else who shares the folder
+            if os.path.isdir(target):
+                os.rmdir(target)
+            os.rename(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror or error})") from None

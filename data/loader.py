@@ -18,6 +18,7 @@ from data.cache import DiskCache, PixelCache, RamCache, default_folder
 from data.dataset import Dataset
 from data.errors import DataError
 from data.pictures import read_picture_at, working_hw
+from data.window import Window
 
 if TYPE_CHECKING:
     from data.augment import (
@@ -142,7 +143,8 @@ def _cache(
         kept = RamCache(sizes_hw, cache_mb * _MIB, workers)
     else:
         paths: list[Path] = [picture.path for picture in dataset.pictures]
-        kept = DiskCache(default_folder(), paths, sizes_hw, cache_mb * _MIB)
+        windows = [picture.window for picture in dataset.pictures]
+        kept = DiskCache(default_folder(), paths, sizes_hw, cache_mb * _MIB, windows)
     if note is not None and kept.kept < len(dataset):
         needed_mb = sum(height * width * 3 for height, width in sizes_hw) // _MIB + 1
         note(
@@ -207,6 +209,10 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
     ) -> None:
         self.dataset, self.sizes_hw, self.cache = dataset, sizes_hw, cache
         self.fit, self.augment, self.seed = fit, augment, seed
+        self.windows_of: dict[Path, list[int]] = {}
+        for index, picture in enumerate(dataset.pictures):
+            if picture.window is not None:
+                self.windows_of.setdefault(picture.path, []).append(index)
 
     def __getitem__(self, key: _Key) -> _Sample | DataError:
         epoch, index = key
@@ -215,7 +221,10 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
             if self.augment is not None:
                 sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
                 seed = int(sequence.generate_state(1)[0])
-                photo_px = self.dataset.pictures[index].size_hw[1] / image.shape[1]
+                picture = self.dataset.pictures[index]
+                photo_px = picture.size_hw[1] / image.shape[1]
+                if picture.window is not None:
+                    photo_px /= float(picture.window.scale_xyxy[0])
                 image, boxes, labels = self.augment(
                     image, boxes, labels, seed=seed, other=self._any, photo_px=photo_px
                 )
@@ -238,10 +247,24 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
         image = None if self.cache is None else self.cache.get(index)
         if image is None:
             picture = self.dataset.pictures[index]
+            if picture.window is not None:
+                return self._windowed(index, picture.path, picture.window)
             image = read_picture_at(picture.path, picture.size_hw, self.sizes_hw[index])
             image.setflags(write=False)
             if self.cache is not None:
                 self.cache.put(index, image)
+        return image
+
+    def _windowed(self, index: int, path: Path, window: Window) -> NDArray[np.uint8]:
+        """A window of a photo. Decoding the photo is what takes time, so its other windows are kept too."""
+        photo = read_picture_at(path, window.photo_hw, window.photo_hw)
+        image = window.cut(photo, self.sizes_hw[index])
+        image.setflags(write=False)
+        if self.cache is not None and index < self.cache.kept:
+            for other in self.windows_of[path]:
+                beside = self.dataset.pictures[other].window
+                if beside is not None and other < self.cache.kept:
+                    self.cache.put(other, beside.cut(photo, self.sizes_hw[other]))
         return image
 
     def _boxes(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from data.augment_settings import BASICS, EFFECTS, AugmentSettings
 from data.dataset import Dataset
 from data.errors import DataError
-from data.pictures import read_picture
 from data.sample import Sample, at_most
 
 AMOUNTS = (0.25, 0.6, 1.0)
@@ -181,7 +180,7 @@ def _row(key: str, title: str, words: str, probability: float, shown: list[tuple
 def _labelled(dataset: Dataset, index: int) -> Sample:
     picture = dataset.pictures[index]
     wanted = ~picture.iscrowd
-    return Sample(read_picture(picture.path), picture.boxes_xyxy[wanted], picture.labels[wanted])
+    return Sample(picture.read(), picture.boxes_xyxy[wanted], picture.labels[wanted])
 
 
 def _figure(caption: str, sample: Sample) -> dict[str, Any]:

@@ -21,7 +21,8 @@ Unlabelled = Literal["background", "skip"]
 """What a picture without labels of its own is: background, or not labelled yet and so left out."""
 
 _ROUNDING_PX = 0.01  # what six decimals of a YOLO label lose on a large photo; not worth a word
-_SIDE_ROUNDING_PX = 1e-3  # so that a box of just MIN_SIDE_PX survives being written and read again
+SIDE_ROUNDING_PX = 1e-3
+"""A box may be thinner by this: one of just MIN_SIDE_PX must survive being written, moved and read again."""
 
 
 _Item = TypeVar("_Item")
@@ -172,7 +173,7 @@ def repair_boxes(
     height, width = size_hw
     frame = np.array([width, height, width, height], np.float64)
     clipped = np.clip(boxes, 0.0, frame)
-    keep: NDArray[np.bool_] = np.all(clipped[:, 2:] - clipped[:, :2] >= min_side_px - _SIDE_ROUNDING_PX, axis=1)
+    keep: NDArray[np.bool_] = np.all(clipped[:, 2:] - clipped[:, :2] >= min_side_px - SIDE_ROUNDING_PX, axis=1)
     outside = ((boxes[:, 2:] <= 0.0) | (boxes[:, :2] >= frame[:2])).any(axis=1)
     misplaced = outside & (boxes[:, 2:] - boxes[:, :2] >= min_side_px).all(axis=1)
     if misplaced.any():

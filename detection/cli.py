@@ -29,7 +29,7 @@ app = typer.Typer(
 
 app.add_typer(data_app, name="data")
 
-FAILED, WRONG_USAGE = 1, 2
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
 def _version(wanted: bool) -> None:
@@ -252,7 +252,7 @@ def _missing_extra(error: ModuleNotFoundError) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 failed or found problems, 2 wrong usage."""
+    """Run a command and exit: 0 done, 1 failed or found problems, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = ["--debug", *(a for a in arguments if a != "--debug")] if debug else arguments
@@ -268,9 +268,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         typer.echo(f"swath: {line}", err=True)
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        typer.echo("swath: interrupted", err=True)
-        sys.exit(FAILED)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer's way to say Ctrl-C; it prints nothing
+            typer.echo("swath: interrupted", err=True)
+        raise
 
 
 def _one_line(error: Exception) -> str | None:

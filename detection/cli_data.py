@@ -236,12 +236,15 @@ def preview(
     from data.files import write_whole
     from data.formats import load_dataset
     from data.preview import html_preview
+    from data.tiles import tile_dataset
     from detection.config import load_recipe
     from detection.terminal import TerminalWatcher
     from detection.train import fit_to_input
 
     resolved = load_recipe(recipe, set_)
     labelled = load_dataset(dataset, split="train")
+    if resolved.data.tiles is not None:
+        labelled, _ = tile_dataset(labelled, **resolved.data.tiles.model_dump())
     size_hw = resolved.input.size_hw
     with TerminalWatcher() as watcher:
         for notice in labelled.notices:
@@ -259,3 +262,60 @@ def preview(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page)
     typer.echo(f"{out}")
+
+
+@app.command(
+    epilog=example(
+        "swath data tile photos --size 640 --overlap 0.25 --out tiles",
+        "swath data tile drone --size 640 --tile-m 1.5 --gsd-mm 2.1 --out tiles",
+    )
+)
+def tile(
+    dataset: Annotated[str, typer.Argument(help="Labelled photos in any format.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; new, or empty.")],
+    size: Annotated[int, typer.Option(min=32, help="Side of a tile in pixels.")] = 640,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=0.75, help="Share of a tile's side that its neighbour shows too.")
+    ] = 0.25,
+    min_visible: Annotated[
+        float, typer.Option(min=0, max=1, help="Boxes with less of their area in a tile are dropped from it.")
+    ] = 0.4,
+    tile_m: Annotated[
+        float | None, typer.Option(help="Side of a tile on the ground in metres; such tiles are resized to --size.")
+    ] = None,
+    gsd_mm: Annotated[
+        float | None,
+        typer.Option(help="Ground that a pixel covers, in millimetres; else each photo's attribute gsd_mm."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="jpg, png, or auto: jpg for tiles of JPEGs.")] = "auto",
+    split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "train",
+    images_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
+    ] = None,
+) -> None:
+    """Cut large photos into tiles that overlap, and write them as a dataset of their own.
+
+    Training needs no such copy: data.tiles in a recipe cuts the photos as it goes. Each tile names its photo, so
+    that `swath data split --by photo` keeps tiles of one photo together, and says where in it it lies.
+    """
+    from typing import get_args
+
+    from data.formats import load_dataset
+    from data.tiles import TileFormat, tile_dataset, write_tiles
+    from detection.terminal import TerminalWatcher
+
+    kind = one_of(format, get_args(TileFormat), "--format")
+    one_of(split, ("train", "val", "valid", "test"), "--split")
+    if gsd_mm is not None and tile_m is None:
+        raise typer.BadParameter("says nothing without --tile-m", param_hint="--gsd-mm")
+    photos = load_dataset(dataset, split=split, images_dir=images_dir)
+    tiled, counts = tile_dataset(
+        photos, size_px=size, overlap=overlap, min_visible=min_visible, tile_m=tile_m, gsd_mm=gsd_mm
+    )
+    with TerminalWatcher() as watcher:
+        for line in tiled.notices:
+            watcher.note(line)
+        write_tiles(
+            tiled, out, format=kind, progress=lambda done, total: watcher.progress("writing tiles", done, total)
+        )
+    typer.echo(f"{out}: {counts.tiles} tiles of {counts.photos} photos, {tiled.box_count} boxes")

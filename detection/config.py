@@ -45,6 +45,20 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Tiles(_Part):
+    """Large photos learned as tiles, at full resolution."""
+
+    size_px: int = Field(640, ge=32, description="side of a tile in pixels")
+    overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile's side that its neighbour shows too")
+    min_visible: Fraction = Field(0.4, description="boxes with less of their area in a tile are dropped from it")
+    tile_m: float | None = Field(
+        None, gt=0, description="side of a tile on the ground in metres, resized to size_px; null: no resizing"
+    )
+    gsd_mm: float | None = Field(
+        None, gt=0, description="with tile_m: ground a pixel covers, millimetres; null: each picture's attribute"
+    )
+
+
 class Data(_Part):
     """Which pictures."""
 
@@ -57,6 +71,7 @@ class Data(_Part):
     images_dir: str | None = Field(
         None, description="the folder of the pictures, where it lies outside of the DATASET's own; it is trusted"
     )
+    tiles: Tiles | None = Field(None, description="cut the photos of train and val into tiles; null: whole pictures")
     licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
 
 
@@ -264,7 +279,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         raise RecipeError(f"-s {override}: the value is not YAML; put quotes around it") from None
     for step in steps[:-1]:
-        content = content.setdefault(step, {})
+        if content.get(step) is None:
+            content[step] = {}
+        content = content[step]
         if not isinstance(content, dict):
             raise RecipeError(f"-s {override}: {step} is not a section")
     content[steps[-1]] = value
@@ -273,8 +290,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
 def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield prefix, model
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _sections(info.annotation, f"{prefix}{name}.")
+        for kind in get_args(info.annotation) or (info.annotation,):  # `Tiles | None` is a section too
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _sections(kind, f"{prefix}{name}.")
 
 
 def _explain(error: Any) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from data.pictures import read_picture
 from detection.coco_metrics import CocoMetrics, coco_metrics, coco_results
 from detection.runtime.detections import Detections
 from detection.runtime.detector import Detector
@@ -108,7 +107,7 @@ def evaluate(
     mapping, notices = _relabel(detector, dataset)
     found: list[Detections] = []
     for done, picture in enumerate(dataset.pictures, 1):
-        seen = detector(read_picture(picture.path))
+        seen = detector(picture.read())
         labels = mapping[seen.labels] if len(seen) else seen.labels
         found.append(Detections(seen.boxes, seen.scores, labels)[labels >= 0])
         if progress:

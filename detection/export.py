@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import detection
 from data import Dataset
-from data.pictures import read_picture
+from data.tiles import tile_dataset
 from detection.checkpoint import Trained, write_whole
 from detection.coco_metrics import CocoMetrics
 from detection.deploy_graph import DeployGraph
@@ -212,7 +212,7 @@ def _compare(
     flat = [np.full((height, width, 3), level, np.uint8) for level in (letterbox_rule.PAD_VALUE, 0, 255)]
     # evenly spread, so that all fields and days have their say
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(_PARITY_PICTURES, len(pictures))).astype(int))
-    inputs = [letterbox(read_picture(pictures.pictures[i].path), size_hw)[0] for i in chosen]
+    inputs = [letterbox(pictures.pictures[i].read(), size_hw)[0] for i in chosen]
     # real and artificial pictures mixed, so that a batch that confuses its pictures is caught
     inputs = [*flat, *inputs, noise]
     parity = Parity()
@@ -256,9 +256,11 @@ def _unpadded(raw: Raw, row: int) -> Detections | None:
 def parity_pictures(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dataset, bool]:
     """What a run's export is checked on: its validation split, or, where it had none, its training pictures."""
     data = trained.recipe.data
-    if data.val:
-        return load(data.val, split="val", unlabelled=data.unlabelled, images_dir=data.images_dir), True
-    return load(data.train, split="train", unlabelled=data.unlabelled, images_dir=data.images_dir), False
+    split = "val" if data.val else "train"
+    pictures = load(data.val or data.train, split=split, unlabelled=data.unlabelled, images_dir=data.images_dir)
+    if data.tiles is not None:
+        pictures, _ = tile_dataset(pictures, **data.tiles.model_dump())
+    return pictures, bool(data.val)
 
 
 __all__: Sequence[str] = ("ExportError", "deploy_graph_of", "export", "parity_pictures")

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from data.pictures import read_picture
 from detection.checkpoint import write_whole
 from detection.coco_metrics import ClassMetrics
 from detection.evaluate import Evaluation, metrics_json
@@ -108,7 +107,7 @@ def _curves(per_class: dict[str, ClassMetrics]) -> list[dict[str, Any]]:
 
 def _shown(dataset: Dataset, index: int, outcome: Outcome) -> dict[str, Any]:
     picture = dataset.pictures[index]
-    image = read_picture(picture.path)
+    image = picture.read()
     scale = min(1.0, _THUMBNAIL_WIDTH_PX / image.shape[1])
     if scale < 1:
         image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

@@ -26,6 +26,7 @@ from data.augment import Augment
 from data.check import check_before_training, load_allowing
 from data.formats import load_dataset
 from data.loader import training_batches
+from data.tiles import tile_dataset
 from detection.checkpoint import (
     BEST,
     LAST,
@@ -34,7 +35,7 @@ from detection.checkpoint import (
     save_trained,
     write_whole,
 )
-from detection.config import Recipe
+from detection.config import Recipe, Tiles
 from detection.evaluate import evaluate
 from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
 from detection.runtime.errors import SwathError
@@ -130,6 +131,10 @@ def train(
     _say_what_is_there(dataset, validation, watcher)
     for line in check_before_training(dataset, validation, allow=allow, progress=watcher.progress):
         watcher.note(f"allowed: {line}")
+    fingerprint = dataset.fingerprint()  # of the photos as they are, tiles or not: these can be found again
+    if recipe.data.tiles is not None:
+        dataset = _tiled("train", dataset, recipe.data.tiles, watcher)
+        validation = validation and _tiled("val", validation, recipe.data.tiles, watcher)
 
     settings = recipe.train
     seed_everything(settings.seed, verbose=False)
@@ -162,7 +167,6 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "config.yaml", lambda path: path.write_text(recipe.to_yaml(), encoding="utf-8"))
 
-    fingerprint = dataset.fingerprint()
     steps_per_epoch = len(dataset) / settings.batch_size
     steps = math.ceil(settings.epochs * steps_per_epoch)
     validate_every = max(1, round(settings.validate_every * steps_per_epoch))
@@ -288,6 +292,15 @@ def _say_what_is_there(dataset: Dataset, validation: Dataset | None, watcher: Wa
         raise TrainingError(f"data.train: {dataset.name} has no boxes; there is nothing to learn")
     if validation is not None and not set(validation.class_names) & set(dataset.class_names):
         raise TrainingError(f"data.val: {validation.name} has no class in common with data.train")
+
+
+def _tiled(name: str, photos: Dataset, tiles: Tiles, watcher: Watcher) -> Dataset:
+    tiled, counts = tile_dataset(photos, **tiles.model_dump())
+    for line in counts.lines():
+        watcher.note(f"{name}: {line}")
+    if name == "train" and tiled.box_count == 0:
+        raise TrainingError(f"data.tiles: the tiles of {photos.name} keep no box; there is nothing to learn")
+    return tiled
 
 
 def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
