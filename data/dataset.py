@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -161,6 +161,24 @@ class Dataset:
         """
         chosen = tuple(self.pictures[index] for index in indices)
         return Dataset(self.name, self.class_names, self.category_ids, chosen)
+
+    def read(self) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
+        """Each picture with its pixels, uint8 (H, W, 3) BGR. Windows of one photo that stand together decode it once.
+
+        Raises:
+            DataError: as `Picture.read` does.
+
+        """
+        path: Path | None = None
+        photo = np.zeros((0, 0, 3), np.uint8)
+        for picture in self.pictures:
+            if picture.window is None:
+                yield picture, picture.read()
+                continue
+            if picture.path != path:
+                path, photo_hw = picture.path, picture.window.photo_hw
+                photo = read_picture_at(path, photo_hw, photo_hw)
+            yield picture, picture.window.cut(photo)
 
     def fingerprint(self) -> str:
         """What the dataset holds, as "sha256:" and 64 hex digits.

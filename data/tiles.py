@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,6 @@ from data.coco import save_coco
 from data.dataset import Dataset, Picture
 from data.errors import DataError
 from data.files import whole_folder, write_whole
-from data.pictures import read_picture_at
 from data.repair import MIN_SIDE_PX, SIDE_ROUNDING_PX
 from data.window import Window
 
@@ -231,7 +230,7 @@ def write_tiles(
     with whole_folder(folder) as staging:
         written: list[Picture] = []
         names: set[str] = set()
-        for picture, image in _cut_in_order(tiled.pictures):
+        for picture, image in tiled.read():
             kind = format
             if kind == "auto":
                 kind = "jpg" if picture.path.suffix.lower() in (".jpg", ".jpeg") else "png"
@@ -305,15 +304,3 @@ def _own_gsd_mm(picture: Picture) -> float:
 
 def _said(corners_xyxy: tuple[int, int, int, int]) -> str:
     return " ".join(map(str, corners_xyxy))
-
-
-def _cut_in_order(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
-    """Each tile and its pixels; tiles of one photo stand together, so it is decoded once."""
-    path: Path | None = None
-    photo = np.zeros((0, 0, 3), np.uint8)
-    for picture in pictures:
-        assert picture.window is not None
-        if picture.path != path:
-            path, photo_hw = picture.path, picture.window.photo_hw
-            photo = read_picture_at(path, photo_hw, photo_hw)
-        yield picture, picture.window.cut(photo)

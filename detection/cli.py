@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 import detection
+from detection.cli_data import FormatOption, ImagesDirOption, example, reading
 from detection.cli_data import app as data_app
-from detection.cli_data import example, one_of
 
 app = typer.Typer(
     name="swath",
@@ -85,13 +85,14 @@ def evaluate(
         typer.Option("--out", metavar="DIR", help="Where to write; beside the model if left out."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
-    format: Annotated[str, typer.Option(help="coco, yolo, voc, csv or masks; auto recognises it.")] = "auto",
+    format: FormatOption = "auto",
     unlabelled: Annotated[
         str | None, typer.Option(help="Pictures without a label file: background, or skip. As in the run's recipe.")
     ] = None,
-    images_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
-    ] = None,
+    images_dir: ImagesDirOption = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Whole photos, although the run learned tiles of them (data.tiles).")
+    ] = False,
     slice_by: Annotated[
         str | None, typer.Option("--slice-by", metavar="KEY", help="Score separately by a picture attribute.")
     ] = None,
@@ -100,12 +101,10 @@ def evaluate(
 
     Leaves metrics.json, detections.json (COCO results) and report.html.
     """
-    from typing import get_args
-
     from rich.console import Console
 
-    from data.formats import Format, load_dataset
-    from data.repair import Unlabelled
+    from data.formats import load_dataset
+    from data.tiles import tile_dataset
     from detection.config import load_recipe
     from detection.evaluate import evaluate as score
     from detection.evaluate import load_detector
@@ -113,15 +112,14 @@ def evaluate(
     from detection.terminal import TerminalWatcher, metrics_table
 
     detector = load_detector(model)
-    if unlabelled is None and (model / "config.yaml").is_file():
-        unlabelled = load_recipe(model / "config.yaml").data.unlabelled
-    pictures = load_dataset(
-        dataset,
-        split=split,
-        format=one_of(format, get_args(Format), "--format"),
-        unlabelled=one_of(unlabelled or "background", get_args(Unlabelled), "--unlabelled"),
-        images_dir=images_dir,
-    )
+    config = (model if model.is_dir() else model.parent) / "config.yaml"
+    # an .onnx may lie beside a recipe that is not its own
+    trained_on = load_recipe(config).data if model.suffix != ".onnx" and config.is_file() else None
+    if unlabelled is None:
+        unlabelled = trained_on.unlabelled if trained_on else "background"
+    pictures = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
+    if trained_on and trained_on.tiles and not whole:
+        pictures, _ = tile_dataset(pictures, **trained_on.tiles.model_dump())
     folder = out or (model if model.is_dir() else model.parent) / "evaluation"
     with TerminalWatcher() as watcher:
         scored = score(

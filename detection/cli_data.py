@@ -10,12 +10,34 @@ from typing import Annotated, Any
 
 import typer
 
+FormatOption = Annotated[
+    str, typer.Option("--format", help="coco, yolo, voc, csv or masks; auto recognises the dataset's format.")
+]
+UnlabelledOption = Annotated[str, typer.Option(help="Pictures without a label file: background, or skip them.")]
+ImagesDirOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of the dataset; trusted.")
+]
+
 app = typer.Typer(
     help="Look after labelled pictures: check, convert, split, preview, tile, fetch.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def reading(format: str, unlabelled: str, images_dir: Path | None, *, option: str = "--format") -> dict[str, Any]:
+    """How to read a dataset, as `load_dataset` takes it; wrong usage where a word is unknown."""
+    from typing import get_args
+
+    from data.formats import Format
+    from data.repair import Unlabelled
+
+    return {
+        "format": one_of(format, get_args(Format), option),
+        "unlabelled": one_of(unlabelled, get_args(Unlabelled), "--unlabelled"),
+        "images_dir": images_dir,
+    }
 
 
 def example(*lines: str) -> str:
@@ -36,26 +58,19 @@ def convert(
     from_: Annotated[str, typer.Option("--from", help="coco, yolo, voc, csv or masks; auto recognises it.")] = "auto",
     split: Annotated[str | None, typer.Option(help="Only this part: train, val or test. All, if left out.")] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are referred to.")] = False,
-    unlabelled: Annotated[
-        str, typer.Option(help="Pictures without a label file: background, or skip them.")
-    ] = "background",
-    images_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of SRC; trusted.")
-    ] = None,
+    unlabelled: UnlabelledOption = "background",
+    images_dir: ImagesDirOption = None,
 ) -> None:
     """Write labelled pictures in another format; what that format cannot say is counted and said."""
     from typing import get_args
 
     from data.convert import WritableFormat
     from data.convert import convert as write
-    from data.formats import Format, load_dataset, load_parts
-    from data.repair import Unlabelled
+    from data.formats import load_dataset, load_parts
     from detection.terminal import TerminalWatcher
 
     to_format = one_of(to, get_args(WritableFormat), "--to")
-    format_ = one_of(from_, get_args(Format), "--from")
-    unlabelled_ = one_of(unlabelled, get_args(Unlabelled), "--unlabelled")
-    options = {"format": format_, "unlabelled": unlabelled_, "images_dir": images_dir}
+    options = reading(from_, unlabelled, images_dir, option="--from")
     with TerminalWatcher() as watcher:
         if split is None:
             parts = load_parts(source, **options)
@@ -104,9 +119,9 @@ def check(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="F", help="Write them as a page with pictures.")
     ] = None,
-    images_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
-    ] = None,
+    format: FormatOption = "auto",
+    unlabelled: UnlabelledOption = "background",
+    images_dir: ImagesDirOption = None,
 ) -> None:
     """Say all that is wrong with labelled pictures: files, boxes, classes, and leaks between their parts.
 
@@ -125,10 +140,11 @@ def check(
 
     if split is not None:
         one_of(split, ("train", "val", "valid", "test"), "--split")
+    options = reading(format, unlabelled, images_dir)
     with TerminalWatcher() as watcher:
-        parts = read_parts(dataset, split=split, images_dir=images_dir)
+        parts = read_parts(dataset, split=split, **options)
         if against is not None:
-            parts = named_apart(parts, read_parts(against, images_dir=images_dir))
+            parts = named_apart(parts, read_parts(against, **options))
         report = look(parts, by=by, size_hw=(size, size), overlaps=overlap, progress=watcher.progress)
         if html is not None:
             write_whole(html, page(report, parts, title=dataset))
@@ -167,9 +183,9 @@ def split(
     near: Annotated[
         bool, typer.Option("--near/--no-near", help="Keep near-duplicates on one side too; decodes every picture.")
     ] = False,
-    images_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
-    ] = None,
+    format: FormatOption = "auto",
+    unlabelled: UnlabelledOption = "background",
+    images_dir: ImagesDirOption = None,
 ) -> None:
     """Split labelled pictures so that what belongs together stays on one side, and classes in proportion.
 
@@ -185,7 +201,7 @@ def split(
     from data.split import save_split, split_folds, split_groups
     from detection.terminal import TerminalWatcher
 
-    whole = merged(load_parts(dataset, images_dir=images_dir))
+    whole = merged(load_parts(dataset, **reading(format, unlabelled, images_dir)))
     together: list[tuple[int, int]] = []
     with TerminalWatcher() as watcher:
         for line in whole.notices:
@@ -242,7 +258,7 @@ def preview(
     from detection.train import fit_to_input
 
     resolved = load_recipe(recipe, set_)
-    labelled = load_dataset(dataset, split="train")
+    labelled = load_dataset(dataset, split="train", **resolved.data.reading)
     if resolved.data.tiles is not None:
         labelled, _ = tile_dataset(labelled, **resolved.data.tiles.model_dump())
     size_hw = resolved.input.size_hw
@@ -287,11 +303,11 @@ def tile(
         float | None,
         typer.Option(help="Ground that a pixel covers, in millimetres; else each photo's attribute gsd_mm."),
     ] = None,
-    format: Annotated[str, typer.Option(help="jpg, png, or auto: jpg for tiles of JPEGs.")] = "auto",
+    to: Annotated[str, typer.Option(help="jpg, png, or auto: jpg for tiles of JPEGs.")] = "auto",
     split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "train",
-    images_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of DATASET; trusted.")
-    ] = None,
+    format: FormatOption = "auto",
+    unlabelled: UnlabelledOption = "background",
+    images_dir: ImagesDirOption = None,
 ) -> None:
     """Cut large photos into tiles that overlap, and write them as a dataset of their own.
 
@@ -304,11 +320,11 @@ def tile(
     from data.tiles import TileFormat, tile_dataset, write_tiles
     from detection.terminal import TerminalWatcher
 
-    kind = one_of(format, get_args(TileFormat), "--format")
+    kind = one_of(to, get_args(TileFormat), "--to")
     one_of(split, ("train", "val", "valid", "test"), "--split")
     if gsd_mm is not None and tile_m is None:
         raise typer.BadParameter("says nothing without --tile-m", param_hint="--gsd-mm")
-    photos = load_dataset(dataset, split=split, images_dir=images_dir)
+    photos = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
     tiled, counts = tile_dataset(
         photos, size_px=size, overlap=overlap, min_visible=min_visible, tile_m=tile_m, gsd_mm=gsd_mm
     )

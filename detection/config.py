@@ -65,6 +65,9 @@ class Data(_Part):
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
     val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
     allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
+    format: Literal["auto", "coco", "yolo", "voc", "csv", "masks"] = Field(
+        "auto", description="of train and val, where they are not recognised rightly"
+    )
     unlabelled: Literal["background", "skip"] = Field(
         "background", description="what a picture without a label file is: background, or not labelled yet"
     )
@@ -73,6 +76,11 @@ class Data(_Part):
     )
     tiles: Tiles | None = Field(None, description="cut the photos of train and val into tiles; null: whole pictures")
     licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How `data.formats.load_dataset` is to read train and val."""
+        return {"format": self.format, "unlabelled": self.unlabelled, "images_dir": self.images_dir}
 
 
 class Model(_Part):

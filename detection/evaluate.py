@@ -106,8 +106,8 @@ def evaluate(
     """
     mapping, notices = _relabel(detector, dataset)
     found: list[Detections] = []
-    for done, picture in enumerate(dataset.pictures, 1):
-        seen = detector(picture.read())
+    for done, (_, image) in enumerate(dataset.read(), 1):
+        seen = detector(image)
         labels = mapping[seen.labels] if len(seen) else seen.labels
         found.append(Detections(seen.boxes, seen.scores, labels)[labels >= 0])
         if progress:

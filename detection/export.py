@@ -257,7 +257,7 @@ def parity_pictures(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dat
     """What a run's export is checked on: its validation split, or, where it had none, its training pictures."""
     data = trained.recipe.data
     split = "val" if data.val else "train"
-    pictures = load(data.val or data.train, split=split, unlabelled=data.unlabelled, images_dir=data.images_dir)
+    pictures = load(data.val or data.train, split=split, **data.reading)
     if data.tiles is not None:
         pictures, _ = tile_dataset(pictures, **data.tiles.model_dump())
     return pictures, bool(data.val)

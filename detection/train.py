@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,7 +124,7 @@ def train(
     started = time.monotonic()
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
-    load = partial(load_dataset, unlabelled=recipe.data.unlabelled, images_dir=recipe.data.images_dir)
+    load: Callable[..., Dataset] = partial(load_dataset, **recipe.data.reading)
     allow = recipe.data.allow
     dataset = load_allowing(lambda: load(recipe.data.train, split="train"), allow)
     validation = load_allowing(lambda: load(str(recipe.data.val), split="val"), allow) if recipe.data.val else None

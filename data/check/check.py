@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.check.findings import KINDS, Example, Finding, Report, finding, in_order
 from data.check.labels import class_findings, label_findings, noted_findings, numbers
@@ -39,8 +40,13 @@ class Part:
     fault: str | None = None
 
 
-def read_parts(source: str | Path, *, split: str | None = None, images_dir: str | Path | None = None) -> list[Part]:
+def read_parts(source: str | Path, *, split: str | None = None, **reading: Any) -> list[Part]:
     """Every split of a dataset, or the one that is named, with all faults.
+
+    Args:
+        source: as `load_dataset` takes it.
+        split: "train", "val" or "test"; None reads all that there are.
+        reading: `format`, `unlabelled` and `images_dir` of `load_dataset`.
 
     Raises:
         NoSuchSplit: the dataset has other splits.
@@ -51,7 +57,7 @@ def read_parts(source: str | Path, *, split: str | None = None, images_dir: str 
     for name in (split,) if split else ("train", "val", "test"):
         try:
             with every_fault() as noted:
-                dataset = load_dataset(source, split=name, images_dir=images_dir)
+                dataset = load_dataset(source, split=name, **reading)
         except NoSuchSplit as error:
             absent = error
         except DataError as error:

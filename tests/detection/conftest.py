@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from detection.cli import main
+
 
 class Quiet:
     """A watcher that remembers."""
@@ -29,6 +31,14 @@ class Quiet:
 
     def validated(self, *, epoch: float, metrics: Mapping[str, float], best: bool) -> None:
         self.validations.append(dict(metrics))
+
+
+def swath(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
 
 
 def write_recipe(path: Path, dataset: Path, **changes: object) -> Path:

@@ -12,17 +12,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
-from detection.cli import main
-
-from .conftest import write_recipe
-
-
-def swath(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(a) for a in arguments])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+from .conftest import swath, write_recipe
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "export", "stream", "demo"])

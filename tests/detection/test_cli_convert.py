@@ -68,3 +68,26 @@ def test_the_recipe_may_name_the_folder_of_pictures(rendered, tmp_path):
         train(load_recipe(recipe), tmp_path / "run", watcher=Quiet())
     assert load_recipe(recipe, [f"data.images_dir={rendered}"]).data.images_dir == str(rendered)
     assert load_dataset(tmp_path / "annotations.json", images_dir=rendered / "images").box_count > 0
+
+
+def test_a_wrong_guess_is_overridden_wherever_a_dataset_is_read(rendered, tmp_path, capsys):
+    assert swath("data", "convert", rendered, tmp_path / "set", "--to", "yolo", "--copy") == 0
+    assert swath("data", "convert", rendered, tmp_path / "more", "--to", "voc", "--copy") == 0
+    for part in (tmp_path / "more").iterdir():
+        part.rename(tmp_path / "set" / f"voc_{part.name}")
+    both = tmp_path / "set"
+    (both / "annotations.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    capsys.readouterr()
+    for arguments in (
+        ("check", both),
+        ("split", both, "--out", tmp_path / "parts"),
+        ("tile", both, "--out", tmp_path / "t"),
+    ):
+        assert swath("data", *arguments) == 1
+        assert "several" in " ".join(capsys.readouterr())
+        assert swath("data", *arguments, "--format", "yolo") == 0
+        capsys.readouterr()
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", both))
+    with pytest.raises(DataError, match="several"):
+        train(recipe, tmp_path / "run", watcher=Quiet())
+    assert load_recipe(tmp_path / "r.yaml", ["data.format=yolo"]).data.reading["format"] == "yolo"

@@ -6,19 +6,10 @@ import pytest
 
 from data.check import read_parts
 from data.errors import DataError
-from detection.cli import main
 from detection.config import load_recipe
 from detection.train import train
 
-from .conftest import Quiet, write_recipe
-
-
-def swath(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(a) for a in arguments])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+from .conftest import Quiet, swath, write_recipe
 
 
 def test_split_then_check(capsys, rendered, tmp_path):

@@ -16,19 +16,11 @@ import pytest
 
 from data import load_dataset
 from detection.checkpoint import load_trained
-from detection.cli import main
 from detection.config import RecipeError, load_recipe
 from detection.export import parity_pictures
 from detection.train import train
 
-from .conftest import Quiet, write_recipe
-
-
-def swath(capsys, *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(a) for a in arguments])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+from .conftest import Quiet, swath, write_recipe
 
 
 def test_tiles_are_written_counted_and_split_by_photo(rendered, tmp_path, capsys) -> None:
@@ -58,6 +50,7 @@ def test_tiles_are_written_counted_and_split_by_photo(rendered, tmp_path, capsys
         ("--overlap", "0.9"),
         ("--min-visible", "2"),
         ("--gsd-mm", "1.5"),
+        ("--to", "gif"),
         ("--format", "gif"),
         ("--split", "dev"),
     ],
@@ -101,7 +94,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
 
 
-def test_training_on_tiles_needs_no_copy_of_the_photos(rendered, tmp_path) -> None:
+def test_training_on_tiles_needs_no_copy_of_the_photos(rendered, tmp_path, capsys) -> None:
     path = write_recipe(
         tmp_path / "r.yaml", rendered, data={"val": str(rendered), "allow": ["splits-identical"]}, train={"epochs": 1}
     )
@@ -117,6 +110,9 @@ def test_training_on_tiles_needs_no_copy_of_the_photos(rendered, tmp_path) -> No
     assert trained.dataset_fingerprint == load_dataset(rendered).fingerprint()
     compared_on, held_out = parity_pictures(trained, load_dataset)
     assert (len(compared_on), held_out) == (48, True)
+    for options, pictures in ((), 48), (("--whole",), 12):
+        code, said, _ = swath(capsys, "evaluate", tmp_path / "run", rendered, "--out", tmp_path / "scored", *options)
+        assert code == 0 and f"on {pictures} pictures" in " ".join(said.split())
 
 
 def test_keys_of_tiles_are_checked(rendered, tmp_path) -> None:
