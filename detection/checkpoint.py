@@ -73,6 +73,7 @@ def model_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
         backbone=recipe.model.backbone,
         channels=recipe.model.channels,
         head_convs=recipe.model.head_convs,
+        loss={"assign": recipe.model.assign, "quality": recipe.model.quality, "box_loss": recipe.model.box_loss},
         score_floor=post.score_floor,
         nms_iou=post.nms_iou,
         max_detections=post.max_detections,

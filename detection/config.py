@@ -94,6 +94,11 @@ class Model(_Part):
     )
     channels: int = Field(64, ge=32, multiple_of=32, description="fcos_lite only: width of neck and head")
     head_convs: int = Field(2, ge=1, le=8, description="fcos_lite only: depth of the head")
+    assign: Literal["centre", "atss", "task_aligned"] = Field(
+        "task_aligned", description="fcos_lite only: which positions learn a box; centre is FCOS's own way"
+    )
+    quality: Literal["qfl", "vfl"] = Field("qfl", description="fcos_lite only: loss of the score")
+    box_loss: Literal["giou", "diou", "ciou"] = Field("giou", description="fcos_lite only: loss of the box")
 
 
 class Input(_Part):

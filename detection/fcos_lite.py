@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -11,6 +11,10 @@ from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+
+from detection.quality_head import BoxLoss, Quality, QualityFCOS, QualityHead
+
+Assign = Literal["centre", "atss", "task_aligned"]
 
 
 class TimmPyramid(nn.Module):
@@ -54,7 +58,16 @@ def normalisation(backbone: str) -> tuple[list[float], list[float]]:
     return list(config.mean), list(config.std)
 
 
-def fcos_lite(num_classes: int, *, backbone: str, channels: int = 64, head_convs: int = 2) -> FCOS:
+def fcos_lite(
+    num_classes: int,
+    *,
+    backbone: str,
+    channels: int = 64,
+    head_convs: int = 2,
+    assign: Assign = "task_aligned",
+    quality: Quality = "qfl",
+    box_loss: BoxLoss = "giou",
+) -> FCOS:
     """Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection" (ICCV 2019), made narrow.
 
     Args:
@@ -62,19 +75,30 @@ def fcos_lite(num_classes: int, *, backbone: str, channels: int = 64, head_convs
         backbone: a timm model name.
         channels: width of neck and head, a multiple of 32 (GroupNorm has 32 groups).
         head_convs: 3 x 3 convolutions before each output of the head.
+        assign: which positions learn a box: `centre` is FCOS's own way, with centre-ness; see `detection.assignment`
+            for the others, with which the score says how well the box lies.
+        quality: loss of that score; says nothing with `centre`.
+        box_loss: loss of the box; says nothing with `centre`.
 
     """
-    head = FCOSHead(channels, 1, num_classes, num_convs=head_convs)
+    make_head = FCOSHead if assign == "centre" else QualityHead
+    head = make_head(channels, 1, num_classes, head_convs)
     for module in head.modules():
         if isinstance(module, nn.Conv2d) and module.out_channels == channels:
             # torchvision starts at std 0.01, made for 256 channels and 90,000 steps. Under GroupNorm a filter's
             # direction is all that counts, and one this short turns by a tenth at every step of AdamW.
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     mean, std = normalisation(backbone)
-    return FCOS(
-        TimmPyramid(backbone, channels),
+    pyramid = TimmPyramid(backbone, channels)
+    if assign == "centre":
+        return FCOS(pyramid, num_classes, head=head, image_mean=mean, image_std=std)
+    return QualityFCOS(
+        pyramid,
         num_classes,
         head=head,
+        assign=assign,
+        quality=quality,
+        box_loss=box_loss,
         image_mean=mean,
         image_std=std,
     )

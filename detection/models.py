@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ class Preset:
 
 
 def _torchvision(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    def build(num_classes: int, *, backbone: str, channels: int, head_convs: int) -> nn.Module:
+    def build(num_classes: int, **of_fcos_lite: Any) -> nn.Module:
         return builder(weights=None, weights_backbone=None, num_classes=num_classes)
 
     return build
@@ -124,6 +124,7 @@ def build_model(
     backbone: str | None = None,
     channels: int = 64,
     head_convs: int = 2,
+    loss: Mapping[str, Any] | None = None,
     score_floor: float = 0.05,
     nms_iou: float = 0.6,
     max_detections: int = 100,
@@ -141,6 +142,7 @@ def build_model(
         backbone: only `fcos_lite` has a choice; None is the preset's own.
         channels: width of `fcos_lite`'s neck and head.
         head_convs: depth of `fcos_lite`'s head.
+        loss: `assign`, `quality` and `box_loss` of `fcos_lite`; None leaves them as they are.
         score_floor: boxes at or below this score are dropped before NMS, 0 to 1.
         nms_iou: within a class, a box that overlaps a better one by more is dropped.
         max_detections: most boxes a picture.
@@ -161,6 +163,7 @@ def build_model(
             backbone=backbone or chosen.backbone,
             channels=channels,
             head_convs=head_convs,
+            **(loss or {}),
         )
     except (RuntimeError, ValueError) as error:
         if preset == "fcos_lite":
