@@ -36,7 +36,7 @@ class ScaledRegressionHead(FCOSRegressionHead):
         nn.init.constant_(self.bbox_reg.bias, math.log(math.expm1(_FIRST_REACH)))
         self.scales = nn.Parameter(torch.ones(LEVELS))
 
-    def forward(self, x: list[Tensor]) -> Tensor:  # type: ignore[override]  # one output: no centre-ness
+    def forward(self, x: list[Tensor]) -> Tensor:
         """Feature maps of the levels -> distances float (N, A, 4) left, top, right, bottom in strides."""
         distances = []
         for scale, features in zip(self.scales, x, strict=True):
@@ -120,7 +120,8 @@ class QualityFCOS(FCOS):
     ) -> list[dict[str, Tensor]]:
         """torchvision's; its square root of score times centre-ness is the score itself if both are the same."""
         both = {**head_outputs, "bbox_ctrness": head_outputs["cls_logits"]}
-        return super().postprocess_detections(both, anchors, image_shapes)
+        answers: list[dict[str, Tensor]] = super().postprocess_detections(both, anchors, image_shapes)
+        return answers
 
 
 def quality_focal_loss(logits: Tensor, wanted: Tensor, *, beta: float = 2.0) -> Tensor:

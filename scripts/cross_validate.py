@@ -19,6 +19,7 @@ from rich.table import Table
 
 from data.coco import save_coco
 from data.formats import load_dataset
+from data.tiles import tile_dataset
 from detection.config import load_recipe
 from detection.evaluate import evaluate, load_detector, metrics_json
 from detection.terminal import TerminalWatcher
@@ -38,10 +39,9 @@ def main() -> None:
     args = parser.parse_args()
 
     recipe = load_recipe(args.recipe, args.overrides)
-    dataset = load_dataset(recipe.data.train, split="train")
+    dataset = load_dataset(recipe.data.train, split="train", **recipe.data.reading)
     parts = np.array_split(np.arange(len(dataset)), args.folds)
     console = Console(stderr=True)
-    rows: list[dict[str, float]] = []
     for fold, held_out in enumerate(parts):
         if args.only is not None and fold != args.only:
             continue
@@ -50,21 +50,33 @@ def main() -> None:
         rest = np.setdiff1d(np.arange(len(dataset)), held_out)
         for name, indices in (("train", rest), ("test", held_out)):
             save_coco(dataset.subset(indices.tolist()), folder / f"{name}.json")
-        own = load_recipe(args.recipe, [*args.overrides, f"data.train={folder / 'train.json'}", "data.val=null"])
+        parts_of = [f"data.train={folder / 'train.json'}", "data.val=null", "data.format=coco"]
+        own = load_recipe(args.recipe, [*args.overrides, *parts_of])
         with TerminalWatcher(console) as watcher:
             best = train(own, folder / "run", watcher=watcher)
         test = load_dataset(folder / "test.json")
+        if recipe.data.tiles is not None:
+            test, _ = tile_dataset(test, **recipe.data.tiles.model_dump())
         scored = evaluate(load_detector(best), test)
         (folder / "metrics.json").write_text(metrics_json(scored, test, str(best)), encoding="utf-8")
-        rows.append(dict(scored.metrics.coco))
 
+    # folds of earlier calls count too, so that --only can be called once for each
+    rows = {
+        fold: json.loads((args.out / f"fold{fold}" / "metrics.json").read_text(encoding="utf-8"))["coco"]
+        for fold in range(args.folds)
+        if (args.out / f"fold{fold}" / "metrics.json").is_file()
+    }
     table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} pictures, {args.folds} folds")
-    for fold, row in enumerate(rows):
+    for fold, row in rows.items():
         table.add_row(str(fold), *(f"{row[k]:.3f}" for k in SHOWN))
-    means = {k: statistics.fmean(row[k] for row in rows) for k in SHOWN}
+    means = {k: statistics.fmean(row[k] for row in rows.values()) for k in SHOWN}
+    spread = {k: statistics.stdev(row[k] for row in rows.values()) if len(rows) > 1 else 0.0 for k in SHOWN}
     table.add_row("mean", *(f"{means[k]:.3f}" for k in SHOWN), style="bold")
+    table.add_row("standard deviation", *(f"{spread[k]:.3f}" for k in SHOWN))
     Console().print(table)
-    (args.out / "cross_validation.json").write_text(json.dumps({"folds": rows, "mean": means}, indent=2) + "\n")
+    (args.out / "cross_validation.json").write_text(
+        json.dumps({"folds": rows, "mean": means, "standard_deviation": spread}, indent=2) + "\n"
+    )
 
 
 if __name__ == "__main__":
