@@ -27,6 +27,7 @@ from data.check import check_before_training, load_allowing
 from data.formats import load_dataset
 from data.loader import training_batches
 from data.tiles import tile_dataset
+from detection.allocator import keep_freed_memory
 from detection.checkpoint import (
     BEST,
     LAST,
@@ -156,6 +157,7 @@ def train(
         freeze_stem(model, recipe.model.preset)
     # on CPU and on tensor cores alike, convolutions run faster with the channels innermost
     model = model.to(memory_format=torch.channels_last)
+    keep_freed_memory()
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
     fabric.launch()
     optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=settings.learning_rate)
