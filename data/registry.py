@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from data.errors import DataError
+from data.unpack import parts_of
 
 REGISTRY = Path(__file__).with_name("registry.yaml")
 
@@ -21,7 +22,7 @@ Licence = Literal["CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "A
 LICENCES: tuple[str, ...] = get_args(Licence)
 
 _Https = Annotated[str, Field(pattern=r"^https://[^\s@]+$")]
-_Inside = Annotated[str, Field(pattern=r"^(?!/)(?!.*\.\.)[^\\:]+$")]
+_Inside = Annotated[str, AfterValidator(lambda path: "/".join(parts_of(path)) or ".")]
 _Line = Annotated[str, Field(min_length=3, pattern=r"^[^\r\n]+$")]
 
 
