@@ -178,6 +178,11 @@ def _unpack_tar(archive: Path, inner: Path, budget: _Budget, progress: Callable[
                     with content:
                         _write(archive, inner, parts, content, budget, entry.name)
             progress(min(raw.tell(), packed), packed)
+        # Read to the very end: only there do gzip, bzip2 and xz compare their checksums.
+        rest = opened.fileobj
+        while rest is not None and (chunk := rest.read(_CHUNK_BYTES)):
+            budget.spend(len(chunk), "what follows the last file")
+        progress(packed, packed)
 
 
 def _checked(archive: Path, name: str, budget: _Budget) -> tuple[str, ...] | None:
