@@ -137,6 +137,10 @@ def _named_faults(archive: Path) -> Iterator[None]:
         yield
     except _BROKEN as error:
         raise ArchiveError(f"{archive}: broken or cut short ({error}): fetch it again") from None
+    except OSError as error:
+        if error.errno is not None:  # the disk's own; gzip and bzip2 say that data is broken by one without a number
+            raise
+        raise ArchiveError(f"{archive}: broken or cut short ({error}): fetch it again") from None
     except (NotImplementedError, RuntimeError) as error:  # zipfile's words for what it cannot do
         raise ArchiveError(f"{archive}: cannot be unpacked ({error})") from None
 
