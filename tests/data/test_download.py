@@ -69,6 +69,12 @@ def test_a_lost_connection_is_gone_on_with_and_only_missing_bytes_are_asked_for(
     assert len(told.notes) == 2 and "after 300,000 of 1,024,000 bytes" in told.notes[0]
 
 
+def test_a_connection_that_breaks_again_and_again_is_borne_while_bytes_come(server, part):
+    server.drop_after = [100_000] * 7
+    get(server, part, tries=2)
+    assert part.read_bytes() == CONTENT and server.sent == [100_000] * 7 + [len(CONTENT) - 700_000]
+
+
 def test_a_later_call_goes_on(server, part):
     server.drop_after = [400_000]
     with pytest.raises(DataError, match=r"1 times: try again later; 400,000 bytes are kept in .*set\.part"):
