@@ -98,24 +98,37 @@ def photos(paths: Sequence[Path]) -> list[str]:
     `DSC_1140_a_11` ends with one where a tail like `_tile11`, `_r1c2` or `_0_0_640_640` says so, or else where a
     bare number of up to three digits follows a name that has a number of its own already, and either that is a
     camera's (`DSC_1140`, unlike a mere `001`), or the same few numbers come again after many such names.
-    So `000001`, `DSC_1140`, `agri_0_1009` and `001_image` are photos of their own. Files of the same name in
-    different folders are one photo only where the folders are those of splits.
+    So `000001`, `DSC_1140`, `agri_0_1009` and `001_image` are photos of their own. Parts and copies of one name
+    in different folders are of one photo only where the folders are those of splits. Whole photos of one name in
+    different folders are different ones: every renderer and every recorder counts from 0 again, and if they are
+    the same after all, their pixels say so.
     """
     names = [_OLD_SUFFIX.sub("", _ROBOFLOW.sub("", path.stem)) for path in paths]
+    whole = [name == path.stem for name, path in zip(names, paths, strict=True)]
     bare = [_NUMBERED.match(name) for name in names]
     prefixes = {m["photo"] for m in bare if m}
     numbers = {m["number"] for m in bare if m}
     # Tiles: 0 to 14 after each of 78 photos. A counter: 0 to 500 after each of 2 fields.
     restarts = len(numbers) > 1 and 2 * len(numbers) <= len(prefixes)
     stripped = []
-    for name, numbered in zip(names, bare, strict=True):
+    for index, (name, numbered) in enumerate(zip(names, bare, strict=True)):
+        uncut = name
         if _NAMED_TILE.search(name) and (rest := _NAMED_TILE.sub("", name)):
             name = rest
         elif numbered and not _DATE.search(numbered["photo"][-10:]):
             if restarts or _CAMERA_NAME.search(numbered["photo"]):
                 name = numbered["photo"]
+        whole[index] &= name == uncut
         stripped.append(name)
-    return [f"{folder}/{name}" if folder else name for folder, name in zip(folders(paths), stripped, strict=True)]
+    found = [f"{folder}/{name}" if folder else name for folder, name in zip(folders(paths), stripped, strict=True)]
+    of_parts = {photo for photo, is_whole in zip(found, whole, strict=True) if not is_whole}
+    homes: defaultdict[str, set[Path]] = defaultdict(set)
+    for photo, path in zip(found, paths, strict=True):
+        homes[photo].add(path.parent)
+    return [
+        f"{path.parent.as_posix()}/{path.stem}" if photo not in of_parts and len(homes[photo]) > 1 else photo
+        for photo, path in zip(found, paths, strict=True)
+    ]
 
 
 def videos(paths: Sequence[Path]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import detection
+import detection.cli_fetch  # adds its command to data_app
 from detection.cli_data import FormatOption, ImagesDirOption, example, reading
 from detection.cli_data import app as data_app
 

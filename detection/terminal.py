@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
+from data.registry import PublicSet
 from detection.coco_metrics import CocoMetrics
+
+
+class _Amount(MofNCompleteColumn):
+    """So many of how many; bytes in their units, with the rate at which they come."""
+
+    def render(self, task: Task) -> Text:
+        if not task.fields.get("in_bytes"):
+            return super().render(task)
+        total = "?" if task.total is None else decimal(int(task.total))
+        rate = "" if task.speed is None else f" at {decimal(int(task.speed))}/s"
+        return Text(f"{decimal(int(task.completed))} of {total}{rate}", style="progress.download")
 
 
 class TerminalWatcher:
@@ -33,7 +48,7 @@ class TerminalWatcher:
         self._progress = Progress(
             TextColumn("{task.description}", justify="left"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            _Amount(),
             TextColumn("[dim]{task.fields[detail]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -61,6 +76,10 @@ class TerminalWatcher:
         """Move the bar of `task`; it goes when it is full."""
         self._bar(task, done, total, "")
 
+    def bytes_progress(self, task: str, done: int, total: int | None) -> None:
+        """Move the bar of `task` as `progress` does, in bytes; None: nobody knows how many there will be."""
+        self._bar(task, done, total, "", in_bytes=True)
+
     def step(self, *, step: int, steps: int, share: float, losses: Mapping[str, float], rate: float) -> None:
         """Move the training bar. Its length is the run's share, so that the time left is true under a budget."""
         loss = sum(losses.values())
@@ -73,11 +92,13 @@ class TerminalWatcher:
         mark = "  best so far" if best else ""
         self.note(f"epoch {epoch:.1f}: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}{mark}")
 
-    def _bar(self, task: str, done: int, total: int, detail: str) -> None:
+    def _bar(self, task: str, done: int, total: int | None, detail: str, *, in_bytes: bool = False) -> None:
         if task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(task, total=total, detail=detail)
+            self._tasks[task] = self._progress.add_task(
+                task, total=total, completed=done, detail=detail, in_bytes=in_bytes
+            )
         self._progress.update(self._tasks[task], completed=done, total=total, detail=detail)
-        if done >= total:
+        if total is not None and done >= total:
             self._progress.remove_task(self._tasks.pop(task))
 
 
@@ -95,4 +116,14 @@ def metrics_table(metrics: CocoMetrics, title: str) -> Table:
     boxes = sum(scored.boxes for scored in metrics.per_class.values())
     whole = (coco["AP"], coco["AP50"], coco["AP75"], coco["AR100"])
     table.add_row("all", *map(shown, whole), str(boxes), "", style="bold")
+    return table
+
+
+def public_sets_table(sets: Iterable[PublicSet]) -> Table:
+    """The datasets that can be fetched by name."""
+    table = Table(Column("name", no_wrap=True), "pictures", Column("licence", no_wrap=True), "size", "title")
+    for one in sets:
+        table.add_row(
+            one.name, "?" if one.pictures is None else str(one.pictures), one.licence, one.size_text, one.title
+        )
     return table

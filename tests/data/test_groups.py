@@ -44,8 +44,16 @@ def test_photos(names, expected):
     assert photos(of(*names)) == expected
 
 
-def test_same_name_in_other_folders_is_one_photo_only_where_the_folders_are_splits():
-    assert photos(of("train/images/1.jpg", "valid/images/1.jpg")) == ["1", "1"]
+def test_parts_of_one_name_are_of_one_photo_only_where_their_folders_are_splits():
+    assert photos(of("train/images/1_r0c0.jpg", "valid/images/1_r0c1.jpg")) == ["1", "1"]
+    assert photos(of("train/1_jpg.rf.0123456789.jpg", "valid/1_jpg.rf.9876543210.jpg")) == ["1", "1"]
+    assert photos(of("train/images/1_r0c0.jpg", "valid/images/1.jpg")) == ["1", "1"]
+    assert photos(of("north/1_r0c0.jpg", "south/1_r0c1.jpg")) == ["north/1", "south/1"]
+
+
+def test_whole_photos_of_one_name_are_different_ones():
+    one, other, third = photos(of("train/images/000001.jpg", "valid/images/000001.jpg", "train/images/000002.jpg"))
+    assert one != other and third == "000002"
     assert photos(of("north/1.jpg", "south/1.jpg")) == ["north/1", "south/1"]
     assert folders(of("mine_train/a/1.jpg", "mine_val/2.jpg", "fold3/x.jpg")) == ["mine/a", "mine", ""]
 

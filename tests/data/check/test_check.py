@@ -227,7 +227,7 @@ def test_one_split_or_a_list_can_be_named(tmp_path):
 
 
 def test_training_waits_for_the_quick_part(tmp_path):
-    parts_of(tmp_path, {"a.png": scene(1), "b.png": scene(2)}, {"a.png": scene(1), "c.png": scene(3)})
+    parts_of(tmp_path, {"a_r0c0.png": scene(1), "b.png": scene(2)}, {"a_r0c0.png": scene(1), "c.png": scene(3)})
     train, val = (load_dataset(tmp_path, split=split) for split in ("train", "val"))
     with pytest.raises(
         DataError, match=r"duplicate-across: train / val: 1 .*data.allow=\[duplicate-across, group-on"
@@ -239,6 +239,12 @@ def test_training_waits_for_the_quick_part(tmp_path):
     (tmp_path / "train" / "b.png").write_bytes(b"")
     with pytest.raises(DataError, match="picture-unreadable: train: 1 .*b.png: the picture file is empty"):
         check_before_training(train, None)
+
+
+def test_a_counter_that_starts_again_in_each_part_is_no_leak(tmp_path):
+    parts_of(tmp_path, {"000000.png": scene(1), "000001.png": scene(2)}, {"000000.png": scene(3)})
+    train, val = (load_dataset(tmp_path, split=split) for split in ("train", "val"))
+    assert check_before_training(train, val) == ()
 
 
 def test_kinds_are_words_and_every_severity_is_one():
