@@ -49,7 +49,13 @@ def _common(
     pass
 
 
-@app.command(epilog=example("swath train configs/crop_weed.yaml --out runs/crop_weed -s train.epochs=60"))
+@app.command(
+    epilog=example(
+        "swath train configs/crop_weed.yaml --out runs/crop_weed -s train.epochs=60",
+        "swath train configs/crop_weed.yaml --dry-run",
+        "swath train configs/crop_weed.yaml --find-lr",
+    )
+)
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe, one YAML.", metavar="RECIPE")],
     set_: Annotated[
@@ -59,15 +65,28 @@ def train(
         Path | None, typer.Option("--out", metavar="RUN", help="The run folder; runs/ and the recipe's name.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last.ckpt.")] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Train nothing: find a learning rate, draw it in the run folder.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: say what the run would take, draw its first batch.")
+    ] = False,
 ) -> None:
     """Fine-tune a detector on labelled pictures.
 
     Leaves a run: config.yaml, metrics.csv, TensorBoard events, best.safetensors, last.ckpt.
     """
+    if find_lr + dry_run + resume > 1:
+        raise typer.BadParameter("give one of --resume, --find-lr and --dry-run", param_hint="swath train")
     from detection.config import load_recipe
 
     resolved = load_recipe(recipe, set_)
     run = out or Path("runs", recipe.stem)
+    if find_lr or dry_run:
+        from detection.cli_train import look_before
+
+        look_before(resolved, run if find_lr else out, find_lr=find_lr)
+        return
     from detection.runtime.signals import stopped_by_signals
     from detection.terminal import TerminalWatcher
     from detection.train import train as run_training

@@ -207,6 +207,9 @@ class Train(_Part):
     cache_mb: int = Field(1024, ge=0, description="how much the cache may hold, in MiB, all workers together")
     accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="where it computes")
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of the arithmetic")
+    loggers: tuple[Literal["csv", "tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("csv", "tensorboard"), description="where numbers go: csv, tensorboard, mlflow (local by default), wandb"
+    )
 
 
 class Postprocess(_Part):

@@ -1,12 +1,14 @@
-"""What the training half shows in a terminal: progress bars, notes and tables."""
+"""What the training half shows in a terminal: progress bars, notes, a running training, tables."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.filesize import decimal
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +24,8 @@ from rich.text import Text
 
 from data.registry import PublicSet
 from detection.coco_metrics import CocoMetrics
+from detection.pace import Pace
+from detection.training_view import TrainingView, in_words
 
 
 class _Amount(MofNCompleteColumn):
@@ -36,70 +40,107 @@ class _Amount(MofNCompleteColumn):
 
 
 class TerminalWatcher:
-    """Shows a training or an evaluation as it goes: one bar per task, notes above them.
+    """Shows a training or an evaluation as it goes: a table or one bar per task, notes above them.
+
+    Where the console is no terminal nothing moves: notes, and a plain line from time to time.
 
     Args:
         console: where to; standard error, so that standard output holds results only.
+        line_every_s: seconds between two lines of a training or task that is not shown live.
 
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, line_every_s: float = 30.0) -> None:
         self._console = console or Console(stderr=True)
-        self._progress = Progress(
+        self._bars = Progress(
             TextColumn("{task.description}", justify="left"),
             BarColumn(bar_width=24),
             _Amount(),
-            TextColumn("[dim]{task.fields[detail]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._smooth_loss: float | None = None
+        self._training: TrainingView | None = None
+        self._live = Live(
+            console=self._console,
+            get_renderable=lambda: Group(*(() if self._training is None else (self._training.table(),)), self._bars),
+            transient=True,
+        )
+        self._is_live = self._console.is_terminal
+        self._line_every_s, self._lined = line_every_s, time.monotonic()
 
     def __enter__(self) -> TerminalWatcher:
-        self._progress.start()
+        if self._is_live:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
+        if self._training is not None:
+            self.note(self._training.summary())
 
     def note(self, line: str) -> None:
-        """Print a line above the bars."""
-        self._progress.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        """Print a line above what moves."""
+        self._console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, task: str, done: int, total: int) -> None:
         """Move the bar of `task`; it goes when it is full."""
-        self._bar(task, done, total, "")
+        self._bar(task, done, total)
 
     def bytes_progress(self, task: str, done: int, total: int | None) -> None:
         """Move the bar of `task` as `progress` does, in bytes; None: nobody knows how many there will be."""
-        self._bar(task, done, total, "", in_bytes=True)
+        self._bar(task, done, total, in_bytes=True)
 
-    def step(self, *, step: int, steps: int, share: float, losses: Mapping[str, float], rate: float) -> None:
-        """Move the training bar. Its length is the run's share, so that the time left is true under a budget."""
-        loss = sum(losses.values())
-        self._smooth_loss = loss if self._smooth_loss is None else 0.9 * self._smooth_loss + 0.1 * loss
-        total = steps if share == 0 else max(step, round(step / share))
-        self._bar("training", step, total, f"loss {self._smooth_loss:.3f}")
+    def step(
+        self,
+        *,
+        step: int,
+        steps: int,
+        share: float,
+        losses: Mapping[str, float],
+        rate: float,
+        epoch: float,
+        epochs: float,
+        pace: Pace,
+    ) -> None:
+        """Show a step of the training. The bar is the run's share, so that the time left is true under a budget."""
+        first = self._training is None
+        view = self._training = self._training or TrainingView()
+        view.step(
+            step=step, steps=steps, share=share, losses=losses, rate=rate, epoch=epoch, epochs=epochs, pace=pace
+        )
+        if not self._is_live:
+            self._line(view.line(), now=first)
 
-    def validated(self, *, epoch: float, metrics: Mapping[str, float], best: bool) -> None:
+    def validated(
+        self, *, epoch: float, metrics: Mapping[str, float], best: bool, per_class: Mapping[str, float]
+    ) -> None:
         """Print the validation's headline."""
+        if self._training is not None:
+            self._training.validated(epoch=epoch, metrics=metrics, best=best, per_class=per_class)
         mark = "  best so far" if best else ""
-        self.note(f"epoch {epoch:.1f}: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}{mark}")
+        self.note(f"epoch {epoch:.1f}: {in_words(metrics, per_class)}{mark}")
 
-    def _bar(self, task: str, done: int, total: int | None, detail: str, *, in_bytes: bool = False) -> None:
+    def _bar(self, task: str, done: int, total: int | None, *, in_bytes: bool = False) -> None:
+        if not self._is_live:
+            shown, of = (decimal(done), decimal(total or 0)) if in_bytes else (str(done), str(total))
+            self._line(f"{task}: {shown}" if total is None else f"{task}: {shown} of {of}")
+            return
         if task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(
-                task, total=total, completed=done, detail=detail, in_bytes=in_bytes
-            )
-        self._progress.update(self._tasks[task], completed=done, total=total, detail=detail)
+            self._tasks[task] = self._bars.add_task(task, total=total, completed=done, in_bytes=in_bytes)
+        self._bars.update(self._tasks[task], completed=done, total=total)
         if total is not None and done >= total:
-            self._progress.remove_task(self._tasks.pop(task))
+            self._bars.remove_task(self._tasks.pop(task))
+
+    def _line(self, text: str, *, now: bool = False) -> None:
+        """A line where nothing is live, unless one was there a moment ago."""
+        if now or time.monotonic() - self._lined >= self._line_every_s:
+            self._lined = time.monotonic()
+            self.note(text)
 
 
 def metrics_table(metrics: CocoMetrics, title: str) -> Table:

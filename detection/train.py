@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import threading
@@ -19,7 +18,6 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from data import Dataset
 from data.augment import Augment
@@ -37,8 +35,12 @@ from detection.checkpoint import (
     write_whole,
 )
 from detection.config import Recipe, Tiles
+from detection.drawn import fixed_pictures, found_against_truth, usable_scores
 from detection.evaluate import evaluate
 from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
+from detection.pace import Pace, PaceMeter
+from detection.record import Record
+from detection.run_loggers import check_loggers
 from detection.runtime.errors import SwathError
 from detection.runtime.letterbox import letterbox
 from detection.torch_detector import TorchDetector
@@ -58,11 +60,24 @@ class Watcher(Protocol):
     def progress(self, task: str, done: int, total: int) -> None:
         """`done` of `total` of a task such as "checking pictures"."""
 
-    def step(self, *, step: int, steps: int, share: float, losses: Mapping[str, float], rate: float) -> None:
+    def step(
+        self,
+        *,
+        step: int,
+        steps: int,
+        share: float,
+        losses: Mapping[str, float],
+        rate: float,
+        epoch: float,
+        epochs: float,
+        pace: Pace,
+    ) -> None:
         """After a step; `share` of the run is done, by steps or by the clock, whichever is further."""
 
-    def validated(self, *, epoch: float, metrics: Mapping[str, float], best: bool) -> None:
-        """After a validation."""
+    def validated(
+        self, *, epoch: float, metrics: Mapping[str, float], best: bool, per_class: Mapping[str, float]
+    ) -> None:
+        """After a validation; `per_class` is each class's AP, -1 where there is nothing to find."""
 
 
 @dataclass
@@ -125,6 +140,7 @@ def train(
     started = time.monotonic()
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
+    check_loggers(recipe.train.loggers)
     load: Callable[..., Dataset] = partial(load_dataset, **recipe.data.reading)
     allow = recipe.data.allow
     dataset = load_allowing(lambda: load(recipe.data.train, split="train"), allow)
@@ -201,19 +217,30 @@ def train(
         assert validation is not None
         model.eval()
         detector = TorchDetector(model, recipe.model.preset, dataset.class_names, recipe.input.size_hw)
-        scored = evaluate(
+        outcome = evaluate(
             detector, validation, progress=lambda done, total: watcher.progress("validating", done, total)
-        ).metrics.coco
+        )
+        scored = outcome.metrics.coco
+        per_class = {name: of_class.AP for name, of_class in outcome.metrics.per_class.items()}
         best = scored["AP"] > state.best_ap
         if best:
             state.best_ap = scored["AP"]
             save(BEST, dict(scored))
-        record.validation(state, scored)
-        watcher.validated(epoch=state.step / steps_per_epoch, metrics=scored, best=best)
+        thresholds = usable_scores(outcome.metrics, validation.class_names)
+        shown = found_against_truth(validation, fixed_pictures(validation), outcome.found, thresholds)
+        record.validation(state, scored, per_class=per_class, picture_rgb=shown[..., ::-1])
+        watcher.validated(epoch=state.step / steps_per_epoch, metrics=scored, best=best, per_class=per_class)
 
     before_s = state.elapsed_s
     offset = PRESETS[recipe.model.preset].label_offset
-    record = _Record(out, first_step=state.step, steps_per_epoch=steps_per_epoch)
+    record = Record(
+        out,
+        first_step=state.step,
+        steps_per_epoch=steps_per_epoch,
+        loggers=settings.loggers,
+        recipe=recipe.model_dump(mode="json"),
+    )
+    meter = PaceMeter(fabric.device)
     augment = Augment(size_hw=recipe.input.size_hw, **recipe.augment.settings())
     batches = training_batches(
         dataset,
@@ -232,7 +259,7 @@ def train(
     )
     try:
         share = _share(state, steps, settings.max_minutes)
-        for batch in batches:
+        for batch in meter.waiting(batches):
             if share >= 1 or (stop is not None and stop.is_set()):
                 break
             model.train()
@@ -257,7 +284,16 @@ def train(
             state.elapsed_s = before_s + time.monotonic() - started
             share = _share(state, steps, settings.max_minutes)
             record.step(state, values, rate)
-            watcher.step(step=state.step, steps=steps, share=share, losses=values, rate=rate)
+            watcher.step(
+                step=state.step,
+                steps=steps,
+                share=share,
+                losses=values,
+                rate=rate,
+                epoch=state.step / steps_per_epoch,
+                epochs=settings.epochs,
+                pace=meter.stepped(len(batch.indices)),
+            )
             if state.step % validate_every == 0 and share < 1:
                 if validation is not None:
                     validate()
@@ -275,7 +311,7 @@ def train(
         if stopped:
             raise TrainingError(f"stopped at step {state.step} of {steps}; go on with --resume --out {out}")
     finally:
-        record.close()
+        record.close(whole=_share(state, steps, settings.max_minutes) >= 1)
     return out / BEST
 
 
@@ -343,55 +379,3 @@ def _set_rate(optimizer: torch.optim.Optimizer, share: float, warmup: float) -> 
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
     return max(float(group["lr"]) for group in optimizer.param_groups)
-
-
-class _Record:
-    """`metrics.csv` and TensorBoard events. One row a step; validation fills its columns in its row."""
-
-    _COLUMNS = ("step", "epoch", "minutes", "learning_rate", "loss", "AP", "AP50", "AP75", "losses")
-
-    def __init__(self, out: Path, *, first_step: int, steps_per_epoch: float) -> None:
-        self._steps_per_epoch = steps_per_epoch
-        path = out / "metrics.csv"
-        kept: list[dict[str, str]] = []
-        if first_step and path.is_file():  # rows after the checkpoint will be written again
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if row["step"] and int(row["step"]) <= first_step]
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._rows = csv.DictWriter(self._file, self._COLUMNS)
-        self._rows.writeheader()
-        self._rows.writerows(kept)
-        self._out, self._purge = out, first_step + 1 if first_step else None
-        self._writer: SummaryWriter | None = None
-
-    @property
-    def _board(self) -> SummaryWriter:
-        # Made with the first step: it starts a thread, and the loader's workers must have forked by then.
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._out), purge_step=self._purge)
-        return self._writer
-
-    def _row(self, state: _State, **values: Any) -> None:
-        epoch = f"{state.step / self._steps_per_epoch:.3f}"
-        minutes = f"{state.elapsed_s / 60:.3f}"
-        self._rows.writerow({"step": state.step, "epoch": epoch, "minutes": minutes, **values})
-        self._file.flush()
-
-    def step(self, state: _State, losses: Mapping[str, float], rate: float) -> None:
-        total = sum(losses.values())
-        parts = " ".join(f"{name}={value:.5f}" for name, value in losses.items())
-        self._row(state, learning_rate=f"{rate:.3e}", loss=f"{total:.5f}", losses=parts)
-        self._board.add_scalar("train/loss", total, state.step)
-        self._board.add_scalar("train/learning_rate", rate, state.step)
-        for name, value in losses.items():
-            self._board.add_scalar(f"train/{name}", value, state.step)
-
-    def validation(self, state: _State, metrics: Mapping[str, float]) -> None:
-        self._row(state, **{name: f"{metrics[name]:.5f}" for name in ("AP", "AP50", "AP75")})
-        for name, value in metrics.items():
-            self._board.add_scalar(f"val/{name}", value, state.step)
-
-    def close(self) -> None:
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()

@@ -31,6 +31,8 @@ def annotate(
     detections: Detections,
     class_names: Sequence[str],
     hud: str | None = None,
+    *,
+    scores: bool = True,
 ) -> NDArray[np.uint8]:
     """A copy of a picture with boxes, a chip "class 0.87" (and track) at each, and a line at the top.
 
@@ -41,6 +43,7 @@ def annotate(
         detections: boxes in its pixels.
         class_names: by label.
         hud: text in the top left corner, None for none.
+        scores: whether a chip gives the score; labels that a person gave have none.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -57,7 +60,7 @@ def annotate(
     hud_wh = _hud(canvas, hud, text_px) if hud else (0, 0)
     for i in order:
         label = int(detections.labels[i])
-        text = f"{class_names[label]} {detections.scores[i]:.2f}"
+        text = f"{class_names[label]} {detections.scores[i]:.2f}" if scores else class_names[label]
         if detections.track_ids is not None:
             text = f"#{detections.track_ids[i]} {text}"
         x1, y1, _, y2 = (round(float(v)) for v in detections.boxes[i])

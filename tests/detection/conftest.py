@@ -26,10 +26,10 @@ class Quiet:
     def progress(self, task: str, done: int, total: int) -> None:
         pass
 
-    def step(self, *, step: int, steps: int, share: float, losses: Mapping[str, float], rate: float) -> None:
+    def step(self, *, losses: Mapping[str, float], **rest: object) -> None:
         self.losses.append(sum(losses.values()))
 
-    def validated(self, *, epoch: float, metrics: Mapping[str, float], best: bool) -> None:
+    def validated(self, *, metrics: Mapping[str, float], **rest: object) -> None:
         self.validations.append(dict(metrics))
 
 

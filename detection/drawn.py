@@ -1,0 +1,155 @@
+"""Pictures to judge a training by: what was found against the truth, and what the network is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data import Dataset
+from detection.coco_metrics import CocoMetrics
+from detection.matching import judge
+from detection.runtime.detections import Detections
+from detection.runtime.draw import annotate
+
+_WIDTH_PX = 640  # of a picture in the grid
+_GAP_PX = 6
+_GREY = 60
+_WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
+
+
+def fixed_pictures(dataset: Dataset, count: int = 4) -> list[int]:
+    """Indices of the pictures to look at during a whole run: at most `count`, the same each time.
+
+    Each shows what those before it show least of, so that a few pictures show as many classes as they can.
+    """
+    shown = np.zeros(len(dataset.class_names))
+    classes = [np.unique(picture.labels) for picture in dataset.pictures]
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(dataset)):
+        left = [i for i in range(len(dataset)) if i not in chosen]
+        best = max(left, key=lambda i: (float((1 / (1 + shown[classes[i]])).sum()), -i))
+        chosen.append(best)
+        shown[classes[best]] += 1
+    return sorted(chosen)
+
+
+def usable_scores(metrics: CocoMetrics, class_names: Sequence[str]) -> NDArray[np.float32]:
+    """Per class the score of its best F1, float32 (C,); above 1 for a class of which nothing found was right."""
+    thresholds = [metrics.per_class[name].threshold for name in class_names]
+    return np.array([1.1 if t is None else t for t in thresholds], np.float32)
+
+
+def found_against_truth(
+    dataset: Dataset,
+    indices: Sequence[int],
+    found: Sequence[Detections],
+    thresholds: NDArray[np.float32],
+) -> NDArray[np.uint8]:
+    """Some pictures with what was found in them over the truth, side by side.
+
+    The truth is dashed and white, what was found solid and in its class's colour, with its score: line and
+    brightness tell them apart, for every kind of colour vision. A chip names a box that was missed.
+
+    Args:
+        dataset: the truth.
+        indices: which of its pictures.
+        found: of all its pictures, labelled as the dataset.
+        thresholds: float32 (C,), per class the lowest score that is drawn.
+
+    Returns:
+        uint8 (H, W, 3) BGR.
+
+    Raises:
+        DataError: a picture cannot be read.
+
+    """
+    tiles = []
+    for index in indices:
+        picture = dataset.pictures[index]
+        image = picture.read()
+        scale = _WIDTH_PX / image.shape[1]
+        shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=shrinks), np.uint8)
+        wanted = ~picture.iscrowd
+        truth, labels = picture.boxes_xyxy[wanted], picture.labels[wanted]
+        outcome = judge(truth, labels, found[index], thresholds)
+        kept = outcome.kept
+        missed = ~outcome.found
+        # Detections draws chips; a missed box gets one too, in the way of the others
+        image = annotate(image, Detections(kept.boxes * scale, kept.scores, kept.labels), dataset.class_names)
+        for box in truth * scale:
+            _dashed(image, box)
+        for box, label in zip(truth[missed] * scale, labels[missed], strict=True):
+            _chip(image, box, f"missed {dataset.class_names[label]}")
+        tiles.append(image)
+    legend = "white dashes: the truth    solid: found, with its score"
+    return grid(tiles, columns=2 if len(tiles) > 1 else 1, caption=legend)
+
+
+def labelled(
+    images_bgr: Sequence[NDArray[np.uint8]],
+    boxes_xyxy: Sequence[NDArray[np.float32]],
+    labels: Sequence[NDArray[np.int64]],
+    class_names: Sequence[str],
+    *,
+    caption: str = "",
+) -> NDArray[np.uint8]:
+    """Pictures with their labels, in a grid as square as it can be: uint8 (H, W, 3) BGR.
+
+    Args:
+        images_bgr: uint8 (h, w, 3) each.
+        boxes_xyxy: float32 (n, 4) for each picture, in its pixels.
+        labels: int64 (n,) for each picture.
+        class_names: by label.
+        caption: a line above them.
+
+    """
+    tiles = []
+    for image, boxes, its_labels in zip(images_bgr, boxes_xyxy, labels, strict=True):
+        shown = Detections(boxes, np.ones(len(boxes), np.float32), its_labels)
+        tiles.append(annotate(image, shown, class_names, scores=False))
+    return grid(tiles, columns=int(np.ceil(np.sqrt(len(tiles)))), caption=caption)
+
+
+def grid(images_bgr: Sequence[NDArray[np.uint8]], *, columns: int, caption: str = "") -> NDArray[np.uint8]:
+    """Pictures of any sizes in rows of `columns`, on grey, a line of text above them: uint8 (H, W, 3) BGR."""
+    cell_h = max(image.shape[0] for image in images_bgr) + _GAP_PX
+    cell_w = max(image.shape[1] for image in images_bgr) + _GAP_PX
+    rows = -(-len(images_bgr) // columns)
+    top = 34 if caption else _GAP_PX
+    sheet = np.full((top + rows * cell_h, _GAP_PX + columns * cell_w, 3), _GREY, np.uint8)
+    for number, image in enumerate(images_bgr):
+        y, x = top + number // columns * cell_h, _GAP_PX + number % columns * cell_w
+        sheet[y : y + image.shape[0], x : x + image.shape[1]] = image
+    if caption:
+        cv2.putText(sheet, caption, (_GAP_PX + 4, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, _WHITE, 1, cv2.LINE_AA)
+    return sheet
+
+
+def write_png(image_bgr: NDArray[np.uint8]) -> bytes:
+    """A picture uint8 (H, W, 3) BGR as a PNG file's bytes."""
+    return cv2.imencode(".png", image_bgr)[1].tobytes()
+
+
+def _dashed(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32]) -> None:
+    """White dashes with gaps between them dark, so that they are seen on bright and on dark ground."""
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
+    for (ax, ay), (bx, by) in pairwise(corners):
+        pieces = max(2, round((abs(bx - ax) + abs(by - ay)) / 6))
+        along = np.linspace((ax, ay), (bx, by), pieces + 1).round().astype(int)
+        for number, (start, end) in enumerate(pairwise(along.tolist())):
+            cv2.line(image, start, end, _BLACK if number % 2 else _WHITE, 2)
+
+
+def _chip(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32], text: str) -> None:
+    """Black on white at the lower left corner of a box; the chips of what was found hang at the upper one."""
+    (width, height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    x = min(max(0, round(float(box_xyxy[0]))), max(0, image.shape[1] - width - 6))
+    y = min(max(0, round(float(box_xyxy[3]))), image.shape[0] - height - baseline - 4)
+    cv2.rectangle(image, (x, y), (x + width + 6, y + height + baseline + 4), _WHITE, cv2.FILLED)
+    cv2.putText(image, text, (x + 3, y + height + 3), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _BLACK, 1, cv2.LINE_AA)

@@ -1,0 +1,298 @@
+"""`swath train --dry-run`: what a training would be, measured on two real steps, before hours go into it."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from data import Dataset
+from data.loader import Batch
+from detection.checkpoint import write_whole
+from detection.config import Recipe
+from detection.drawn import labelled, write_png
+from detection.models import PRESETS
+from detection.rehearsal import Rehearsal, rehearse
+from detection.torch_detector import TorchDetector
+from detection.train import Watcher
+
+PICTURE = "dry_run.png"
+_SHOWN = 9  # pictures of the batch that are drawn
+_CELL_PX = 640  # their longest side
+_TIMED_STEPS = 2
+_TIMED_PICTURES = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of a part of the detector: all, and those that learn."""
+
+    name: str
+    total: int
+    trainable: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a step takes, besides torch itself: what must be there at once at its fullest."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    batch: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.batch
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Pictures of a dataset, those without a box, and by class the pictures that show it and its boxes."""
+
+    pictures: int
+    empty: int
+    per_class: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a training would be.
+
+    Attributes:
+        recipe: resolved.
+        device: where it computes, in words.
+        weights: where it starts from, in words.
+        parts: of the detector.
+        gflops: of one picture at the input size, forward; a multiplication and its addition are two.
+        memory: of a training step.
+        train, val: what is learned from and scored on; `val` is None without a validation.
+        steps: of the whole run, were there no budget of minutes.
+        load_s, compute_s: to prepare a batch in one process (decoding included), and to learn it.
+        step_s: of a step: loading beside computing where there are worker processes.
+        validation_s: of one validation; 0 without.
+        run_s: of the whole run, validations included; the budget's where that ends it.
+        ended_by_budget: whether `train.max_minutes` ends it.
+        picture: where the first batch is drawn.
+
+    """
+
+    recipe: Recipe
+    device: str
+    weights: str
+    parts: tuple[Part, ...]
+    gflops: float
+    memory: Memory
+    train: Counted
+    val: Counted | None
+    steps: int
+    load_s: float
+    compute_s: float
+    step_s: float
+    validation_s: float
+    run_s: float
+    ended_by_budget: bool
+    picture: Path
+
+
+def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
+    """Set a training up, take a few steps, throw them away, and say what was seen.
+
+    Args:
+        recipe: of the training.
+        out: folder that `dry_run.png` is written to; None: a new one among the system's temporary files, so
+            that nothing is overwritten. No other file is written.
+        watcher: told of what takes long.
+
+    Raises:
+        SwathError: weights that cannot be had, a dataset without boxes.
+        DataError: a dataset that cannot be used.
+
+    """
+    rehearsal = rehearse(recipe, watcher)
+    settings, size_hw = recipe.train, recipe.input.size_hw
+    # in this process and without a cache: nothing is left on the disk, and loading is timed by itself
+    batches = rehearsal.batches(1 + _TIMED_STEPS, workers=0, cache="none")
+    batch = next(batches)
+    picture = _drawn(rehearsal, batch)
+    watcher.note("one step for the memory, two for the time")
+    kept: list[Tensor] = []
+    activations = saved_bytes(lambda: kept.append(rehearsal.loss(batch)), rehearsal.network)
+    rehearsal.learn(kept.pop())
+    load_s, compute_s = _timed(rehearsal, batches)
+
+    steps = math.ceil(settings.epochs * len(rehearsal.dataset) / settings.batch_size)
+    step_s = max(compute_s, load_s / settings.workers) if settings.workers else compute_s + load_s
+    validation_s, validations = 0.0, 0
+    if rehearsal.validation is not None:
+        validation_s = len(rehearsal.validation) * _scoring_s(rehearsal, rehearsal.validation)
+        validations = math.ceil(settings.epochs / settings.validate_every)
+    run_s = steps * step_s + validations * validation_s
+    budget_s = math.inf if settings.max_minutes is None else settings.max_minutes * 60
+    folder = Path(tempfile.mkdtemp(prefix="swath-")) if out is None else out
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / PICTURE, lambda path: path.write_bytes(write_png(picture)))
+    return DryRun(
+        recipe=recipe,
+        device=_device(rehearsal.fabric.device),
+        weights=rehearsal.weights,
+        parts=parts(rehearsal.network),
+        gflops=gflops(rehearsal.network, size_hw, rehearsal.fabric.device),
+        memory=_memory(rehearsal, batch, activations),
+        train=count(rehearsal.dataset),
+        val=None if rehearsal.validation is None else count(rehearsal.validation),
+        steps=steps,
+        load_s=load_s,
+        compute_s=compute_s,
+        step_s=step_s,
+        validation_s=validation_s,
+        run_s=min(run_s, budget_s),
+        ended_by_budget=run_s > budget_s,
+        picture=folder / PICTURE,
+    )
+
+
+def parts(network: nn.Module) -> tuple[Part, ...]:
+    """The parameters by part of the detector; the backbone by its own parts."""
+    total: Counter[str] = Counter()
+    trainable: Counter[str] = Counter()
+    for name, parameter in network.named_parameters():
+        first, second = (*name.split("."), "")[:2]
+        part = f"{first}.{second}" if first == "backbone" else first
+        total[part] += parameter.numel()
+        trainable[part] += parameter.numel() if parameter.requires_grad else 0
+    return tuple(Part(name, total[name], trainable[name]) for name in total)
+
+
+def gflops(network: nn.Module, size_hw: tuple[int, int], device: torch.device) -> float:
+    """10^9 floating-point operations of one grey picture, forward, as torch counts them; post-processing is free."""
+    was_training = network.training
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network([torch.full((3, *size_hw), 0.45, device=device)])
+    network.train(was_training)
+    return float(counter.get_total_flops()) / 1e9
+
+
+def saved_bytes(forward: Callable[[], object], network: nn.Module) -> int:
+    """Bytes that `forward` keeps for its backward pass, each storage once, the network's own tensors not."""
+    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(kept.values())
+
+
+def count(dataset: Dataset) -> Counted:
+    """Pictures and boxes of a dataset by class; crowds are neither learned nor counted."""
+    pictures: Counter[int] = Counter()
+    boxes: Counter[int] = Counter()
+    for picture in dataset.pictures:
+        labels = picture.labels[~picture.iscrowd].tolist()
+        boxes.update(labels)
+        pictures.update(set(labels))
+    empty = sum(1 for picture in dataset.pictures if picture.iscrowd.all())
+    per_class = {name: (pictures[label], boxes[label]) for label, name in enumerate(dataset.class_names)}
+    return Counted(len(dataset), empty, per_class)
+
+
+def _memory(rehearsal: Rehearsal, batch: Batch, activations: int) -> Memory:
+    tensors = (*rehearsal.network.parameters(), *rehearsal.network.buffers())
+    # AdamW has made its state in the first step
+    state = (value for entry in rehearsal.optimizer.state.values() for value in entry.values())
+    return Memory(
+        weights=sum(t.numel() * t.element_size() for t in tensors),
+        gradients=sum(p.numel() * p.element_size() for p in rehearsal.network.parameters() if p.requires_grad),
+        optimizer=sum(v.numel() * v.element_size() for v in state if isinstance(v, Tensor)),
+        activations=activations,
+        batch=batch.images.numel() * 4,  # as float
+    )
+
+
+def _timed(rehearsal: Rehearsal, batches: Iterator[Batch]) -> tuple[float, float]:
+    """Seconds to load a batch, and to learn it: the mean of the steps that are left in `batches`."""
+    load_s = compute_s = 0.0
+    for _ in range(_TIMED_STEPS):
+        asked = time.perf_counter()
+        batch = next(batches)
+        loaded = time.perf_counter()
+        loss = rehearsal.loss(batch)
+        rehearsal.learn(loss)
+        loss.item()  # waits for the device
+        _wait_for(rehearsal.fabric.device)
+        load_s += loaded - asked
+        compute_s += time.perf_counter() - loaded
+    return load_s / _TIMED_STEPS, compute_s / _TIMED_STEPS
+
+
+def _scoring_s(rehearsal: Rehearsal, validation: Dataset) -> float:
+    """Seconds to read and score a picture."""
+    rehearsal.model.eval()
+    preset, size_hw = rehearsal.recipe.model.preset, rehearsal.recipe.input.size_hw
+    detector = TorchDetector(rehearsal.model, preset, rehearsal.dataset.class_names, size_hw)
+    pictures = validation.pictures[: 1 + _TIMED_PICTURES]
+    detector(pictures[0].read())  # the first takes longer
+    began = time.perf_counter()
+    for picture in pictures:
+        detector(picture.read())
+    return (time.perf_counter() - began) / len(pictures)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def _drawn(rehearsal: Rehearsal, batch: Batch) -> NDArray[np.uint8]:
+    """The batch as it leaves the detector's own transform, its normalisation undone: uint8 (H, W, 3) BGR."""
+    transform = rehearsal.network.transform
+    assert isinstance(transform, nn.Module)
+    with torch.no_grad():
+        normalised, targets = transform(*rehearsal.inputs(batch))
+    mean, std = (torch.tensor(v, device=normalised.tensors.device).view(3, 1, 1) for v in _normalisation(transform))
+    pixels = (normalised.tensors.float() * std + mean).clamp(0, 1) * 255
+    rgb = pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()[:_SHOWN]
+    offset = PRESETS[rehearsal.recipe.model.preset].label_offset
+    scale = min(1.0, _CELL_PX / max(rgb.shape[1:3]))
+    images = [cv2.resize(i[..., ::-1].copy(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for i in rgb]
+    height, width = rehearsal.recipe.input.size_hw
+    shown = (
+        f"{len(rgb)} of {len(batch.indices)} pictures" if len(rgb) < len(batch.indices) else f"{len(rgb)} pictures"
+    )
+    return labelled(
+        [np.asarray(image, np.uint8) for image in images],
+        [t["boxes"].cpu().numpy() * np.float32(scale) for t in targets],
+        [t["labels"].cpu().numpy() - offset for t in targets],
+        rehearsal.dataset.class_names,
+        caption=f"the first batch as the network sees it: {shown}, {height} x {width} px",
+    )
+
+
+def _normalisation(transform: nn.Module) -> tuple[list[float], list[float]]:
+    return list(transform.image_mean), list(transform.image_std)  # type: ignore[arg-type]
