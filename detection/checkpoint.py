@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from detection.runtime.errors import SwathError
 
 BEST = "best.safetensors"
 LAST = "last.ckpt"
+BROKEN_BATCH = "broken_batch.safetensors"
+"""The batch at which a loss was not finite, for inspection."""
 _KEY = "swath"
 
 
@@ -53,13 +55,32 @@ class Trained:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a file beside `path`, then rename: whoever reads `path` finds a whole file or the old one."""
+    """Call `write` on a file beside `path`, then rename: whoever reads `path` finds a whole file or the old one.
+
+    That holds after a power loss too: the file's content and then its name are on the disk when this returns.
+
+    Raises:
+        CheckpointError: the disk is full, or the file cannot be written; what was there is as it was.
+
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         write(partial)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch's writer of archives raises RuntimeError and names neither the disk nor the reason
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or "the disk is full or the file too large"
+        was = "the one from before is intact" if path.exists() else "nothing was written"
+        raise CheckpointError(f"{path}: cannot be written ({reason}); {was}") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -102,6 +123,19 @@ def save_trained(
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     write_whole(path, lambda partial: save_file(tensors, partial, {_KEY: json.dumps(header)}))
+
+
+def save_batch(path: Path, images: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> None:
+    """Keep a batch: `images` uint8 (B, 3, H, W) RGB, and `boxes_0`, `labels_0`, `boxes_1`, ... of its pictures.
+
+    Raises:
+        CheckpointError: it cannot be written.
+
+    """
+    tensors = {"images": images.contiguous()}
+    for number, target in enumerate(targets):
+        tensors |= {f"{key}_{number}": value.contiguous() for key, value in target.items()}
+    write_whole(path, lambda partial: save_file(tensors, partial))
 
 
 def find_checkpoint(path: Path) -> Path:

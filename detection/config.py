@@ -196,9 +196,16 @@ class Train(_Part):
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the rate rises")
     clip_norm: float = Field(10.0, gt=0, description="gradients are scaled down to this norm")
+    average: float = Field(
+        0.998, ge=0, lt=1, description="decay of the weights' moving average, which is what is kept; 0: no average"
+    )
     freeze_stem: bool = Field(True, description="keep the pretrained backbone up to stride 4 as it is")
     freeze_batchnorm: bool = Field(True, description="keep the pretrained batch-norm statistics")
     validate_every: int = Field(5, ge=1, description="epochs between validations")
+    patience: int | None = Field(
+        None, ge=1, description="validations without a better AP after which the run ends; null: it never does"
+    )
+    save_every_minutes: float = Field(5.0, gt=0, description="the most that a power loss costs; --resume goes on")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
     workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the main one")
     cache: Literal["none", "ram", "disk"] = Field(

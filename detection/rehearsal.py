@@ -21,7 +21,8 @@ from data.tiles import tile_dataset
 from detection.checkpoint import model_from_recipe
 from detection.config import Recipe
 from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
-from detection.train import TrainingError, Watcher, _parameter_groups, fit_to_input
+from detection.optimizer import parameter_groups
+from detection.train import TrainingError, Watcher, fit_to_input
 from detection.weights import load_weights
 
 
@@ -119,6 +120,12 @@ def rehearse(recipe: Recipe, watcher: Watcher) -> Rehearsal:
     network = network.to(memory_format=torch.channels_last)
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
     fabric.launch()
-    optimizer = torch.optim.AdamW(_parameter_groups(network, recipe), lr=settings.learning_rate)
+    groups = parameter_groups(
+        network,
+        learning_rate=settings.learning_rate,
+        backbone_rate=settings.backbone_rate if recipe.model.weights != "none" else 1.0,
+        weight_decay=settings.weight_decay,
+    )
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
     model, wrapped = fabric.setup(network, optimizer)
     return Rehearsal(recipe, dataset, validation, network, model, wrapped, fabric, str(report))

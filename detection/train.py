@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,28 +18,32 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from data import Dataset
 from data.augment import Augment
 from data.check import check_before_training, load_allowing
 from data.formats import load_dataset
-from data.loader import training_batches
+from data.loader import Batch, training_batches
 from data.tiles import tile_dataset
 from detection.allocator import keep_freed_memory
 from detection.checkpoint import (
     BEST,
+    BROKEN_BATCH,
     LAST,
     load_training_state,
     model_from_recipe,
+    save_batch,
     save_trained,
     write_whole,
 )
 from detection.config import Recipe, Tiles
-from detection.drawn import fixed_pictures, found_against_truth, usable_scores
+from detection.drawn import fixed_pictures, found_against_truth, labelled, usable_scores, write_png
 from detection.evaluate import evaluate
 from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
+from detection.optimizer import averaged, parameter_groups, set_rate
 from detection.pace import Pace, PaceMeter
+from detection.provenance import environment
 from detection.record import Record
 from detection.run_loggers import check_loggers
 from detection.runtime.errors import SwathError
@@ -88,6 +93,9 @@ class _State:
     elapsed_s: float = 0.0
     best_ap: float = -1.0
     best_step: int = -1
+    since_best: int = 0
+    scored_step: int = -1
+    saved_s: float = 0.0
 
 
 def fit_to_input(
@@ -176,14 +184,27 @@ def train(
     keep_freed_memory()
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
     fabric.launch()
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=settings.learning_rate)
-    model, optimizer = fabric.setup(model, optimizer)
+    groups = parameter_groups(
+        model,
+        learning_rate=settings.learning_rate,
+        backbone_rate=settings.backbone_rate if recipe.model.weights != "none" else 1.0,
+        weight_decay=settings.weight_decay,
+    )
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+    network = model
+    model, optimizer = fabric.setup(network, optimizer)
+    average = averaged(network, settings.average) if settings.average else None
+    kept = average.module if average else network  # whose weights are scored and shipped
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        if average:
+            average.load_state_dict(saved["average"])
         torch.set_rng_state(saved["rng"])
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "config.yaml", lambda path: path.write_text(recipe.to_yaml(), encoding="utf-8"))
+    made_with = json.dumps(environment() | {"dataset": fingerprint}, indent=1) + "\n"
+    write_whole(out / "environment.json", lambda path: path.write_text(made_with, encoding="utf-8"))
 
     steps_per_epoch = len(dataset) / settings.batch_size
     steps = math.ceil(settings.epochs * steps_per_epoch)
@@ -194,7 +215,7 @@ def train(
             state.best_step = state.step
             save_trained(
                 out / BEST,
-                model.state_dict(),
+                kept.state_dict(),
                 recipe=recipe,
                 class_names=dataset.class_names,
                 dataset_fingerprint=fingerprint,
@@ -202,9 +223,11 @@ def train(
                 metrics=metrics,
             )
             return
+        state.saved_s = state.elapsed_s
         content = {
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "average": average.state_dict() if average else None,
             "rng": torch.get_rng_state(),
             "state": vars(state),
             "class_names": list(dataset.class_names),
@@ -215,14 +238,16 @@ def train(
 
     def validate() -> None:
         assert validation is not None
-        model.eval()
-        detector = TorchDetector(model, recipe.model.preset, dataset.class_names, recipe.input.size_hw)
+        state.scored_step = state.step
+        kept.eval()
+        detector = TorchDetector(kept, recipe.model.preset, dataset.class_names, recipe.input.size_hw)
         outcome = evaluate(
             detector, validation, progress=lambda done, total: watcher.progress("validating", done, total)
         )
         scored = outcome.metrics.coco
         per_class = {name: of_class.AP for name, of_class in outcome.metrics.per_class.items()}
         best = scored["AP"] > state.best_ap
+        state.since_best = 0 if best else state.since_best + 1
         if best:
             state.best_ap = scored["AP"]
             save(BEST, dict(scored))
@@ -257,29 +282,32 @@ def train(
         pin=fabric.device.type == "cuda",
         note=watcher.note,
     )
+    share = _share(state, steps, settings.max_minutes)
     try:
-        share = _share(state, steps, settings.max_minutes)
         for batch in meter.waiting(batches):
             if share >= 1 or (stop is not None and stop.is_set()):
                 break
             model.train()
             if settings.freeze_batchnorm:
                 freeze_batchnorm_statistics(model)
-            rate = _set_rate(optimizer, share, settings.warmup)
+            rate = set_rate(optimizer, share, settings.warmup)
             images = list(fabric.to_device(batch.images).float() / 255)
             targets = [{"boxes": t["boxes"], "labels": t["labels"] + offset} for t in fabric.to_device(batch.targets)]
             losses: dict[str, Tensor] = model(images, targets)
             loss = torch.stack(list(losses.values())).sum()
             values = {name: value.item() for name, value in losses.items()}
             if not math.isfinite(sum(values.values())):
+                _keep_for_inspection(out, batch, dataset.class_names)
                 raise TrainingError(
-                    f"step {state.step + 1}: the loss is not finite; lower train.learning_rate "
-                    f"(now {settings.learning_rate:g}). The last checkpoint is intact."
+                    f"step {state.step + 1}: the loss is not finite; lower train.learning_rate (now "
+                    f"{settings.learning_rate:g}). The last checkpoint is intact; the batch: {out / BROKEN_BATCH}"
                 )
             fabric.backward(loss)
             fabric.clip_gradients(model, optimizer, max_norm=settings.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if average:
+                average.update_parameters(network)
             state.step += 1
             state.elapsed_s = before_s + time.monotonic() - started
             share = _share(state, steps, settings.max_minutes)
@@ -294,16 +322,21 @@ def train(
                 epochs=settings.epochs,
                 pace=meter.stepped(len(batch.indices)),
             )
-            if state.step % validate_every == 0 and share < 1:
-                if validation is not None:
-                    validate()
+            validating = state.step % validate_every == 0 and share < 1
+            if validating and validation is not None:
+                validate()
+                if settings.patience and state.since_best >= settings.patience:
+                    watcher.note(f"no better AP in {state.since_best} validations: ending (train.patience)")
+                    share = 1.0
+                    break
+            if validating or state.elapsed_s - state.saved_s >= 60 * settings.save_every_minutes:
                 save(LAST, {})
                 # validation and saving count against the budget too
                 state.elapsed_s = before_s + time.monotonic() - started
                 share = _share(state, steps, settings.max_minutes)
         stopped = share < 1 and state.step < steps
         save(LAST, {})
-        if validation is not None and not stopped:
+        if validation is not None and not stopped and state.scored_step < state.step:
             validate()
             save(LAST, {})
         elif validation is None and state.best_step != state.step:
@@ -311,7 +344,7 @@ def train(
         if stopped:
             raise TrainingError(f"stopped at step {state.step} of {steps}; go on with --resume --out {out}")
     finally:
-        record.close(whole=_share(state, steps, settings.max_minutes) >= 1)
+        record.close(whole=share >= 1)
     return out / BEST
 
 
@@ -341,41 +374,16 @@ def _tiled(name: str, photos: Dataset, tiles: Tiles, watcher: Watcher) -> Datase
     return tiled
 
 
-def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Backbone slower than the rest; no weight decay on biases and norms (they are not there to be small)."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            key = (name.startswith("backbone.body."), parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
-    settings = recipe.train
-    slow = settings.backbone_rate if recipe.model.weights != "none" else 1.0
-    return [
-        {
-            "params": parameters,
-            "peak": settings.learning_rate * (slow if is_backbone else 1.0),
-            "weight_decay": settings.weight_decay if decays else 0.0,
-        }
-        for (is_backbone, decays), parameters in groups.items()
-    ]
+def _keep_for_inspection(out: Path, batch: Batch, class_names: Sequence[str]) -> None:
+    """The batch as tensors, and as a picture to look at."""
+    save_batch(out / BROKEN_BATCH, batch.images, batch.targets)
+    images_bgr = [image.permute(1, 2, 0).numpy()[..., ::-1].copy() for image in batch.images]
+    boxes = [target["boxes"].numpy() for target in batch.targets]
+    drawn = labelled(images_bgr, boxes, [target["labels"].numpy() for target in batch.targets], class_names)
+    write_whole((out / BROKEN_BATCH).with_suffix(".png"), lambda path: path.write_bytes(write_png(drawn)))
 
 
 def _share(state: _State, steps: int, max_minutes: float | None) -> float:
     """How much of the run is done, 0 to 1: by steps or by the clock, whichever is further."""
     by_clock = state.elapsed_s / (max_minutes * 60) if max_minutes else 0.0
     return min(1.0, max(state.step / steps, by_clock))
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, share: float, warmup: float) -> float:
-    """Linear warm-up, then half a cosine to a hundredth, over the share of the run rather than over steps.
-
-    So a run that its wall-clock budget ends has cooled down just as one that its epochs end.
-    Loshchilov and Hutter, "SGDR" (ICLR 2017), without restarts.
-    """
-    if share < warmup:
-        factor = max(share / warmup, 0.01)
-    else:
-        factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
-    return max(float(group["lr"]) for group in optimizer.param_groups)

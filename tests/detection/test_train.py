@@ -8,11 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from data import load_dataset
 from detection.checkpoint import CheckpointError, load_trained, load_training_state, write_whole
 from detection.config import load_recipe
 from detection.train import TrainingError, train
@@ -104,6 +107,11 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path:
     with pytest.raises(TrainingError, match="the loss is not finite; lower train.learning_rate"):
         train(recipe, tmp_path / "run", watcher=Quiet())
     assert not (tmp_path / "run" / "best.safetensors").exists()
+    batch = load_file(tmp_path / "run" / "broken_batch.safetensors")
+    assert batch["images"].dtype == torch.uint8 and batch["images"].shape[1] == 3
+    assert len(batch["boxes_0"]) == len(batch["labels_0"])
+    drawn = cv2.imread(str(tmp_path / "run" / "broken_batch.png"))
+    assert drawn.shape[0] > batch["images"].shape[2]
 
 
 def test_what_cannot_be_trained_on_is_said_before_anything_is_written(tmp_path: Path, coco_file, rendered) -> None:
@@ -127,7 +135,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         partial.write_text("half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match="f: cannot be written .*; the one from before is intact"):
         write_whole(path, fails)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -183,3 +191,102 @@ def test_the_published_datasets_train_as_they_stand(tmp_path: Path, real_dataset
             '["crop", "weed"]',
             '["apple"]',
         )
+
+
+_TRAIN_WITHIN = """
+import resource, sys
+from detection.cli import main
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+main(sys.argv[2:])
+"""
+
+
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path: Path, rendered: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 1, "loggers": ["csv"]})
+    train(load_recipe(recipe), tmp_path / "run", watcher=Quiet())
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    longer = [str(recipe), "-s", "train.epochs=2", "--out", str(tmp_path / "run"), "--resume"]
+    # no file may grow beyond half of a checkpoint, as on a disk that is nearly full
+    command = [sys.executable, "-c", _TRAIN_WITHIN, str(len(before) // 2), "train", *longer]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "last.ckpt: cannot be written" in done.stderr.splitlines()[-1]
+    assert "the one from before is intact" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*partial"))
+    train(load_recipe(recipe, ["train.epochs=2"]), tmp_path / "run", watcher=Quiet(), resume=True)
+    assert len(rows(tmp_path / "run")) == 6
+
+
+def killed_and_resumed(tmp_path: Path, rendered: Path, kills: int, seed: int) -> None:
+    """A run killed without warning at random moments can go on every time, and ends with all of its steps."""
+    changes = {"epochs": 400, "save_every_minutes": 0.001, "loggers": ["csv"]}
+    recipe = write_recipe(tmp_path / "r.yaml", rendered, train=changes)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "detection.cli", "train", str(recipe), "--out", str(out)]
+    random, step, resumed = np.random.default_rng(seed), 0, 0
+    while resumed < kills:
+        going_on = ["--resume"] if (out / "last.ckpt").exists() else []
+        process = subprocess.Popen([*command, *going_on], stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 120
+            begun = (out / "last.ckpt").stat().st_mtime_ns if going_on else 0
+            while not ((out / "last.ckpt").exists() and (out / "last.ckpt").stat().st_mtime_ns > begun):
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 0.5))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        state = load_training_state(out / "last.ckpt")["state"]
+        assert state["step"] > step
+        step, resumed = state["step"], resumed + bool(going_on)
+    train(load_recipe(recipe, [f"train.epochs={1 + step // 6}"]), out, watcher=Quiet(), resume=True)
+    numbers = [int(row["step"]) for row in rows(out)]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= step
+
+
+def test_kill_9_at_two_random_moments(tmp_path: Path, rendered: Path) -> None:
+    killed_and_resumed(tmp_path, rendered, kills=2, seed=0)
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_random_moments(tmp_path: Path, rendered: Path) -> None:
+    killed_and_resumed(tmp_path, rendered, kills=20, seed=1)
+
+
+def test_a_run_ends_where_validations_get_no_better(tmp_path: Path, rendered: Path) -> None:
+    changes = {"epochs": 50, "validate_every": 1, "patience": 2, "learning_rate": 1e-9}
+    data = {"val": str(rendered), "allow": ["splits-identical"]}
+    watcher = Quiet()
+    train(
+        load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train=changes, data=data)),
+        tmp_path / "run",
+        watcher=watcher,
+    )
+    # the first is the best, for nothing is learned at such a rate; two more get no better
+    assert len(watcher.validations) == 3
+    assert any("train.patience" in note for note in watcher.notes)
+
+
+def test_the_average_is_what_is_kept(tmp_path: Path, rendered: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered))
+    train(recipe, tmp_path / "run", watcher=Quiet())
+    state, kept = (
+        load_training_state(tmp_path / "run" / "last.ckpt"),
+        load_file(tmp_path / "run" / "best.safetensors"),
+    )
+    name = "head.classification_head.cls_logits.weight"
+    assert torch.equal(kept[name], state["average"][f"module.{name}"])
+    assert not torch.equal(kept[name], state["model"][name])
+    plain = load_recipe(tmp_path / "r.yaml", ["train.average=0"])
+    train(plain, tmp_path / "plain", watcher=Quiet())
+    last = load_training_state(tmp_path / "plain" / "last.ckpt")
+    assert last["average"] is None
+    assert torch.equal(load_file(tmp_path / "plain" / "best.safetensors")[name], last["model"][name])
+
+
+def test_a_run_says_what_it_was_made_with(run: Path, rendered: Path) -> None:
+    said = json.loads((run / "environment.json").read_text())
+    assert said["packages"]["torch"] and said["dataset"] == load_dataset(rendered).fingerprint()
