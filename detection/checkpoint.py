@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -74,11 +75,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        # torch's writer of archives raises RuntimeError and names neither the disk nor the reason
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
-            raise
-        reason = getattr(error, "strerror", None) or "the disk is full or the file too large"
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         was = "the one from before is intact" if path.exists() else "nothing was written"
         raise CheckpointError(f"{path}: cannot be written ({reason}); {was}") from None
     finally:
@@ -189,6 +187,18 @@ def load_trained(path: Path) -> Trained:
         header["metrics"],
         path,
     )
+
+
+def save_training_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a `last.ckpt`.
+
+    Raises:
+        CheckpointError: it cannot be written.
+
+    """
+    buffer = io.BytesIO()  # torch's own writer of files tells neither a full disk nor anything else apart
+    torch.save(dict(content), buffer)
+    write_whole(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
 
 
 def load_training_state(path: Path) -> dict[str, Any]:

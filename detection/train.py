@@ -35,6 +35,7 @@ from detection.checkpoint import (
     model_from_recipe,
     save_batch,
     save_trained,
+    save_training_state,
     write_whole,
 )
 from detection.config import Recipe, Tiles
@@ -234,7 +235,7 @@ def train(
             "preset": recipe.model.preset,
             "weights_licence": licence,
         }
-        write_whole(out / LAST, lambda path: torch.save(content, path))
+        save_training_state(out / LAST, content)
 
     def validate() -> None:
         assert validation is not None

@@ -216,7 +216,7 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path: Path, rendere
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*partial"))
     train(load_recipe(recipe, ["train.epochs=2"]), tmp_path / "run", watcher=Quiet(), resume=True)
-    assert len(rows(tmp_path / "run")) == 6
+    assert len(rows(tmp_path / "run")) == 12
 
 
 def killed_and_resumed(tmp_path: Path, rendered: Path, kills: int, seed: int) -> None:
