@@ -100,7 +100,9 @@ def test_a_recipe_names_loggers(tmp_path: Path, rendered: Path) -> None:
 def test_a_missing_package_is_answered_by_what_to_install(name: str, monkeypatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "pytorch_lightning" else real(n, *a))
-    with pytest.raises(SwathError, match=rf'train.loggers: {name} needs more packages: pip install "swath\[{name}\]"'):
+    with pytest.raises(
+        SwathError, match=rf'train.loggers: {name} needs more packages: pip install "swath\[{name}\]"'
+    ):
         check_loggers(["csv", name])
     check_loggers(["csv", "tensorboard"])
 

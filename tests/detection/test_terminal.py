@@ -1,7 +1,7 @@
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -74,6 +74,7 @@ def test_losses_are_smoothed_from_the_first_one_on() -> None:
     assert view.losses == {"a": pytest.approx(4.0 * 0.09 / 0.19)}
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(2, 500), st.integers(0, 400), st.floats(0.01, 100))
 def test_at_an_even_speed_the_time_left_is_exact(done: int, resumed_at: int, seconds_a_step: float) -> None:
     clock, steps = Clock(), 1000
@@ -110,7 +111,9 @@ def test_in_a_pipe_there_is_a_plain_line_from_time_to_time() -> None:
         watcher.validated(epoch=0.2, metrics=METRICS, best=True, per_class=PER_CLASS)
     lines = file.getvalue().splitlines()
     assert len(lines) == 3, lines
-    assert lines[0].startswith("step 1 of 100 (1%): loss 0.750, rate 8.1e-04, 24.1 pictures/s, 12% of the time waiting")
+    assert lines[0].startswith(
+        "step 1 of 100 (1%): loss 0.750, rate 8.1e-04, 24.1 pictures/s, 12% of the time waiting"
+    )
     assert lines[1] == "epoch 0.2: AP 0.312, AP50 0.604, worst fat [hen] 0.124  best so far"
     assert lines[2].startswith("3 steps, 0.2 epochs in ")
     assert "\x1b" not in file.getvalue()
