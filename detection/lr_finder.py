@@ -139,7 +139,8 @@ def rate_plot(curve: RateCurve, now: float) -> str:
     """The curve as an SVG, with the suggestion and the recipe's rate `now` marked."""
     wide, high = 600.0, 300.0
     # what counts is the valley: a last loss of thousands would press it flat
-    seen = [(r, v, s) for r, v, s in zip(curve.rates, curve.losses, curve.smoothed, strict=True) if math.isfinite(s)]
+    columns = zip(curve.rates.tolist(), curve.losses.tolist(), curve.smoothed.tolist(), strict=True)
+    seen: list[tuple[float, float, float]] = [row for row in columns if math.isfinite(row[2])]
     bottom = min(min(value, smooth) for _, value, smooth in seen)
     top = max(1.15 * max(smooth for _, _, smooth in seen[: len(seen) // 2 + 1]), bottom + 1e-6)
     low, high_rate = math.log10(LOWEST), math.log10(HIGHEST)

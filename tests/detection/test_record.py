@@ -17,7 +17,7 @@ from detection.record import Record
 from detection.run_loggers import check_loggers
 from detection.runtime.errors import SwathError
 
-from .conftest import write_recipe
+from .conftest import swath, write_recipe
 
 METRICS = {name: 0.1 * number for number, name in enumerate(NAMES)}
 PICTURE = np.zeros((20, 30, 3), np.uint8)
@@ -105,6 +105,24 @@ def test_a_missing_package_is_answered_by_what_to_install(name: str, monkeypatch
     ):
         check_loggers(["csv", name])
     check_loggers(["csv", "tensorboard"])
+
+
+def test_a_logger_that_cannot_be_had_stops_training_before_it_writes(tmp_path, rendered, capsys, monkeypatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "mlflow" else real(n, *a))
+    recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"loggers": ["csv", "mlflow"]})
+    code, _, error = swath(capsys, "train", recipe, "--out", tmp_path / "run")
+    assert code == 1
+    assert error.splitlines()[-1] == 'swath: train.loggers: mlflow needs more packages: pip install "swath[mlflow]"'
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_shows_the_same_pictures_at_each_validation(run: Path) -> None:
+    seen = events(run)
+    pictures = seen.Images("val/pictures")
+    assert [picture.step for picture in pictures] == [12, 18]
+    assert pictures[0].width == pictures[1].width == 6 + 2 * (640 + 6)
+    assert [e.step for e in seen.Scalars("val_AP/sugar_beet")] == [12, 18]
 
 
 def run_alone(code: str, out: Path, **environment: str) -> None:
