@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -79,10 +78,8 @@ def found_against_truth(
         outcome = judge(truth, labels, found[index], thresholds)
         kept = outcome.kept
         missed = ~outcome.found
-        # Detections draws chips; a missed box gets one too, in the way of the others
-        image = annotate(image, Detections(kept.boxes * scale, kept.scores, kept.labels), dataset.class_names)
-        for box in truth * scale:
-            _dashed(image, box)
+        scaled = Detections(kept.boxes * scale, kept.scores, kept.labels)
+        image = annotate(image, scaled, dataset.class_names, truth_xyxy=truth * scale)
         for box, label in zip(truth[missed] * scale, labels[missed], strict=True):
             _chip(image, box, f"missed {dataset.class_names[label]}")
         tiles.append(image)
@@ -133,17 +130,6 @@ def grid(images_bgr: Sequence[NDArray[np.uint8]], *, columns: int, caption: str 
 def write_png(image_bgr: NDArray[np.uint8]) -> bytes:
     """A picture uint8 (H, W, 3) BGR as a PNG file's bytes."""
     return cv2.imencode(".png", image_bgr)[1].tobytes()
-
-
-def _dashed(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32]) -> None:
-    """White dashes with gaps between them dark, so that they are seen on bright and on dark ground."""
-    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
-    corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
-    for (ax, ay), (bx, by) in pairwise(corners):
-        pieces = max(2, round((abs(bx - ax) + abs(by - ay)) / 6))
-        along = np.linspace((ax, ay), (bx, by), pieces + 1).round().astype(int)
-        for number, (start, end) in enumerate(pairwise(along.tolist())):
-            cv2.line(image, start, end, _BLACK if number % 2 else _WHITE, 2)
 
 
 def _chip(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32], text: str) -> None:

@@ -38,7 +38,7 @@ class RateCurve:
     Attributes:
         rates: float64 (N,), rising; of neck and head, the backbone's go along at their share.
         losses: float64 (N,), of each batch; the last may not be finite.
-        smoothed: float64 (N,), an exponential mean, corrected for its start.
+        smoothed: float64 (N,), an exponential mean, corrected for its start; it lags about ten steps behind.
         steepest: the rate at which the smoothed loss falls fastest; None where it does not fall.
         lowest: the rate at which it is lowest; None likewise.
         diverged: the rate past the lowest from which it is above where it started; None if it stays below.
@@ -139,11 +139,13 @@ def rate_plot(curve: RateCurve, now: float) -> str:
     """The curve as an SVG, with the suggestion and the recipe's rate `now` marked."""
     wide, high = 600.0, 300.0
     # what counts is the valley: a last loss of thousands would press it flat
-    finite = curve.smoothed[np.isfinite(curve.smoothed)]
-    bottom = float(finite.min())
-    top = max(1.15 * float(finite[: len(finite) // 2 + 1].max()), bottom + 1e-6)
+    columns = zip(curve.rates.tolist(), curve.losses.tolist(), curve.smoothed.tolist(), strict=True)
+    seen: list[tuple[float, float, float]] = [row for row in columns if math.isfinite(row[2])]
+    bottom = min(min(value, smooth) for _, value, smooth in seen)
+    top = max(1.15 * max(smooth for _, _, smooth in seen[: len(seen) // 2 + 1]), bottom + 1e-6)
     low, high_rate = math.log10(LOWEST), math.log10(HIGHEST)
-    floor = max(0.0, bottom - 0.15 * (top - bottom))
+    floor = max(0.0, bottom - 0.1 * (top - bottom))
+    out = next((n for n, (_, _, smooth) in enumerate(seen) if smooth > top), len(seen))
 
     def x(rate: float) -> float:
         return wide * (math.log10(rate) - low) / (high_rate - low)
@@ -156,14 +158,13 @@ def rate_plot(curve: RateCurve, now: float) -> str:
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    seen = [(r, v, s) for r, v, s in zip(curve.rates, curve.losses, curve.smoothed, strict=True) if math.isfinite(s)]
     return pages.get_template("lr_finder.svg.j2").render(
         wide=wide,
         high=high,
         decades=[(x(10.0**p), p) for p in range(round(low), round(high_rate) + 1)],
         ticks=[(y(float(t)), f"{t:.4g}") for t in ticks],
         dots=[(x(r), y(v)) for r, v, _ in seen if v <= top],
-        line=[(x(r), y(s)) for r, _, s in seen],
+        line=[(x(r), y(s)) for r, _, s in seen[: out + 1]],
         suggestion=None if curve.suggestion is None else (x(curve.suggestion), f"{curve.suggestion:.1e}"),
         now=(x(min(max(now, LOWEST), HIGHEST)), f"{now:.1e}"),
         diverged=None if curve.diverged is None else (x(curve.diverged), f"{curve.diverged:.1e}"),

@@ -115,7 +115,7 @@ class _Remote:
             logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # tells of every experiment it creates
             try:
                 self._made = self._make()
-                entry = str(self._made.version if self._name == "wandb" else self._made.run_id)
+                entry = str(self._made.experiment.id if self._name == "wandb" else self._made.run_id)
                 self._made.log_hyperparams(dict(self._recipe))
             except Exception as error:  # networks, accounts, databases: each package raises types of its own
                 first_line = str(error).strip().partition("\n")[0]
@@ -163,7 +163,11 @@ def _mlflow(out: Path, entry: str | None) -> Any:
 
 
 def _wandb(out: Path, entry: str | None) -> Any:
-    """Into the run folder alone, to be sent by `wandb sync`, where the environment has neither key nor mode."""
+    """Into the run folder alone, to be sent by `wandb sync`, where the environment has neither key nor mode.
+
+    A training must not stop at W&B's question for an account.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")  # it would write over the table
     from pytorch_lightning.loggers import WandbLogger
 
     connected = any(os.environ.get(key) for key in ("WANDB_API_KEY", "WANDB_MODE"))

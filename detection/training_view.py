@@ -104,7 +104,7 @@ class TrainingView:
         if self._pace.memory():
             table.add_row("memory", self._pace.memory())
         if self._last:
-            table.add_row("last", self._last)
+            table.add_row("last", Text(self._last))
         if self._best:
             table.add_row("best", Text(self._best, style="bold"))
         return table
@@ -146,4 +146,4 @@ def duration(seconds: float) -> str:
 
 def _short(name: str) -> str:
     """A loss's name in torchvision without what they all have in common."""
-    return name.removeprefix("loss_").replace("bbox_", "box_").replace("_", " ")
+    return name.removeprefix("loss_").replace("bbox_ctrness", "centreness").replace("bbox_", "box_").replace("_", " ")

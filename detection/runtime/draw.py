@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -33,6 +34,7 @@ def annotate(
     hud: str | None = None,
     *,
     scores: bool = True,
+    truth_xyxy: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """A copy of a picture with boxes, a chip "class 0.87" (and track) at each, and a line at the top.
 
@@ -44,6 +46,7 @@ def annotate(
         class_names: by label.
         hud: text in the top left corner, None for none.
         scores: whether a chip gives the score; labels that a person gave have none.
+        truth_xyxy: float32 (M, 4), boxes to compare with, dashed in white; None for none.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -57,6 +60,8 @@ def annotate(
     order = np.argsort(detections.scores, kind="stable")
     for i in order:
         _box(canvas, detections.boxes[i], class_colour(int(detections.labels[i])), line_px)
+    for box in () if truth_xyxy is None else truth_xyxy:
+        _dashed(canvas, box, line_px)
     hud_wh = _hud(canvas, hud, text_px) if hud else (0, 0)
     for i in order:
         label = int(detections.labels[i])
@@ -76,6 +81,17 @@ def _box(canvas: NDArray[np.uint8], box_xyxy: NDArray[np.float32], colour: Colou
     outline = line_px + 2  # a thin dark rim: seen on bright sky and on dark soil
     cv2.rectangle(canvas, (x1, y1), (x2, y2), _BLACK, outline, cv2.LINE_AA, shift)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line_px, cv2.LINE_AA, shift)
+
+
+def _dashed(canvas: NDArray[np.uint8], box_xyxy: NDArray[np.float32], line_px: int) -> None:
+    """White dashes with gaps between them dark, so that they are seen on bright and on dark ground."""
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
+    for (ax, ay), (bx, by) in pairwise(corners):
+        pieces = max(2, round((abs(bx - ax) + abs(by - ay)) / (3 * line_px)))
+        along = np.linspace((ax, ay), (bx, by), pieces + 1).round().astype(int)
+        for number, (start, end) in enumerate(pairwise(along.tolist())):
+            cv2.line(canvas, start, end, _BLACK if number % 2 else _WHITE, line_px)
 
 
 def _chip(
