@@ -33,6 +33,10 @@ class Quiet:
         self.validations.append(dict(metrics))
 
 
+CTRL_C_WORKS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""Begins a Python command: where the tests run in a shell's background, their children start deaf to Ctrl-C."""
+
+
 def swath(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command."""
     with pytest.raises(SystemExit) as ended:

@@ -19,17 +19,10 @@ import pytest
 import data.registry
 from data import load_dataset
 from data.registry import public_sets
-from detection.cli import main
 from detection.terminal import TerminalWatcher
 
 from ..archive_server import serving
-
-
-def swath(capsys, *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(a) for a in arguments])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+from .conftest import CTRL_C_WORKS, swath
 
 
 @pytest.fixture
@@ -110,7 +103,7 @@ def test_ctrl_c_keeps_the_part_and_the_next_call_asks_for_the_rest(mirror, tmp_p
     with zipfile.ZipFile(archive, "a") as more:  # large enough for several reads
         more.writestr("broccoli/noise.bin", np.random.default_rng(0).bytes(4_000_000))
     content = archive.read_bytes()
-    code = "from detection.cli import main; import sys; main(sys.argv[1:])"
+    code = CTRL_C_WORKS + "from detection.cli import main; import sys; main(sys.argv[1:])"
     part = tmp_path / "got.part"
     with serving(broccoli_annotated__zip=content) as server:
         server.hold = threading.Event()

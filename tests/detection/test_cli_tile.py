@@ -20,7 +20,7 @@ from detection.config import RecipeError, load_recipe
 from detection.export import parity_pictures
 from detection.train import train
 
-from .conftest import Quiet, swath, write_recipe
+from .conftest import CTRL_C_WORKS, Quiet, swath, write_recipe
 
 
 def test_tiles_are_written_counted_and_split_by_photo(rendered, tmp_path, capsys) -> None:
@@ -80,7 +80,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "a.bmp", "width": 3000, "height": 2000}
     content = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "weed"}]}
     (tmp_path / "set" / "annotations.json").write_text(json.dumps(content))
-    code = "from detection.cli import main; import sys; main(sys.argv[1:])"
+    code = CTRL_C_WORKS + "from detection.cli import main; import sys; main(sys.argv[1:])"
     arguments = ["data", "tile", str(tmp_path / "set"), "--size", "64", "--overlap", "0.7"]
     arguments += ["--out", str(tmp_path / "out")]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
