@@ -23,9 +23,8 @@ from detection.checkpoint import write_whole
 from detection.config import Recipe
 from detection.drawn import labelled, write_png
 from detection.models import PRESETS
-from detection.rehearsal import Rehearsal, rehearse
+from detection.setup import Setup, Watcher, set_up
 from detection.torch_detector import TorchDetector
-from detection.train import Watcher
 
 PICTURE = "dry_run.png"
 _SHOWN = 9  # pictures of the batch that are drawn
@@ -122,23 +121,23 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
         DataError: a dataset that cannot be used.
 
     """
-    rehearsal = rehearse(recipe, watcher)
+    ready = set_up(recipe, watcher)
     settings, size_hw = recipe.train, recipe.input.size_hw
     # in this process and without a cache: nothing is left on the disk, and loading is timed by itself
-    batches = rehearsal.batches(1 + _TIMED_STEPS, workers=0, cache="none")
+    batches = ready.batches(1 + _TIMED_STEPS, workers=0, cache="none")
     batch = next(batches)
-    picture = _drawn(rehearsal, batch)
+    picture = _drawn(ready, batch)
     watcher.note("one step for the memory, two for the time")
-    kept: list[Tensor] = []
-    activations = saved_bytes(lambda: kept.append(rehearsal.loss(batch)), rehearsal.network)
-    rehearsal.learn(kept.pop())
-    load_s, compute_s = _timed(rehearsal, batches)
+    kept: list[dict[str, Tensor]] = []
+    activations = saved_bytes(lambda: kept.append(ready.losses(batch)), ready.network)
+    ready.learn(kept.pop())
+    load_s, compute_s = _timed(ready, batches)
 
-    steps = math.ceil(settings.epochs * len(rehearsal.dataset) / settings.batch_size)
+    steps = math.ceil(settings.epochs * len(ready.dataset) / settings.batch_size)
     step_s = max(compute_s, load_s / settings.workers) if settings.workers else compute_s + load_s
     validation_s, validations = 0.0, 0
-    if rehearsal.validation is not None:
-        validation_s = len(rehearsal.validation) * _scoring_s(rehearsal, rehearsal.validation)
+    if ready.validation is not None:
+        validation_s = len(ready.validation) * _scoring_s(ready, ready.validation)
         validations = math.ceil(settings.epochs / settings.validate_every)
     run_s = steps * step_s + validations * validation_s
     budget_s = math.inf if settings.max_minutes is None else settings.max_minutes * 60
@@ -147,13 +146,13 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
     write_whole(folder / PICTURE, lambda path: path.write_bytes(write_png(picture)))
     return DryRun(
         recipe=recipe,
-        device=_device(rehearsal.fabric.device),
-        weights=rehearsal.weights,
-        parts=parts(rehearsal.network),
-        gflops=gflops(rehearsal.network, size_hw, rehearsal.fabric.device),
-        memory=_memory(rehearsal, batch, activations),
-        train=count(rehearsal.dataset),
-        val=None if rehearsal.validation is None else count(rehearsal.validation),
+        device=_device(ready.fabric.device),
+        weights=ready.weights,
+        parts=parts(ready.network),
+        gflops=gflops(ready.network, size_hw, ready.fabric.device),
+        memory=_memory(ready, batch, activations),
+        train=count(ready.dataset),
+        val=None if ready.validation is None else count(ready.validation),
         steps=steps,
         load_s=load_s,
         compute_s=compute_s,
@@ -216,40 +215,38 @@ def count(dataset: Dataset) -> Counted:
     return Counted(len(dataset), empty, per_class)
 
 
-def _memory(rehearsal: Rehearsal, batch: Batch, activations: int) -> Memory:
-    tensors = (*rehearsal.network.parameters(), *rehearsal.network.buffers())
+def _memory(ready: Setup, batch: Batch, activations: int) -> Memory:
+    tensors = (*ready.network.parameters(), *ready.network.buffers())
     # AdamW has made its state in the first step
-    state = (value for entry in rehearsal.optimizer.state.values() for value in entry.values())
+    state = (value for entry in ready.optimizer.state.values() for value in entry.values())
     return Memory(
         weights=sum(t.numel() * t.element_size() for t in tensors),
-        gradients=sum(p.numel() * p.element_size() for p in rehearsal.network.parameters() if p.requires_grad),
+        gradients=sum(p.numel() * p.element_size() for p in ready.network.parameters() if p.requires_grad),
         optimizer=sum(v.numel() * v.element_size() for v in state if isinstance(v, Tensor)),
         activations=activations,
         batch=batch.images.numel() * 4,  # as float
     )
 
 
-def _timed(rehearsal: Rehearsal, batches: Iterator[Batch]) -> tuple[float, float]:
+def _timed(ready: Setup, batches: Iterator[Batch]) -> tuple[float, float]:
     """Seconds to load a batch, and to learn it: the mean of the steps that are left in `batches`."""
     load_s = compute_s = 0.0
     for _ in range(_TIMED_STEPS):
         asked = time.perf_counter()
         batch = next(batches)
         loaded = time.perf_counter()
-        loss = rehearsal.loss(batch)
-        rehearsal.learn(loss)
-        loss.item()  # waits for the device
-        _wait_for(rehearsal.fabric.device)
+        ready.learn(ready.losses(batch))
+        _wait_for(ready.fabric.device)
         load_s += loaded - asked
         compute_s += time.perf_counter() - loaded
     return load_s / _TIMED_STEPS, compute_s / _TIMED_STEPS
 
 
-def _scoring_s(rehearsal: Rehearsal, validation: Dataset) -> float:
+def _scoring_s(ready: Setup, validation: Dataset) -> float:
     """Seconds to read and score a picture."""
-    rehearsal.model.eval()
-    preset, size_hw = rehearsal.recipe.model.preset, rehearsal.recipe.input.size_hw
-    detector = TorchDetector(rehearsal.model, preset, rehearsal.dataset.class_names, size_hw)
+    ready.model.eval()
+    preset, size_hw = ready.recipe.model.preset, ready.recipe.input.size_hw
+    detector = TorchDetector(ready.model, preset, ready.dataset.class_names, size_hw)
     pictures = validation.pictures[: 1 + _TIMED_PICTURES]
     detector(pictures[0].read())  # the first takes longer
     began = time.perf_counter()
@@ -269,19 +266,19 @@ def _device(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
-def _drawn(rehearsal: Rehearsal, batch: Batch) -> NDArray[np.uint8]:
+def _drawn(ready: Setup, batch: Batch) -> NDArray[np.uint8]:
     """The batch as it leaves the detector's own transform, its normalisation undone: uint8 (H, W, 3) BGR."""
-    transform = rehearsal.network.transform
+    transform = ready.network.transform
     assert isinstance(transform, nn.Module)
     with torch.no_grad():
-        normalised, targets = transform(*rehearsal.inputs(batch))
+        normalised, targets = transform(*ready.inputs(batch))
     mean, std = (torch.tensor(v, device=normalised.tensors.device).view(3, 1, 1) for v in _normalisation(transform))
     pixels = (normalised.tensors.float() * std + mean).clamp(0, 1) * 255
     rgb = pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()[:_SHOWN]
-    offset = PRESETS[rehearsal.recipe.model.preset].label_offset
+    offset = PRESETS[ready.recipe.model.preset].label_offset
     scale = min(1.0, _CELL_PX / max(rgb.shape[1:3]))
     images = [cv2.resize(i[..., ::-1].copy(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for i in rgb]
-    height, width = rehearsal.recipe.input.size_hw
+    height, width = ready.recipe.input.size_hw
     shown = (
         f"{len(rgb)} of {len(batch.indices)} pictures" if len(rgb) < len(batch.indices) else f"{len(rgb)} pictures"
     )
@@ -289,7 +286,7 @@ def _drawn(rehearsal: Rehearsal, batch: Batch) -> NDArray[np.uint8]:
         [np.asarray(image, np.uint8) for image in images],
         [t["boxes"].cpu().numpy() * np.float32(scale) for t in targets],
         [t["labels"].cpu().numpy() - offset for t in targets],
-        rehearsal.dataset.class_names,
+        ready.dataset.class_names,
         caption=f"the first batch as the network sees it: {shown}, {height} x {width} px",
     )
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from detection.checkpoint import write_whole
 from detection.config import Recipe
-from detection.rehearsal import rehearse
-from detection.train import TrainingError, Watcher
+from detection.setup import TrainingError, Watcher, set_up
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -105,21 +104,21 @@ def find_learning_rate(recipe: Recipe, out: Path, *, watcher: Watcher, steps: in
         DataError: a dataset that cannot be used.
 
     """
-    rehearsal = rehearse(recipe, watcher)
+    ready = set_up(recipe, watcher)
     rates = np.geomspace(LOWEST, HIGHEST, steps)
     losses: list[float] = []
-    batches = rehearsal.batches(steps, workers=recipe.train.workers, cache=recipe.train.cache)
+    batches = ready.batches(steps, workers=recipe.train.workers, cache=recipe.train.cache)
     for rate, batch in zip(rates, batches, strict=True):
-        for group in rehearsal.optimizer.param_groups:
+        for group in ready.optimizer.param_groups:
             group["lr"] = rate * group["peak"] / recipe.train.learning_rate
-        loss = rehearsal.loss(batch)
-        losses.append(float(loss.item()))
+        parts = ready.losses(batch)
+        losses.append(sum(float(part.item()) for part in parts.values()))
         watcher.progress("learning rates", len(losses), steps)
         smoothed = _smoothed(np.array(losses))
         if not math.isfinite(losses[-1]) or smoothed[-1] > _DIVERGED * smoothed.min():
             watcher.progress("learning rates", steps, steps)
             break
-        rehearsal.learn(loss)
+        ready.learn(parts)
     if not math.isfinite(losses[0]):
         raise TrainingError("the loss is not finite before the first step; the weights are broken")
     curve = rate_curve(rates[: len(losses)], np.array(losses))

@@ -7,83 +7,33 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.seed import seed_everything
-from numpy.typing import NDArray
-from torch import Tensor
 
-from data import Dataset
-from data.augment import Augment
-from data.check import check_before_training, load_allowing
-from data.formats import load_dataset
-from data.loader import Batch, training_batches
-from data.tiles import tile_dataset
-from detection.allocator import keep_freed_memory
+from data.loader import Batch
 from detection.checkpoint import (
     BEST,
     BROKEN_BATCH,
     LAST,
     load_training_state,
-    model_from_recipe,
     save_batch,
     save_trained,
     save_training_state,
     write_whole,
 )
-from detection.config import Recipe, Tiles
+from detection.config import Recipe
 from detection.drawn import fixed_pictures, found_against_truth, labelled, usable_scores, write_png
 from detection.evaluate import evaluate
-from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
-from detection.optimizer import averaged, parameter_groups, set_rate
-from detection.pace import Pace, PaceMeter
+from detection.optimizer import averaged, set_rate
+from detection.pace import PaceMeter
 from detection.provenance import environment
 from detection.record import Record
 from detection.run_loggers import check_loggers
-from detection.runtime.errors import SwathError
-from detection.runtime.letterbox import letterbox
+from detection.setup import TrainingError, Watcher, set_up
 from detection.torch_detector import TorchDetector
-from detection.weights import load_weights
-
-
-class TrainingError(SwathError):
-    """Training that cannot start or go on."""
-
-
-class Watcher(Protocol):
-    """Who looks on: the terminal, a notebook, nobody."""
-
-    def note(self, line: str) -> None:
-        """Something worth a line."""
-
-    def progress(self, task: str, done: int, total: int) -> None:
-        """`done` of `total` of a task such as "checking pictures"."""
-
-    def step(
-        self,
-        *,
-        step: int,
-        steps: int,
-        share: float,
-        losses: Mapping[str, float],
-        rate: float,
-        epoch: float,
-        epochs: float,
-        pace: Pace,
-    ) -> None:
-        """After a step; `share` of the run is done, by steps or by the clock, whichever is further."""
-
-    def validated(
-        self, *, epoch: float, metrics: Mapping[str, float], best: bool, per_class: Mapping[str, float]
-    ) -> None:
-        """After a validation; `per_class` is each class's AP, -1 where there is nothing to find."""
 
 
 @dataclass
@@ -97,26 +47,6 @@ class _State:
     since_best: int = 0
     scored_step: int = -1
     saved_s: float = 0.0
-
-
-def fit_to_input(
-    image_bgr: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The letterbox as the loader takes it: a picture BGR and its boxes -> the input RGB and the boxes in it."""
-    canvas, place = letterbox(image_bgr, size_hw)
-    return canvas, place.to_input(boxes_xyxy)
-
-
-class _Fit:
-    """`fit_to_input` for one size; a class because worker processes need to pickle it."""
-
-    def __init__(self, size_hw: tuple[int, int]) -> None:
-        self.size_hw = size_hw
-
-    def __call__(
-        self, image_bgr: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        return fit_to_input(image_bgr, boxes_xyxy, self.size_hw)
 
 
 def train(
@@ -150,61 +80,20 @@ def train(
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
     check_loggers(recipe.train.loggers)
-    load: Callable[..., Dataset] = partial(load_dataset, **recipe.data.reading)
-    allow = recipe.data.allow
-    dataset = load_allowing(lambda: load(recipe.data.train, split="train"), allow)
-    validation = load_allowing(lambda: load(str(recipe.data.val), split="val"), allow) if recipe.data.val else None
-    _say_what_is_there(dataset, validation, watcher)
-    for line in check_before_training(dataset, validation, allow=allow, progress=watcher.progress):
-        watcher.note(f"allowed: {line}")
-    fingerprint = dataset.fingerprint()  # of the photos as they are, tiles or not: these can be found again
-    if recipe.data.tiles is not None:
-        dataset = _tiled("train", dataset, recipe.data.tiles, watcher)
-        validation = validation and _tiled("val", validation, recipe.data.tiles, watcher)
-
-    settings = recipe.train
-    seed_everything(settings.seed, verbose=False)
-    model = model_from_recipe(recipe, len(dataset.class_names))
-    state = _State()
-    saved: dict[str, Any] | None = None
-    if resume:
-        saved = load_training_state(out / LAST)
-        if saved["class_names"] != list(dataset.class_names) or saved["preset"] != recipe.model.preset:
-            raise TrainingError(f"{out / LAST}: of another detector or other classes; start anew in another --out")
-        licence = saved["weights_licence"]
-        state = _State(**saved["state"])
-    else:
-        report = load_weights(model, recipe.model.preset, recipe.model.backbone, recipe.model.weights)
-        watcher.note(str(report))
-        licence = report.licence
-
-    if settings.freeze_stem and recipe.model.weights != "none":
-        freeze_stem(model, recipe.model.preset)
-    # on CPU and on tensor cores alike, convolutions run faster with the channels innermost
-    model = model.to(memory_format=torch.channels_last)
-    keep_freed_memory()
-    fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
-    fabric.launch()
-    groups = parameter_groups(
-        model,
-        learning_rate=settings.learning_rate,
-        backbone_rate=settings.backbone_rate if recipe.model.weights != "none" else 1.0,
-        weight_decay=settings.weight_decay,
-    )
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    network = model
-    model, optimizer = fabric.setup(network, optimizer)
+    saved = load_training_state(out / LAST) if resume else None
+    ready = set_up(recipe, watcher, saved=saved)
+    dataset, validation, settings = ready.dataset, ready.validation, recipe.train
+    network, model, optimizer, fabric = ready.network, ready.model, ready.optimizer, ready.fabric
+    state = _State(**saved["state"]) if saved else _State()
     average = averaged(network, settings.average) if settings.average else None
     kept = average.module if average else network  # whose weights are scored and shipped
     if saved is not None:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        if average:
+        if average and saved["average"]:
             average.load_state_dict(saved["average"])
         torch.set_rng_state(saved["rng"])
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "config.yaml", lambda path: path.write_text(recipe.to_yaml(), encoding="utf-8"))
-    made_with = json.dumps(environment() | {"dataset": fingerprint}, indent=1) + "\n"
+    made_with = json.dumps(environment() | {"dataset": ready.fingerprint}, indent=1) + "\n"
     write_whole(out / "environment.json", lambda path: path.write_text(made_with, encoding="utf-8"))
 
     steps_per_epoch = len(dataset) / settings.batch_size
@@ -219,8 +108,8 @@ def train(
                 kept.state_dict(),
                 recipe=recipe,
                 class_names=dataset.class_names,
-                dataset_fingerprint=fingerprint,
-                weights_licence=licence,
+                dataset_fingerprint=ready.fingerprint,
+                weights_licence=ready.licence,
                 metrics=metrics,
             )
             return
@@ -233,7 +122,7 @@ def train(
             "state": vars(state),
             "class_names": list(dataset.class_names),
             "preset": recipe.model.preset,
-            "weights_licence": licence,
+            "weights_licence": ready.licence,
         }
         save_training_state(out / LAST, content)
 
@@ -258,7 +147,6 @@ def train(
         watcher.validated(epoch=state.step / steps_per_epoch, metrics=scored, best=best, per_class=per_class)
 
     before_s = state.elapsed_s
-    offset = PRESETS[recipe.model.preset].label_offset
     record = Record(
         out,
         first_step=state.step,
@@ -267,20 +155,11 @@ def train(
         recipe=recipe.model_dump(mode="json"),
     )
     meter = PaceMeter(fabric.device)
-    augment = Augment(size_hw=recipe.input.size_hw, **recipe.augment.settings())
-    batches = training_batches(
-        dataset,
-        fit=_Fit(recipe.input.size_hw),
-        augment=augment,
-        scale_range=augment.scale_range,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
+    batches = ready.batches(
+        steps,
         first_step=state.step,
-        steps=steps,
         workers=min(settings.workers, os.cpu_count() or 1),
         cache=settings.cache,
-        cache_mb=settings.cache_mb,
-        pin=fabric.device.type == "cuda",
         note=watcher.note,
     )
     share = _share(state, steps, settings.max_minutes)
@@ -288,14 +167,8 @@ def train(
         for batch in meter.waiting(batches):
             if share >= 1 or (stop is not None and stop.is_set()):
                 break
-            model.train()
-            if settings.freeze_batchnorm:
-                freeze_batchnorm_statistics(model)
             rate = set_rate(optimizer, share, settings.warmup)
-            images = list(fabric.to_device(batch.images).float() / 255)
-            targets = [{"boxes": t["boxes"], "labels": t["labels"] + offset} for t in fabric.to_device(batch.targets)]
-            losses: dict[str, Tensor] = model(images, targets)
-            loss = torch.stack(list(losses.values())).sum()
+            losses = ready.losses(batch)
             values = {name: value.item() for name, value in losses.items()}
             if not math.isfinite(sum(values.values())):
                 _keep_for_inspection(out, batch, dataset.class_names)
@@ -303,10 +176,7 @@ def train(
                     f"step {state.step + 1}: the loss is not finite; lower train.learning_rate (now "
                     f"{settings.learning_rate:g}). The last checkpoint is intact; the batch: {out / BROKEN_BATCH}"
                 )
-            fabric.backward(loss)
-            fabric.clip_gradients(model, optimizer, max_norm=settings.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            ready.learn(losses)
             if average:
                 average.update_parameters(network)
             state.step += 1
@@ -347,32 +217,6 @@ def train(
     finally:
         record.close(whole=share >= 1)
     return out / BEST
-
-
-def _say_what_is_there(dataset: Dataset, validation: Dataset | None, watcher: Watcher) -> None:
-    for name, part in (("train", dataset), ("val", validation)):
-        if part is None:
-            continue
-        if not len(part):
-            raise TrainingError(f"data.{name}: {part.name} has no pictures")
-        watcher.note(
-            f"{name}: {len(part)} pictures, {part.box_count} boxes of {', '.join(part.class_names)} ({part.name})"
-        )
-        for notice in part.notices:
-            watcher.note(f"{name}: {notice}")
-    if dataset.box_count == 0:
-        raise TrainingError(f"data.train: {dataset.name} has no boxes; there is nothing to learn")
-    if validation is not None and not set(validation.class_names) & set(dataset.class_names):
-        raise TrainingError(f"data.val: {validation.name} has no class in common with data.train")
-
-
-def _tiled(name: str, photos: Dataset, tiles: Tiles, watcher: Watcher) -> Dataset:
-    tiled, counts = tile_dataset(photos, **tiles.model_dump())
-    for line in counts.lines():
-        watcher.note(f"{name}: {line}")
-    if name == "train" and tiled.box_count == 0:
-        raise TrainingError(f"data.tiles: the tiles of {photos.name} keep no box; there is nothing to learn")
-    return tiled
 
 
 def _keep_for_inspection(out: Path, batch: Batch, class_names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
     from data import load_dataset
     from data.augment import Augment
     from data.loader import training_batches
-    from detection.train import _Fit
+    from detection.setup import fit_to_input
 
     size_hw = (job["size"], job["size"])
     dataset = load_dataset(home / "annotations.json")
@@ -26,7 +27,7 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
     augment = Augment(size_hw=size_hw, hflip=0.5, brightness=0.25, contrast=0.25, **plain)
     for batch in training_batches(
         dataset,
-        fit=_Fit(size_hw),
+        fit=partial(fit_to_input, size_hw=size_hw),
         augment=augment,
         scale_range=augment.scale_range,
         batch_size=job["batch"],
