@@ -21,7 +21,8 @@ from detection.runtime.errors import SwathError
 
 BEST = "best.safetensors"
 LAST = "last.ckpt"
-_KEY = "swath"
+HEADER_KEY = "swath"
+"""Under which the header of a .safetensors says all that `load_trained` gives back, as JSON."""
 
 
 class CheckpointError(SwathError):
@@ -73,6 +74,8 @@ def model_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
         backbone=recipe.model.backbone,
         channels=recipe.model.channels,
         head_convs=recipe.model.head_convs,
+        neck=recipe.model.neck,
+        size_hw=recipe.input.size_hw,
         score_floor=post.score_floor,
         nms_iou=post.nms_iou,
         max_detections=post.max_detections,
@@ -100,7 +103,7 @@ def save_trained(
         "metrics": metrics,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    write_whole(path, lambda partial: save_file(tensors, partial, {_KEY: json.dumps(header)}))
+    write_whole(path, lambda partial: save_file(tensors, partial, {HEADER_KEY: json.dumps(header)}))
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -132,7 +135,7 @@ def load_trained(path: Path) -> Trained:
     path = find_checkpoint(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from None
