@@ -41,7 +41,7 @@ from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
 from detection.runtime.errors import SwathError
 from detection.runtime.letterbox import letterbox
 from detection.torch_detector import TorchDetector
-from detection.weights import load_weights
+from detection.weights import WeightsReport, load_weights
 
 
 class TrainingError(SwathError):
@@ -141,6 +141,7 @@ def train(
     model = model_from_recipe(recipe, len(dataset.class_names))
     state = _State()
     saved: dict[str, Any] | None = None
+    report: WeightsReport | None = None
     if resume:
         saved = load_training_state(out / LAST)
         if saved["class_names"] != list(dataset.class_names) or saved["preset"] != recipe.model.preset:
@@ -148,8 +149,16 @@ def train(
         licence = saved["weights_licence"]
         state = _State(**saved["state"])
     else:
-        report = load_weights(model, recipe.model.preset, recipe.model.backbone, recipe.model.weights)
-        watcher.note(str(report))
+        report = load_weights(
+            model,
+            recipe.model.preset,
+            recipe.model.backbone,
+            recipe.model.weights,
+            class_names=dataset.class_names,
+            trust_hub=recipe.model.trust_hub,
+        )
+        for line in report.lines():
+            watcher.note(line)
         licence = report.licence
 
     if settings.freeze_stem and recipe.model.weights != "none":
@@ -166,6 +175,8 @@ def train(
         torch.set_rng_state(saved["rng"])
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "config.yaml", lambda path: path.write_text(recipe.to_yaml(), encoding="utf-8"))
+    if report is not None:
+        write_whole(out / "weights.json", lambda path: path.write_text(report.to_json(), encoding="utf-8"))
 
     steps_per_epoch = len(dataset) / settings.batch_size
     steps = math.ceil(settings.epochs * steps_per_epoch)
