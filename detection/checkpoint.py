@@ -24,7 +24,8 @@ BEST = "best.safetensors"
 LAST = "last.ckpt"
 BROKEN_BATCH = "broken_batch.safetensors"
 """The batch at which a loss was not finite, for inspection."""
-_KEY = "swath"
+HEADER_KEY = "swath"
+"""Under which the header of a .safetensors says all that `load_trained` gives back, as JSON."""
 
 
 class CheckpointError(SwathError):
@@ -93,6 +94,8 @@ def model_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
         channels=recipe.model.channels,
         head_convs=recipe.model.head_convs,
         loss={"assign": recipe.model.assign, "quality": recipe.model.quality, "box_loss": recipe.model.box_loss},
+        neck=recipe.model.neck,
+        size_hw=recipe.input.size_hw,
         score_floor=post.score_floor,
         nms_iou=post.nms_iou,
         max_detections=post.max_detections,
@@ -120,7 +123,7 @@ def save_trained(
         "metrics": metrics,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    write_whole(path, lambda partial: save_file(tensors, partial, {_KEY: json.dumps(header)}))
+    write_whole(path, lambda partial: save_file(tensors, partial, {HEADER_KEY: json.dumps(header)}))
 
 
 def save_batch(path: Path, images: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> None:
@@ -165,7 +168,7 @@ def load_trained(path: Path) -> Trained:
     path = find_checkpoint(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from None

@@ -22,6 +22,9 @@ class RecipeError(SwathError):
 
 PresetName = Literal[
     "fcos_lite",
+    "fcos_lite_n",
+    "fcos_lite_s",
+    "fcos_lite_m",
     "fcos_resnet50_fpn",
     "retinanet_resnet50_fpn_v2",
     "ssdlite320_mobilenet_v3_large",
@@ -87,13 +90,25 @@ class Model(_Part):
     """Which detector, and where it starts from."""
 
     preset: PresetName = Field("fcos_lite", description="a torchvision detector by name")
-    backbone: str | None = Field(None, description="fcos_lite only: a timm model; null is the preset's own")
+    backbone: str | None = Field(
+        None,
+        description="fcos_lite only: a timm model, or torchvision: and the name of one; null is the preset's own",
+    )
     weights: str = Field(
         "imagenet-offline",
-        description="coco, imagenet, imagenet-offline, none, or a .safetensors or .pth file",
+        description="coco, imagenet (the backbone's own pretrained ones), imagenet-offline, none, "
+        "hub:owner/repo:entry, a run, or a .safetensors or .pth file",
     )
-    channels: int = Field(64, ge=32, multiple_of=32, description="fcos_lite only: width of neck and head")
-    head_convs: int = Field(2, ge=1, le=8, description="fcos_lite only: depth of the head")
+    trust_hub: bool = Field(False, description="let code of the Torch Hub repository that weights names run here")
+    channels: int | None = Field(
+        None, ge=32, multiple_of=32, description="fcos_lite only: width of neck and head; null is the preset's own"
+    )
+    head_convs: int | None = Field(
+        None, ge=1, le=8, description="fcos_lite only: depth of the head; null is the preset's own"
+    )
+    neck: Literal["fpn", "pan"] | None = Field(
+        None, description="fcos_lite only: top-down, or bottom-up after it as well; null is the preset's own"
+    )
     assign: Literal["centre", "atss", "task_aligned"] = Field(
         "task_aligned", description="fcos_lite only: which positions learn a box; centre is FCOS's own way"
     )
@@ -241,7 +256,7 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _coarsest_level_can_be_normalised(self) -> Recipe:
         # GroupNorm's 32 groups hold one channel each at 32 channels, and need more than one position then.
-        if self.model.preset == "fcos_lite" and self.model.channels == 32 and max(self.input.size_hw) <= 128:
+        if self.model.preset.startswith("fcos_lite") and self.model.channels == 32 and max(self.input.size_hw) <= 128:
             raise ValueError("with model.channels 32, input.size_hw needs a side above 128")
         return self
 
@@ -289,7 +304,15 @@ def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     for section, key in _FILE_KEYS:
         part = content.get(section)
         if isinstance(part, dict) and isinstance(part.get(key), str) and part[key] not in _WORDS:
-            part[key] = str(Path(folder, Path(part[key]).expanduser()).resolve())
+            part[key] = _resolved(part[key], folder)
+
+
+def _resolved(text: str, folder: Path) -> str:
+    if text.startswith("hub:"):
+        repository, colon, entry = text.removeprefix("hub:").rpartition(":")
+        is_folder = repository.startswith(("/", ".", "~"))
+        return f"hub:{_resolved(repository, folder)}{colon}{entry}" if is_folder else text
+    return str(Path(folder, Path(text).expanduser()).resolve())
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -147,7 +147,7 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
     return DryRun(
         recipe=recipe,
         device=_device(ready.fabric.device),
-        weights=ready.weights,
+        weights=str(ready.report),
         parts=parts(ready.network),
         gflops=gflops(ready.network, size_hw, ready.fabric.device),
         memory=_memory(ready, batch, activations),

@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Literal
+from typing import Literal
 
-import timm
 import torch
 from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
+from detection.backbones import make_body, normalisation
+from detection.necks import Neck, PathAggregation, SimplePyramid
 from detection.quality_head import BoxLoss, Quality, QualityFCOS, QualityHead
 
 Assign = Literal["centre", "atss", "task_aligned"]
 
 
 class TimmPyramid(nn.Module):
-    """A timm backbone followed by torchvision's feature pyramid: levels at strides 8, 16, 32, 64, 128.
+    """A backbone and a narrow neck: levels at strides 8, 16, 32, 64, 128.
+
+    A plain vision transformer has levels at a half, one, two, four and eight of its patches: the same
+    strides for patches of 16 pixels, 7 to 112 for patches of 14.
 
     Args:
-        backbone: any timm model that offers `features_only` with strides 8, 16 and 32.
+        backbone: see `detection.backbones.make_body`.
         channels: width of every level.
+        neck: `fpn` (Lin et al., CVPR 2017), or `pan`, which adds a bottom-up path.
 
     """
 
-    def __init__(self, backbone: str, channels: int) -> None:
+    def __init__(self, backbone: str, channels: int, neck: Neck = "fpn") -> None:
         super().__init__()
-        probe: Any = timm.create_model(backbone, features_only=True, pretrained=False)
-        strides = probe.feature_info.reduction()
-        out_indices = [i for i, stride in enumerate(strides) if stride in (8, 16, 32)]
-        if [strides[i] for i in out_indices] != [8, 16, 32]:
-            raise ValueError(f"backbone {backbone} has strides {strides}; 8, 16 and 32 are needed")
-        self.body = timm.create_model(backbone, features_only=True, pretrained=False, out_indices=tuple(out_indices))
-        self.fpn = FeaturePyramidNetwork(
-            [probe.feature_info.channels()[i] for i in out_indices],
-            channels,
-            extra_blocks=LastLevelP6P7(channels, channels),
-        )
+        body = make_body(backbone)
+        self.body = body.module
+        self.stem = body.stem
+        self.patch = body.strides[0] if len(body.strides) == 1 else None
+        """Side of a transformer's patch in pixels, of which the input must be a multiple; None for other nets."""
+        self._channels_innermost = body.channels_innermost
+        coarse = LastLevelP6P7(channels, channels) if neck == "fpn" else None
+        if self.patch:
+            self.fpn: nn.Module = SimplePyramid(body.channels[0], channels, coarse)
+        else:
+            self.fpn = FeaturePyramidNetwork(list(body.channels), channels, extra_blocks=coarse)
+        self.pan = PathAggregation(channels) if neck == "pan" else None
         self.out_channels = channels
-        # where the feature maps of stride 4 end: what `freeze_stem` keeps as it was pretrained
-        self.stem: str = [info["module"] for info in probe.feature_info.get_dicts() if info["reduction"] <= 4][-1]
 
     def forward(self, images: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
         """Normalised images float (N, 3, H, W) -> five feature maps (N, channels, H / stride, W / stride)."""
-        features = self.body(images)
+        answer = self.body(images)
+        maps = answer.values() if isinstance(answer, dict) else answer
+        pairs = zip(maps, self._channels_innermost, strict=True)
+        features = [m.permute(0, 3, 1, 2) if innermost else m for m, innermost in pairs]
         pyramid: OrderedDict[str, torch.Tensor] = self.fpn(OrderedDict((str(i), f) for i, f in enumerate(features)))
-        return pyramid
-
-
-def normalisation(backbone: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per RGB channel (pictures scaled to 0..1) that the backbone was trained with."""
-    config = timm.get_pretrained_cfg(backbone)
-    if config is None:
-        raise ValueError(f"timm has no backbone named {backbone}")
-    return list(config.mean), list(config.std)
+        return pyramid if self.pan is None else self.pan(pyramid)
 
 
 def fcos_lite(
@@ -64,6 +63,7 @@ def fcos_lite(
     backbone: str,
     channels: int = 64,
     head_convs: int = 2,
+    neck: Neck = "fpn",
     assign: Assign = "task_aligned",
     quality: Quality = "qfl",
     box_loss: BoxLoss = "giou",
@@ -72,9 +72,10 @@ def fcos_lite(
 
     Args:
         num_classes: classes without a background; FCOS needs none.
-        backbone: a timm model name.
+        backbone: see `detection.backbones.make_body`.
         channels: width of neck and head, a multiple of 32 (GroupNorm has 32 groups).
         head_convs: 3 x 3 convolutions before each output of the head.
+        neck: see `TimmPyramid`.
         assign: which positions learn a box: `centre` is FCOS's own way, with centre-ness; see `detection.assignment`
             for the others, with which the score says how well the box lies.
         quality: loss of that score; says nothing with `centre`.
@@ -89,7 +90,7 @@ def fcos_lite(
             # direction is all that counts, and one this short turns by a tenth at every step of AdamW.
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     mean, std = normalisation(backbone)
-    pyramid = TimmPyramid(backbone, channels)
+    pyramid = TimmPyramid(backbone, channels, neck)
     if assign == "centre":
         return FCOS(pyramid, num_classes, head=head, image_mean=mean, image_std=std)
     return QualityFCOS(

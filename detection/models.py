@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,9 @@ from torchvision import models as tv_models
 from torchvision.models import detection as tv
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from detection.backbones import end_of_stem
 from detection.fcos_lite import fcos_lite
+from detection.necks import Neck
 from detection.runtime.errors import SwathError
 
 
@@ -29,7 +32,7 @@ class Preset:
     """How one detector is built and talked to.
 
     Attributes:
-        build: takes the number of the model's own classes and `backbone`, `channels`, `head_convs`.
+        build: takes the number of the model's own classes and `backbone`, `channels`, `head_convs`, `neck`.
         label_offset: label of the first class inside the model: 1 where 0 is the background.
         backbone: name of the default backbone.
         coco: torchvision's COCO weights, or None.
@@ -37,6 +40,8 @@ class Preset:
         imagenet_prefix: what the backbone's tensors are called by in the ImageNet file.
         stem: the part of `backbone.body` that ends at stride 4; None: the backbone says it, or has none.
         exportable: whether there is a deploy graph for it yet.
+        channels, head_convs: default width of neck and head, and depth of the head, of an `fcos_lite`.
+        neck: its default neck.
 
     """
 
@@ -48,6 +53,14 @@ class Preset:
     imagenet_prefix: str = ""
     stem: str | None = None
     exportable: bool = True
+    channels: int = 64
+    head_convs: int = 2
+    neck: Neck = "fpn"
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether backbone, neck, width and depth can be chosen; torchvision's own detectors are what they are."""
+        return self.build is fcos_lite
 
 
 def _torchvision(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -62,6 +75,11 @@ _MOBILENET = tv_models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
 
 PRESETS: dict[str, Preset] = {
     "fcos_lite": Preset(fcos_lite, 0, "tf_efficientnet_lite0"),
+    # Three sizes. Backbone, neck and head grow together (Tan et al., "EfficientDet", CVPR 2020, section 4.2); n is
+    # `fcos_lite` itself, and s keeps its backbone, so that both start pretrained without a network.
+    "fcos_lite_n": Preset(fcos_lite, 0, "tf_efficientnet_lite0"),
+    "fcos_lite_s": Preset(fcos_lite, 0, "tf_efficientnet_lite0", channels=96, head_convs=3, neck="pan"),
+    "fcos_lite_m": Preset(fcos_lite, 0, "tf_efficientnet_lite4", channels=128, head_convs=3, neck="pan"),
     "fcos_resnet50_fpn": Preset(
         _torchvision(tv.fcos_resnet50_fpn),
         0,
@@ -122,8 +140,10 @@ def build_model(
     num_classes: int,
     *,
     backbone: str | None = None,
-    channels: int = 64,
-    head_convs: int = 2,
+    channels: int | None = None,
+    head_convs: int | None = None,
+    neck: Neck | None = None,
+    size_hw: tuple[int, int] | None = None,
     loss: Mapping[str, Any] | None = None,
     score_floor: float = 0.05,
     nms_iou: float = 0.6,
@@ -139,36 +159,44 @@ def build_model(
     Args:
         preset: a key of `PRESETS`.
         num_classes: classes of the dataset, without a background.
-        backbone: only `fcos_lite` has a choice; None is the preset's own.
-        channels: width of `fcos_lite`'s neck and head.
-        head_convs: depth of `fcos_lite`'s head.
+        backbone: only `fcos_lite` and its sizes have a choice; None is the preset's own.
+        channels: width of `fcos_lite`'s neck and head; None is the preset's own.
+        head_convs: depth of `fcos_lite`'s head; None is the preset's own.
+        neck: `fpn` or `pan`, of `fcos_lite`; None is the preset's own.
         loss: `assign`, `quality` and `box_loss` of `fcos_lite`; None leaves them as they are.
+        size_hw: height and width of the pictures to come; None leaves it unchecked whether they fit the backbone.
         score_floor: boxes at or below this score are dropped before NMS, 0 to 1.
         nms_iou: within a class, a box that overlaps a better one by more is dropped.
         max_detections: most boxes a picture.
         candidates: most boxes that enter NMS, per level (FCOS, RetinaNet) or per class (SSD).
 
     Raises:
-        SwathError: no such preset or backbone, or a backbone for a preset without a choice.
+        SwathError: no such preset or backbone, a backbone or neck for a preset without a choice, or
+            pictures that do not divide into a transformer's patches.
 
     """
     if preset not in PRESETS:
         raise SwathError(f"model.preset: no preset {preset!r}; there are: {', '.join(PRESETS)}")
     chosen = PRESETS[preset]
-    if backbone not in (None, chosen.backbone) and preset != "fcos_lite":
-        raise SwathError(f"model.backbone: {preset} always has {chosen.backbone}; leave the key out")
+    if not chosen.has_choices:
+        if backbone not in (None, chosen.backbone):
+            raise SwathError(f"model.backbone: {preset} always has {chosen.backbone}; leave the key out")
+        if neck is not None:
+            raise SwathError(f"model.neck: {preset} has a neck of its own; leave the key out")
     try:
         model: Any = chosen.build(
             num_classes + chosen.label_offset,
             backbone=backbone or chosen.backbone,
-            channels=channels,
-            head_convs=head_convs,
+            channels=channels or chosen.channels,
+            head_convs=head_convs or chosen.head_convs,
+            neck=neck or chosen.neck,
             **(loss or {}),
         )
     except (RuntimeError, ValueError) as error:
-        if preset == "fcos_lite":
+        if chosen.has_choices:
             raise SwathError(f"model.backbone: {error}") from error
         raise
+    _check_patches(model, backbone or chosen.backbone, size_hw)
     old = model.transform
     model.transform = FixedInput(1, 1, old.image_mean, old.image_std)
     # Faster R-CNN keeps these at its second stage, under names of its own.
@@ -180,8 +208,19 @@ def build_model(
     return built
 
 
+def _check_patches(model: Any, backbone: str, size_hw: tuple[int, int] | None) -> None:
+    patch = getattr(model.backbone, "patch", None)
+    if patch and size_hw and any(side % patch for side in size_hw):
+        step = math.lcm(patch, 32)  # every input is a multiple of 32
+        height, width = (max(step, round(side / step) * step) for side in size_hw)
+        raise SwathError(
+            f"input.size_hw: {size_hw[0]} x {size_hw[1]} does not divide into the patches of {patch} pixels of "
+            f"{backbone}; the nearest that does is {height} x {width}"
+        )
+
+
 def freeze_stem(model: nn.Module, preset: str) -> None:
-    """Leave the backbone up to stride 4 as it was pretrained.
+    """Leave the backbone up to stride 4 (a transformer: its patch embedding) as it was pretrained.
 
     Edges and textures transfer as they are, and the largest feature maps then need no backward pass: on
     CPU a step of `fcos_lite` takes two thirds of the time.
@@ -190,10 +229,7 @@ def freeze_stem(model: nn.Module, preset: str) -> None:
     if stem is None:
         return
     backbone: Any = model.backbone
-    # parameters come in the order in which the parts run; some backbones write a dot as an underscore
-    parameters = [(name.replace(".", "_"), p) for name, p in backbone.body.named_parameters()]
-    last = max(i for i, (name, _) in enumerate(parameters) if name.startswith(stem.replace(".", "_") + "_"))
-    for _, parameter in parameters[: last + 1]:
+    for parameter in list(backbone.body.parameters())[: end_of_stem(backbone.body, stem)]:
         parameter.requires_grad_(False)
 
 

@@ -28,7 +28,7 @@ from detection.optimizer import parameter_groups
 from detection.pace import Pace
 from detection.runtime.errors import SwathError
 from detection.runtime.letterbox import letterbox
-from detection.weights import load_weights
+from detection.weights import WeightsReport, load_weights
 
 
 class TrainingError(SwathError):
@@ -77,8 +77,8 @@ class Setup:
         optimizer: with the recipe's groups, each with its `peak` rate.
         fabric: where it computes, and how precisely.
         fingerprint: of the pictures to learn from as they are, in tiles or not: they can be found again.
-        weights: what was loaded, in words.
-        licence: of what was loaded.
+        report: what became of every tensor of the first weights; None where a run goes on.
+        licence: of the first weights.
 
     """
 
@@ -90,7 +90,7 @@ class Setup:
     optimizer: torch.optim.Optimizer
     fabric: Fabric
     fingerprint: str
-    weights: str
+    report: WeightsReport | None
     licence: str
 
     def batches(
@@ -172,16 +172,25 @@ def set_up(recipe: Recipe, watcher: Watcher, *, saved: Mapping[str, Any] | None 
         validation = validation and _tiled("val", validation, recipe.data.tiles, watcher)
 
     seed_everything(settings.seed, verbose=False)
+    report: WeightsReport | None = None
     network = model_from_recipe(recipe, len(dataset.class_names))
     other = TrainingError("the checkpoint is of another detector or other classes; start anew in another --out")
     if saved is None:
-        report = load_weights(network, recipe.model.preset, recipe.model.backbone, recipe.model.weights)
-        weights, licence = str(report), report.licence
-        watcher.note(weights)
+        report = load_weights(
+            network,
+            recipe.model.preset,
+            recipe.model.backbone,
+            recipe.model.weights,
+            class_names=dataset.class_names,
+            trust_hub=recipe.model.trust_hub,
+        )
+        for line in report.lines():
+            watcher.note(line)
+        licence = report.licence
     elif saved["class_names"] != list(dataset.class_names) or saved["preset"] != recipe.model.preset:
         raise other
     else:
-        weights, licence = "the checkpoint", saved["weights_licence"]
+        licence = saved["weights_licence"]
     starts_pretrained = recipe.model.weights != "none"
     if settings.freeze_stem and starts_pretrained:
         freeze_stem(network, recipe.model.preset)
@@ -203,7 +212,7 @@ def set_up(recipe: Recipe, watcher: Watcher, *, saved: Mapping[str, Any] | None 
             optimizer.load_state_dict(saved["optimizer"])
         except (RuntimeError, ValueError):
             raise other from None
-    return Setup(recipe, dataset, validation, network, model, optimizer, fabric, fingerprint, weights, licence)
+    return Setup(recipe, dataset, validation, network, model, optimizer, fabric, fingerprint, report, licence)
 
 
 def fit_to_input(

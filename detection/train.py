@@ -95,6 +95,9 @@ def train(
     write_whole(out / "config.yaml", lambda path: path.write_text(recipe.to_yaml(), encoding="utf-8"))
     made_with = json.dumps(environment() | {"dataset": ready.fingerprint}, indent=1) + "\n"
     write_whole(out / "environment.json", lambda path: path.write_text(made_with, encoding="utf-8"))
+    if ready.report is not None:
+        told = ready.report.to_json()
+        write_whole(out / "weights.json", lambda path: path.write_text(told, encoding="utf-8"))
 
     steps_per_epoch = len(dataset) / settings.batch_size
     steps = math.ceil(settings.epochs * steps_per_epoch)

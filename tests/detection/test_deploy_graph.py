@@ -13,7 +13,8 @@ from detection.torch_detector import TorchDetector
 
 SIZE_HW = (96, 128)
 CUTS = {"score_floor": 0.05, "nms_iou": 0.6, "max_detections": 100}
-EXPORTABLE = [name for name, preset in PRESETS.items() if preset.exportable]
+# the sizes n and m of fcos_lite differ from it and from s in widths only
+EXPORTABLE = [name for name, p in PRESETS.items() if p.exportable and name not in ("fcos_lite_n", "fcos_lite_m")]
 
 
 def unpadded(answer: tuple[torch.Tensor, ...], row: int) -> Detections:

@@ -1,0 +1,61 @@
+"""Swath's detectors through Torch Hub: `torch.hub.load("owner/swath", "fcos_lite", num_classes=3)`.
+
+Each entry gives a detector in training mode that takes what torchvision's detectors take: a list of float
+(3, H, W) RGB pictures in 0..1, here of one size, and targets. `trained` gives one that `swath train` made.
+"""
+
+from __future__ import annotations
+
+# Torch Hub offers every public callable of this module as an entry, hence the underscores.
+from functools import partial as _partial
+from pathlib import Path as _Path
+from typing import Any as _Any
+
+from torch import nn as _nn
+
+from detection.checkpoint import load_trained as _load_trained
+from detection.models import PRESETS as _PRESETS
+from detection.models import build_model as _build_model
+from detection.weights import OFFLINE_BACKBONE as _OFFLINE_BACKBONE
+from detection.weights import load_weights as _load_weights
+
+dependencies = ["torch", "torchvision", "timm", "safetensors", "pydantic", "yaml", "numpy", "cv2"]
+
+
+def _detector(preset: str, num_classes: int, weights: str | None = None, **options: _Any) -> _nn.Module:
+    """A detector of this preset, pretrained.
+
+    Args:
+        preset: given by the entry's name.
+        num_classes: classes without a background.
+        weights: as `model.weights` in a recipe: `coco`, `imagenet`, `imagenet-offline`, `none`, a run or
+            a file. None: the offline ones where they fit, else the backbone's own from the network.
+        options: `backbone`, `channels`, `head_convs`, `neck`, `size_hw`, `score_floor`, `nms_iou`, ... as
+            `detection.models.build_model` takes them.
+
+    Raises:
+        SwathError: no such backbone, or weights that cannot be had.
+
+    """
+    model = _build_model(preset, num_classes, **options)
+    backbone = options.get("backbone")
+    offline = (backbone or _PRESETS[preset].backbone) == _OFFLINE_BACKBONE
+    start = "imagenet-offline" if offline else "imagenet" if _PRESETS[preset].has_choices else "coco"
+    _load_weights(model, preset, backbone, weights or start)
+    return model
+
+
+def trained(run: str) -> _nn.Module:
+    """The detector of a run folder or its `best.safetensors`, in eval mode.
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by Swath.
+
+    """
+    return _load_trained(_Path(run)).model
+
+
+for _preset in _PRESETS:
+    globals()[_preset] = _partial(_detector, _preset)
+    globals()[_preset].__doc__ = f"`{_preset}`: {_detector.__doc__}"
+del _preset
