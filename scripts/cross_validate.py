@@ -74,9 +74,9 @@ def main() -> None:
     table.add_row("mean", *(f"{means[k]:.3f}" for k in SHOWN), style="bold")
     table.add_row("standard deviation", *(f"{spread[k]:.3f}" for k in SHOWN))
     Console().print(table)
-    (args.out / "cross_validation.json").write_text(
-        json.dumps({"folds": rows, "mean": means, "standard_deviation": spread}, indent=2) + "\n"
-    )
+    folds = [{"fold": fold, **row} for fold, row in rows.items()]
+    summary = {"folds": folds, "mean": means, "standard_deviation": spread}
+    (args.out / "cross_validation.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 if __name__ == "__main__":
