@@ -36,6 +36,7 @@ from detection.checkpoint import (
     write_whole,
 )
 from detection.config import Recipe, Tiles
+from detection.distill import distill_into, load_teacher
 from detection.evaluate import evaluate
 from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
 from detection.runtime.errors import SwathError
@@ -160,6 +161,15 @@ def train(
         for line in report.lines():
             watcher.note(line)
         licence = report.licence
+
+    if recipe.distill is not None:
+        teacher = load_teacher(recipe.distill.teacher, dataset.class_names)
+        kind, weight = recipe.distill.kind, recipe.distill.weight
+        watcher.note(distill_into(model, teacher, size_hw=recipe.input.size_hw, kind=kind, weight=weight))
+        if saved is None:
+            licence = f"{licence}; taught by {teacher.name}, {teacher.licence}"
+    if saved is not None and saved["model"].keys() != model.state_dict().keys():
+        raise TrainingError(f"{out / LAST}: its model or distill section was another; start anew in another --out")
 
     if settings.freeze_stem and recipe.model.weights != "none":
         freeze_stem(model, recipe.model.preset)
