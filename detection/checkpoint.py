@@ -28,6 +28,10 @@ HEADER_KEY = "swath"
 """Under which the header of a .safetensors says all that `load_trained` gives back, as JSON."""
 
 
+TRAINING_ONLY = "distill."
+"""Tensors whose names start with this serve training alone: the adapters to a teacher's features."""
+
+
 class CheckpointError(SwathError):
     """A run or checkpoint that is missing, damaged or not Swath's."""
 
@@ -122,7 +126,7 @@ def save_trained(
         "weights_licence": weights_licence,
         "metrics": metrics,
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith(TRAINING_ONLY)}
     write_whole(path, lambda partial: save_file(tensors, partial, {HEADER_KEY: json.dumps(header)}))
 
 

@@ -234,6 +234,16 @@ class Train(_Part):
     )
 
 
+class Distill(_Part):
+    """Learning from a bigger detector, beside the labels."""
+
+    teacher: str = Field(description="a run that knows the same classes, or a preset with COCO weights")
+    kind: Literal["foreground", "whole"] = Field(
+        "foreground", description="imitate its features in and around the boxes, or everywhere"
+    )
+    weight: float = Field(1.0, gt=0, description="of the imitation, beside the losses of the labels")
+
+
 class Postprocess(_Part):
     """From the network's answers to boxes; the same in PyTorch and in the deploy graph."""
 
@@ -251,6 +261,7 @@ class Recipe(_Part):
     input: Input = Input()
     augment: Augment = Augment()
     train: Train = Train()
+    distill: Distill | None = Field(None, description="a teacher to learn from as well; null: labels only")
     postprocess: Postprocess = Postprocess()
 
     @model_validator(mode="after")
@@ -265,7 +276,13 @@ class Recipe(_Part):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_FILE_KEYS = (("data", "train"), ("data", "val"), ("data", "images_dir"), ("model", "weights"))
+_FILE_KEYS = (
+    ("data", "train"),
+    ("data", "val"),
+    ("data", "images_dir"),
+    ("model", "weights"),
+    ("distill", "teacher"),
+)
 _WORDS = ("coco", "imagenet", "imagenet-offline", "none")
 
 
@@ -303,7 +320,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     for section, key in _FILE_KEYS:
         part = content.get(section)
-        if isinstance(part, dict) and isinstance(part.get(key), str) and part[key] not in _WORDS:
+        words = get_args(PresetName) if key == "teacher" else _WORDS
+        if isinstance(part, dict) and isinstance(part.get(key), str) and part[key] not in words:
             part[key] = _resolved(part[key], folder)
 
 

@@ -23,6 +23,7 @@ from data.tiles import tile_dataset
 from detection.allocator import keep_freed_memory
 from detection.checkpoint import model_from_recipe
 from detection.config import Recipe, Tiles
+from detection.distill import distill_into, load_teacher
 from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
 from detection.optimizer import parameter_groups
 from detection.pace import Pace
@@ -174,7 +175,9 @@ def set_up(recipe: Recipe, watcher: Watcher, *, saved: Mapping[str, Any] | None 
     seed_everything(settings.seed, verbose=False)
     report: WeightsReport | None = None
     network = model_from_recipe(recipe, len(dataset.class_names))
-    other = TrainingError("the checkpoint is of another detector or other classes; start anew in another --out")
+    other = TrainingError(
+        "the checkpoint is of another detector, other classes or another teacher; start anew in another --out"
+    )
     if saved is None:
         report = load_weights(
             network,
@@ -191,6 +194,12 @@ def set_up(recipe: Recipe, watcher: Watcher, *, saved: Mapping[str, Any] | None 
         raise other
     else:
         licence = saved["weights_licence"]
+    if recipe.distill is not None:
+        teacher = load_teacher(recipe.distill.teacher, dataset.class_names)
+        kind, weight = recipe.distill.kind, recipe.distill.weight
+        watcher.note(distill_into(network, teacher, size_hw=recipe.input.size_hw, kind=kind, weight=weight))
+        if saved is None:
+            licence = f"{licence}; taught by {teacher.name}, {teacher.licence}"
     starts_pretrained = recipe.model.weights != "none"
     if settings.freeze_stem and starts_pretrained:
         freeze_stem(network, recipe.model.preset)

@@ -40,7 +40,7 @@ class WeightsError(SwathError):
 class WeightsReport:
     """What became of every tensor, for the log and for `weights.json`.
 
-    Each tensor of the model is in one of `taken`, `in_part`, `remade` and `missing`.
+    Each tensor of the model (batch norms' counters aside) is in one of `taken`, `in_part`, `remade` and `missing`.
 
     Attributes:
         source: where they came from.
@@ -133,7 +133,7 @@ def load_weights(
     chosen = PRESETS[preset]
     backbone = backbone or chosen.backbone
     if source == "none":
-        return WeightsReport("none (random start)", "none", missing=tuple(sorted(model.state_dict())))
+        return WeightsReport("none (random start)", "none", missing=_not_in((), model.state_dict()))
     found = _find(source, preset, chosen, backbone, trust_hub)
     rows = (*[BACKGROUND] * chosen.label_offset, *class_names) if class_names else ()
     return _fit(model, found, rows)
@@ -284,10 +284,15 @@ def _fit(model: nn.Module, found: _Found, rows: Sequence[str]) -> WeightsReport:
         taken=tuple(sorted(taken)),
         in_part=tuple(sorted(in_part)),
         remade=tuple(sorted(state.keys() - taken.keys() - in_part.keys())),
-        missing=tuple(sorted(ours.keys() - state.keys())),
+        missing=_not_in(state, ours),
         unused=tuple(sorted(unused)),
         classes_kept=kept,
     )
+
+
+def _not_in(state: Iterable[str], ours: dict[str, Tensor]) -> tuple[str, ...]:
+    """The model's tensors that are not in `state`, without batch norms' counters, which no answer depends on."""
+    return tuple(sorted(name for name in ours.keys() - set(state) if ours[name].ndim))
 
 
 def _under_our_names(state: dict[str, Tensor], ours: dict[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:

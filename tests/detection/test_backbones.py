@@ -1,8 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from data import load_dataset
 from detection.backbones import make_body, normalisation
+from detection.checkpoint import Trained
+from detection.config import Recipe
+from detection.export import export
 from detection.fcos_lite import TimmPyramid
 from detection.models import build_model, freeze_stem
 from detection.necks import PathAggregation
@@ -112,3 +118,24 @@ def test_the_three_sizes_grow_and_the_smallest_is_fcos_lite() -> None:
 def test_torchvisions_own_detectors_have_no_choice_of_neck() -> None:
     with pytest.raises(SwathError, match="model.neck: ssdlite320_mobilenet_v3_large has a neck of its own"):
         build_model("ssdlite320_mobilenet_v3_large", 2, neck="pan")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "neck"),
+    [
+        ("convnext_atto", "fpn"),
+        ("mobilenetv3_small_050", "pan"),
+        pytest.param("vit_tiny_patch16_224", "fpn", marks=pytest.mark.slow),
+    ],
+)
+def test_other_backbones_and_pan_pass_the_export_gate(
+    backbone: str, neck: str, tmp_path: Path, coco_file, lively
+) -> None:
+    choice = {"backbone": backbone, "neck": neck, "channels": 32, "head_convs": 1}
+    recipe = Recipe.model_validate({"data": {"train": "x"}, "model": choice, "input": {"size_hw": (96, 160)}})
+    model = lively("fcos_lite", **choice)
+    trained = Trained(model, recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
+    pictures = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
+    report = export(trained, tmp_path / "m.onnx", pictures=pictures, held_out=False)
+    assert report["boxes"] > 100
+    assert report["unmatched_boxes"] == 0

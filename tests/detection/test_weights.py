@@ -7,11 +7,12 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from detection.checkpoint import load_trained
 from detection.class_rows import BACKGROUND, rows_by_name
 from detection.config import load_recipe
 from detection.models import PRESETS, build_model
 from detection.torch_hub import HubError, tensors_from_hub
-from detection.weights import WeightsError, load_weights
+from detection.weights import WeightsError, WeightsReport, load_weights
 
 
 def test_offline_weights_fill_the_backbone_and_only_it() -> None:
@@ -285,3 +286,18 @@ def test_a_hub_folder_in_a_recipe_starts_at_the_recipe(tmp_path: Path) -> None:
     ):
         path.write_text(f"data: {{train: photos}}\nmodel: {{weights: '{given}'}}")
         assert load_recipe(path).model.weights == resolved
+
+
+def test_a_run_keeps_what_became_of_every_tensor(run: Path) -> None:
+    told = json.loads((run / "weights.json").read_text())
+    assert (told["source"], told["licence"]) == ("imagenet-offline", "EfficientNet-Lite0 on ImageNet, Apache-2.0")
+    tensors = [name for name, tensor in load_trained(run).model.state_dict().items() if tensor.ndim]
+    assert sorted(told["taken"] + told["in_part"] + told["remade"] + told["missing"]) == sorted(tensors)
+    assert len(told["taken"]) == 240 and not told["in_part"] and not told["remade"]
+    report = WeightsReport(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})
+    neck, head = (sum(name.startswith(part) for name in tensors) for part in ("backbone.fpn.", "head."))
+    assert report.lines()[1:] == [
+        "weights: backbone: 240 taken",
+        f"weights: neck: {neck} new",
+        f"weights: head: {head} new",
+    ]
