@@ -176,7 +176,7 @@ def set_up(recipe: Recipe, watcher: Watcher, *, saved: Mapping[str, Any] | None 
     report: WeightsReport | None = None
     network = model_from_recipe(recipe, len(dataset.class_names))
     other = TrainingError(
-        "the checkpoint is of another detector, other classes or another teacher; start anew in another --out"
+        "the checkpoint is of other classes, or its model or distill section was another; start anew in another --out"
     )
     if saved is None:
         report = load_weights(
