@@ -191,3 +191,15 @@ def test_a_teacher_in_a_recipe_is_a_path_or_a_preset(tmp_path: Path) -> None:
         (tmp_path / "r.yaml").write_text(f"data: {{train: x}}\ndistill: {{teacher: {given}}}")
         recipe = load_recipe(tmp_path / "r.yaml")
         assert recipe.distill is not None and recipe.distill.teacher == resolved
+
+
+def test_a_teacher_from_coco_teaches_other_classes_by_its_features(monkeypatch) -> None:
+    preset = "ssdlite320_mobilenet_v3_large"
+    published = build_model(preset, 90).state_dict()
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: published)
+    teacher = load_teacher(preset, ("dock",))
+    assert (teacher.name, teacher.licence) == (f"{preset} (COCO)", "torchvision on COCO, BSD-3-Clause")
+    body = teacher.module.backbone.state_dict()
+    assert all(torch.equal(tensor, published[f"backbone.{name}"]) for name, tensor in body.items())
+    line = distill_into(small(), teacher, size_hw=(128, 160), kind="foreground", weight=1.0)
+    assert line == f"distill: learns from {preset} (COCO), foreground, at strides 16, 32, 64, 128"
