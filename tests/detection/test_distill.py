@@ -98,7 +98,7 @@ def test_a_student_comes_nearer_to_its_teacher_resumes_and_exports_without_it(
 
     del section["teacher"]
     plain = write_recipe(tmp_path / "plain.yaml", rendered, **changes)
-    with pytest.raises(TrainingError, match="its model or distill section was another"):
+    with pytest.raises(TrainingError, match="start anew in another --out"):
         train(load_recipe(plain), tmp_path / "run", watcher=Quiet(), resume=True)
 
 
@@ -191,3 +191,15 @@ def test_a_teacher_in_a_recipe_is_a_path_or_a_preset(tmp_path: Path) -> None:
         (tmp_path / "r.yaml").write_text(f"data: {{train: x}}\ndistill: {{teacher: {given}}}")
         recipe = load_recipe(tmp_path / "r.yaml")
         assert recipe.distill is not None and recipe.distill.teacher == resolved
+
+
+def test_a_teacher_from_coco_teaches_other_classes_by_its_features(monkeypatch) -> None:
+    preset = "ssdlite320_mobilenet_v3_large"
+    published = build_model(preset, 90).state_dict()
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: published)
+    teacher = load_teacher(preset, ("dock",))
+    assert (teacher.name, teacher.licence) == (f"{preset} (COCO)", "torchvision on COCO, BSD-3-Clause")
+    body = teacher.module.backbone.state_dict()
+    assert all(torch.equal(tensor, published[f"backbone.{name}"]) for name, tensor in body.items())
+    line = distill_into(small(), teacher, size_hw=(128, 160), kind="foreground", weight=1.0)
+    assert line == f"distill: learns from {preset} (COCO), foreground, at strides 16, 32, 64, 128"
