@@ -40,6 +40,7 @@ _LOOKS: dict[str, _Look] = {
     "video": video,
 }
 _CHOICE = 1  # which effects come; effect number k draws from stream 2 + k, the basic steps from the seed itself
+_SLIVER_PX = 4
 _LARGEST_WOBBLE_PX, _WOBBLE_CYCLES = 2.5, (1.5, 5.0)
 
 
@@ -159,10 +160,8 @@ class Augment:
             sample = _through(self._window, sample)
         if on:
             sample = self._in_the_field(sample, on, seed, other, self.settings.gsd_mm * photo_px)
-        rgb = sample._replace(image_bgr=np.asarray(cv2.cvtColor(sample.image_bgr, cv2.COLOR_BGR2RGB), np.uint8))
-        # Forced, which for a whole recipe only means: without a draw of its own. The window has made it.
-        image, boxes, labels = _through(self._basics, rgb, force_apply=True)
-        done = Sample(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), boxes, labels)
+        # A sliver shows no plant, and OpenCV takes a channel of 4 x 1 pixels for a constant.
+        done = sample if min(sample.image_bgr.shape[:2]) < _SLIVER_PX else self._varied(sample)
         if "multi_scale" in on:
             rng, amount = self._drawn("multi_scale", seed)
             scale, (x, y) = self.settings.smallest_scale**amount, rng.random(2)
@@ -170,6 +169,12 @@ class Augment:
             lying = smaller(done.image_bgr, boxes, scale=scale, at_xy=(float(x), float(y)))
             done = Sample(*lying, done.labels)
         return done.image_bgr, done.boxes_xyxy.astype(np.float32), done.labels
+
+    def _varied(self, sample: Sample) -> Sample:
+        rgb = sample._replace(image_bgr=np.asarray(cv2.cvtColor(sample.image_bgr, cv2.COLOR_BGR2RGB), np.uint8))
+        # Forced, which for a whole recipe only means: without a draw of its own. The window has made it.
+        image, boxes, labels = _through(self._basics, rgb, force_apply=True)
+        return Sample(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), boxes, labels)
 
     def _in_the_field(self, sample: Sample, on: set[str], seed: int, other: Other | None, gsd_mm: float) -> Sample:
         width = sample.image_bgr.shape[1]

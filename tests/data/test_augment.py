@@ -312,6 +312,15 @@ def test_every_effect_is_reached_and_looks_leave_boxes_bit_equal():
     assert len(EFFECTS) == 23
 
 
+@pytest.mark.parametrize("size_hw", [(4, 1), (1, 4), (1, 1), (4, 2)])
+def test_a_sliver_of_a_picture_is_no_error(size_hw):
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
+    augment = Augment(size_hw=(48, 64))
+    for seed in range(20):
+        seen, boxes, _ = augment(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), seed=seed)
+        assert min(seen.shape) >= 1 and len(boxes) == 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
