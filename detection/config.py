@@ -110,10 +110,12 @@ class Model(_Part):
         None, description="fcos_lite only: top-down, or bottom-up after it as well; null is the preset's own"
     )
     assign: Literal["centre", "atss", "task_aligned"] = Field(
-        "task_aligned", description="fcos_lite only: which positions learn a box; centre is FCOS's own way"
+        "centre", description="fcos_lite only: which positions learn a box; centre is FCOS's own way"
     )
-    quality: Literal["qfl", "vfl"] = Field("qfl", description="fcos_lite only: loss of the score")
-    box_loss: Literal["giou", "diou", "ciou"] = Field("giou", description="fcos_lite only: loss of the box")
+    quality: Literal["qfl", "vfl"] = Field("qfl", description="fcos_lite only: loss of the score; not with centre")
+    box_loss: Literal["giou", "diou", "ciou"] = Field(
+        "giou", description="fcos_lite only: loss of the box; not with centre"
+    )
 
 
 class Input(_Part):
@@ -212,7 +214,7 @@ class Train(_Part):
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the rate rises")
     clip_norm: float = Field(10.0, gt=0, description="gradients are scaled down to this norm")
     average: float = Field(
-        0.998, ge=0, lt=1, description="decay of the weights' moving average, which is what is kept; 0: no average"
+        0.0, ge=0, lt=1, description="decay of the weights' moving average, which then is what is kept; 0: no average"
     )
     freeze_stem: bool = Field(True, description="keep the pretrained backbone up to stride 4 as it is")
     freeze_batchnorm: bool = Field(True, description="keep the pretrained batch-norm statistics")

@@ -64,7 +64,7 @@ def fcos_lite(
     channels: int = 64,
     head_convs: int = 2,
     neck: Neck = "fpn",
-    assign: Assign = "task_aligned",
+    assign: Assign = "centre",
     quality: Quality = "qfl",
     box_loss: BoxLoss = "giou",
 ) -> FCOS:

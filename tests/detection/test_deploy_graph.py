@@ -1,5 +1,7 @@
 """The deploy graph against torchvision's own postprocessing, in PyTorch; through onnxruntime in test_export."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -25,9 +27,11 @@ def unpadded(answer: tuple[torch.Tensor, ...], row: int) -> Detections:
     return Detections(boxes[filled], scores[filled], labels[filled])
 
 
-@pytest.mark.parametrize("preset", EXPORTABLE)
-def test_equal_to_torchvision_box_by_box(preset: str, lively) -> None:
-    model = lively(preset)
+@pytest.mark.parametrize(
+    ("preset", "options"), [*((name, {}) for name in EXPORTABLE), ("fcos_lite", {"loss": {"assign": "task_aligned"}})]
+)
+def test_equal_to_torchvision_box_by_box(preset: str, options: dict[str, Any], lively) -> None:
+    model = lively(preset, **options)
     offset = PRESETS[preset].label_offset
     graph = DeployGraph(model, offset, SIZE_HW).eval()
     reference = TorchDetector(model, preset, ("a", "b", "c"), SIZE_HW)

@@ -8,6 +8,8 @@ import torch
 from detection.models import build_model
 from detection.quality_head import quality_focal_loss, varifocal_loss
 
+ALIGNED = {"assign": "task_aligned"}
+
 
 def test_quality_focal_loss_by_hand():
     # sigmoid(0) = 0.5 and wanted 1: weight 0.25, cross-entropy ln 2; wanted 0.5: nothing to learn
@@ -56,13 +58,13 @@ def test_every_loss_is_finite_and_reaches_the_backbone(assign, quality, box_loss
 
 def test_a_batch_without_a_box_still_learns_background():
     torch.manual_seed(0)
-    losses = build_model("fcos_lite", 2)([torch.rand(3, 64, 96)], targets([]))
+    losses = build_model("fcos_lite", 2, loss=ALIGNED)([torch.rand(3, 64, 96)], targets([]))
     assert losses["classification"] > 0 and losses["bbox_regression"] == 0
 
 
 def test_a_few_steps_on_one_picture_find_its_box():
     torch.manual_seed(0)
-    model = build_model("fcos_lite", 2, backbone="resnet18", score_floor=0.01)
+    model = build_model("fcos_lite", 2, backbone="resnet18", score_floor=0.01, loss=ALIGNED)
     image = torch.full((3, 128, 128), 0.2)
     image[:, 40:90, 30:100] = 0.9
     truth = targets([[30, 40, 100, 90]])
@@ -82,7 +84,7 @@ def test_a_few_steps_on_one_picture_find_its_box():
 
 def test_the_score_is_the_quality_itself():
     torch.manual_seed(0)
-    model = build_model("fcos_lite", 2, score_floor=1e-6).eval()
+    model = build_model("fcos_lite", 2, score_floor=1e-6, loss=ALIGNED).eval()
     picture = torch.rand(3, 64, 96)
     with torch.no_grad():
         found = model([picture])[0]
@@ -94,6 +96,6 @@ def test_the_score_is_the_quality_itself():
 
 
 def test_the_first_way_of_fcos_is_still_there():
-    model = build_model("fcos_lite", 2, loss={"assign": "centre"})
+    model = build_model("fcos_lite", 2)
     losses = model([torch.rand(3, 64, 96)], targets([[10, 10, 50, 60]]))
     assert set(losses) == {"classification", "bbox_regression", "bbox_ctrness"}

@@ -271,7 +271,7 @@ def test_a_run_ends_where_validations_get_no_better(tmp_path: Path, rendered: Pa
 
 
 def test_the_average_is_what_is_kept(tmp_path: Path, rendered: Path) -> None:
-    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered))
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train={"average": 0.9}))
     train(recipe, tmp_path / "run", watcher=Quiet())
     state, kept = (
         load_training_state(tmp_path / "run" / "last.ckpt"),
