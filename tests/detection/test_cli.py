@@ -184,9 +184,8 @@ def test_train_evaluate_export_evaluate_stream(tmp_path: Path, rendered: Path, c
 
 def test_a_missing_extra_is_answered_by_what_to_install(capsys, monkeypatch, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", tmp_path)
-    for name in [n for n in sys.modules if n.split(".")[0] in ("detection", "torch") and n != "detection.cli"]:
-        if name.startswith("detection.train"):
-            monkeypatch.delitem(sys.modules, name)
+    for name in ("detection.train", "detection.setup"):  # they may have been imported with it already
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     code, _, error = swath(capsys, "train", recipe, "--out", tmp_path / "run")
     assert (code, error) == (1, 'swath: this command needs the training half: pip install "swath[train]"\n')
