@@ -126,6 +126,7 @@ class Augment:
         seed: int,
         other: Other | None = None,
         photo_px: float = 1.0,
+        mixed: bool = True,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
         """Augment one picture; the arguments are left as they are.
 
@@ -137,6 +138,7 @@ class Augment:
             other: draws other pictures; needed where `mosaic`, `copy_paste` or `mixup` are above 0.
             photo_px: how many pixels of the photo one pixel of the picture spans, where it was decoded
                 smaller; `gsd_mm` counts the photo's.
+            mixed: whether `mosaic`, `copy_paste` and `mixup` may come; nothing else changes without them.
 
         Returns:
             The picture uint8 (H', W', 3) BGR, its boxes float32 (M, 4) in pixels of that picture, and
@@ -150,7 +152,7 @@ class Augment:
         choice = np.random.default_rng([seed, _CHOICE])
         # Every effect draws, wanted or not: switching one on changes no other.
         on = {name for name, draw in zip(EFFECTS, choice.random(len(EFFECTS)), strict=True)
-              if draw < getattr(self.settings, name)}  # fmt: skip
+              if draw < getattr(self.settings, name) and (mixed or name not in MIXES)}  # fmt: skip
         # One generator for all basic steps: `Compose.set_random_seed` would give each step the same one, and
         # then flips and turns, drawing equal numbers, always come together or not at all.
         streams = np.random.default_rng(seed), random.Random(seed)

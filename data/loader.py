@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from data.cache import DiskCache, PixelCache, RamCache, default_folder
 from data.dataset import Dataset
 from data.errors import DataError
 from data.pictures import read_picture_at, working_hw
+from data.sampling import Key, Stream
 from data.window import Window
 
 if TYPE_CHECKING:
@@ -39,10 +40,9 @@ ScaleRange = Callable[[tuple[int, int]], tuple[float, float]]
 
 CacheKind = Literal["none", "ram", "disk"]
 
-_Key = tuple[int, int]  # (epoch, index of the picture)
 _TIMEOUT_S = 600.0  # for one batch from a worker; it fires on a hanging disk, not on a slow one
 _MIB = 1 << 20
-_PERMUTATION, _AUGMENTATION = 1, 2  # keep the two uses of one seed apart
+_AUGMENTATION = 2  # apart from the uses that `data.sampling` makes of the same seed
 
 
 @dataclass
@@ -76,12 +76,17 @@ def training_batches(
     cache_mb: int = 1024,
     pin: bool = False,
     note: Callable[[str], None] | None = None,
+    weights: NDArray[np.float64] | None = None,
+    rank: int = 0,
+    world: int = 1,
+    mixing: Callable[[int], bool] | None = None,
 ) -> Iterator[Batch]:
     """Batches `first_step` to `steps` - 1 of the stream that `seed` defines.
 
-    The stream strings together one permutation of all pictures after another, so every batch is full
-    and every picture comes equally often. What a batch holds depends on `seed`, `batch_size` and its
-    number only: not on `workers` or the cache, and not on where the stream was taken up.
+    The stream strings together one shuffled epoch after another (`data.sampling.Stream`), so every batch is
+    full and every picture comes as often as it is to. What a batch holds depends on `seed`, `batch_size`, its
+    number and what `mixing` says of it only: not on `workers` or the cache, and not on where the stream was
+    taken up.
 
     Args:
         dataset: pictures without boxes stay in, as background. Crowd boxes are left out.
@@ -100,6 +105,11 @@ def training_batches(
         cache_mb: how much the cache may hold, all workers together, in MiB.
         pin: hand over images in page-locked memory, from which CUDA copies while the CPU goes on.
         note: told when the cache cannot hold all pictures.
+        weights: float (N,), how often each picture is to come, relative to the others; None: all alike.
+        rank: which part of every step this process prepares.
+        world: of how many processes.
+        mixing: whether pictures of a step may be mixed with others (mosaic and its like), asked when the
+            step is drawn up, a few steps ahead. None: always.
 
     Raises:
         DataError: the dataset is empty, a picture cannot be read, or the cache's folder not be used.
@@ -116,7 +126,16 @@ def training_batches(
             _Samples(  # type: ignore[arg-type]
                 dataset, sizes_hw, _cache(cache, dataset, sizes_hw, cache_mb, workers, note), fit, augment, seed
             ),
-            batch_sampler=_Stream(len(dataset), batch_size, seed, first_step, steps),
+            batch_sampler=Stream(
+                np.ones(len(dataset)) if weights is None else weights,
+                batch_size=batch_size,
+                seed=seed,
+                first_step=first_step,
+                steps=steps,
+                rank=rank,
+                world=world,
+                mixing=mixing,
+            ),
             num_workers=workers,
             collate_fn=_collated,
             worker_init_fn=_settle_worker if workers else None,
@@ -169,28 +188,6 @@ def _batches(loader: DataLoader[_Packed | DataError]) -> Iterator[Batch]:
         del batches  # ends the workers now, not when the last traceback that holds this frame is gone
 
 
-class _Stream(Sampler[list[_Key]]):
-    """The keys of each batch, in order."""
-
-    def __init__(self, count: int, batch_size: int, seed: int, first_step: int, steps: int) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.numbers = range(first_step, steps)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[list[_Key]]:
-        epoch, order = -1, np.zeros(0, np.int64)
-        for number in self.numbers:
-            keys = []
-            for position in range(number * self.batch_size, (number + 1) * self.batch_size):
-                if position // self.count != epoch:
-                    epoch = position // self.count
-                    order = np.random.default_rng([self.seed, _PERMUTATION, epoch]).permutation(self.count)
-                keys.append((epoch, int(order[position % self.count])))
-            yield keys
-
-
 _Sample = tuple[int, NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
 """(index, the network's input (h, w, 3) RGB, boxes (n, 4) in it, labels (n,))"""
 
@@ -214,19 +211,20 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
             if picture.window is not None:
                 self.windows_of.setdefault(picture.path, []).append(index)
 
-    def __getitem__(self, key: _Key) -> _Sample | DataError:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> _Sample | DataError:
+        index = key.picture
         try:
             image, boxes, labels = self._labelled(index)
             if self.augment is not None:
-                sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, epoch, index])
+                again = [key.copy] if key.copy else []
+                sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, key.epoch, index, *again])
                 seed = int(sequence.generate_state(1)[0])
                 picture = self.dataset.pictures[index]
                 photo_px = picture.size_hw[1] / image.shape[1]
                 if picture.window is not None:
                     photo_px /= float(picture.window.scale_xyxy[0])
                 image, boxes, labels = self.augment(
-                    image, boxes, labels, seed=seed, other=self._any, photo_px=photo_px
+                    image, boxes, labels, seed=seed, other=self._any, photo_px=photo_px, mixed=key.mixed
                 )
         except DataError as error:
             # Handed over, not raised: torch would wrap it into a page of traceback on its way here.

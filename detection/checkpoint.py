@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,8 +197,15 @@ def load_trained(path: Path) -> Trained:
     )
 
 
-def save_training_state(path: Path, content: Mapping[str, Any]) -> None:
+def save_training_state(path: Path, content: Mapping[str, Any], *, step: int = 0, keep: int = 1) -> None:
     """Write a `last.ckpt`.
+
+    Args:
+        path: of it.
+        content: tensors and plain values by name.
+        step: that it was reached at.
+        keep: how many checkpoints stay: with more than one, this one has a second name, `last-00000123.ckpt` for
+            step 123, and of such only the latest `keep` are left. To go on from one, copy it over `last.ckpt`.
 
     Raises:
         CheckpointError: it cannot be written.
@@ -206,6 +214,21 @@ def save_training_state(path: Path, content: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()  # torch's own writer of files tells neither a full disk nor anything else apart
     torch.save(dict(content), buffer)
     write_whole(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
+    if keep > 1:
+        by_step = path.with_name(f"{path.stem}-{step:08}{path.suffix}")
+        write_whole(by_step, lambda partial: _second_name(path, partial))
+        kept = sorted(path.parent.glob(f"{path.stem}-{'[0-9]' * 8}{path.suffix}"))
+        for old in kept[:-keep]:
+            old.unlink(missing_ok=True)
+
+
+def _second_name(path: Path, other: Path) -> None:
+    """One file with two names takes no space; where the file system knows no such thing, it is a copy."""
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def load_training_state(path: Path) -> dict[str, Any]:

@@ -116,6 +116,10 @@ def evaluate(
     slice_by: Annotated[
         str | None, typer.Option("--slice-by", metavar="KEY", help="Score separately by a picture attribute.")
     ] = None,
+    flips: Annotated[
+        bool,
+        typer.Option("--flips", help="Look at each picture mirrored too, and fuse the answers: 2 to 4 times slower."),
+    ] = False,
 ) -> None:
     """Score a detector by COCO's metrics, as pycocotools computes them.
 
@@ -134,12 +138,17 @@ def evaluate(
     detector = load_detector(model)
     config = (model if model.is_dir() else model.parent) / "config.yaml"
     # an .onnx may lie beside a recipe that is not its own
-    trained_on = load_recipe(config).data if model.suffix != ".onnx" and config.is_file() else None
+    trained_on = load_recipe(config) if model.suffix != ".onnx" and config.is_file() else None
     if unlabelled is None:
-        unlabelled = trained_on.unlabelled if trained_on else "background"
+        unlabelled = trained_on.data.unlabelled if trained_on else "background"
     pictures = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
-    if trained_on and trained_on.tiles and not whole:
-        pictures, _ = tile_dataset(pictures, **trained_on.tiles.model_dump())
+    if trained_on and trained_on.data.tiles and not whole:
+        pictures, _ = tile_dataset(pictures, **trained_on.data.tiles.model_dump())
+    if flips:
+        from detection.flips import BOTH, LEFT_RIGHT, Flipped
+
+        upright = trained_on is None or trained_on.augment.view == "oblique"
+        detector = Flipped(detector, LEFT_RIGHT if upright else BOTH)
     folder = out or (model if model.is_dir() else model.parent) / "evaluation"
     with TerminalWatcher() as watcher:
         scored = score(

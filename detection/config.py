@@ -78,6 +78,13 @@ class Data(_Part):
         None, description="the folder of the pictures, where it lies outside of the DATASET's own; it is trusted"
     )
     tiles: Tiles | None = Field(None, description="cut the photos of train and val into tiles; null: whole pictures")
+    balance: Fraction = Field(
+        0.0, description="how much more often pictures with rare classes come: 0 not, 0.5 by the square root, 1 fully"
+    )
+    negatives: str | None = Field(
+        None, description="DATASET or folder of pictures that show nothing to be found; learned as background"
+    )
+    negative_share: float = Field(0.1, gt=0, lt=1, description="of the pictures learned from, how many are negatives")
     licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
 
     @property
@@ -150,6 +157,9 @@ class Augment(_Part):
     mosaic: Fraction = Field(0.0, description="probability of four pictures in one")
     copy_paste: Fraction = Field(0.0, description="probability of plants copied in from another picture")
     mixup: Fraction = Field(0.0, description="probability of another picture showing through")
+    mixes_end: Fraction = Field(
+        0.9, description="share of the run after which these three stop: whole fields at last"
+    )
     camera_height: Fraction = Field(0.0, description="probability of another camera height")
     camera_pitch: Fraction = Field(0.0, description="probability of a pitched camera")
     rolling_shutter: Fraction = Field(0.0, description="probability of rows read one after another while driving")
@@ -197,7 +207,7 @@ class Augment(_Part):
 
     def settings(self) -> dict[str, Any]:
         """The single keys, as `data.augment.Augment` takes them."""
-        return self.model_dump(exclude={"strength"})
+        return self.model_dump(exclude={"strength", "mixes_end"})
 
 
 class Train(_Part):
@@ -207,7 +217,10 @@ class Train(_Part):
     max_minutes: float | None = Field(
         None, gt=0, description="wall-clock budget; epochs or minutes, whichever comes first"
     )
-    batch_size: int = Field(4, ge=1, description="pictures a step")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        4, description="pictures computed at once; auto: as many as fit into the GPU's memory, 4 elsewhere"
+    )
+    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step, and so a bigger batch")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate for neck and head")
     backbone_rate: float = Field(0.3, gt=0, description="the backbone's rate as a share of the peak rate")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
@@ -216,6 +229,12 @@ class Train(_Part):
     average: float = Field(
         0.0, ge=0, lt=1, description="decay of the weights' moving average, which then is what is kept; 0: no average"
     )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each stage of the backbone has this share of the next one's rate"
+    )
+    thaw: float = Field(
+        0.0, ge=0, lt=1, description="share of the run before the pretrained backbone starts to learn"
+    )
     freeze_stem: bool = Field(True, description="keep the pretrained backbone up to stride 4 as it is")
     freeze_batchnorm: bool = Field(True, description="keep the pretrained batch-norm statistics")
     validate_every: int = Field(5, ge=1, description="epochs between validations")
@@ -223,6 +242,7 @@ class Train(_Part):
         None, ge=1, description="validations without a better AP after which the run ends; null: it never does"
     )
     save_every_minutes: float = Field(5.0, gt=0, description="the most that a power loss costs; --resume goes on")
+    keep_last: int = Field(1, ge=1, description="checkpoints that stay: last.ckpt, and earlier ones by their step")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
     workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the main one")
     cache: Literal["none", "ram", "disk"] = Field(
@@ -230,7 +250,11 @@ class Train(_Part):
     )
     cache_mb: int = Field(1024, ge=0, description="how much the cache may hold, in MiB, all workers together")
     accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="where it computes")
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="how many of them share each step, batch_size pictures each; auto: all (torchrun's own wins)"
+    )
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of the arithmetic")
+    compile: bool = Field(False, description="torch.compile backbone and neck; takes a minute before the first step")
     loggers: tuple[Literal["csv", "tensorboard", "mlflow", "wandb"], ...] = Field(
         ("csv", "tensorboard"), description="where numbers go: csv, tensorboard, mlflow (local by default), wandb"
     )
@@ -246,6 +270,14 @@ class Distill(_Part):
     weight: float = Field(1.0, gt=0, description="of the imitation, beside the losses of the labels")
 
 
+class Pretrain(_Part):
+    """Practice on a rendered field first: minutes, once; later runs with the same model section find it."""
+
+    pictures: int = Field(400, ge=1, description="how many are rendered, five of each field")
+    epochs: int = Field(6, ge=1, description="passes over them")
+    input: Input = Field(Input(size_hw=(320, 416)), description="what the network sees in practice")
+
+
 class Postprocess(_Part):
     """From the network's answers to boxes; the same in PyTorch and in the deploy graph."""
 
@@ -259,6 +291,7 @@ class Recipe(_Part):
     """One training, whole."""
 
     data: Data
+    pretrain: Pretrain | None = Field(None, description="practice on a rendered field first; null: none")
     model: Model = Model()
     input: Input = Input()
     augment: Augment = Augment()
@@ -282,6 +315,7 @@ _FILE_KEYS = (
     ("data", "train"),
     ("data", "val"),
     ("data", "images_dir"),
+    ("data", "negatives"),
     ("model", "weights"),
     ("distill", "teacher"),
 )

@@ -23,6 +23,7 @@ from detection.checkpoint import write_whole
 from detection.config import Recipe
 from detection.drawn import labelled, write_png
 from detection.models import PRESETS
+from detection.pretrain import practised_before
 from detection.setup import Setup, Watcher, set_up
 from detection.torch_detector import TorchDetector
 
@@ -79,6 +80,7 @@ class DryRun:
         gflops: of one picture at the input size, forward; a multiplication and its addition are two.
         memory: of a training step.
         train, val: what is learned from and scored on; `val` is None without a validation.
+        pictures_a_step: of all processes together.
         steps: of the whole run, were there no budget of minutes.
         load_s, compute_s: to prepare a batch in one process (decoding included), and to learn it.
         step_s: of a step: loading beside computing where there are worker processes.
@@ -97,6 +99,7 @@ class DryRun:
     memory: Memory
     train: Counted
     val: Counted | None
+    pictures_a_step: int
     steps: int
     load_s: float
     compute_s: float
@@ -121,19 +124,18 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
         DataError: a dataset that cannot be used.
 
     """
-    ready = set_up(recipe, watcher)
-    settings, size_hw = recipe.train, recipe.input.size_hw
+    ready = set_up(recipe, watcher, start=practised_before(recipe))
+    recipe, settings, size_hw = ready.recipe, ready.recipe.train, recipe.input.size_hw
     # in this process and without a cache: nothing is left on the disk, and loading is timed by itself
     batches = ready.batches(1 + _TIMED_STEPS, workers=0, cache="none")
     batch = next(batches)
     picture = _drawn(ready, batch)
     watcher.note("one step for the memory, two for the time")
-    kept: list[dict[str, Tensor]] = []
-    activations = saved_bytes(lambda: kept.append(ready.losses(batch)), ready.network)
-    ready.learn(kept.pop())
+    activations = saved_bytes(lambda: ready.losses(batch), ready.network)
+    ready.learn(batch)
     load_s, compute_s = _timed(ready, batches)
 
-    steps = math.ceil(settings.epochs * len(ready.dataset) / settings.batch_size)
+    steps = math.ceil(settings.epochs * len(ready.dataset) / ready.pictures_a_step)
     step_s = max(compute_s, load_s / settings.workers) if settings.workers else compute_s + load_s
     validation_s, validations = 0.0, 0
     if ready.validation is not None:
@@ -153,6 +155,7 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
         memory=_memory(ready, batch, activations),
         train=count(ready.dataset),
         val=None if ready.validation is None else count(ready.validation),
+        pictures_a_step=ready.pictures_a_step,
         steps=steps,
         load_s=load_s,
         compute_s=compute_s,
@@ -235,7 +238,7 @@ def _timed(ready: Setup, batches: Iterator[Batch]) -> tuple[float, float]:
         asked = time.perf_counter()
         batch = next(batches)
         loaded = time.perf_counter()
-        ready.learn(ready.losses(batch))
+        ready.learn(batch)
         _wait_for(ready.fabric.device)
         load_s += loaded - asked
         compute_s += time.perf_counter() - loaded

@@ -59,7 +59,7 @@ def _run(seen: DryRun) -> Table:
     table.add_row("a picture", f"{height} x {width} px, {seen.gflops:.2f} GFLOPs forward")
     loading = f"{seen.load_s:.2f} s to load in one process ({settings.workers} in the run)"
     table.add_row(
-        f"a step of {settings.batch_size}", f"about {seen.step_s:.2f} s: {seen.compute_s:.2f} s to learn, {loading}"
+        f"a step of {seen.pictures_a_step}", f"about {seen.step_s:.2f} s: {seen.compute_s:.2f} s to learn, {loading}"
     )
     memory = seen.memory
     inner = {

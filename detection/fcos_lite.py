@@ -13,6 +13,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from detection.backbones import make_body, normalisation
 from detection.necks import Neck, PathAggregation, SimplePyramid
+from detection.processes import least_mean, mean_over_processes
 from detection.quality_head import BoxLoss, Quality, QualityFCOS, QualityHead
 
 Assign = Literal["centre", "atss", "task_aligned"]
@@ -57,6 +58,26 @@ class TimmPyramid(nn.Module):
         return pyramid if self.pan is None else self.pan(pyramid)
 
 
+class SharedNormHead(FCOSHead):
+    """torchvision's FCOS head; several processes divide their losses by what they all together have to learn."""
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, torch.Tensor]],
+        head_outputs: dict[str, torch.Tensor],
+        anchors: list[torch.Tensor],
+        matched_idxs: list[torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        """The losses of a batch: `classification`, `bbox_regression` and `bbox_ctrness`, each a scalar."""
+        losses: dict[str, torch.Tensor] = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        own = torch.stack([(matched >= 0).sum() for matched in matched_idxs]).sum().float()
+        shared = mean_over_processes(own)
+        if shared is own:
+            return losses
+        factor = own.clamp(min=1.0) / shared.clamp(min=least_mean())
+        return {name: loss * factor for name, loss in losses.items()}
+
+
 def fcos_lite(
     num_classes: int,
     *,
@@ -82,7 +103,7 @@ def fcos_lite(
         box_loss: loss of the box; says nothing with `centre`.
 
     """
-    make_head = FCOSHead if assign == "centre" else QualityHead
+    make_head = SharedNormHead if assign == "centre" else QualityHead
     head = make_head(channels, 1, num_classes, head_convs)
     for module in head.modules():
         if isinstance(module, nn.Conv2d) and module.out_channels == channels:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from detection.checkpoint import write_whole
 from detection.config import Recipe
-from detection.setup import TrainingError, Watcher, set_up
+from detection.pretrain import practised_before
+from detection.setup import NotFinite, TrainingError, Watcher, set_up
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -104,21 +105,22 @@ def find_learning_rate(recipe: Recipe, out: Path, *, watcher: Watcher, steps: in
         DataError: a dataset that cannot be used.
 
     """
-    ready = set_up(recipe, watcher)
+    ready = set_up(recipe, watcher, start=practised_before(recipe))
     rates = np.geomspace(LOWEST, HIGHEST, steps)
     losses: list[float] = []
     batches = ready.batches(steps, workers=recipe.train.workers, cache=recipe.train.cache)
     for rate, batch in zip(rates, batches, strict=True):
         for group in ready.optimizer.param_groups:
             group["lr"] = rate * group["peak"] / recipe.train.learning_rate
-        parts = ready.losses(batch)
-        losses.append(sum(float(part.item()) for part in parts.values()))
+        try:
+            losses.append(sum(ready.learn(batch).values()))
+        except NotFinite:
+            losses.append(math.inf)
         watcher.progress("learning rates", len(losses), steps)
         smoothed = _smoothed(np.array(losses))
         if not math.isfinite(losses[-1]) or smoothed[-1] > _DIVERGED * smoothed.min():
             watcher.progress("learning rates", steps, steps)
             break
-        ready.learn(parts)
     if not math.isfinite(losses[0]):
         raise TrainingError("the loss is not finite before the first step; the weights are broken")
     curve = rate_curve(rates[: len(losses)], np.array(losses))

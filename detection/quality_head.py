@@ -13,6 +13,7 @@ from torchvision.models.detection.fcos import FCOSHead, FCOSRegressionHead
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from detection.assignment import Assignment, Truth, adaptive_assignment, task_aligned_assignment
+from detection.processes import least_mean, mean_over_processes
 
 BoxLoss = Literal["giou", "diou", "ciou"]
 Quality = Literal["qfl", "vfl"]
@@ -104,7 +105,7 @@ class QualityFCOS(FCOS):
             learned = adaptive_assignment(truth, anchors[0], num_anchors_per_level, predicted.detach())
         else:
             learned = task_aligned_assignment(truth, anchors[0], predicted.detach(), logits.detach().sigmoid())
-        total = learned.quality.sum().clamp(min=1.0)
+        total = mean_over_processes(learned.quality.sum()).clamp(min=least_mean())
         wanted = torch.zeros_like(logits).scatter_(2, learned.labels.unsqueeze(-1), learned.quality.unsqueeze(-1))
         loss = quality_focal_loss(logits, wanted) if self.quality == "qfl" else varifocal_loss(logits, wanted)
         # where nothing is to be learned the predicted box stands for its own target, so that no NaN can come of it

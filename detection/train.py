@@ -9,9 +9,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from data.loader import Batch
 from detection.checkpoint import (
@@ -29,10 +32,11 @@ from detection.drawn import fixed_pictures, found_against_truth, labelled, usabl
 from detection.evaluate import evaluate
 from detection.optimizer import averaged, set_rate
 from detection.pace import PaceMeter
+from detection.pretrain import pretrained
 from detection.provenance import environment
 from detection.record import Record
 from detection.run_loggers import check_loggers
-from detection.setup import TrainingError, Watcher, set_up
+from detection.setup import NotFinite, Setup, TrainingError, Watcher, set_up
 from detection.torch_detector import TorchDetector
 
 
@@ -81,7 +85,12 @@ def train(
         raise TrainingError(f"{out}: holds a run already; give another --out, or go on with --resume")
     check_loggers(recipe.train.loggers)
     saved = load_training_state(out / LAST) if resume else None
-    ready = set_up(recipe, watcher, saved=saved)
+    start = None
+    if recipe.pretrain is not None and saved is None:
+        start = pretrained(recipe, train, watcher=watcher, stop=stop)
+        started = time.monotonic()  # the budget is for the photos
+    ready = set_up(recipe, watcher, saved=saved, start=start)
+    recipe, watcher = ready.recipe, ready.watcher
     dataset, validation, settings = ready.dataset, ready.validation, recipe.train
     network, model, optimizer, fabric = ready.network, ready.model, ready.optimizer, ready.fabric
     state = _State(**saved["state"]) if saved else _State()
@@ -91,19 +100,16 @@ def train(
         if average and saved["average"]:
             average.load_state_dict(saved["average"])
         torch.set_rng_state(saved["rng"])
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "config.yaml", lambda path: path.write_text(recipe.to_yaml(), encoding="utf-8"))
-    made_with = json.dumps(environment() | {"dataset": ready.fingerprint}, indent=1) + "\n"
-    write_whole(out / "environment.json", lambda path: path.write_text(made_with, encoding="utf-8"))
-    if ready.report is not None:
-        told = ready.report.to_json()
-        write_whole(out / "weights.json", lambda path: path.write_text(told, encoding="utf-8"))
+    if fabric.is_global_zero:
+        _describe(ready, out)
 
-    steps_per_epoch = len(dataset) / settings.batch_size
+    steps_per_epoch = len(dataset) / ready.pictures_a_step
     steps = math.ceil(settings.epochs * steps_per_epoch)
     validate_every = max(1, round(settings.validate_every * steps_per_epoch))
 
     def save(name: str, metrics: dict[str, float]) -> None:
+        if not fabric.is_global_zero:
+            return
         if name == BEST:
             state.best_step = state.step
             save_trained(
@@ -120,6 +126,7 @@ def train(
         content = {
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "precision": fabric.strategy.precision.state_dict(),
             "average": average.state_dict() if average else None,
             "rng": torch.get_rng_state(),
             "state": vars(state),
@@ -127,16 +134,20 @@ def train(
             "preset": recipe.model.preset,
             "weights_licence": ready.licence,
         }
-        save_training_state(out / LAST, content)
+        save_training_state(out / LAST, content, step=state.step, keep=settings.keep_last)
 
     def validate() -> None:
+        """In the first process; the others wait for it where they next agree on something."""
         assert validation is not None
         state.scored_step = state.step
+        if not fabric.is_global_zero:
+            return
         kept.eval()
         detector = TorchDetector(kept, recipe.model.preset, dataset.class_names, recipe.input.size_hw)
-        outcome = evaluate(
-            detector, validation, progress=lambda done, total: watcher.progress("validating", done, total)
-        )
+        with torch.compiler.set_stance("force_eager"):  # single pictures: compiling anew costs more than it saves
+            outcome = evaluate(
+                detector, validation, progress=lambda done, total: watcher.progress("validating", done, total)
+            )
         scored = outcome.metrics.coco
         per_class = {name: of_class.AP for name, of_class in outcome.metrics.per_class.items()}
         best = scored["AP"] > state.best_ap
@@ -154,7 +165,7 @@ def train(
         out,
         first_step=state.step,
         steps_per_epoch=steps_per_epoch,
-        loggers=settings.loggers,
+        loggers=settings.loggers if fabric.is_global_zero else (),
         recipe=recipe.model_dump(mode="json"),
     )
     meter = PaceMeter(fabric.device)
@@ -163,23 +174,25 @@ def train(
         first_step=state.step,
         workers=min(settings.workers, os.cpu_count() or 1),
         cache=settings.cache,
-        note=watcher.note,
+        # asked ahead of time, for steps that the loader prepares: the clock may have gone on when they come
+        mixing=lambda step: max(step / steps, share) < recipe.augment.mixes_end,
     )
     share = _share(state, steps, settings.max_minutes)
     try:
         for batch in meter.waiting(batches):
-            if share >= 1 or (stop is not None and stop.is_set()):
+            share, stopping = _agreed(fabric, share, stop is not None and stop.is_set())
+            if share >= 1 or stopping:
                 break
             rate = set_rate(optimizer, share, settings.warmup)
-            losses = ready.losses(batch)
-            values = {name: value.item() for name, value in losses.items()}
-            if not math.isfinite(sum(values.values())):
-                _keep_for_inspection(out, batch, dataset.class_names)
+            try:
+                values = ready.learn(batch, hold_backbone=share < settings.thaw)
+            except NotFinite as error:
+                if fabric.is_global_zero:
+                    _keep_for_inspection(out, batch, dataset.class_names)
                 raise TrainingError(
-                    f"step {state.step + 1}: the loss is not finite; lower train.learning_rate (now "
+                    f"step {state.step + 1}: {error}; lower train.learning_rate (now "
                     f"{settings.learning_rate:g}). The last checkpoint is intact; the batch: {out / BROKEN_BATCH}"
-                )
-            ready.learn(losses)
+                ) from None
             if average:
                 average.update_parameters(network)
             state.step += 1
@@ -194,12 +207,12 @@ def train(
                 rate=rate,
                 epoch=state.step / steps_per_epoch,
                 epochs=settings.epochs,
-                pace=meter.stepped(len(batch.indices)),
+                pace=meter.stepped(ready.pictures_a_step),
             )
             validating = state.step % validate_every == 0 and share < 1
             if validating and validation is not None:
                 validate()
-                if settings.patience and state.since_best >= settings.patience:
+                if settings.patience and fabric.broadcast(state.since_best) >= settings.patience:
                     watcher.note(f"no better AP in {state.since_best} validations: ending (train.patience)")
                     share = 1.0
                     break
@@ -208,7 +221,7 @@ def train(
                 # validation and saving count against the budget too
                 state.elapsed_s = before_s + time.monotonic() - started
                 share = _share(state, steps, settings.max_minutes)
-        stopped = share < 1 and state.step < steps
+        stopped = _agreed(fabric, share, False)[0] < 1 and state.step < steps
         save(LAST, {})
         if validation is not None and not stopped and state.scored_step < state.step:
             validate()
@@ -220,6 +233,26 @@ def train(
     finally:
         record.close(whole=share >= 1)
     return out / BEST
+
+
+def _describe(ready: Setup, out: Path) -> None:
+    """What the run is made of, written before its first step."""
+    made_with = json.dumps(environment() | {"dataset": ready.fingerprint}, indent=1) + "\n"
+    texts = {"config.yaml": ready.recipe.to_yaml(), "environment.json": made_with}
+    if ready.report is not None:
+        texts["weights.json"] = ready.report.to_json()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_whole(out / name, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def _agreed(fabric: Fabric, share: float, stopping: bool) -> tuple[float, bool]:
+    """How much is done, by the mean clock of all processes, and whether any of them is told to stop."""
+    if fabric.world_size == 1:
+        return share, stopping
+    mean = fabric.all_reduce(torch.tensor([share, float(stopping)], device=fabric.device), reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return float(mean[0]), bool(mean[1] > 0)
 
 
 def _keep_for_inspection(out: Path, batch: Batch, class_names: Sequence[str]) -> None:
