@@ -23,7 +23,6 @@ import os
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections import defaultdict
@@ -34,6 +33,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from ultralytics_venv import ultralytics_env, ultralytics_python
 
 from data import Dataset, Picture, load_dataset
 from data.coco import save_coco
@@ -49,7 +49,6 @@ LOADERS = {
     "ultralytics-ram": "Ultralytics, cache ram",
 }
 PHOTOS_HW = {"12mp": (3000, 4000)}
-ULTRALYTICS = "ultralytics==8.4.190"
 HERE = Path(__file__).resolve().parent
 
 
@@ -88,7 +87,7 @@ def main() -> None:
         names = [name for name in LOADERS if name in args.only]
         pythons = dict.fromkeys(names, sys.executable)
         if any(name.startswith("ultralytics") for name in names):
-            python, why_not = _ultralytics_python(args.ultralytics_venv)
+            python, why_not = ultralytics_python(args.ultralytics_venv)
             if python is None:
                 console.print(f"Ultralytics cannot be installed here, its rows stay empty: {why_not}")
             for name in names:
@@ -156,36 +155,6 @@ def _photo(dataset: Dataset, number: int, path: Path, size_hw: tuple[int, int]) 
     return Picture(number, path, size_hw, everything, np.concatenate(labels), np.ones(n), np.zeros(n, bool))
 
 
-def _ultralytics_python(venv: Path) -> tuple[str | None, str]:
-    """The interpreter of an environment that has Ultralytics and this one's libraries, or None and why not."""
-    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    borrowed = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-    steps: list[list[str]] = []
-    if not python.exists():
-        steps.append([sys.executable, "-m", "venv", str(venv)])
-    for command in [*steps, [str(python), "-c", borrowed]]:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return None, done.stderr.strip().splitlines()[-1]
-    # Its dependencies but the light ones are here already, and a second torch or OpenCV would not be the same test.
-    Path(done.stdout.strip(), "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    light = ["psutil", "polars", "requests", "matplotlib"]
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for command in (
-        [*install, "--no-deps", ULTRALYTICS],
-        [*install, *light],
-        [str(python), "-c", "import ultralytics"],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_ultralytics_env(venv))
-        if done.returncode:
-            return None, (done.stderr.strip() or "pip failed").splitlines()[-1]
-    return str(python), ""
-
-
-def _ultralytics_env(venv: Path) -> dict[str, str]:
-    return {**os.environ, "YOLO_CONFIG_DIR": str(venv), "YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0"}
-
-
 def _in_turns(
     names: list[str], pythons: dict[str, str], home: Path, workers: list[int], rounds: int, console: Console
 ) -> dict[tuple[str, int], list[dict[str, Any]]]:
@@ -209,7 +178,7 @@ def _watched(command: list[str], home: Path, number: int) -> list[dict[str, Any]
     """Run one loader, which prints `pass N` after each pass over N pictures; seconds and memory of each."""
     # The worktree's own `data`, and a disk cache that starts empty and goes with the pictures.
     env = {
-        **_ultralytics_env(home),
+        **ultralytics_env(home),
         "PYTHONPATH": str(HERE.parent),
         "XDG_CACHE_HOME": str(home / f"cache{number}-{command[-1]}"),
     }
