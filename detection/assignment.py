@@ -32,7 +32,8 @@ class Truth:
     def of(cls, targets: list[dict[str, Tensor]]) -> Truth:
         """From torchvision's targets: `boxes` (n, 4) and `labels` (n,) for each picture.
 
-        Padded to a power of two, so that few shapes occur in a training.
+        Padded to a power of two, so that few shapes occur in a training. Where targets have a `real`, bool (n,),
+        they are padded already.
         """
         most = max([16, *(len(target["labels"]) for target in targets)])
         padded = 1 << (most - 1).bit_length()
@@ -43,7 +44,7 @@ class Truth:
             n = len(target["labels"])
             boxes[row, :n] = target["boxes"]
             labels[row, :n] = target["labels"]
-            real[row, :n] = True
+            real[row, :n] = target.get("real", True)
         return cls(boxes, labels, real)
 
 

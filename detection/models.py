@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -238,3 +239,22 @@ def freeze_batchnorm_statistics(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+
+
+def norm_by_arithmetic(model: nn.Module) -> None:
+    """Have batch norms with frozen statistics compute with plain sums and products, as XLA needs them.
+
+    The same numbers; XLA has no backward pass of `batch_norm` that does not take the batch's own statistics.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = MethodType(_scaled_and_shifted, module)  # type: ignore[method-assign]
+
+
+def _scaled_and_shifted(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    y: torch.Tensor = x * scale[:, None, None] + shift[:, None, None]
+    for after in ("drop", "act"):  # of timm's BatchNormAct2d
+        y = getattr(norm, after, nn.Identity())(y)
+    return y

@@ -29,7 +29,7 @@ from detection.checkpoint import model_from_recipe
 from detection.config import Data, Recipe, Tiles
 from detection.distill import distill_into, load_teacher
 from detection.engine import is_out_of_memory, make_fabric
-from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem
+from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem, norm_by_arithmetic
 from detection.optimizer import body_parameters, parameter_groups
 from detection.pace import Pace
 from detection.runtime.errors import SwathError
@@ -178,9 +178,13 @@ class Setup:
         """A batch as the detector takes it: pictures float (3, H, W) in 0..1, targets in its own numbering."""
         offset = PRESETS[self.recipe.model.preset].label_offset
         images = list(self.fabric.to_device(batch.images).float() / 255)
-        targets = [
-            {"boxes": t["boxes"], "labels": t["labels"] + offset} for t in self.fabric.to_device(batch.targets)
-        ]
+        wanted = batch.targets
+        if self.fabric.device.type == "xla":
+            mixes = self.recipe.augment
+            pictures_in_one = (4 if mixes.mosaic else 1) + bool(mixes.copy_paste) + bool(mixes.mixup)
+            most = pictures_in_one * max(len(picture.labels) for picture in self.dataset.pictures)
+            wanted = [_padded(target, most) for target in wanted]
+        targets = [t | {"labels": t["labels"] + offset} for t in self.fabric.to_device(wanted)]
         return images, targets
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -292,6 +296,13 @@ def set_up(
     load: Callable[..., Dataset] = partial(load_dataset, **recipe.data.reading)
     allow, settings = recipe.data.allow, recipe.train
     fabric = make_fabric(settings)
+    if fabric.device.type == "xla" and (
+        not recipe.model.preset.startswith("fcos_lite") or recipe.model.assign == "centre"
+    ):
+        raise TrainingError(
+            "train.accelerator tpu: only fcos_lite with model.assign task_aligned or atss keeps its shapes from step "
+            "to step; anything else would be compiled anew at every one"
+        )
     watcher = watcher if fabric.is_global_zero else Nobody()
     dataset = load_allowing(lambda: load(recipe.data.train, split="train"), allow)
     validation = load_allowing(lambda: load(str(recipe.data.val), split="val"), allow) if recipe.data.val else None
@@ -336,7 +347,10 @@ def set_up(
     if settings.freeze_stem and starts_pretrained:
         freeze_stem(network, recipe.model.preset)
     # on CPU and on tensor cores alike, convolutions run faster with the channels innermost
-    network = network.to(memory_format=torch.channels_last)
+    if fabric.device.type != "xla":
+        network = network.to(memory_format=torch.channels_last)
+    elif settings.freeze_batchnorm:
+        norm_by_arithmetic(network)
     keep_freed_memory()
     body = body_parameters(network)
     groups = parameter_groups(
@@ -426,6 +440,18 @@ def fitting_batch_size(ready: Setup, *, most: int = 64, fill: float = 0.85) -> i
 def _number(batch_size: int | str) -> int:
     assert isinstance(batch_size, int), "auto has been resolved"
     return batch_size
+
+
+def _padded(target: Mapping[str, Tensor], most: int) -> dict[str, Tensor]:
+    """A target of always so many boxes, for devices that compile anew for every shape; `real` says which count."""
+    boxes, labels = target["boxes"], target["labels"]
+    more = max(1, most) - len(labels)
+    assert more >= 0, "mixes cannot bring more boxes than all of their pictures have"
+    return {
+        "boxes": torch.cat([boxes, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(more, 4)]),
+        "labels": torch.cat([labels, labels.new_zeros(more)]),
+        "real": torch.arange(len(labels) + more) < len(labels),
+    }
 
 
 def _parts(batch: Batch, most: int) -> list[Batch]:

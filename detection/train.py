@@ -8,12 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 
 from data.loader import Batch
@@ -134,6 +136,8 @@ def train(
             "preset": recipe.model.preset,
             "weights_licence": ready.licence,
         }
+        if fabric.device.type == "xla":
+            content = move_data_to_device(content, torch.device("cpu"))
         save_training_state(out / LAST, content, step=state.step, keep=settings.keep_last)
 
     def validate() -> None:
@@ -142,8 +146,9 @@ def train(
         state.scored_step = state.step
         if not fabric.is_global_zero:
             return
-        kept.eval()
-        detector = TorchDetector(kept, recipe.model.preset, dataset.class_names, recipe.input.size_hw)
+        # on XLA every picture with another number of boxes would be compiled anew
+        scored_by = (deepcopy(kept).to("cpu") if fabric.device.type == "xla" else kept).eval()
+        detector = TorchDetector(scored_by, recipe.model.preset, dataset.class_names, recipe.input.size_hw)
         with torch.compiler.set_stance("force_eager"):  # single pictures: compiling anew costs more than it saves
             outcome = evaluate(
                 detector, validation, progress=lambda done, total: watcher.progress("validating", done, total)
