@@ -24,7 +24,7 @@ def look_before(recipe: Recipe, out: Path | None, *, find_lr: bool) -> None:
 
     if find_lr:
         assert out is not None
-        from detection.lr_finder import find_learning_rate
+        from detection.training.lr_finder import find_learning_rate
 
         with TerminalWatcher() as watcher:
             curve = find_learning_rate(recipe, out, watcher=watcher)
@@ -32,8 +32,8 @@ def look_before(recipe: Recipe, out: Path | None, *, find_lr: bool) -> None:
             typer.echo(line)
         typer.echo(f"{out / 'lr_finder.svg'}")
         return
-    from detection.dry_run import dry_run
-    from detection.dry_run_tables import dry_run_tables
+    from detection.training.dry_run import dry_run
+    from detection.training.dry_run_tables import dry_run_tables
 
     with TerminalWatcher() as watcher:
         seen = dry_run(recipe, out=out, watcher=watcher)

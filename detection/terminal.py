@@ -24,8 +24,8 @@ from rich.text import Text
 
 from data.registry import PublicSet
 from detection.coco_metrics import CocoMetrics
-from detection.pace import Pace
-from detection.training_view import TrainingView, in_words
+from detection.training.pace import Pace
+from detection.training.view import TrainingView, in_words
 
 
 class _Amount(MofNCompleteColumn):

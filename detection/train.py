@@ -30,16 +30,16 @@ from detection.checkpoint import (
     write_whole,
 )
 from detection.config import Recipe
-from detection.drawn import fixed_pictures, found_against_truth, labelled, usable_scores, write_png
 from detection.evaluate import evaluate
-from detection.optimizer import averaged, set_rate
-from detection.pace import PaceMeter
-from detection.pretrain import pretrained
-from detection.provenance import environment
-from detection.record import Record
-from detection.run_loggers import check_loggers
-from detection.setup import NotFinite, Setup, TrainingError, Watcher, set_up
 from detection.torch_detector import TorchDetector
+from detection.training.drawn import fixed_pictures, found_against_truth, labelled, usable_scores, write_png
+from detection.training.optimizer import averaged, set_rate
+from detection.training.pace import PaceMeter
+from detection.training.pretrain import pretrained
+from detection.training.provenance import environment
+from detection.training.record import Record
+from detection.training.run_loggers import check_loggers
+from detection.training.setup import NotFinite, Setup, TrainingError, Watcher, set_up
 
 
 @dataclass

@@ -39,8 +39,8 @@ from data.formats import load_dataset
 from detection.coco_metrics import coco_metrics
 from detection.config import Recipe, load_recipe
 from detection.evaluate import evaluate, load_detector
-from detection.setup import Nobody
 from detection.train import train
+from detection.training.setup import Nobody
 
 SHOWN = ("AP", "AP50", "AP75")
 HERE = Path(__file__).resolve().parent
@@ -168,7 +168,7 @@ def _swath(recipe: Recipe, changes: Mapping[str, object], out: Path) -> Score:
             os.environ["XDG_CACHE_HOME"] = str(out.resolve() / "practice")
             paid = out / "practice_minutes.json"
             if not paid.is_file():
-                from detection.pretrain import pretrained
+                from detection.training.pretrain import pretrained
 
                 began = time.monotonic()
                 pretrained(own, train, watcher=Nobody())

@@ -32,7 +32,7 @@ from torchvision.transforms import v2
 from data import Dataset, load_dataset
 from detection.config import Recipe
 from detection.models import PRESETS, build_model
-from detection.setup import Nobody, set_up
+from detection.training.setup import Nobody, set_up
 
 PRESETS_TIMED = ("fcos_lite", "fasterrcnn_resnet50_fpn_v2")
 NEVER = 10**9

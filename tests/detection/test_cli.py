@@ -184,7 +184,7 @@ def test_train_evaluate_export_evaluate_stream(tmp_path: Path, rendered: Path, c
 
 def test_a_missing_extra_is_answered_by_what_to_install(capsys, monkeypatch, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", tmp_path)
-    for name in ("detection.train", "detection.setup"):  # they may have been imported with it already
+    for name in ("detection.train", "detection.training.setup"):  # they may have been imported with it already
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     code, _, error = swath(capsys, "train", recipe, "--out", tmp_path / "run")

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from detection.pace import Pace
 from detection.terminal import TerminalWatcher
-from detection.training_view import TrainingView, duration, in_words
+from detection.training.pace import Pace
+from detection.training.view import TrainingView, duration, in_words
 
 LOSSES = {"classification": 0.5, "bbox_regression": 0.25}
 METRICS = {"AP": 0.312, "AP50": 0.604}

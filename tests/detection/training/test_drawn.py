@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.formats import load_dataset
-from detection.drawn import fixed_pictures, found_against_truth, grid, labelled, usable_scores, write_png
 from detection.runtime.detections import Detections
 from detection.runtime.draw import class_colour
+from detection.training.drawn import fixed_pictures, found_against_truth, grid, labelled, usable_scores, write_png
 
 BOX = (40.0, 20.0, 60.0, 40.0)  # xywh in a picture of 100 x 200: at 3.2 times in the grid
 

@@ -21,11 +21,11 @@ from data import Dataset
 from data.loader import Batch
 from detection.checkpoint import write_whole
 from detection.config import Recipe
-from detection.drawn import labelled, write_png
 from detection.models import PRESETS
-from detection.pretrain import practised_before
-from detection.setup import Setup, Watcher, set_up
 from detection.torch_detector import TorchDetector
+from detection.training.drawn import labelled, write_png
+from detection.training.pretrain import practised_before
+from detection.training.setup import Setup, Watcher, set_up
 
 PICTURE = "dry_run.png"
 _SHOWN = 9  # pictures of the batch that are drawn

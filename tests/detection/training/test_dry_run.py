@@ -7,9 +7,9 @@ from torch import nn
 
 from data.formats import load_dataset
 from detection.config import load_recipe
-from detection.dry_run import count, dry_run, gflops, parts, saved_bytes
+from detection.training.dry_run import count, dry_run, gflops, parts, saved_bytes
 
-from .conftest import Quiet, swath, write_recipe
+from ..conftest import Quiet, swath, write_recipe
 
 CPU = torch.device("cpu")
 

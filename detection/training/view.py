@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from detection.pace import Pace
+from detection.training.pace import Pace
 
 _KEPT = 0.9  # of a loss's smoothed value at each step
 _BAR_WIDTH = 30

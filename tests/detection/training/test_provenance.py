@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from detection.provenance import environment, git_state
+from detection.training.provenance import environment, git_state
 
 
 def test_versions_are_those_that_run():

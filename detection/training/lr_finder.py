@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from detection.checkpoint import write_whole
 from detection.config import Recipe
-from detection.pretrain import practised_before
-from detection.setup import NotFinite, TrainingError, Watcher, set_up
+from detection.training.pretrain import practised_before
+from detection.training.setup import NotFinite, TrainingError, Watcher, set_up
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detection.pace import Pace, PaceMeter, memory_bytes
+from detection.training.pace import Pace, PaceMeter, memory_bytes
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import pytest
 _CODE = """
 import resource, sys
 import numpy as np
-from detection.allocator import keep_freed_memory
+from detection.training.allocator import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else True
 np.ones(8_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

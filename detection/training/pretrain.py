@@ -17,7 +17,7 @@ from data.synthetic import render_dataset
 from detection.checkpoint import BEST
 from detection.config import Augment, Data, Model, Pretrain, Recipe, Train
 from detection.runtime.errors import SwathError
-from detection.setup import TrainingError, Watcher
+from detection.training.setup import TrainingError, Watcher
 
 TrainFunction = Callable[..., Path]
 

@@ -14,11 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from detection.coco_metrics import NAMES
 from detection.config import RecipeError, load_recipe
-from detection.record import Record
-from detection.run_loggers import check_loggers
 from detection.runtime.errors import SwathError
+from detection.training.record import Record
+from detection.training.run_loggers import check_loggers
 
-from .conftest import swath, write_recipe
+from ..conftest import swath, write_recipe
 
 METRICS = {name: 0.1 * number for number, name in enumerate(NAMES)}
 PICTURE = np.zeros((20, 30, 3), np.uint8)

@@ -6,11 +6,11 @@ from safetensors.torch import load_file
 
 from detection.checkpoint import load_trained
 from detection.config import load_recipe
-from detection.pretrain import _kept, practised_before
 from detection.runtime.errors import SwathError
 from detection.train import train
+from detection.training.pretrain import _kept, practised_before
 
-from .conftest import Quiet, write_recipe
+from ..conftest import Quiet, write_recipe
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ from detection.checkpoint import load_trained
 from detection.config import load_recipe
 from detection.train import train
 
-from .conftest import Quiet, write_recipe
+from ..conftest import Quiet, write_recipe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PINS = ("torch==2.9.1", "torchvision==0.24.1", "torch_xla==2.9.0")
 DRIVER = """
 import json, sys
 from pathlib import Path
 import torch_xla.debug.metrics as metrics
 from detection.config import load_recipe
-from detection.setup import Nobody
+from detection.training.setup import Nobody
 from detection.train import train
 
 class Counting(Nobody):

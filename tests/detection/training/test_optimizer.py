@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from detection.optimizer import averaged, parameter_groups, set_rate
+from detection.training.optimizer import averaged, parameter_groups, set_rate
 
 
 class Small(nn.Module):

@@ -11,13 +11,13 @@ from torchvision.ops import FrozenBatchNorm2d
 from data import load_dataset
 from detection.checkpoint import load_trained, save_trained
 from detection.config import Recipe, load_recipe
-from detection.distill import DistillError, Teacher, distill_into, load_teacher, near_boxes
 from detection.export import export
 from detection.models import build_model
 from detection.train import TrainingError, train
+from detection.training.distill import DistillError, Teacher, distill_into, load_teacher, near_boxes
 
-from .conftest import Quiet, write_recipe
-from .test_train import StopAfter
+from ..conftest import Quiet, write_recipe
+from ..test_train import StopAfter
 
 NAMES = ("sugar_beet", "fat_hen", "chamomile", "thistle", "foxtail")
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.run_loggers import RunLogger, open_loggers
+from detection.training.run_loggers import RunLogger, open_loggers
 
 METRICS = "metrics.csv"
 

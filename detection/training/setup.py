@@ -24,16 +24,16 @@ from data.loader import Batch, CacheKind, training_batches
 from data.negatives import with_negatives
 from data.sampling import picture_weights
 from data.tiles import tile_dataset
-from detection.allocator import hand_back_freed_memory, keep_freed_memory
 from detection.checkpoint import model_from_recipe
 from detection.config import Data, Recipe, Tiles
-from detection.distill import distill_into, load_teacher
-from detection.engine import is_out_of_memory, make_fabric
 from detection.models import PRESETS, freeze_batchnorm_statistics, freeze_stem, norm_by_arithmetic
-from detection.optimizer import body_parameters, parameter_groups
-from detection.pace import Pace
 from detection.runtime.errors import SwathError
 from detection.runtime.letterbox import letterbox
+from detection.training.allocator import hand_back_freed_memory, keep_freed_memory
+from detection.training.distill import distill_into, load_teacher
+from detection.training.engine import is_out_of_memory, make_fabric
+from detection.training.optimizer import body_parameters, parameter_groups
+from detection.training.pace import Pace
 from detection.weights import WeightsReport, load_weights
 
 
@@ -286,7 +286,7 @@ def set_up(
         recipe: what to train, on what.
         watcher: told of what is there and what is done.
         saved: the content of a `last.ckpt` to go on from; None starts from the recipe's weights.
-        start: a detector that has practised (`detection.pretrain`), to start from instead of the recipe's weights.
+        start: a detector that has practised (`detection.training.pretrain`), instead of the recipe's weights.
 
     Raises:
         SwathError: weights that cannot be had, a checkpoint of another detector, or a dataset without boxes.

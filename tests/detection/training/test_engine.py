@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from data.loader import Batch
 from detection.checkpoint import load_training_state
 from detection.config import load_recipe
-from detection.engine import is_out_of_memory
-from detection.setup import NotFinite, _parts, set_up
 from detection.train import train
+from detection.training.engine import is_out_of_memory
+from detection.training.setup import NotFinite, _parts, set_up
 
-from .conftest import Quiet, write_recipe
-from .test_train import rows
+from ..conftest import Quiet, write_recipe
+from ..test_train import rows
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -88,7 +88,7 @@ LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 from detection.config import load_recipe
-from detection.setup import set_up
+from detection.training.setup import set_up
 sys.path.insert(0, sys.argv[2])
 from tests.detection.conftest import Quiet
 watcher = Quiet()

@@ -8,8 +8,8 @@ from rich.console import RenderableType
 from rich.syntax import Syntax
 from rich.table import Table
 
-from detection.dry_run import Counted, DryRun
-from detection.training_view import duration
+from detection.training.dry_run import Counted, DryRun
+from detection.training.view import duration
 
 
 def dry_run_tables(seen: DryRun) -> Iterator[RenderableType]:
