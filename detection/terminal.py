@@ -108,6 +108,9 @@ class TerminalWatcher:
         pace: Pace,
     ) -> None:
         """Show a step of the training. The bar is the run's share, so that the time left is true under a budget."""
+        if self._training is not None and step <= self._training.reached:  # practice is over, the photos begin
+            self.note(self._training.summary())
+            self._training = None
         first = self._training is None
         view = self._training = self._training or TrainingView()
         view.step(

@@ -68,6 +68,11 @@ class TrainingView:
             self._best = f"AP {metrics['AP']:.3f} at epoch {epoch:.1f}"
 
     @property
+    def reached(self) -> int:
+        """The last step that it took in; 0 before the first."""
+        return self._step
+
+    @property
     def losses(self) -> dict[str, float]:
         """Each loss by its short name, smoothed over about the last ten steps."""
         return {_short(name): value / self._weight for name, value in self._sums.items()}

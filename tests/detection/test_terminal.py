@@ -143,3 +143,15 @@ def test_in_a_terminal_the_table_moves_and_a_line_is_left() -> None:
     assert "step     1 of 100" in said and "validating" in said and "1/3" in said
     assert "a note" in said
     assert "1 steps, 0.1 epochs in" in said[said.rindex("memory") :]
+
+
+def test_a_second_training_has_a_view_of_its_own() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    with TerminalWatcher(console, line_every_s=0) as watcher:
+        for number in (1, 2, 3):  # practice on a rendered field
+            watcher.step(**step(number, steps=3, losses={"classification": 9.0}))
+        watcher.step(**step(1))
+    said = console.file.getvalue()
+    assert "3 steps, 8.0 epochs in 0:00\n" in said
+    assert "step 1 of 100 (1%): loss 0.750" in said  # nothing of the losses before
+    assert said.rstrip().endswith("1 steps, 0.1 epochs in 0:00")
