@@ -152,6 +152,6 @@ def test_a_second_training_has_a_view_of_its_own() -> None:
             watcher.step(**step(number, steps=3, losses={"classification": 9.0}))
         watcher.step(**step(1))
     said = console.file.getvalue()
-    assert "3 steps, 8.0 epochs in 0:00\n" in said
+    assert "3 steps, 8.0 epochs in 0:" in said
     assert "step 1 of 100 (1%): loss 0.750" in said  # nothing of the losses before
-    assert said.rstrip().endswith("1 steps, 0.1 epochs in 0:00")
+    assert "1 steps, 0.1 epochs in 0:" in said.splitlines()[-1]
