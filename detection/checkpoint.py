@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import detection
-from detection.config import Recipe
 from detection.models import build_model
+from detection.recipe import Recipe
 from detection.runtime.errors import SwathError
 
 BEST = "best.safetensors"

@@ -255,7 +255,7 @@ def preview(
     from data.tiles import tile_dataset
     from detection.config import load_recipe
     from detection.terminal import TerminalWatcher
-    from detection.training.setup import fit_to_input
+    from detection.training.steps import fit_to_input
 
     resolved = load_recipe(recipe, set_)
     labelled = load_dataset(dataset, split="train", **resolved.data.reading)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from detection.config import Recipe
+from detection.recipe import Recipe
 
 
 def look_before(recipe: Recipe, out: Path | None, *, find_lr: bool) -> None:

@@ -29,8 +29,8 @@ from detection.checkpoint import (
     save_training_state,
     write_whole,
 )
-from detection.config import Recipe
 from detection.evaluate import evaluate
+from detection.recipe import Recipe
 from detection.torch_detector import TorchDetector
 from detection.training.drawn import fixed_pictures, found_against_truth, labelled, usable_scores, write_png
 from detection.training.optimizer import averaged, set_rate
@@ -39,7 +39,9 @@ from detection.training.pretrain import pretrained
 from detection.training.provenance import environment
 from detection.training.record import Record
 from detection.training.run_loggers import check_loggers
-from detection.training.setup import NotFinite, Setup, TrainingError, Watcher, set_up
+from detection.training.setup import set_up
+from detection.training.steps import Setup
+from detection.training.watcher import NotFinite, TrainingError, Watcher
 
 
 @dataclass

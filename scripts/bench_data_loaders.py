@@ -19,7 +19,7 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
     from data import load_dataset
     from data.augment import Augment
     from data.loader import training_batches
-    from detection.training.setup import fit_to_input
+    from detection.training.steps import fit_to_input
 
     size_hw = (job["size"], job["size"])
     dataset = load_dataset(home / "annotations.json")

@@ -37,10 +37,11 @@ from data.coco import save_coco
 from data.convert import convert
 from data.formats import load_dataset
 from detection.coco_metrics import coco_metrics
-from detection.config import Recipe, load_recipe
+from detection.config import load_recipe
 from detection.evaluate import evaluate, load_detector
+from detection.recipe import Recipe
 from detection.train import train
-from detection.training.setup import Nobody
+from detection.training.watcher import Nobody
 
 SHOWN = ("AP", "AP50", "AP75")
 HERE = Path(__file__).resolve().parent

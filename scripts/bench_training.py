@@ -30,9 +30,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from data import Dataset, load_dataset
-from detection.config import Recipe
 from detection.models import PRESETS, build_model
-from detection.training.setup import Nobody, set_up
+from detection.recipe import Recipe
+from detection.training.setup import set_up
+from detection.training.watcher import Nobody
 
 PRESETS_TIMED = ("fcos_lite", "fasterrcnn_resnet50_fpn_v2")
 NEVER = 10**9

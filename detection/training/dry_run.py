@@ -20,12 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from data import Dataset
 from data.loader import Batch
 from detection.checkpoint import write_whole
-from detection.config import Recipe
 from detection.models import PRESETS
+from detection.recipe import Recipe
 from detection.torch_detector import TorchDetector
 from detection.training.drawn import labelled, write_png
 from detection.training.pretrain import practised_before
-from detection.training.setup import Setup, Watcher, set_up
+from detection.training.setup import set_up
+from detection.training.steps import Setup
+from detection.training.watcher import Watcher
 
 PICTURE = "dry_run.png"
 _SHOWN = 9  # pictures of the batch that are drawn

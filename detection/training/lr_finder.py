@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.checkpoint import write_whole
-from detection.config import Recipe
+from detection.recipe import Recipe
 from detection.training.pretrain import practised_before
-from detection.training.setup import NotFinite, TrainingError, Watcher, set_up
+from detection.training.setup import set_up
+from detection.training.watcher import NotFinite, TrainingError, Watcher
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0

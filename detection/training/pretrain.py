@@ -15,9 +15,9 @@ from pathlib import Path
 import detection
 from data.synthetic import render_dataset
 from detection.checkpoint import BEST
-from detection.config import Augment, Data, Model, Pretrain, Recipe, Train
+from detection.recipe import Augment, Data, Model, Pretrain, Recipe, Train
 from detection.runtime.errors import SwathError
-from detection.training.setup import TrainingError, Watcher
+from detection.training.watcher import TrainingError, Watcher
 
 TrainFunction = Callable[..., Path]
 

@@ -12,7 +12,7 @@ from data import DataError, Dataset, load_dataset
 from data.augment_settings import EFFECTS
 from data.preview import html_preview
 from detection.cli import main
-from detection.training.setup import fit_to_input
+from detection.training.steps import fit_to_input
 
 FIT = partial(fit_to_input, size_hw=(96, 128))
 

@@ -7,11 +7,11 @@ from torch import nn
 from data import load_dataset
 from detection.backbones import make_body, normalisation
 from detection.checkpoint import Trained
-from detection.config import Recipe
 from detection.export import export
 from detection.fcos_lite import TimmPyramid
 from detection.models import build_model, freeze_stem
 from detection.necks import PathAggregation
+from detection.recipe import Recipe
 from detection.runtime.errors import SwathError
 
 # small ones of each kind: plain, underscores in names, channels innermost, one stride (patches of 16 and 14), fx

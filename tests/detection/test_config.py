@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from data.augment_settings import EFFECTS, AugmentSettings
-from detection.config import PresetName, RecipeError, config_folder, load_recipe
+from detection.config import RecipeError, config_folder, load_recipe
+from detection.recipe import PresetName
 from detection.strengths import STRENGTHS
 
 

@@ -9,11 +9,11 @@ import torch
 
 from data import load_dataset
 from detection.checkpoint import Trained, load_trained
-from detection.config import Model, Recipe
 from detection.deploy_graph import DeployGraph
 from detection.evaluate import evaluate, load_detector
 from detection.export import ExportError, deploy_graph_of, export
 from detection.models import PRESETS
+from detection.recipe import Model, Recipe
 from detection.runtime.detector import Detector
 from detection.torch_detector import TorchDetector
 

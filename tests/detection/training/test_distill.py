@@ -10,9 +10,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from data import load_dataset
 from detection.checkpoint import load_trained, save_trained
-from detection.config import Recipe, load_recipe
+from detection.config import load_recipe
 from detection.export import export
 from detection.models import build_model
+from detection.recipe import Recipe
 from detection.train import TrainingError, train
 from detection.training.distill import DistillError, Teacher, distill_into, load_teacher, near_boxes
 

@@ -13,7 +13,9 @@ from detection.checkpoint import load_training_state
 from detection.config import load_recipe
 from detection.train import train
 from detection.training.engine import is_out_of_memory
-from detection.training.setup import NotFinite, _parts, set_up
+from detection.training.setup import set_up
+from detection.training.steps import _parts
+from detection.training.watcher import NotFinite
 
 from ..conftest import Quiet, write_recipe
 from ..test_train import rows

@@ -23,7 +23,7 @@ import json, sys
 from pathlib import Path
 import torch_xla.debug.metrics as metrics
 from detection.config import load_recipe
-from detection.training.setup import Nobody
+from detection.training.watcher import Nobody
 from detection.train import train
 
 class Counting(Nobody):
