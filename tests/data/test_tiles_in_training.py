@@ -116,7 +116,7 @@ def test_effects_measured_on_the_ground_know_how_far_a_tile_was_shrunk(tiled):
     """`photo_px`: pixels of the photo for each pixel worked on, by which motion blur is scaled."""
     seen = []
 
-    def augment(image, boxes, labels, *, seed, other, photo_px):
+    def augment(image, boxes, labels, *, seed, other, photo_px, mixed):
         seen.append(photo_px)
         return image, boxes, labels
 
