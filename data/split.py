@@ -98,6 +98,48 @@ def split_groups(
     return Split({name: parts[name] for name in ("train", "val", "test") if name in parts}, names, key)
 
 
+def split_held_out(
+    dataset: Dataset,
+    *,
+    by: str,
+    held_out: Sequence[str],
+    val: float = 0.0,
+    seed: int = 0,
+    together: Iterable[tuple[int, int]] = (),
+) -> Split:
+    """Groups named by the caller for testing, such as two blocks of an orchard; the rest for train and val.
+
+    Args:
+        dataset: what to split.
+        by: a group key (see `data.groups`).
+        held_out: names of groups, as the key finds them.
+        val: share of the rest for validation, 0 to below 1.
+        seed: another one gives another validation part.
+        together: as in `split_groups`; what belongs to a group held out is held out.
+
+    Raises:
+        DataError: no such group, nothing left for training, or too few groups for a validation part.
+
+    """
+    key, names, groups = _groups(dataset, by, together, needed=2)
+    unknown = [name for name in held_out if name not in names]
+    if unknown:
+        there = sorted(set(names))
+        known = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
+        raise DataError(f"{dataset.name}: no group {', '.join(unknown)} by {key}; there are {known}")
+    tested = np.isin(groups, groups[np.isin(names, held_out)])
+    test, rest = np.flatnonzero(tested), np.flatnonzero(~tested)
+    if not len(rest):
+        raise DataError(f"{dataset.name}: all groups by {key} are held out: nothing is left for training")
+    parts = {"train": tuple(rest.tolist())}
+    if val:
+        place = {int(i): k for k, i in enumerate(rest)}
+        pairs = [(place[one], place[other]) for one, other in together if one in place and other in place]
+        inner = split_groups(dataset.subset(rest.tolist()), by=by, val=val, seed=seed, together=pairs)
+        parts = {name: tuple(rest[list(indices)].tolist()) for name, indices in inner.parts.items()}
+    return Split(parts | {"test": tuple(test.tolist())}, names, key)
+
+
 def split_folds(
     dataset: Dataset, *, folds: int, by: str | None = None, seed: int = 0, together: Iterable[tuple[int, int]] = ()
 ) -> list[Split]:
@@ -120,7 +162,9 @@ def split_folds(
     ]
 
 
-def save_split(dataset: Dataset, split: Split, folder: Path, *, seed: int, asked: Mapping[str, float | bool]) -> None:
+def save_split(
+    dataset: Dataset, split: Split, folder: Path, *, seed: int, asked: Mapping[str, float | bool | list[str]]
+) -> None:
     """Write `train.json`, `val.json`, ... (COCO, referring to the original pictures) and `split.json`.
 
     Args:
@@ -128,7 +172,7 @@ def save_split(dataset: Dataset, split: Split, folder: Path, *, seed: int, asked
         split: the parts.
         folder: made where it is missing.
         seed: what the split was drawn with.
-        asked: the shares or folds, kept for the reader.
+        asked: the shares, folds or groups, kept for the reader.
 
     Raises:
         DataError: a file cannot be written, or a part of another split lies there.

@@ -145,10 +145,9 @@ def evaluate(
     if trained_on and trained_on.data.tiles and not whole:
         pictures, _ = tile_dataset(pictures, **trained_on.data.tiles.model_dump())
     if flips:
-        from detection.flips import BOTH, LEFT_RIGHT, Flipped
+        from detection.flips import Flipped, views_of
 
-        upright = trained_on is None or trained_on.augment.view == "oblique"
-        detector = Flipped(detector, LEFT_RIGHT if upright else BOTH)
+        detector = Flipped(detector, views_of(trained_on))
     folder = out or (model if model.is_dir() else model.parent) / "evaluation"
     with TerminalWatcher() as watcher:
         scored = score(

@@ -176,6 +176,10 @@ def split(
     ] = None,
     val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation.")] = 0.2,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share for testing.")] = 0.0,
+    hold_out: Annotated[
+        list[str],
+        typer.Option("--hold-out", metavar="GROUP", help="Test on this group of --by; repeat it for more groups."),
+    ] = [],  # noqa: B006  (typer reads it, nothing changes it)
     folds: Annotated[
         int | None, typer.Option(min=2, help="Write so many train/test splits instead of shares.")
     ] = None,
@@ -191,6 +195,8 @@ def split(
 
     The parts are COCO JSONs that refer to the original pictures; split.json beside them says how they were made.
     """
+    if hold_out and (test or folds or not by):
+        raise typer.BadParameter("goes with --by, and not with --test or --folds", param_hint="--hold-out")
     from rich.console import Console
 
     from data.check.duplicates import alike
@@ -198,7 +204,7 @@ def split(
     from data.check.table import parts_table
     from data.dataset import merged
     from data.formats import load_parts
-    from data.split import save_split, split_folds, split_groups
+    from data.split import save_split, split_folds, split_groups, split_held_out
     from detection.terminal import TerminalWatcher
 
     whole = merged(load_parts(dataset, **reading(format, unlabelled, images_dir)))
@@ -209,8 +215,11 @@ def split(
         if near:
             report = lambda done, total: watcher.progress("looking at pictures", done, total)  # noqa: E731
             together = alike(look_at(whole.pictures, keypoints=False, progress=report))
-    asked: dict[str, float | bool] = {"near": near}
-    if folds is None:
+    asked: dict[str, float | bool | list[str]] = {"near": near}
+    if hold_out and by:
+        asked |= {"val": val, "hold_out": hold_out}
+        splits = {out: split_held_out(whole, by=by, held_out=hold_out, val=val, seed=seed, together=together)}
+    elif folds is None:
         asked |= {"val": val, "test": test}
         splits = {out: split_groups(whole, by=by, val=val, test=test, seed=seed, together=together)}
     else:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.evaluate import PictureDetector
+from detection.recipe import Recipe
 from detection.runtime.detections import Detections
 
 Axes = tuple[bool, bool]
@@ -15,6 +16,11 @@ BOTH: tuple[Axes, ...] = ((False, False), (True, False), (False, True), (True, T
 LEFT_RIGHT: tuple[Axes, ...] = ((False, False), (True, False))
 
 Answer = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+
+
+def views_of(recipe: Recipe | None) -> tuple[Axes, ...]:
+    """Which mirrored views a detector of that recipe knows; left and right alone where there is no recipe."""
+    return BOTH if recipe is not None and recipe.augment.view == "top_down" else LEFT_RIGHT
 
 
 class Flipped:

@@ -20,8 +20,10 @@ from rich.table import Table
 from data.coco import save_coco
 from data.formats import load_dataset
 from data.tiles import tile_dataset
+from detection.checkpoint import LAST
 from detection.config import load_recipe
 from detection.evaluate import evaluate, load_detector, metrics_json
+from detection.flips import Flipped, views_of
 from detection.terminal import TerminalWatcher
 from detection.train import train
 
@@ -35,6 +37,8 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("folds"))
     parser.add_argument("--only", type=int, help="one fold, counted from 0")
+    parser.add_argument("--resume", action="store_true", help="go on with folds that an earlier call has begun")
+    parser.add_argument("--flips", action="store_true", help="score as `swath evaluate --flips` does")
     parser.add_argument("-s", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
 
@@ -42,6 +46,7 @@ def main() -> None:
     dataset = load_dataset(recipe.data.train, split="train", **recipe.data.reading)
     parts = np.array_split(np.arange(len(dataset)), args.folds)
     console = Console(stderr=True)
+    suffix, and_flips = ("_flips", ", flips") if args.flips else ("", "")  # never both in one mean
     for fold, held_out in enumerate(parts):
         if args.only is not None and fold != args.only:
             continue
@@ -53,20 +58,22 @@ def main() -> None:
         parts_of = [f"data.train={folder / 'train.json'}", "data.val=null", "data.format=coco"]
         own = load_recipe(args.recipe, [*args.overrides, *parts_of])
         with TerminalWatcher(console) as watcher:
-            best = train(own, folder / "run", watcher=watcher)
+            begun = args.resume and (folder / "run" / LAST).is_file()
+            best = train(own, folder / "run", watcher=watcher, resume=begun)
         test = load_dataset(folder / "test.json")
         if recipe.data.tiles is not None:
             test, _ = tile_dataset(test, **recipe.data.tiles.model_dump())
-        scored = evaluate(load_detector(best), test)
-        (folder / "metrics.json").write_text(metrics_json(scored, test, str(best)), encoding="utf-8")
+        detector = load_detector(best)
+        scored = evaluate(Flipped(detector, views_of(own)) if args.flips else detector, test)
+        (folder / f"metrics{suffix}.json").write_text(metrics_json(scored, test, str(best)), encoding="utf-8")
 
     # folds of earlier calls count too, so that --only can be called once for each
     rows = {
-        fold: json.loads((args.out / f"fold{fold}" / "metrics.json").read_text(encoding="utf-8"))["coco"]
+        fold: json.loads((args.out / f"fold{fold}" / f"metrics{suffix}.json").read_text(encoding="utf-8"))["coco"]
         for fold in range(args.folds)
-        if (args.out / f"fold{fold}" / "metrics.json").is_file()
+        if (args.out / f"fold{fold}" / f"metrics{suffix}.json").is_file()
     }
-    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} pictures, {args.folds} folds")
+    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} pictures, {args.folds} folds{and_flips}")
     for fold, row in rows.items():
         table.add_row(str(fold), *(f"{row[k]:.3f}" for k in SHOWN))
     means = {k: statistics.fmean(row[k] for row in rows.values()) for k in SHOWN}
@@ -76,7 +83,7 @@ def main() -> None:
     Console().print(table)
     folds = [{"fold": fold, **row} for fold, row in rows.items()]
     summary = {"folds": folds, "mean": means, "standard_deviation": spread}
-    (args.out / "cross_validation.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (args.out / f"cross_validation{suffix}.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from data.dataset import Dataset, Picture
 from data.errors import DataError
 from data.formats import load_dataset, load_parts
 from data.groups import group_pictures
-from data.split import save_split, split_folds, split_groups
+from data.split import save_split, split_folds, split_groups, split_held_out
 
 
 def dataset(fields: list[str], labels: list[list[int]] | None = None) -> Dataset:
@@ -90,6 +90,23 @@ def test_pictures_that_belong_together_join_their_groups():
 def test_pictures_of_no_group_are_groups_of_their_own():
     made = dataset(["a", "", "", "", ""])
     assert len(set(split_groups(made, by="field", val=0.4).groups)) == 5
+
+
+def test_named_groups_are_held_out():
+    part = dataset([f"f{i // 4}" for i in range(24)])
+    split = split_held_out(part, by="field", held_out=["f1", "f4"])
+    assert split.parts["test"] == (*range(4, 8), *range(16, 20))
+    assert split.parts["train"] == (*range(4), *range(8, 16), *range(20, 24)) and len(split.parts) == 2
+    split = split_held_out(part, by="field", held_out=["f1", "f4"], val=0.25)
+    sides(split, part)
+    assert split.parts["test"] == (*range(4, 8), *range(16, 20)) and len(split.parts["val"]) == 4
+    near = split_held_out(part, by="field", held_out=["f1"], val=0.25, together=[(4, 9), (0, 23)])
+    assert near.parts["test"] == tuple(range(4, 12))  # a near-duplicate takes its group along
+    assert ({0, 23} <= set(near.parts["train"])) or ({0, 23} <= set(near.parts["val"]))
+    with pytest.raises(DataError, match="no group f9 by field; there are f0, f1, f2, f3, f4, f5"):
+        split_held_out(part, by="field", held_out=["f9"])
+    with pytest.raises(DataError, match="all groups by field are held out"):
+        split_held_out(part, by="field", held_out=[f"f{i}" for i in range(6)])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,20 @@ def test_split_says_which_key_it_took_and_writes_folds(capsys, rendered, tmp_pat
         assert sum(held.values()) == 12 and held["test"] >= 2
 
 
+def test_split_holds_out_the_groups_that_were_named(capsys, rendered, tmp_path):
+    pattern = ["--by", r"re:(\d)\.\w+$"]
+    asked = ["data", "split", rendered, *pattern, "--hold-out", 3, "--hold-out", 7]
+    code, said, _ = swath(capsys, *asked, "--val", 0, "--out", tmp_path)
+    assert code == 0 and "test" in said
+    rule = json.loads((tmp_path / "split.json").read_text())
+    assert rule["groups"]["test"] == ["3", "7"] and rule["asked"]["hold_out"] == ["3", "7"]
+    assert rule["counts"]["train"]["pictures"] == 10 and not (tmp_path / "val.json").exists()
+    code, _, said = swath(capsys, *asked, "--folds", 3, "--out", tmp_path)
+    assert code == 2 and "not with --test or --folds" in said
+    code, _, said = swath(capsys, "data", "split", rendered, "--hold-out", 3, "--out", tmp_path)
+    assert code == 2 and "goes with --by" in said
+
+
 def test_a_leak_is_shown_and_exits_with_1(capsys, rendered, tmp_path):
     page, findings = tmp_path / "page.html", tmp_path / "findings.json"
     arguments = ("data", "check", rendered, "--against", rendered, "--json", findings, "--html", page)

@@ -54,6 +54,16 @@ def test_cross_validation_tests_every_picture_once_and_trains_on_none_of_its_own
     result = json.loads((tmp_path / "folds" / "cross_validation.json").read_text())
     assert len(result["folds"]) == 2
     assert result["mean"]["AP50"] == pytest.approx((result["folds"][0]["AP50"] + result["folds"][1]["AP50"]) / 2)
+    trained = (tmp_path / "folds" / "fold0" / "run" / "best.safetensors").read_bytes()
+    again = ["--folds", 2, "--out", tmp_path / "folds", "--only", 0]
+    assert "holds a run already" in script("cross_validate", recipe, *again).stderr
+    done = script("cross_validate", recipe, *again, "--resume", "--flips")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "folds" / "fold0" / "run" / "best.safetensors").read_bytes() == trained
+    assert "2 folds, flips" in done.stdout
+    flipped = json.loads((tmp_path / "folds" / "cross_validation_flips.json").read_text())
+    assert [fold["fold"] for fold in flipped["folds"]] == [0]  # the other was scored without
+    assert json.loads((tmp_path / "folds" / "cross_validation.json").read_text()) == result
 
 
 def test_the_data_benchmark_compares_loaders_on_the_same_pictures(rendered: Path, tmp_path: Path) -> None:
