@@ -24,8 +24,8 @@ from rich.text import Text
 
 from data.registry import PublicSet
 from detection.coco_metrics import CocoMetrics
-from detection.training.pace import Pace
 from detection.training.view import TrainingView, in_words
+from detection.training.watcher import Step
 
 
 class _Amount(MofNCompleteColumn):
@@ -95,27 +95,14 @@ class TerminalWatcher:
         """Move the bar of `task` as `progress` does, in bytes; None: nobody knows how many there will be."""
         self._bar(task, done, total, in_bytes=True)
 
-    def step(
-        self,
-        *,
-        step: int,
-        steps: int,
-        share: float,
-        losses: Mapping[str, float],
-        rate: float,
-        epoch: float,
-        epochs: float,
-        pace: Pace,
-    ) -> None:
+    def step(self, taken: Step) -> None:
         """Show a step of the training. The bar is the run's share, so that the time left is true under a budget."""
-        if self._training is not None and step <= self._training.reached:  # practice is over, the photos begin
+        if self._training is not None and taken.number <= self._training.reached:  # practice is over
             self.note(self._training.summary())
             self._training = None
         first = self._training is None
         view = self._training = self._training or TrainingView()
-        view.step(
-            step=step, steps=steps, share=share, losses=losses, rate=rate, epoch=epoch, epochs=epochs, pace=pace
-        )
+        view.step(taken)
         if not self._is_live:
             self._line(view.line(), now=first)
 

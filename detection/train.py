@@ -41,7 +41,7 @@ from detection.training.record import Record
 from detection.training.run_loggers import check_loggers
 from detection.training.setup import set_up
 from detection.training.steps import Setup
-from detection.training.watcher import NotFinite, TrainingError, Watcher
+from detection.training.watcher import NotFinite, Step, TrainingError, Watcher
 
 
 @dataclass
@@ -206,8 +206,8 @@ def train(
             state.elapsed_s = before_s + time.monotonic() - started
             share = _share(state, steps, settings.max_minutes)
             record.step(state, values, rate)
-            watcher.step(
-                step=state.step,
+            taken = Step(
+                number=state.step,
                 steps=steps,
                 share=share,
                 losses=values,
@@ -216,6 +216,7 @@ def train(
                 epochs=settings.epochs,
                 pace=meter.stepped(ready.pictures_a_step),
             )
+            watcher.step(taken)
             validating = state.step % validate_every == 0 and share < 1
             if validating and validation is not None:
                 validate()

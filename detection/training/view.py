@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from detection.training.pace import Pace
+from detection.training.watcher import Step
 
 _KEPT = 0.9  # of a loss's smoothed value at each step
 _BAR_WIDTH = 30
@@ -27,36 +28,20 @@ class TrainingView:
         self._clock = clock
         self._began: float | None = None
         self._first_share = 0.0
-        self.share = 0.0
-        self._step, self._steps = 0, 0
-        self._epoch, self._epochs = 0.0, 0.0
-        self._rate = 0.0
+        self._at = Step(number=0, steps=0, share=0.0, losses={}, rate=0.0, epoch=0.0, epochs=0.0, pace=Pace())
         self._sums: dict[str, float] = {}
         self._weight = 0.0
-        self._pace = Pace()
         self._last: str = ""
         self._best: str = ""
 
-    def step(
-        self,
-        *,
-        step: int,
-        steps: int,
-        share: float,
-        losses: Mapping[str, float],
-        rate: float,
-        epoch: float,
-        epochs: float,
-        pace: Pace,
-    ) -> None:
-        """Take in a step; the arguments are a `Watcher.step`'s."""
+    def step(self, taken: Step) -> None:
+        """Take in a step."""
         if self._began is None:
             # the first step's own time is not known; counting from its end leaves no start-up in the time left
-            self._began, self._first_share = self._clock(), share
-        self._step, self._steps, self.share = step, steps, share
-        self._epoch, self._epochs, self._rate, self._pace = epoch, epochs, rate, pace
+            self._began, self._first_share = self._clock(), taken.share
+        self._at = taken
         self._weight = _KEPT * self._weight + 1 - _KEPT
-        for name, value in losses.items():
+        for name, value in taken.losses.items():
             self._sums[name] = _KEPT * self._sums.get(name, 0.0) + (1 - _KEPT) * value
 
     def validated(
@@ -68,9 +53,14 @@ class TrainingView:
             self._best = f"AP {metrics['AP']:.3f} at epoch {epoch:.1f}"
 
     @property
+    def share(self) -> float:
+        """Of the run that is done, 0 to 1."""
+        return self._at.share
+
+    @property
     def reached(self) -> int:
         """The last step that it took in; 0 before the first."""
-        return self._step
+        return self._at.number
 
     @property
     def losses(self) -> dict[str, float]:
@@ -97,17 +87,18 @@ class TrainingView:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(100, 100 * self.share, width=_BAR_WIDTH), f"{self.share:.0%}")
         table.add_row("training", bar)
-        table.add_row("step", f"{self._step} of {self._steps}, epoch {self._epoch:.1f} of {self._epochs:g}")
+        at = self._at
+        table.add_row("step", f"{at.number} of {at.steps}, epoch {at.epoch:.1f} of {at.epochs:g}")
         left = "" if self.left_s is None else f", [bold]{duration(self.left_s)}[/bold] left"
         table.add_row("time", Text.from_markup(f"{duration(self.gone_s)} gone{left}"))
         parts = self.losses
         loss = Text(f"{sum(parts.values()):.3f}", style="bold")
         loss.append("".join(f"  {name} {value:.3f}" for name, value in parts.items()), style="not bold")
         table.add_row("loss", loss)
-        table.add_row("rate", f"{self._rate:.1e}")
+        table.add_row("rate", f"{self._at.rate:.1e}")
         table.add_row("speed", self._speed())
-        if self._pace.memory():
-            table.add_row("memory", self._pace.memory())
+        if self._at.pace.memory():
+            table.add_row("memory", self._at.pace.memory())
         if self._last:
             table.add_row("last", Text(self._last))
         if self._best:
@@ -117,19 +108,21 @@ class TrainingView:
     def line(self) -> str:
         """What a log gets from time to time."""
         left = "" if self.left_s is None else f", {duration(self.left_s)} left"
-        memory = f", {self._pace.memory()}" if self._pace.memory() else ""
+        memory = f", {self._at.pace.memory()}" if self._at.pace.memory() else ""
         return (
-            f"step {self._step} of {self._steps} ({self.share:.0%}{left}): loss {sum(self.losses.values()):.3f}, "
-            f"rate {self._rate:.1e}, {self._speed()}{memory}"
+            f"step {self._at.number} of {self._at.steps} ({self.share:.0%}{left}): "
+            f"loss {sum(self.losses.values()):.3f}, rate {self._at.rate:.1e}, {self._speed()}{memory}"
         )
 
     def summary(self) -> str:
         """What is left in the terminal when it is over."""
         best = f"; best {self._best}" if self._best else ""
-        return f"{self._step} steps, {self._epoch:.1f} epochs in {duration(self.gone_s)}{best}"
+        return f"{self._at.number} steps, {self._at.epoch:.1f} epochs in {duration(self.gone_s)}{best}"
 
     def _speed(self) -> str:
-        return f"{self._pace.images_per_s:.1f} pictures/s, {self._pace.waiting:.0%} of the time waiting for data"
+        return (
+            f"{self._at.pace.images_per_s:.1f} pictures/s, {self._at.pace.waiting:.0%} of the time waiting for data"
+        )
 
 
 def in_words(metrics: Mapping[str, float], per_class: Mapping[str, float]) -> str:

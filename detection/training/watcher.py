@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from detection.runtime.errors import SwathError
@@ -11,6 +12,32 @@ from detection.training.pace import Pace
 
 class TrainingError(SwathError):
     """Training that cannot start or go on."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was taken, and where the run stands after it.
+
+    Attributes:
+        number: counted from 1.
+        steps: of the whole run.
+        share: of the run that is done, by steps or by the clock, whichever is further; 0 to 1.
+        losses: each loss.
+        rate: the learning rate.
+        epoch: passes over the training pictures so far.
+        epochs: of the whole run.
+        pace: speed and memory of the last steps.
+
+    """
+
+    number: int
+    steps: int
+    share: float
+    losses: Mapping[str, float]
+    rate: float
+    epoch: float
+    epochs: float
+    pace: Pace
 
 
 class Watcher(Protocol):
@@ -22,19 +49,8 @@ class Watcher(Protocol):
     def progress(self, task: str, done: int, total: int) -> None:
         """`done` of `total` of a task such as "checking pictures"."""
 
-    def step(
-        self,
-        *,
-        step: int,
-        steps: int,
-        share: float,
-        losses: Mapping[str, float],
-        rate: float,
-        epoch: float,
-        epochs: float,
-        pace: Pace,
-    ) -> None:
-        """After a step; `share` of the run is done, by steps or by the clock, whichever is further."""
+    def step(self, taken: Step) -> None:
+        """After a step."""
 
     def validated(
         self, *, epoch: float, metrics: Mapping[str, float], best: bool, per_class: Mapping[str, float]
@@ -51,7 +67,7 @@ class Nobody:
     def progress(self, task: str, done: int, total: int) -> None:
         """Nothing."""
 
-    def step(self, **_: Any) -> None:
+    def step(self, taken: Step) -> None:
         """Nothing."""
 
     def validated(self, **_: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from detection.cli import main
+from detection.training.watcher import Step
 
 
 class Quiet:
@@ -26,8 +27,8 @@ class Quiet:
     def progress(self, task: str, done: int, total: int) -> None:
         pass
 
-    def step(self, *, losses: Mapping[str, float], **rest: object) -> None:
-        self.losses.append(sum(losses.values()))
+    def step(self, taken: Step) -> None:
+        self.losses.append(sum(taken.losses.values()))
 
     def validated(self, *, metrics: Mapping[str, float], **rest: object) -> None:
         self.validations.append(dict(metrics))

@@ -8,17 +8,17 @@ from rich.console import Console
 from detection.terminal import TerminalWatcher
 from detection.training.pace import Pace
 from detection.training.view import TrainingView, duration, in_words
+from detection.training.watcher import Step
 
 LOSSES = {"classification": 0.5, "bbox_regression": 0.25}
 METRICS = {"AP": 0.312, "AP50": 0.604}
 PER_CLASS = {"beet": 0.5, "fat [hen]": 0.124, "absent": -1.0}
 
 
-def step(number: int, *, steps: int = 100, losses=LOSSES) -> dict:
+def step(number: int, *, steps: int = 100, losses=LOSSES) -> Step:
     pace = Pace(images_per_s=24.06, waiting=0.125, memory_bytes=3 * 2**29)
     share = number / steps
-    epochs = {"epoch": share * 8, "epochs": 8}
-    return {"step": number, "steps": steps, "share": share, "losses": losses, "rate": 8.1e-4, "pace": pace, **epochs}
+    return Step(number, steps, share, losses, rate=8.1e-4, epoch=share * 8, epochs=8, pace=pace)
 
 
 def shown(view: TrainingView, width: int) -> str:
@@ -38,7 +38,7 @@ def test_the_table_says_all_there_is() -> None:
     clock = Clock()
     view = TrainingView(clock)
     for number in (1, 2, 3, 4, 5):
-        view.step(**step(number))
+        view.step(step(number))
         clock.now += 10
     clock.now = 40
     view.validated(epoch=0.4, metrics=METRICS, best=True, per_class=PER_CLASS)
@@ -60,7 +60,7 @@ def test_the_table_says_all_there_is() -> None:
 
 def test_a_narrow_terminal_gets_it_all_too() -> None:
     view = TrainingView()
-    view.step(**step(1))
+    view.step(step(1))
     said = shown(view, 30)
     assert max(map(len, said.splitlines())) <= 30
     assert "waiting" in said and "0.250" in said
@@ -68,9 +68,9 @@ def test_a_narrow_terminal_gets_it_all_too() -> None:
 
 def test_losses_are_smoothed_from_the_first_one_on() -> None:
     view = TrainingView()
-    view.step(**step(1, losses={"a": 4.0}))
+    view.step(step(1, losses={"a": 4.0}))
     assert view.losses == {"a": pytest.approx(4.0)}
-    view.step(**step(2, losses={"a": 0.0}))
+    view.step(step(2, losses={"a": 0.0}))
     assert view.losses == {"a": pytest.approx(4.0 * 0.09 / 0.19)}
 
 
@@ -81,13 +81,13 @@ def test_at_an_even_speed_the_time_left_is_exact(done: int, resumed_at: int, sec
     view = TrainingView(clock)
     for number in range(resumed_at + 1, resumed_at + done + 1):
         clock.now += seconds_a_step
-        view.step(**step(number, steps=steps))
+        view.step(step(number, steps=steps))
     assert view.left_s == pytest.approx((steps - resumed_at - done) * seconds_a_step)
 
 
 def test_before_a_second_step_no_time_is_told() -> None:
     view = TrainingView()
-    view.step(**step(1))
+    view.step(step(1))
     assert view.left_s is None
     assert " left" not in shown(view, 100)
 
@@ -107,7 +107,7 @@ def test_in_a_pipe_there_is_a_plain_line_from_time_to_time() -> None:
     with TerminalWatcher(Console(file=file, width=60), line_every_s=1000) as watcher:
         watcher.progress("checking pictures", 1, 2)
         for number in (1, 2, 3):
-            watcher.step(**step(number))
+            watcher.step(step(number))
         watcher.validated(epoch=0.2, metrics=METRICS, best=True, per_class=PER_CLASS)
     lines = file.getvalue().splitlines()
     assert len(lines) == 3, lines
@@ -124,7 +124,7 @@ def test_in_a_pipe_the_lines_come_when_their_time_has_come() -> None:
     with TerminalWatcher(Console(file=file, width=60), line_every_s=0) as watcher:
         watcher.progress("validating", 3, 7)
         for number in (1, 2, 3):
-            watcher.step(**step(number))
+            watcher.step(step(number))
     lines = file.getvalue().splitlines()
     assert lines[0] == "validating: 3 of 7"
     assert [line.split(" (")[0] for line in lines[1:4]] == [f"step {n} of 100" for n in (1, 2, 3)]
@@ -135,7 +135,7 @@ def test_in_a_terminal_the_table_moves_and_a_line_is_left() -> None:
     console = Console(file=file, width=100, force_terminal=True, color_system=None)
     with TerminalWatcher(console) as watcher:
         watcher.note("a note")
-        watcher.step(**step(1))
+        watcher.step(step(1))
         watcher.progress("validating", 1, 3)
         watcher._live.refresh()
         watcher.progress("validating", 3, 3)
@@ -149,8 +149,8 @@ def test_a_second_training_has_a_view_of_its_own() -> None:
     console = Console(file=io.StringIO(), width=120)
     with TerminalWatcher(console, line_every_s=0) as watcher:
         for number in (1, 2, 3):  # practice on a rendered field
-            watcher.step(**step(number, steps=3, losses={"classification": 9.0}))
-        watcher.step(**step(1))
+            watcher.step(step(number, steps=3, losses={"classification": 9.0}))
+        watcher.step(step(1))
     said = console.file.getvalue()
     assert "3 steps, 8.0 epochs in 0:" in said
     assert "step 1 of 100 (1%): loss 0.750" in said  # nothing of the losses before

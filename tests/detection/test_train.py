@@ -62,9 +62,9 @@ class StopAfter(Quiet):
         self.stop = threading.Event()
         self._steps = steps
 
-    def step(self, **values) -> None:
-        super().step(**values)
-        if values["step"] == self._steps:
+    def step(self, taken) -> None:
+        super().step(taken)
+        if taken.number == self._steps:
             self.stop.set()
 
 

@@ -148,9 +148,9 @@ def test_the_backbone_learns_from_its_thaw_on(tmp_path, rendered):
     class Looking(Quiet):
         """Notes at which steps the backbone was held."""
 
-        def step(self, **values) -> None:
-            super().step(**values)
-            self.validations.append({"share": values["share"]})
+        def step(self, taken) -> None:
+            super().step(taken)
+            self.validations.append({"share": taken.share})
 
     watcher = Looking()
     train(recipe, tmp_path / "run", watcher=watcher)

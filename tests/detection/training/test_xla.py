@@ -28,8 +28,8 @@ from detection.train import train
 
 class Counting(Nobody):
     rows = []
-    def step(self, *, losses, **rest):
-        self.rows.append({"loss": sum(losses.values()), "compiled": metrics.metric_data("CompileTime")[0]})
+    def step(self, taken):
+        self.rows.append({"loss": sum(taken.losses.values()), "compiled": metrics.metric_data("CompileTime")[0]})
 
 if __name__ == "__main__":
     train(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), watcher=Counting())
