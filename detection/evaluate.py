@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from detection.coco_metrics import CocoMetrics, coco_metrics, coco_results
+from detection.lost_ap import LostAP, lost_ap
 from detection.runtime.detections import Detections
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
@@ -38,6 +39,7 @@ class Evaluation:
 
     Attributes:
         metrics: of the whole dataset.
+        lost: what AP50 is lost to.
         slices: metrics of the pictures that share a value of the attribute asked for.
         found: what was found, one per picture in the dataset's order, labelled as the dataset.
         results: the same as COCO results.
@@ -46,6 +48,7 @@ class Evaluation:
     """
 
     metrics: CocoMetrics
+    lost: LostAP
     slices: dict[str, CocoMetrics]
     found: tuple[Detections, ...]
     results: list[dict[str, Any]]
@@ -115,6 +118,7 @@ def evaluate(
     results = coco_results(dataset, found)
     return Evaluation(
         metrics=coco_metrics(dataset, results),
+        lost=lost_ap(dataset, found),
         slices=_slices(dataset, found, slice_by) if slice_by else {},
         found=tuple(found),
         results=results,
@@ -150,6 +154,7 @@ def metrics_json(evaluation: Evaluation, dataset: Dataset, model: str) -> str:
         "boxes": dataset.box_count,
         "coco": dict(evaluation.metrics.coco),
         "per_class": {n: m.to_dict() for n, m in evaluation.metrics.per_class.items()},
+        "lost_AP50": evaluation.lost.to_dict(),
         "slices": {
             value: {"coco": dict(m.coco), "per_class": {n: c.to_dict() for n, c in m.per_class.items()}}
             for value, m in evaluation.slices.items()

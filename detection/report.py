@@ -20,6 +20,16 @@ from detection.coco_metrics import ClassMetrics
 from detection.evaluate import Evaluation, metrics_json
 from detection.matching import MATCH_IOU, Outcome, judge
 
+MISTAKES = {
+    "class": "covers a plant of another class",
+    "location": "on the right plant, but laid badly: IoU below 0.5",
+    "both": "of another class and laid badly",
+    "duplicate": "one more box on a plant that is found already",
+    "background": "on nothing that is labelled",
+    "missed": "a plant that no detection was about",
+}
+"""The kinds of mistakes of `detection.lost_ap`, in a reader's words."""
+
 SHOWN_PICTURES = 12
 """So many pictures stand in the report: those with the most mistakes."""
 
@@ -73,6 +83,8 @@ def html_report(evaluation: Evaluation, dataset: Dataset, *, model: str) -> str:
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         coco=metrics.coco,
         per_class=metrics.per_class,
+        lost=evaluation.lost,
+        mistakes=MISTAKES,
         slices=evaluation.slices,
         notices=evaluation.notices,
         hits=sum(int(o.hit.sum()) for o in outcomes),
