@@ -73,6 +73,11 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
         *("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
     ]
     assert metrics["per_class"]["crop"]["AP"] == 0
+    # weed: a hit among three detections of one score, the other two on background; the crop is missed
+    assert metrics["lost_AP50"]["hit_iou"] == 1
+    kinds = metrics["lost_AP50"]["kinds"]
+    assert {name: kind["count"] for name, kind in kinds.items() if kind["count"]} == {"background": 2, "missed": 1}
+    assert kinds["missed"]["AP50"] == pytest.approx(0.5)
     assert (metrics["pictures"], metrics["boxes"]) == (3, 2)
     assert metrics == json.loads(metrics_json(outcome, dataset, "<m>"))
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 3
@@ -81,6 +86,7 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     # one hit, two false detections (in the picture of the crop and in the empty one), one crop missed
     for number, caption in ((1, "boxes found"), (1, "boxes missed"), (2, "false detections")):
         assert f"<b>{number}</b>{caption}" in page
+    assert "a plant that no detection was about" in page and "<td>+0.500</td>" in page
     assert page.count("data:image/jpeg") == 3
     assert "http" not in page.replace("http://www.w3.org", "")
 
