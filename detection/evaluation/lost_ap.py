@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask
 
 from data import Dataset
-from detection.matching import MATCH_IOU
+from detection.evaluation.matching import MATCH_IOU
 from detection.runtime.detections import Detections
 
 KINDS = ("class", "location", "both", "duplicate", "background", "missed")

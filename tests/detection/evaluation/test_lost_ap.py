@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from data import Dataset
 from data.dataset import Picture
-from detection.coco_metrics import coco_metrics, coco_results
-from detection.lost_ap import KINDS, lost_ap
+from detection.evaluation.coco_metrics import coco_metrics, coco_results
+from detection.evaluation.lost_ap import KINDS, lost_ap
 from detection.runtime.detections import Detections
 
 CROP, WEED = 0, 1

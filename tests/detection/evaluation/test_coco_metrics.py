@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data import load_dataset
-from detection.coco_metrics import NAMES, coco_metrics, coco_results
+from detection.evaluation.coco_metrics import NAMES, coco_metrics, coco_results
 from detection.runtime.detections import Detections
 
 CROP, WEED = 3, 7  # category ids of `coco_file`, with a gap

@@ -1,4 +1,4 @@
-"""COCO's numbers by pycocotools itself, and what follows from the same curves: best-F1 thresholds per class."""
+"""COCO's numbers by pycocotools itself, and what follows from the same judgement: AP30, LAMR, best-F1 thresholds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data import Dataset
+from detection.evaluation.curves import Matches, log_average_miss_rate, mean_defined
 from detection.runtime.detections import Detections
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The 12 numbers, in pycocotools' order."""
+
+LOOSE_IOU = 0.3
+"""Plants have fuzzy edges: an overlap at which boxes of the same plant, drawn by two people, agree."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,8 @@ class ClassMetrics:
 
     Attributes:
         AP, AP50, AP75, AR100: as COCO defines them, of this class alone.
+        AP30: the same at IoU 0.3.
+        LAMR: see `detection.evaluation.curves.log_average_miss_rate`; 0 is best.
         boxes: boxes to find.
         threshold: the score at which F1 at IoU 0.5 is highest; None where nothing can be found.
         precision, recall: at that threshold, at IoU 0.5.
@@ -37,6 +43,8 @@ class ClassMetrics:
     AP50: float
     AP75: float
     AR100: float
+    AP30: float
+    LAMR: float
     boxes: int
     threshold: float | None
     precision: float
@@ -47,16 +55,28 @@ class ClassMetrics:
 
     def to_dict(self) -> dict[str, float | int | None]:
         """The numbers, without the curve."""
-        names = ("AP", "AP50", "AP75", "AR100", "boxes", "threshold", "precision", "recall")
+        names = ("AP", "AP50", "AP75", "AR100", "AP30", "LAMR", "boxes", "threshold", "precision", "recall")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, eq=False)
 class CocoMetrics:
-    """The 12 numbers of a dataset (fractions, -1 where undefined) and each class's own."""
+    """The numbers of a dataset (fractions, -1 where undefined), each class's own, and what they were made of.
+
+    Attributes:
+        coco: the 12 numbers, by `NAMES`.
+        AP30: mean over classes, at IoU 0.3.
+        LAMR: mean over classes of the log-average miss rate; 0 is best.
+        per_class: by name.
+        matches: every detection, and at which overlaps it is a hit.
+
+    """
 
     coco: Mapping[str, float]
+    AP30: float
+    LAMR: float
     per_class: Mapping[str, ClassMetrics]
+    matches: Matches
 
 
 def ground_truth(dataset: Dataset) -> dict[str, Any]:
@@ -123,26 +143,74 @@ def coco_metrics(dataset: Dataset, results: list[dict[str, Any]]) -> CocoMetrics
             answers.dataset = {**truth.dataset, "annotations": []}
             answers.createIndex()
         judge = COCOeval(truth, answers, "bbox")
+        # one more overlap: each is judged by itself, so that the others' answers stay what they are
+        judge.params.iouThrs = np.concatenate([[LOOSE_IOU], judge.params.iouThrs])
         judge.evaluate()
         judge.accumulate()
+        loose = judge.eval["precision"][0, :, :, 0, -1]  # (recall, class), all areas, 100 detections
+        for name in ("precision", "recall", "scores"):
+            judge.eval[name] = judge.eval[name][1:]
+        judge.params.iouThrs = judge.params.iouThrs[1:]
         judge.summarize()
-    boxes = np.zeros(len(dataset.class_names), int)
-    for picture in dataset.pictures:
-        np.add.at(boxes, picture.labels[~picture.iscrowd], 1)
+    matches = _matches(judge, dataset)
     # pycocotools sorts the category ids; the dataset may not
     at = {category: k for k, category in enumerate(judge.params.catIds)}
+    missed = log_average_miss_rate(matches)
     per_class = {
-        name: _class_metrics(judge, at[category], int(boxes[label]))
+        name: _class_metrics(
+            judge,
+            at[category],
+            AP30=mean_defined(loose[:, at[category]]),
+            LAMR=float(missed[label]),
+            boxes=int(matches.boxes[:, label].sum()),
+        )
         for label, (name, category) in enumerate(zip(dataset.class_names, dataset.category_ids, strict=True))
     }
-    return CocoMetrics({n: float(v) for n, v in zip(NAMES, judge.stats, strict=True)}, per_class)
+    coco = {n: float(v) for n, v in zip(NAMES, judge.stats, strict=True)}
+    return CocoMetrics(coco, mean_defined(loose), mean_defined(missed), per_class, matches)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values[values > -1].mean()) if (values > -1).any() else -1.0
+def usable_scores(metrics: CocoMetrics, class_names: Sequence[str]) -> NDArray[np.float32]:
+    """Per class the score of its best F1, float32 (C,); above 1 for a class of which nothing found was right."""
+    thresholds = [metrics.per_class[name].threshold for name in class_names]
+    return np.array([1.1 if t is None else t for t in thresholds], np.float32)
 
 
-def _class_metrics(judge: COCOeval, k: int, boxes: int) -> ClassMetrics:
+def _matches(judge: COCOeval, dataset: Dataset) -> Matches:
+    """What pycocotools decided of every detection, all areas."""
+    label_of = {category: label for label, category in enumerate(dataset.category_ids)}
+    index_of = {picture.image_id: index for index, picture in enumerate(dataset.pictures)}
+    boxes = np.zeros((len(dataset), len(dataset.class_names)), np.int64)
+    thresholds = np.concatenate([[LOOSE_IOU], judge.params.iouThrs])
+    none = len(thresholds)
+    picture, label, score = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    hit, ignored = [np.zeros((none, 0), bool)], [np.zeros((none, 0), bool)]
+    pictures = len(judge.params.imgIds)
+    for number, judged in enumerate(judge.evalImgs):
+        # classes, then areas, of which the first means all, then pictures
+        if judged is None or (number // pictures) % len(judge.params.areaRng):
+            continue
+        index, own = index_of[judged["image_id"]], label_of[judged["category_id"]]
+        boxes[index, own] = int((np.asarray(judged["gtIgnore"]) == 0).sum())
+        count = len(judged["dtScores"])
+        if count:
+            picture.append(np.full(count, index))
+            label.append(np.full(count, own))
+            score.append(np.asarray(judged["dtScores"], np.float64))
+            hit.append(np.asarray(judged["dtMatches"]) > 0)
+            ignored.append(np.asarray(judged["dtIgnore"], bool))
+    return Matches.in_order(
+        thresholds,
+        np.concatenate(picture),
+        np.concatenate(label),
+        np.concatenate(score),
+        np.concatenate(hit, axis=1),
+        np.concatenate(ignored, axis=1),
+        boxes,
+    )
+
+
+def _class_metrics(judge: COCOeval, k: int, *, AP30: float, LAMR: float, boxes: int) -> ClassMetrics:
     precision = judge.eval["precision"][:, :, k, 0, -1]  # (IoU, recall), all areas, 100 detections
     recall = judge.eval["recall"][:, k, 0, -1]
     at_50, scores_50 = precision[0], judge.eval["scores"][0, :, k, 0, -1]
@@ -151,10 +219,12 @@ def _class_metrics(judge: COCOeval, k: int, boxes: int) -> ClassMetrics:
     best = int(f1.argmax())
     usable = f1[best] > 0
     return ClassMetrics(
-        AP=_mean(precision),
-        AP50=_mean(precision[0]),
-        AP75=_mean(precision[5]),
-        AR100=_mean(recall),
+        AP=mean_defined(precision),
+        AP50=mean_defined(precision[0]),
+        AP75=mean_defined(precision[5]),
+        AR100=mean_defined(recall),
+        AP30=AP30,
+        LAMR=LAMR,
         boxes=boxes,
         threshold=float(scores_50[best]) if usable else None,
         precision=float(at_50[best]) if usable else 0.0,

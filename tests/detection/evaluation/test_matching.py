@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from detection.matching import iou, judge
+from detection.evaluation.matching import iou, judge
 from detection.runtime.detections import Detections
 
 

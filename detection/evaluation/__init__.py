@@ -1,0 +1,1 @@
+"""What an evaluation is made of; `detection.evaluate` is its door."""

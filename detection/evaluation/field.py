@@ -1,0 +1,283 @@
+"""What a detector is worth in the field: plants counted, weeds hit, crop hit, ground sprayed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data import Dataset
+from detection.evaluation.thresholds import Rate, share
+from detection.runtime.detections import Detections
+
+CURVE_SCORES = tuple(round(0.05 * k, 2) for k in range(1, 20))
+"""Thresholds of the trade-off curve."""
+
+_MASK_PX = 480  # the longer side of the ground that is sprayed on: a box's share is right to about a hundredth
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How well one class is counted, picture by picture.
+
+    Attributes:
+        pictures: how many were counted.
+        truth, found: plants in all of them.
+        mean_error: mean of |found - truth| in a picture (MAE).
+        bias: mean of found - truth.
+        r2: share of the variance of the truth that the counts explain; None where the truth never varies.
+
+    """
+
+    pictures: int
+    truth: int
+    found: int
+    mean_error: float
+    bias: float
+    r2: float | None
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """For JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Sprayer:
+    """Nozzles side by side across the way, each on for one pulse length at a time; driving goes up in the picture.
+
+    Attributes:
+        gsd_mm: ground that one pixel covers.
+        pitch_mm: from nozzle to nozzle.
+        pulse_mm: the shortest length of ground that a nozzle can be on for.
+        height_mm: of the nozzles above the ground.
+        angle_deg: of the spray; with the height, how wide the ground is that a nozzle wets.
+
+    Raises:
+        ValueError: a number out of its range.
+
+    """
+
+    gsd_mm: float
+    pitch_mm: float = 100.0
+    pulse_mm: float = 100.0
+    height_mm: float = 100.0
+    angle_deg: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("gsd_mm", "pitch_mm", "pulse_mm", "height_mm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 < self.angle_deg < 170:
+            raise ValueError(f"angle_deg must be between 0 and 170, got {self.angle_deg}")
+
+    @property
+    def width_mm(self) -> float:
+        """Width of the ground that one nozzle wets."""
+        return 2 * self.height_mm * math.tan(math.radians(self.angle_deg) / 2)
+
+    def to_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"width_mm": self.width_mm}
+
+    @classmethod
+    def parse(cls, text: str) -> Sprayer:
+        """`gsd_mm=0.5,pitch_mm=50,pulse_mm=40`; `gsd_mm` must be there.
+
+        Raises:
+            ValueError: anything else.
+
+        """
+        known = [field.name for field in fields(cls)]
+        values: dict[str, float] = {}
+        for part in text.split(","):
+            name, _, number = part.strip().partition("=")
+            try:
+                values[name] = float(number)
+            except ValueError:
+                name = ""
+            if name not in known:
+                raise ValueError(
+                    f"{part.strip()!r} is none of {', '.join(f'{k}=MM' for k in known[:-1])}, angle_deg=DEG"
+                )
+        if "gsd_mm" not in values:
+            raise ValueError("gsd_mm is missing: how many millimetres of ground one pixel covers")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Sprayed:
+    """What spraying on what was found comes to.
+
+    Attributes:
+        weeds_hit: weeds whose middle is wetted.
+        crop_hit: crop plants whose middle is wetted.
+        weed_coverage: share of the area of all weeds' boxes that is wetted.
+        area: share of the ground that is wetted; herbicide saved against broadcast is 1 - area.
+
+    """
+
+    weeds_hit: Rate
+    crop_hit: Rate
+    weed_coverage: float
+    area: float
+
+    @property
+    def saved(self) -> float:
+        """Herbicide saved against spraying everything, a fraction."""
+        return 1 - self.area
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        rates = {"weeds_hit": self.weeds_hit.to_dict(), "crop_hit": self.crop_hit.to_dict()}
+        return rates | {"weed_coverage": self.weed_coverage, "area_sprayed": self.area, "herbicide_saved": self.saved}
+
+
+def counted(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.floating]) -> dict[str, Counted]:
+    """Every class's counts, by name; crowds are no plants and pictures with one of a class are left out for it.
+
+    Args:
+        dataset: the truth.
+        found: detections, one for each picture in its order, labelled as the dataset.
+        thresholds: per class, from which score on a detection counts.
+
+    """
+    results = {}
+    for label, name in enumerate(dataset.class_names):
+        pairs = [
+            (int((p.labels == label).sum()), int(((f.labels == label) & (f.scores >= thresholds[label])).sum()))
+            for p, f in zip(dataset.pictures, found, strict=True)
+            if not (p.iscrowd & (p.labels == label)).any()
+        ]
+        if not pairs:
+            continue
+        truth, seen = np.array(pairs, np.float64).T
+        off = seen - truth
+        varies = float(((truth - truth.mean()) ** 2).sum())
+        results[name] = Counted(
+            len(pairs),
+            int(truth.sum()),
+            int(seen.sum()),
+            float(np.abs(off).mean()),
+            float(off.mean()),
+            1 - float((off**2).sum()) / varies if varies else None,
+        )
+    return results
+
+
+def sprayed(
+    dataset: Dataset,
+    found: Sequence[Detections],
+    thresholds: NDArray[np.floating],
+    sprayer: Sprayer,
+    crops: Sequence[int],
+    resamples: NDArray[np.float64],
+) -> Sprayed:
+    """Every picture driven over, nozzles on wherever their ground meets a detection that is no crop.
+
+    Args:
+        dataset: the truth.
+        found: detections, one for each picture in its order, labelled as the dataset.
+        thresholds: per class, from which score on a detection counts.
+        sprayer: that drives over it; its first nozzle's ground begins at the picture's left edge.
+        crops: labels of what must not be hit; everything else is a weed.
+        resamples: (B, P), for the intervals.
+
+    """
+    weeds, crop = _Plants(), _Plants()
+    wet_px = ground_px = weed_px = wet_weed_px = 0.0
+    for index, (truth, seen) in enumerate(zip(dataset.pictures, found, strict=True)):
+        height, width = truth.size_hw
+        scale = min(1.0, _MASK_PX / max(height, width))
+        kept = seen[(seen.scores >= thresholds[seen.labels]) & ~np.isin(seen.labels, crops)]
+        mask = wetted(kept.boxes, truth.size_hw, sprayer, scale)
+        wet_px += float(mask.mean()) * height * width
+        ground_px += height * width
+        sums = cv2.integral(mask).astype(np.float64) / scale**2
+        is_crop = np.isin(truth.labels, crops)
+        for boxes, plants in ((truth.boxes_xyxy[~truth.iscrowd & ~is_crop], weeds),
+                              (truth.boxes_xyxy[~truth.iscrowd & is_crop], crop)):  # fmt: skip
+            middle = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 * scale).astype(int)
+            x, y = (np.minimum(middle[:, k], mask.shape[1 - k] - 1) for k in (0, 1))
+            plants.add(index, mask[y, x] > 0)
+            if plants is weeds and len(boxes):
+                corners = np.rint(boxes * scale).astype(int)
+                x1, y1, x2, y2 = (np.clip(corners[:, k], 0, mask.shape[1 - k % 2]) for k in range(4))
+                wet_weed_px += float((sums[y2, x2] - sums[y1, x2] - sums[y2, x1] + sums[y1, x1]).sum())
+                weed_px += float(((x2 - x1) * (y2 - y1)).sum()) / scale**2
+    return Sprayed(
+        weeds.rate(resamples),
+        crop.rate(resamples),
+        wet_weed_px / weed_px if weed_px else 0.0,
+        wet_px / ground_px if ground_px else 0.0,
+    )
+
+
+def perfect(dataset: Dataset) -> list[Detections]:
+    """The truth as a detector would answer that never errs: what nozzles this wide cannot do better."""
+    real = [~picture.iscrowd for picture in dataset.pictures]
+    return [
+        Detections(p.boxes_xyxy[own], np.ones(int(own.sum()), np.float32), p.labels[own])
+        for p, own in zip(dataset.pictures, real, strict=True)
+    ]
+
+
+def trade_off(
+    dataset: Dataset,
+    found: Sequence[Detections],
+    sprayer: Sprayer,
+    crops: Sequence[int],
+    resamples: NDArray[np.float64],
+) -> list[tuple[float, Sprayed]]:
+    """Weeds hit against ground sprayed, for one threshold of all classes after another (`CURVE_SCORES`)."""
+    classes = len(dataset.class_names)
+    return [(s, sprayed(dataset, found, np.full(classes, s), sprayer, crops, resamples)) for s in CURVE_SCORES]
+
+
+def wetted(
+    boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int], sprayer: Sprayer, scale: float = 1.0
+) -> NDArray[np.uint8]:
+    """The ground that is wet after driving over it.
+
+    Args:
+        boxes_xyxy: float32 (N, 4), what is sprayed on, in pixels of the picture.
+        size_hw: of the picture in pixels.
+        sprayer: that drives over it.
+        scale: of the result against the picture.
+
+    Returns:
+        uint8 (h, w), 1 where it is wet.
+
+    """
+    height, width = size_hw
+    mask = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.uint8)
+    pitch, pulse, wide = (mm / sprayer.gsd_mm for mm in (sprayer.pitch_mm, sprayer.pulse_mm, sprayer.width_mm))
+    on: set[tuple[int, int]] = set()
+    for x1, y1, x2, y2 in boxes_xyxy.tolist():
+        columns = range(int(x1 // pitch), math.ceil(x2 / pitch))
+        rows = range(int(y1 // pulse), math.ceil(y2 / pulse))
+        on.update((row, column) for row in rows for column in columns)
+    for row, column in on:
+        middle = (column + 0.5) * pitch
+        left, right = (round(max(0.0, v) * scale) for v in (middle - wide / 2, middle + wide / 2))
+        top, bottom = round(row * pulse * scale), round((row + 1) * pulse * scale)
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+class _Plants:
+    """Plants picture by picture, and whether each is wet."""
+
+    def __init__(self) -> None:
+        self.wet: list[NDArray[np.bool_]] = [np.zeros(0, bool)]
+        self.picture: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+
+    def add(self, picture: int, wet: NDArray[np.bool_]) -> None:
+        self.wet.append(wet)
+        self.picture.append(np.full(len(wet), picture))
+
+    def rate(self, resamples: NDArray[np.float64]) -> Rate:
+        return share(np.concatenate(self.wet), np.concatenate(self.picture), resamples)

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from data import Dataset
+from data.dataset import Picture
+from detection.evaluation.coco_metrics import coco_metrics, coco_results
+from detection.evaluation.confusion import calibration, confusion_matrix, pairs
+from detection.evaluation.matching import judge
+from detection.runtime.detections import Detections
+
+CROP, WEED, NOTHING = 0, 1, 2
+
+
+def picture(number, *rows):
+    """Rows x, y, width, height, label, crowd."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
+    areas = table[:, 2] * table[:, 3]
+    return Picture(number, f"/{number}.png", (100, 200), xyxy, table[:, 4].astype(int), areas, table[:, 5] > 0, {})
+
+
+def dataset(*pictures):
+    return Dataset("made", ("crop", "weed"), (1, 2), tuple(pictures))
+
+
+def seen(*rows):
+    """Rows x, y, width, height, label, score."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
+    return Detections(boxes, table[:, 5], table[:, 4].astype(np.int64))
+
+
+def matrix_of(field, found, thresholds):
+    return confusion_matrix(pairs(field, found, thresholds), 2)
+
+
+def test_the_matrix_worked_on_paper():
+    field = dataset(
+        picture(1, (0, 0, 40, 40, CROP, 0), (60, 0, 40, 40, CROP, 0), (120, 0, 40, 40, WEED, 0)),
+        picture(2, (0, 0, 40, 40, WEED, 0), (100, 0, 90, 90, CROP, 1)),
+    )
+    found = [
+        seen(
+            (0, 0, 40, 40, CROP, 0.9),  # a crop
+            (60, 0, 40, 38, WEED, 0.8),  # a crop taken for a weed
+            (60, 0, 40, 40, WEED, 0.7),  # the same once more: the crop is gone, so on nothing
+            (120, 0, 40, 40, WEED, 0.3),  # below the weed's threshold: missed
+        ),
+        seen((150, 50, 40, 40, CROP, 0.9), (60, 60, 20, 20, CROP, 0.9)),  # in the crowd; on bare ground
+    ]
+    matrix = matrix_of(field, found, np.array([0.5, 0.4], np.float32))
+    assert matrix.tolist() == [[1, 1, 0], [0, 0, 2], [1, 1, 0]]
+    lower = matrix_of(field, found, 0.0)
+    assert lower[WEED].tolist() == [0, 1, 1]
+
+
+def test_a_hit_goes_before_a_better_overlap_of_another_class():
+    # the weed detection lies better on the crop, but the crop's own detection, of a lower score, gets it
+    field = dataset(picture(1, (0, 0, 40, 40, CROP, 0)))
+    found = [seen((0, 0, 40, 40, WEED, 0.9), (0, 0, 40, 30, CROP, 0.5))]
+    assert matrix_of(field, found, 0.0).tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_count_the_boxes_and_columns_the_detections(seed):
+    rng = np.random.default_rng(seed)
+
+    def rows(count, last):
+        return [(*rng.integers(0, 60, 2), *rng.integers(10, 40, 2), rng.integers(0, 2), last()) for _ in range(count)]
+
+    field = dataset(*(picture(n, *rows(5, lambda: 0)) for n in range(1, 5)))
+    found = [seen(*rows(8, rng.random)) for _ in range(4)]
+    matrix = matrix_of(field, found, 0.3)
+    labels = np.concatenate([p.labels for p in field.pictures])
+    kept = np.concatenate([f.labels[f.scores >= np.float32(0.3)] for f in found])
+    assert matrix[:2].sum(axis=1).tolist() == np.bincount(labels, minlength=2).tolist()
+    assert matrix[:, :2].sum(axis=0).tolist() == np.bincount(kept, minlength=2).tolist()
+    assert matrix[NOTHING, NOTHING] == 0
+    # as many hits as everywhere else
+    judged = [judge(p.boxes_xyxy, p.labels, f, 0.3) for p, f in zip(field.pictures, found, strict=True)]
+    assert matrix[CROP, CROP] + matrix[WEED, WEED] == sum(int(o.hit.sum()) for o in judged)
+    kinds = [pair.kind for pair in pairs(field, found, 0.3)]
+    assert kinds.count("confused") == matrix[CROP, WEED] + matrix[WEED, CROP]
+    assert (kinds.count("false"), kinds.count("missed")) == (matrix[NOTHING].sum(), matrix[:, NOTHING].sum())
+
+
+def test_calibration_worked_on_paper():
+    field = dataset(picture(1, (0, 0, 40, 40, CROP, 0), (60, 0, 40, 40, CROP, 0), (100, 50, 90, 50, CROP, 1)))
+    rows = [(0, 0, 40, 40, CROP, 0.75), (60, 0, 40, 40, CROP, 0.875), (0, 60, 9, 9, CROP, 0.75)]
+    rows += [(60, 60, 9, 9, WEED, 1.0), (120, 60, 20, 20, CROP, 0.25)]  # a crowd's: counts as nothing
+    matches = coco_metrics(field, coco_results(field, [seen(*rows)])).matches
+    crop = calibration(matches, CROP)
+    assert crop.count.tolist() == [0, 0, 0, 0, 0, 0, 0, 2, 1, 0]
+    assert crop.hits[[7, 8]].tolist() == [0.5, 1] and crop.score[[7, 8]].tolist() == [0.75, 0.875]
+    assert crop.error == pytest.approx((2 * 0.25 + 0.125) / 3)
+    both = calibration(matches)
+    assert both.count[9] == 1 and both.error == pytest.approx((2 * 0.25 + 0.125 + 1) / 4)
+    nothing = coco_metrics(field, coco_results(field, [seen()])).matches
+    assert calibration(nothing).error is None

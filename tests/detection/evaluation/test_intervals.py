@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from detection.evaluation.curves import Matches
+from detection.evaluation.intervals import HEADLINE, differences, draw_groups, headline, intervals
+
+IOU = np.array([0.3, *np.arange(0.5, 1.0, 0.05)])
+
+
+def matches(hit, picture, score=None, pictures=None):
+    """One class, one box to find in each picture; detections hit at every overlap or at none."""
+    hit, picture = np.asarray(hit, bool), np.asarray(picture, np.int64)
+    score = np.linspace(1, 0.5, len(hit)) if score is None else np.asarray(score, float)
+    boxes = np.ones((len(hit) if pictures is None else pictures, 1), np.int64)
+    every = np.repeat(hit[None], len(IOU), axis=0)
+    return Matches.in_order(IOU, picture, np.zeros(len(hit), np.int64), score, every, np.zeros_like(every), boxes)
+
+
+def fields(rng, count, rate_spread=0.25):
+    """Fields of 6 pictures, each field with its own rate of hits; a detection in every picture."""
+    rates = np.clip(rng.normal(0.6, rate_spread, count), 0, 1)
+    hit = rng.random((count, 6)) < rates[:, None]
+    return matches(hit.ravel(), np.arange(6 * count), rng.random(6 * count)), [
+        str(g) for g in np.arange(count).repeat(6)
+    ]
+
+
+def test_groups_are_drawn_whole_and_as_many_as_there_are():
+    groups = ["a", "b", "a", "c", "c", "c"]
+    drawn = draw_groups(groups, 500, seed=3)
+    assert drawn.shape == (500, 6)
+    assert (drawn[:, 0] == drawn[:, 2]).all() and (drawn[:, 3:] == drawn[:, 3:4]).all()
+    of_groups = drawn[:, [0, 1, 3]]
+    assert (of_groups.sum(axis=1) == 3).all()
+    assert of_groups.mean(axis=0) == pytest.approx(1, abs=0.15)
+    assert (drawn == draw_groups(groups, 500, seed=3)).all() and (drawn != draw_groups(groups, 500, seed=4)).any()
+    assert draw_groups([], 5, 0).shape == (5, 0)
+
+
+def test_headline_worked_on_paper():
+    # a hit and a false one before it: precision 0.5 up to recall 0.5 (51 of 101 samples); a second box not found
+    paper = matches([False, True], [0, 1])
+    got = headline(paper)
+    assert {name: got[name][0] for name in HEADLINE} == pytest.approx(
+        dict.fromkeys(("AP", "AP50", "AP75", "AP30"), 51 * 0.5 / 101) | {"AR100": 0.5}
+    )
+    # only the picture of the hit, twice: 1; only the other: 0; none at all: undefined
+    rows = headline(paper, np.array([[0.0, 2.0], [2.0, 0.0], [0.0, 0.0]]))
+    assert rows["AP"].tolist() == pytest.approx([1, 0, -1])
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    truth = headline(fields(np.random.default_rng(0), 20_000)[0])
+    inside = {"AP50": 0, "AR100": 0}
+    of_pictures = 0
+    for seed in range(100):
+        sample, groups = fields(np.random.default_rng(1000 + seed), 40)
+        found = intervals(sample, draw_groups(groups, 300, seed))
+        for name in inside:
+            inside[name] += found[name].low <= truth[name][0] <= found[name].high
+        alone = intervals(sample, draw_groups([str(i) for i in range(len(groups))], 300, seed))["AR100"]
+        of_pictures += alone.low <= truth["AR100"][0] <= alone.high
+    assert all(88 <= count <= 99 for count in inside.values())  # 95 % of 100, a deviation of 2.2
+    assert of_pictures < 88  # drawn picture by picture, it would promise too much
+
+
+def test_one_group_has_no_spread_and_nothing_to_find_is_undefined():
+    found = intervals(matches([True, False], [0, 1]), draw_groups(["a", "a"], 50, 0))
+    assert found["AP"].low == found["AP"].value == found["AP"].high
+    empty = intervals(matches([], []), draw_groups([], 50, 0))
+    assert {(i.value, i.low, i.high) for i in empty.values()} == {(-1, -1, -1)}
+    assert differences(matches([], []), matches([], []), draw_groups([], 50, 0))["AP"].change.value == 0
+
+
+def test_a_paired_difference_is_surer_than_two_intervals():
+    rng = np.random.default_rng(5)
+    first, groups = fields(rng, 40)
+    better = first.hit[0] | (rng.random(240) < 0.15)  # mends some of the same pictures' mistakes
+    second = matches(better, first.picture, first.score, 240)
+    drawn = draw_groups(groups, 400, 1)
+    apart = [intervals(m, drawn)["AR100"] for m in (first, second)]
+    assert apart[0].high > apart[1].low  # two intervals that overlap would settle nothing
+    change = differences(first, second, drawn)["AR100"]
+    assert change.real and change.change.low > 0
+    assert change.change.value == pytest.approx(change.second - change.first)
+    same = differences(first, first, drawn)
+    assert not any(d.real for d in same.values())
+    assert {(d.change.value, d.change.low, d.change.high) for d in same.values()} == {(0, 0, 0)}
