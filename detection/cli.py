@@ -15,8 +15,9 @@ import typer
 
 import detection
 import detection.cli_fetch  # adds its command to data_app
-from detection.cli_data import FormatOption, ImagesDirOption, example, reading
 from detection.cli_data import app as data_app
+from detection.cli_data import example
+from detection.cli_evaluate import evaluate
 
 app = typer.Typer(
     name="swath",
@@ -96,86 +97,47 @@ def train(
     typer.echo(f"{best}")
 
 
-@app.command(epilog=example("swath evaluate runs/crop_weed photos/test/annotations.json --out report"))
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run, its best.safetensors or an .onnx.", metavar="MODEL")],
-    dataset: Annotated[str, typer.Argument(help="Labelled pictures to score it on.", metavar="DATASET")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where to write; beside the model if left out."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
-    format: FormatOption = "auto",
-    unlabelled: Annotated[
-        str | None, typer.Option(help="Pictures without a label file: background, or skip. As in the run's recipe.")
-    ] = None,
-    images_dir: ImagesDirOption = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Whole photos, although the run learned tiles of them (data.tiles).")
-    ] = False,
-    slice_by: Annotated[
-        str | None, typer.Option("--slice-by", metavar="KEY", help="Score separately by a picture attribute.")
-    ] = None,
-    flips: Annotated[
-        bool,
-        typer.Option("--flips", help="Look at each picture mirrored too, and fuse the answers: 2 to 4 times slower."),
-    ] = False,
-) -> None:
-    """Score a detector by COCO's metrics, as pycocotools computes them.
-
-    Leaves metrics.json, detections.json (COCO results) and report.html.
-    """
-    from rich.console import Console
-
-    from data.formats import load_dataset
-    from data.tiles import tile_dataset
-    from detection.config import load_recipe
-    from detection.evaluate import evaluate as score
-    from detection.evaluate import load_detector
-    from detection.report import write_evaluation
-    from detection.terminal import TerminalWatcher, metrics_table
-
-    detector = load_detector(model)
-    config = (model if model.is_dir() else model.parent) / "config.yaml"
-    # an .onnx may lie beside a recipe that is not its own
-    trained_on = load_recipe(config) if model.suffix != ".onnx" and config.is_file() else None
-    if unlabelled is None:
-        unlabelled = trained_on.data.unlabelled if trained_on else "background"
-    pictures = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
-    if trained_on and trained_on.data.tiles and not whole:
-        pictures, _ = tile_dataset(pictures, **trained_on.data.tiles.model_dump())
-    if flips:
-        from detection.flips import Flipped, views_of
-
-        detector = Flipped(detector, views_of(trained_on))
-    folder = out or (model if model.is_dir() else model.parent) / "evaluation"
-    with TerminalWatcher() as watcher:
-        scored = score(
-            detector,
-            pictures,
-            slice_by=slice_by,
-            progress=lambda done, total: watcher.progress("evaluating", done, total),
-        )
-        for notice in scored.notices:
-            watcher.note(notice)
-    write_evaluation(folder, scored, pictures, model=str(model))
-    Console().print(metrics_table(scored.metrics, title=f"{model} on {len(pictures)} pictures"))
-    for value, part in scored.slices.items():
-        Console().print(metrics_table(part, title=f"{slice_by} = {value}"))
-    typer.echo(f"{folder / 'report.html'}")
+app.command(
+    epilog=example(
+        "swath evaluate runs/crop_weed photos/test/annotations.json --out report",
+        "swath evaluate runs/old runs/new photos/test/annotations.json --by field",
+    )
+)(evaluate)
 
 
-@app.command(epilog=example("swath export runs/crop_weed --out crop_weed.onnx"))
+@app.command(
+    epilog=example(
+        "swath export runs/crop_weed --out crop_weed.onnx",
+        "swath export runs/crop_weed --out crop_weed.onnx --goal 'weed:crop-hits<=0.01'",
+    )
+)
 def export(
     run: Annotated[Path, typer.Argument(help="A run or its best.safetensors.", metavar="RUN")],
     out: Annotated[Path, typer.Option("--out", metavar="F.onnx", help="The model file to write.")],
     precision: Annotated[str, typer.Option(help="fp32; fp16 and int8 are not built yet.")] = "fp32",
     calibration: Annotated[str | None, typer.Option(metavar="DATASET", help="Pictures to calibrate int8 on.")] = None,
+    goal: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[CLASS:]GOAL",
+            help="What thresholds are to give on the validation pictures: f1, recall>=0.95, precision>=0.9, "
+            "crop-hits<=0.01.",
+        ),
+    ] = [],  # noqa: B006  (typer reads it, nothing changes it)
+    crop: Annotated[
+        list[str], typer.Option("--crop", metavar="NAME", help="A class that must not be hit; 'crop' if left out.")
+    ] = [],  # noqa: B006
 ) -> None:
     """Write the deploy graph: one .onnx, compared with PyTorch box by box, or refused.
 
     Leaves the .onnx and its .parity.json.
     """
+    from detection.evaluation.thresholds import Goal
+
+    try:
+        goals = [Goal.parse(text) for text in goal]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--goal") from None
     if precision not in ("fp32", "fp16", "int8"):
         raise typer.BadParameter(f"{precision!r} is none of fp32, fp16, int8", param_hint="--precision")
     if precision != "fp32" or calibration:
@@ -196,7 +158,22 @@ def export(
     with TerminalWatcher() as watcher:
         if not held_out:
             watcher.note("no validation split: compared on the training pictures; no metrics go into the file")
-        report = write(trained, out, pictures=pictures, held_out=held_out, progress=watcher.progress, graph=graph)
+        report = write(
+            trained,
+            out,
+            pictures=pictures,
+            held_out=held_out,
+            progress=watcher.progress,
+            graph=graph,
+            goals=goals,
+            crops=crop,
+        )
+        for name, chosen in report["thresholds"].items():
+            rate, verb = chosen["rate"], "reached" if chosen["reached"] else "NOT reached"
+            watcher.note(
+                f"{name}: threshold {chosen['threshold']:.3f}; {chosen['goal']} {verb} ({rate['count']} of "
+                f"{rate['of']}, 95 % interval {rate['low']:.3f} to {rate['high']:.3f})"
+            )
     typer.echo(
         f"{out}: agrees with PyTorch on {report['boxes']} boxes of {report['pictures']} pictures "
         f"(corners within {report['max_box_error_px']:.4f} px, AP within {report['delta_ap_points']:.2f} points)"

@@ -15,8 +15,8 @@ from data.synthetic import render_dataset, render_drive
 from detection.checkpoint import load_trained, write_whole
 from detection.config import config_folder, load_recipe
 from detection.evaluate import evaluate
+from detection.evaluation.matching import judge
 from detection.export import export
-from detection.matching import judge
 from detection.report import write_evaluation
 from detection.runtime.command import stream_command
 from detection.runtime.detections import Detections
@@ -82,7 +82,7 @@ def run_demo(out: Path) -> None:
             test,
             progress=lambda done, total: watcher.progress("evaluating", done, total),
         )
-    write_evaluation(out, scored, test, model=str(best))
+    write_evaluation(out, scored, model=str(best))
     console.print(metrics_table(scored.metrics, title=f"{len(test)} unseen pictures"))
 
     console.rule("4. export, and compare with PyTorch box by box", align="left")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,14 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from detection.coco_metrics import CocoMetrics, coco_metrics, coco_results
-from detection.lost_ap import LostAP, lost_ap
+from data.groups import best_key, group_pictures
+from detection.evaluation.coco_metrics import CocoMetrics, coco_metrics, coco_results, usable_scores
+from detection.evaluation.confusion import Pair, calibration, confusion_matrix, pairs
+from detection.evaluation.field import Counted, Sprayed, Sprayer, counted, perfect, sprayed, trade_off
+from detection.evaluation.intervals import CONFIDENCE, FEW_GROUPS, Interval, draw_groups, intervals
+from detection.evaluation.lost_ap import LostAP, lost_ap
+from detection.evaluation.operating import Judged, OperatingPoint, crop_labels, operating_point
+from detection.evaluation.slices import Slice, slices
+from detection.recipe import Recipe
 from detection.runtime.detections import Detections
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
+
+RESAMPLES = 1000
+"""So often are the groups drawn again for an interval."""
+
+_NONE_COUNTS = 1.1  # above every score
+_SEED = 0  # the same pictures give the same intervals
 
 
 class PictureDetector(Protocol):
@@ -35,24 +49,109 @@ class PictureDetector(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The outcome.
+    """The outcome. What takes time beyond COCO's numbers is computed when it is asked for.
 
     Attributes:
+        dataset: the truth.
         metrics: of the whole dataset.
-        lost: what AP50 is lost to.
-        slices: metrics of the pictures that share a value of the attribute asked for.
+        grouped_by: the key by which pictures are taken together for intervals.
+        groups: of each picture.
+        slice_by: the attribute that was asked for.
+        slices: metrics of the pictures that share a value of it.
+        thresholds: float32 (C,), of each class the score from which on a detection counts; above 1: none does.
+        own_thresholds: whether they are the model's own, chosen elsewhere; else they give the best F1 here.
+        crops: names of the classes that must not be hit.
+        sprayer: that would drive over the pictures; None: nobody said.
         found: what was found, one per picture in the dataset's order, labelled as the dataset.
         results: the same as COCO results.
         notices: what the reader must know, one line each.
 
     """
 
+    dataset: Dataset
     metrics: CocoMetrics
-    lost: LostAP
+    grouped_by: str
+    groups: tuple[str, ...]
+    slice_by: str | None
     slices: dict[str, CocoMetrics]
+    thresholds: NDArray[np.float32]
+    own_thresholds: bool
+    crops: tuple[str, ...]
+    sprayer: Sprayer | None
     found: tuple[Detections, ...]
     results: list[dict[str, Any]]
     notices: tuple[str, ...]
+
+    @cached_property
+    def resamples(self) -> NDArray[np.float64]:
+        """How often each picture is in each resample of the groups, float64 (B, P)."""
+        return draw_groups(self.groups, RESAMPLES, _SEED)
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """The headline numbers with their intervals, by name."""
+        return intervals(self.metrics.matches, self.resamples)
+
+    @cached_property
+    def parts(self) -> tuple[Slice, ...]:
+        """Every slice that the pictures' attributes make, the worst first."""
+        return slices(self.dataset, self.metrics.matches, self.resamples, key=self.slice_by)
+
+    @cached_property
+    def lost(self) -> LostAP:
+        """What AP50 is lost to."""
+        return lost_ap(self.dataset, self.found)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every box, and every detection at its class's threshold, once."""
+        return tuple(pairs(self.dataset, self.found, self.thresholds))
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """What is taken for what at each class's threshold, int64 (C + 1, C + 1)."""
+        return confusion_matrix(self.pairs, len(self.dataset.class_names))
+
+    @cached_property
+    def at_work(self) -> OperatingPoint:
+        """What the thresholds give."""
+        return operating_point(self.judged, self.thresholds, self.crops)
+
+    @cached_property
+    def counts(self) -> dict[str, Counted]:
+        """How well each class is counted at its threshold, by name."""
+        return counted(self.dataset, self.found, self.thresholds)
+
+    @cached_property
+    def sprayed(self) -> Sprayed | None:
+        """What the sprayer would do at the thresholds."""
+        if self.sprayer is None:
+            return None
+        return sprayed(self.dataset, self.found, self.thresholds, self.sprayer, self._crop_labels, self.resamples)
+
+    @cached_property
+    def sprayed_at_best(self) -> Sprayed | None:
+        """What it would do if every plant were found, and nothing else: the rest is the nozzles' doing."""
+        if self.sprayer is None:
+            return None
+        truth = perfect(self.dataset)
+        return sprayed(self.dataset, truth, self.thresholds * 0, self.sprayer, self._crop_labels, self.resamples)
+
+    @cached_property
+    def trade_off(self) -> list[tuple[float, Sprayed]]:
+        """The same for one threshold of all classes after another; empty without a sprayer."""
+        if self.sprayer is None:
+            return []
+        return trade_off(self.dataset, self.found, self.sprayer, self._crop_labels, self.resamples)
+
+    @property
+    def _crop_labels(self) -> list[int]:
+        return crop_labels(self.dataset.class_names, self.crops)
+
+    @property
+    def judged(self) -> Judged:
+        """What thresholds are chosen and judged on."""
+        return Judged(self.dataset, self.found, self.metrics.matches, self.resamples)
 
 
 def load_detector(model: Path) -> PictureDetector:
@@ -68,6 +167,21 @@ def load_detector(model: Path) -> PictureDetector:
     from detection.torch_detector import TorchDetector
 
     return TorchDetector.of(load_trained(model))
+
+
+def own_thresholds(detector: PictureDetector) -> dict[str, float] | None:
+    """The scores from which on a model file reports its classes, by name; a run has none yet."""
+    if not isinstance(detector, Detector):
+        return None
+    told = detector.metadata
+    return dict(zip(told.class_names, told.score_thresholds, strict=True))
+
+
+def input_size_hw(detector: PictureDetector, recipe: Recipe | None) -> tuple[int, int]:
+    """Height and width of what the network sees: a model file's own, else its recipe's, else 512 x 512."""
+    if isinstance(detector, Detector):
+        return detector.metadata.input_size_hw
+    return recipe.input.size_hw if recipe else (512, 512)
 
 
 def _relabel(detector: PictureDetector, dataset: Dataset) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -92,6 +206,10 @@ def evaluate(
     dataset: Dataset,
     *,
     slice_by: str | None = None,
+    group_by: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    crops: Sequence[str] = (),
+    sprayer: Sprayer | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the detector over the dataset and score it with pycocotools.
@@ -100,6 +218,11 @@ def evaluate(
         detector: anything that takes a picture.
         dataset: the truth; classes are matched by name.
         slice_by: an attribute of the pictures to score separately by.
+        group_by: which pictures belong together (see `data.groups`), for the intervals; None: the best key there is.
+        thresholds: by the detector's class names, the scores from which on its detections count; None: those of
+            the best F1 on these pictures, which flatter.
+        crops: names of the classes that must not be hit; empty: the class `crop`, if there is one.
+        sprayer: that would drive over the pictures.
         progress: called after each picture.
 
     Raises:
@@ -107,7 +230,11 @@ def evaluate(
         DataError: a picture cannot be read.
 
     """
+    # what may be refused comes first: pictures take minutes
     mapping, notices = _relabel(detector, dataset)
+    key, groups = groups_of(dataset, group_by)
+    values = _values(dataset, slice_by) if slice_by else {}
+    crop_labels(dataset.class_names, crops)
     found: list[Detections] = []
     for done, (_, image) in enumerate(dataset.read(), 1):
         seen = detector(image)
@@ -116,35 +243,65 @@ def evaluate(
         if progress:
             progress(done, len(dataset))
     results = coco_results(dataset, found)
+    metrics = coco_metrics(dataset, results)
     return Evaluation(
-        metrics=coco_metrics(dataset, results),
-        lost=lost_ap(dataset, found),
-        slices=_slices(dataset, found, slice_by) if slice_by else {},
+        dataset=dataset,
+        metrics=metrics,
+        grouped_by=key,
+        groups=groups,
+        slice_by=slice_by,
+        slices={
+            value: coco_metrics(part := dataset.subset(indices), coco_results(part, [found[i] for i in indices]))
+            for value, indices in values.items()
+        },
+        thresholds=usable_scores(metrics, dataset.class_names)
+        if thresholds is None
+        else np.array([thresholds.get(name, _NONE_COUNTS) for name in dataset.class_names], np.float32),
+        own_thresholds=thresholds is not None,
+        crops=tuple(crops),
+        sprayer=sprayer,
         found=tuple(found),
         results=results,
-        notices=(*dataset.notices, *notices),
+        notices=(*dataset.notices, *notices, *_few(key, groups)),
     )
 
 
-def _slices(dataset: Dataset, found: list[Detections], key: str) -> dict[str, CocoMetrics]:
-    groups: dict[str, list[int]] = {}
+def groups_of(dataset: Dataset, key: str | None) -> tuple[str, tuple[str, ...]]:
+    """The key that is used, and the group of each picture; a picture that it says nothing of is one of its own.
+
+    Raises:
+        DataError: no picture has such a key.
+
+    """
+    key = key or best_key(dataset.pictures)
+    groups = group_pictures(dataset.pictures, key)
+    return key, tuple(group or f"picture {p.image_id}" for group, p in zip(groups, dataset.pictures, strict=True))
+
+
+def _few(key: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+    count = len(set(groups))
+    if count >= FEW_GROUPS or not groups:
+        return ()
+    return (f"the intervals stand on {count} groups of pictures (by {key}): with so few they are too narrow",)
+
+
+def _values(dataset: Dataset, key: str) -> dict[str, list[int]]:
+    """The pictures that share a value of an attribute, by value."""
+    found: dict[str, list[int]] = {}
     for index, picture in enumerate(dataset.pictures):
         if key in picture.attributes:
-            groups.setdefault(picture.attributes[key], []).append(index)
-    if not groups:
+            found.setdefault(picture.attributes[key], []).append(index)
+    if not found:
         known = sorted({k for p in dataset.pictures for k in p.attributes})
         raise SwathError(
             f"--slice-by {key}: no picture of {dataset.name} has it; there are: {', '.join(known) or 'none'}"
         )
-    scored = {}
-    for value, indices in sorted(groups.items()):
-        part = dataset.subset(indices)
-        scored[value] = coco_metrics(part, coco_results(part, [found[i] for i in indices]))
-    return scored
+    return dict(sorted(found.items()))
 
 
-def metrics_json(evaluation: Evaluation, dataset: Dataset, model: str) -> str:
+def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, Any] | None = None) -> str:
     """`metrics.json`: stable keys, fractions, -1 where undefined."""
+    dataset = evaluation.dataset
     content = {
         "schema": 1,
         "model": model,
@@ -153,12 +310,52 @@ def metrics_json(evaluation: Evaluation, dataset: Dataset, model: str) -> str:
         "pictures": len(dataset),
         "boxes": dataset.box_count,
         "coco": dict(evaluation.metrics.coco),
+        "AP30": evaluation.metrics.AP30,
+        "LAMR": evaluation.metrics.LAMR,
+        "intervals": {
+            "confidence": CONFIDENCE,
+            "grouped_by": evaluation.grouped_by,
+            "groups": len(set(evaluation.groups)),
+            **{name: interval.to_dict() for name, interval in evaluation.intervals.items()},
+        },
+        "operating_point": {
+            "thresholds": "the model's own" if evaluation.own_thresholds else "best F1 on these pictures",
+            **evaluation.at_work.to_dict(),
+        },
+        "counting": {name: one.to_dict() for name, one in evaluation.counts.items()},
+        "spraying": _spraying_json(evaluation),
         "per_class": {n: m.to_dict() for n, m in evaluation.metrics.per_class.items()},
         "lost_AP50": evaluation.lost.to_dict(),
         "slices": {
             value: {"coco": dict(m.coco), "per_class": {n: c.to_dict() for n, c in m.per_class.items()}}
             for value, m in evaluation.slices.items()
         },
+        "parts": [part.to_dict() for part in evaluation.parts],
+        "confusion": {
+            "rows": [*dataset.class_names, "background"],
+            "columns": [*dataset.class_names, "background"],
+            "counts": evaluation.confusion.tolist(),
+        },
+        "calibration": _calibration_json(evaluation),
+        "robustness": robustness,
         "notices": list(evaluation.notices),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _calibration_json(evaluation: Evaluation) -> dict[str, Any]:
+    got = calibration(evaluation.metrics.matches)
+    bins = {"count": got.count.tolist(), "score": got.score.tolist(), "hits": got.hits.tolist()}
+    return {"error": got.error, **bins}
+
+
+def _spraying_json(evaluation: Evaluation) -> dict[str, Any] | None:
+    if evaluation.sprayer is None or evaluation.sprayed is None or evaluation.sprayed_at_best is None:
+        return None
+    curve = [{"threshold": score, **one.to_dict()} for score, one in evaluation.trade_off]
+    return {
+        "sprayer": evaluation.sprayer.to_dict(),
+        **evaluation.sprayed.to_dict(),
+        "perfect_detections": evaluation.sprayed_at_best.to_dict(),
+        "trade_off": curve,
+    }

@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ import detection
 from data import Dataset
 from data.tiles import tile_dataset
 from detection.checkpoint import Trained, write_whole
-from detection.coco_metrics import CocoMetrics
 from detection.deploy_graph import DeployGraph
 from detection.evaluate import evaluate
+from detection.evaluation.coco_metrics import CocoMetrics
+from detection.evaluation.operating import choose_thresholds
+from detection.evaluation.thresholds import Choice, Goal
 from detection.models import PRESETS
 from detection.parity import Parity
 from detection.runtime import letterbox as letterbox_rule
@@ -73,6 +75,8 @@ def export(
     held_out: bool,
     progress: Callable[[str, int, int], None] | None = None,
     graph: torch.nn.Module | None = None,
+    goals: Sequence[Goal] = (),
+    crops: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the deploy graph `out` and its parity report beside it, or neither.
 
@@ -84,25 +88,31 @@ def export(
             thresholds go into the file.
         progress: called with (task, done, total).
         graph: exported instead of the detector's own deploy graph; for tests of the refusal.
+        goals: what the thresholds are to give on `pictures`; none: the best F1 of each class.
+        crops: names of the classes that must not be hit.
 
     Returns:
-        The parity report.
+        The parity report; under `thresholds`, by class, why each was chosen.
 
     Raises:
+        SwathError: goals that cannot be chosen for, or that were asked for without pictures held out.
         ExportError: no deploy graph for this preset, or the file does not agree with PyTorch.
         DataError: a picture cannot be read.
 
     """
+    if goals and not held_out:
+        raise SwathError("--goal: thresholds are chosen on pictures that training did not see: set data.val, train")
     graph = graph or deploy_graph_of(trained)
     reference = TorchDetector.of(trained)
 
     def told(task: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(task, done, total) if progress else None
 
-    truth = evaluate(reference, pictures, progress=told("PyTorch"))
+    truth = evaluate(reference, pictures, crops=crops, progress=told("PyTorch"))
+    chosen = choose_thresholds(truth.judged, goals, crops) if goals else {}
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder, "draft.onnx")
-        _write_onnx(graph, trained, draft, _metadata(trained, truth.metrics, {}, held_out))
+        _write_onnx(graph, trained, draft, _metadata(trained, truth.metrics, {}, held_out, chosen))
         detector = Detector(draft, score_thresholds=0.0)
         parity = _compare(reference, detector, trained, pictures, told("box by box"))
         answer = evaluate(detector, pictures, progress=told("onnxruntime"))
@@ -113,6 +123,10 @@ def export(
             "ap_pytorch": truth.metrics.coco["AP"],
             "ap_onnx": answer.metrics.coco["AP"],
             "delta_ap_points": round(delta, 4),
+            "thresholds": {
+                name: {"goal": c.goal, "threshold": c.threshold, "reached": c.reached, "rate": c.rate.to_dict()}
+                for name, c in chosen.items()
+            },
             "compared_on": pictures.name,
             "held_out": held_out,
             "batches": sorted({1, 2, 5, MAX_BATCH}),
@@ -130,7 +144,7 @@ def export(
                 f"unmatched, {parity.wrong_form} malformed answers, AP off by {delta:.2f} points"
             )
         model = onnx.load(draft)
-        metadata = _metadata(trained, truth.metrics, report, held_out)
+        metadata = _metadata(trained, truth.metrics, report, held_out, chosen)
         onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, lambda path: path.write_bytes(model.SerializeToString()))
@@ -139,11 +153,17 @@ def export(
     return report
 
 
-def _metadata(trained: Trained, metrics: CocoMetrics, report: dict[str, Any], held_out: bool) -> ModelMetadata:
+def _metadata(
+    trained: Trained, metrics: CocoMetrics, report: dict[str, Any], held_out: bool, chosen: Mapping[str, Choice]
+) -> ModelMetadata:
     recipe = trained.recipe
-    thresholds = [
-        metrics.per_class[n].threshold if held_out and n in metrics.per_class else None for n in trained.class_names
-    ]
+
+    def threshold(name: str) -> float:
+        if name in chosen:
+            return chosen[name].threshold
+        best = metrics.per_class[name].threshold if held_out and name in metrics.per_class else None
+        return DEFAULT_THRESHOLD if best is None else best
+
     return ModelMetadata(
         schema_version=SCHEMA_VERSION,
         swath_version=detection.__version__,
@@ -153,7 +173,7 @@ def _metadata(trained: Trained, metrics: CocoMetrics, report: dict[str, Any], he
         input_size_hw=recipe.input.size_hw,
         letterbox_rule=letterbox_rule.RULE,
         letterbox_pad_value=letterbox_rule.PAD_VALUE,
-        score_thresholds=tuple(DEFAULT_THRESHOLD if t is None else round(t, 4) for t in thresholds),
+        score_thresholds=tuple(round(threshold(name), 6) for name in trained.class_names),
         score_floor=recipe.postprocess.score_floor,
         nms_iou=recipe.postprocess.nms_iou,
         max_detections=recipe.postprocess.max_detections,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.matching import iou
+from detection.evaluation.matching import iou
 from detection.runtime.detections import Detections
 
 BOX_TOLERANCE_PX = 0.05

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -23,7 +24,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data.registry import PublicSet
-from detection.coco_metrics import CocoMetrics
+from detection.evaluation.coco_metrics import CocoMetrics
+from detection.evaluation.intervals import Difference, Interval
+from detection.robustness import STRENGTHS, Robustness
 from detection.training.view import TrainingView, in_words
 from detection.training.watcher import Step
 
@@ -147,6 +150,33 @@ def metrics_table(metrics: CocoMetrics, title: str) -> Table:
     boxes = sum(scored.boxes for scored in metrics.per_class.values())
     whole = (coco["AP"], coco["AP50"], coco["AP75"], coco["AR100"])
     table.add_row("all", *map(shown, whole), str(boxes), "", style="bold")
+    return table
+
+
+def intervals_line(found: Mapping[str, Interval], grouped_by: str, groups: int) -> str:
+    """The headline numbers with their intervals, in a line."""
+    parts = [f"{name} {i.value:.3f} ({i.low:.3f} to {i.high:.3f})" for name, i in found.items() if i.value >= 0]
+    return f"95 % intervals, {groups} groups by {grouped_by}: {', '.join(parts)}" if parts else "no boxes to find"
+
+
+def differences_table(changes: Mapping[str, Difference], models: Sequence[Path]) -> Table:
+    """What the second model changes, and whether that is real."""
+    table = Table("", "first", "second", "change", "95 % interval", "", title=f"{models[0]} against {models[1]}")
+    for name, d in changes.items():
+        verdict = ("better" if d.change.value > 0 else "worse") if d.real else "no difference shown"
+        ends = f"{d.change.low:+.3f} to {d.change.high:+.3f}"
+        table.add_row(name, f"{d.first:.3f}", f"{d.second:.3f}", f"{d.change.value:+.3f}", ends, verdict)
+    return table
+
+
+def robustness_table(found: Robustness) -> Table:
+    """AP under each effect, at each strength."""
+    effect, strength = found.worst
+    title = f"{found.mean_drop:.0%} of the AP is lost on average, the most under {effect} {strength:g}"
+    table = Table("AP under", *(f"{s:g}" for s in STRENGTHS), title=title, title_justify="left")
+    table.add_row("nothing", *(f"{found.clean['AP']:.3f}" for _ in STRENGTHS))
+    for name, at in found.effects.items():
+        table.add_row(name, *(f"{at[s]['AP']:.3f}" for s in STRENGTHS))
     return table
 
 

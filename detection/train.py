@@ -30,9 +30,10 @@ from detection.checkpoint import (
     write_whole,
 )
 from detection.evaluate import evaluate
+from detection.evaluation.coco_metrics import usable_scores
 from detection.recipe import Recipe
 from detection.torch_detector import TorchDetector
-from detection.training.drawn import fixed_pictures, found_against_truth, labelled, usable_scores, write_png
+from detection.training.drawn import fixed_pictures, found_against_truth, labelled, write_png
 from detection.training.optimizer import averaged, set_rate
 from detection.training.pace import PaceMeter
 from detection.training.pretrain import pretrained

@@ -36,9 +36,9 @@ from data import Dataset
 from data.coco import save_coco
 from data.convert import convert
 from data.formats import load_dataset
-from detection.coco_metrics import coco_metrics
 from detection.config import load_recipe
 from detection.evaluate import evaluate, load_detector
+from detection.evaluation.coco_metrics import coco_metrics
 from detection.recipe import Recipe
 from detection.train import train
 from detection.training.watcher import Nobody

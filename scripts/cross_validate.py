@@ -65,7 +65,7 @@ def main() -> None:
             test, _ = tile_dataset(test, **recipe.data.tiles.model_dump())
         detector = load_detector(best)
         scored = evaluate(Flipped(detector, views_of(own)) if args.flips else detector, test)
-        (folder / f"metrics{suffix}.json").write_text(metrics_json(scored, test, str(best)), encoding="utf-8")
+        (folder / f"metrics{suffix}.json").write_text(metrics_json(scored, str(best)), encoding="utf-8")
 
     # folds of earlier calls count too, so that --only can be called once for each
     rows = {

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from detection.coco_metrics import CocoMetrics
-from detection.matching import judge
+from detection.evaluation.matching import judge
 from detection.runtime.detections import Detections
 from detection.runtime.draw import annotate
 
@@ -34,12 +33,6 @@ def fixed_pictures(dataset: Dataset, count: int = 4) -> list[int]:
         chosen.append(best)
         shown[classes[best]] += 1
     return sorted(chosen)
-
-
-def usable_scores(metrics: CocoMetrics, class_names: Sequence[str]) -> NDArray[np.float32]:
-    """Per class the score of its best F1, float32 (C,); above 1 for a class of which nothing found was right."""
-    thresholds = [metrics.per_class[name].threshold for name in class_names]
-    return np.array([1.1 if t is None else t for t in thresholds], np.float32)
 
 
 def found_against_truth(

@@ -10,6 +10,8 @@ from detection.report import write_evaluation
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
 
+from .conftest import swath
+
 
 class Oracle:
     """Finds the same boxes in every picture."""
@@ -33,7 +35,7 @@ def test_classes_are_matched_by_name_not_by_number(coco_file) -> None:
     outcome = evaluate(swapped, dataset)
     assert outcome.metrics.coco["AP"] == pytest.approx(1)  # the stone is no class of the dataset and harms nothing
     assert [r["category_id"] for r in outcome.results] == [7]
-    assert outcome.notices == ("the dataset has no class stone: such detections are left out",)
+    assert outcome.notices[0] == "the dataset has no class stone: such detections are left out"
 
 
 def test_a_class_that_the_model_does_not_know_is_said_and_missed(coco_file) -> None:
@@ -67,7 +69,7 @@ def test_slices_are_scored_apart_and_an_unknown_key_is_refused(coco_file) -> Non
 def test_what_is_written(coco_file, tmp_path: Path) -> None:
     dataset = load_dataset(coco_file([[(7, (10, 10, 40, 50))], [(3, (100, 10, 40, 50))], []]))
     outcome = evaluate(Oracle(("crop", "weed"), (*BOX, 0.9, 1)), dataset)
-    write_evaluation(tmp_path / "out", outcome, dataset, model="<m>")
+    write_evaluation(tmp_path / "out", outcome, model="<m>")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert list(metrics["coco"]) == [
         *("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -79,7 +81,12 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     assert {name: kind["count"] for name, kind in kinds.items() if kind["count"]} == {"background": 2, "missed": 1}
     assert kinds["missed"]["AP50"] == pytest.approx(0.5)
     assert (metrics["pictures"], metrics["boxes"]) == (3, 2)
-    assert metrics == json.loads(metrics_json(outcome, dataset, "<m>"))
+    # of the weed alone, or of it and the crop, or of neither
+    ends = metrics["intervals"]["AP50"]
+    assert (ends["low"], ends["high"]) == (0, 1) and metrics["coco"]["AP50"] == ends["value"]
+    assert (metrics["intervals"]["grouped_by"], metrics["intervals"]["groups"]) == ("photo", 3)
+    assert "the intervals stand on 3 groups of pictures (by photo)" in metrics["notices"][0]
+    assert metrics == json.loads(metrics_json(outcome, "<m>"))
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 3
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;m&gt;" in page and "<m>" not in page
@@ -87,7 +94,8 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     for number, caption in ((1, "boxes found"), (1, "boxes missed"), (2, "false detections")):
         assert f"<b>{number}</b>{caption}" in page
     assert "a plant that no detection was about" in page and "<td>+0.500</td>" in page
-    assert page.count("data:image/jpeg") == 3
+    # each picture, and a crop of each of the three mistakes
+    assert page.count("data:image/jpeg") == 3 + 3
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
@@ -103,3 +111,21 @@ def test_a_run_and_its_file_are_loaded_and_nothing_else(run: Path, tmp_path: Pat
     ):
         with pytest.raises(SwathError, match=said):
             load_detector(path)
+
+
+def test_a_sprayer_is_driven_over_the_pictures(run, rendered, tmp_path, capsys) -> None:
+    out = tmp_path / "sprayed"
+    asked = ("--sprayer", "gsd_mm=1,pitch_mm=50,pulse_mm=50,height_mm=50", "--crop", "sugar_beet", "--out", out)
+    code, _, _ = swath(capsys, "evaluate", run, rendered, *asked)
+    metrics = json.loads((out / "metrics.json").read_text())
+    spraying = metrics["spraying"]
+    assert code == 0 and spraying["sprayer"]["width_mm"] == pytest.approx(57.7, abs=0.1)
+    assert 0 <= spraying["weeds_hit"]["value"] <= 1 and len(spraying["trade_off"]) == 19
+    assert spraying["perfect_detections"]["weeds_hit"]["value"] > 0.99
+    assert spraying["area_sprayed"] + spraying["herbicide_saved"] == pytest.approx(1)
+    assert set(metrics["counting"]) == set(load_dataset(rendered).class_names)
+    page = (out / "report.html").read_text()
+    assert "of the crop hit" in page and "perfect detections" in page
+    for wrong in ("pitch_mm=50", "gsd_mm=-1"):
+        code, _, error = swath(capsys, "evaluate", run, rendered, "--sprayer", wrong)
+        assert code == 2 and "gsd_mm" in error

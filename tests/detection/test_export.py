@@ -17,6 +17,8 @@ from detection.recipe import Model, Recipe
 from detection.runtime.detector import Detector
 from detection.torch_detector import TorchDetector
 
+from .conftest import swath
+
 SIZE_HW = (96, 128)
 
 
@@ -113,3 +115,32 @@ def test_faster_rcnn_says_that_it_follows_later(run: Path) -> None:
     recipe = trained.recipe.model_copy(update={"model": Model(preset="fasterrcnn_resnet50_fpn_v2")})
     with pytest.raises(ExportError, match="export is not built yet for Faster R-CNN; it is for fcos_lite, "):
         deploy_graph_of(replace(trained, recipe=recipe))
+
+
+def test_thresholds_of_a_goal_go_into_the_file_and_out_of_it_into_the_evaluation(run, rendered, tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    wanted = ("--goal", "recall>=0.2", "--goal", "thistle:crop-hits<=0.9", "--crop", "sugar_beet")
+    code, _, notes = swath(capsys, "export", run, "--out", out, *wanted)
+    assert code == 0 and "thistle: threshold 0." in notes and "crop-hits<=0.9 reached" in notes
+    report = json.loads(out.with_suffix(".parity.json").read_text())["thresholds"]
+    thresholds = dict(zip(Detector(out).class_names, Detector(out).metadata.score_thresholds, strict=True))
+    assert thresholds == pytest.approx({name: chosen["threshold"] for name, chosen in report.items()}, abs=1e-6)
+    assert report["thistle"]["goal"] == "crop-hits<=0.9" and report["thistle"]["rate"]["high"] <= 0.9
+    code, _, _ = swath(capsys, "evaluate", out, rendered, "--crop", "sugar_beet", "--out", tmp_path / "scored")
+    point = json.loads((tmp_path / "scored" / "metrics.json").read_text())["operating_point"]
+    assert point["thresholds"] == "the model's own"
+    for name, chosen in report.items():  # chosen on these very pictures, so that they give the same here
+        if chosen["goal"] == "recall>=0.2" and chosen["reached"]:
+            assert point["classes"][name]["recall"]["value"] == pytest.approx(chosen["rate"]["value"], abs=0.02)
+            assert point["classes"][name]["recall"]["value"] >= 0.2
+    assert any(chosen["reached"] for chosen in report.values())
+    assert point["crop_hits"]["of"] > 0
+
+
+def test_goals_that_are_none_or_cannot_be_chosen_are_refused(run, tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    code, _, error = swath(capsys, "export", run, "--out", out, "--goal", "best")
+    assert code == 2 and "is no goal" in error
+    code, _, error = swath(capsys, "export", run, "--out", out, "--goal", "nettle:f1")
+    assert code == 1 and "no class nettle" in error
+    assert not out.exists()

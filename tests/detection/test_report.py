@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detection.report import _write_captions
+from detection.report_pictures import _write_captions
 
 GREEN, ORANGE, BLUE = (115, 158, 0), (0, 94, 213), (233, 180, 86)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from data.formats import load_dataset
 from detection.runtime.detections import Detections
 from detection.runtime.draw import class_colour
-from detection.training.drawn import fixed_pictures, found_against_truth, grid, labelled, usable_scores, write_png
+from detection.training.drawn import fixed_pictures, found_against_truth, grid, labelled, write_png
 
 BOX = (40.0, 20.0, 60.0, 40.0)  # xywh in a picture of 100 x 200: at 3.2 times in the grid
 
@@ -92,7 +92,7 @@ def test_a_png_gives_back_the_pixels() -> None:
 
 
 def test_a_class_of_which_nothing_was_right_is_left_out(coco_file) -> None:
-    from detection.coco_metrics import coco_metrics, coco_results
+    from detection.evaluation.coco_metrics import coco_metrics, coco_results, usable_scores
 
     dataset = load_dataset(str(coco_file([[(3, BOX), (7, (120, 20, 30, 30))]])))
     metrics = coco_metrics(dataset, coco_results(dataset, [found((40, 20, 100, 60), score=0.7)]))

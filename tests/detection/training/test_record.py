@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from detection.coco_metrics import NAMES
 from detection.config import RecipeError, load_recipe
+from detection.evaluation.coco_metrics import NAMES
 from detection.runtime.errors import SwathError
 from detection.training.record import Record
 from detection.training.run_loggers import check_loggers
