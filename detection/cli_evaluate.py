@@ -12,11 +12,14 @@ from detection.cli_data import FormatOption, ImagesDirOption, reading
 
 if TYPE_CHECKING:
     from detection.evaluate import Evaluation, PictureDetector
+    from detection.evaluation.coco_metrics import Engine
     from detection.evaluation.field import Sprayer
     from detection.gate import Floor
     from detection.recipe import Recipe
     from detection.robustness import Robustness
     from detection.terminal import TerminalWatcher
+
+ENGINES = ("pycocotools", "faster-coco-eval")
 
 
 def evaluate(
@@ -71,6 +74,9 @@ def evaluate(
         bool,
         typer.Option("--flips", help="Look at each picture mirrored too, and fuse the answers: 2 to 4 times slower."),
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="Who computes COCO's numbers: pycocotools, or faster-coco-eval for big sets.")
+    ] = "pycocotools",
 ) -> None:
     """Score a detector by COCO's metrics, as pycocotools computes them, with 95 % intervals.
 
@@ -79,6 +85,8 @@ def evaluate(
     """
     if len(models) > 2:
         raise typer.BadParameter(f"{len(models)} models: give one, or two to compare", param_hint="MODEL...")
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"{engine}: there are {', '.join(ENGINES)}", param_hint="--engine")
     from rich.console import Console
 
     from detection.gate import Floor, failures
@@ -110,6 +118,7 @@ def evaluate(
         "floors": floors,
         "crops": crop,
         "sprayer": nozzles,
+        "engine": engine,
     }
     done = []
     for number, model in enumerate(models):
@@ -156,6 +165,7 @@ def _scored(
     floors: Sequence[Floor],
     crops: Sequence[str],
     sprayer: Sprayer | None,
+    engine: Engine,
 ) -> tuple[Evaluation, PictureDetector, Recipe | None]:
     """A model on the pictures as its own recipe reads them."""
     from data.formats import load_dataset
@@ -189,6 +199,7 @@ def _scored(
         thresholds=thresholds,
         crops=crops,
         sprayer=sprayer,
+        engine=engine,
         progress=lambda done, total: watcher.progress("evaluating", done, total),
     )
     for notice in scored.notices:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from data.groups import best_key, group_pictures
-from detection.evaluation.coco_metrics import CocoMetrics, coco_metrics, coco_results, usable_scores
+from detection.evaluation.coco_metrics import CocoMetrics, Engine, coco_metrics, coco_results, usable_scores
 from detection.evaluation.confusion import Pair, calibration, confusion_matrix, pairs
 from detection.evaluation.field import Counted, Sprayed, Sprayer, counted, perfect, sprayed, trade_off
 from detection.evaluation.intervals import CONFIDENCE, FEW_GROUPS, Interval, draw_groups, intervals
@@ -210,6 +210,7 @@ def evaluate(
     thresholds: Mapping[str, float] | None = None,
     crops: Sequence[str] = (),
     sprayer: Sprayer | None = None,
+    engine: Engine = "pycocotools",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the detector over the dataset and score it with pycocotools.
@@ -223,6 +224,7 @@ def evaluate(
             the best F1 on these pictures, which flatter.
         crops: names of the classes that must not be hit; empty: the class `crop`, if there is one.
         sprayer: that would drive over the pictures.
+        engine: who computes COCO's numbers.
         progress: called after each picture.
 
     Raises:
@@ -232,8 +234,9 @@ def evaluate(
     """
     # what may be refused comes first: pictures take minutes
     mapping, notices = _relabel(detector, dataset)
-    key, groups = groups_of(dataset, group_by)
-    values = _values(dataset, slice_by) if slice_by else {}
+    groups_of(dataset, group_by)
+    if slice_by:
+        _values(dataset, slice_by)
     crop_labels(dataset.class_names, crops)
     found: list[Detections] = []
     for done, (_, image) in enumerate(dataset.read(), 1):
@@ -242,8 +245,53 @@ def evaluate(
         found.append(Detections(seen.boxes, seen.scores, labels)[labels >= 0])
         if progress:
             progress(done, len(dataset))
+    return score(
+        dataset,
+        found,
+        slice_by=slice_by,
+        group_by=group_by,
+        thresholds=thresholds,
+        crops=crops,
+        sprayer=sprayer,
+        engine=engine,
+        notices=notices,
+    )
+
+
+def score(
+    dataset: Dataset,
+    found: Sequence[Detections],
+    *,
+    slice_by: str | None = None,
+    group_by: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    crops: Sequence[str] = (),
+    sprayer: Sprayer | None = None,
+    engine: Engine = "pycocotools",
+    notices: Sequence[str] = (),
+) -> Evaluation:
+    """Score what was found before.
+
+    Args:
+        dataset: the truth.
+        found: detections, one for each picture in its order, labelled as the dataset.
+        slice_by: as `evaluate` takes it, and so all the following.
+        group_by: for the intervals.
+        thresholds: from which on a detection counts.
+        crops: what must not be hit.
+        sprayer: that would drive over the pictures.
+        engine: who computes COCO's numbers.
+        notices: what the reader must know beside what the dataset itself says.
+
+    Raises:
+        SwathError: no picture has the attribute, or there is no such class.
+
+    """
+    key, groups = groups_of(dataset, group_by)
+    values = _values(dataset, slice_by) if slice_by else {}
+    crop_labels(dataset.class_names, crops)
     results = coco_results(dataset, found)
-    metrics = coco_metrics(dataset, results)
+    metrics = coco_metrics(dataset, results, engine)
     return Evaluation(
         dataset=dataset,
         metrics=metrics,
@@ -251,7 +299,9 @@ def evaluate(
         groups=groups,
         slice_by=slice_by,
         slices={
-            value: coco_metrics(part := dataset.subset(indices), coco_results(part, [found[i] for i in indices]))
+            value: coco_metrics(
+                part := dataset.subset(indices), coco_results(part, [found[i] for i in indices]), engine
+            )
             for value, indices in values.items()
         },
         thresholds=usable_scores(metrics, dataset.class_names)

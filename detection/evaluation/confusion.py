@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from detection.evaluation.curves import Matches
-from detection.evaluation.matching import MATCH_IOU, iou, judge
+from detection.evaluation.matching import MATCH_IOU, ious, judge
 from detection.runtime.detections import Detections
 
 BINS = 10
@@ -83,16 +83,18 @@ def pairs(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.
         outcome = judge(boxes, labels, seen, thresholds)
         kept = outcome.kept
         free = np.ones(len(boxes), bool)
+        overlaps = ious(kept.boxes, boxes)
+        in_crowd = ious(kept.boxes, picture.boxes_xyxy[~real], crowd=True).max(axis=1, initial=0.0) >= MATCH_IOU
         # hits first: each takes the box that it took in `judge`, found again in the same order
         for index in np.argsort(~outcome.hit, kind="stable"):
             own, label, score = kept.boxes[index], int(kept.labels[index]), float(kept.scores[index])
             wanted = free & (labels == label) & outcome.found if outcome.hit[index] else free & ~outcome.found
-            overlap = np.where(wanted, iou(own, boxes), 0.0)
+            overlap = np.where(wanted, overlaps[index], 0.0)
             if len(overlap) and overlap.max() >= MATCH_IOU:
                 box = int(overlap.argmax())
                 free[box] = False
                 yield Pair(number, boxes[box], int(labels[box]), own, label, score)
-            elif not _in_crowd(own, picture.boxes_xyxy[~real]):
+            elif not in_crowd[index]:
                 yield Pair(number, None, -1, own, label, score)
         for left, label in zip(boxes[free], labels[free].tolist(), strict=True):
             yield Pair(number, left, label, None, -1, 0.0)
@@ -113,13 +115,6 @@ def confusion_matrix(matched: Iterable[Pair], classes: int) -> NDArray[np.int64]
     for pair in matched:
         matrix[pair.truth_label, pair.found_label] += 1  # -1 is the last row, or column
     return matrix
-
-
-def _in_crowd(box: NDArray[np.float32], crowds: NDArray[np.float32]) -> bool:
-    """Whether half of the box lies in one of the crowds."""
-    sides = np.minimum(box[2:], crowds[:, 2:]) - np.maximum(box[:2], crowds[:, :2])
-    inside = np.prod(np.clip(sides, 0, None), axis=1)
-    return bool((inside >= MATCH_IOU * np.prod(box[2:] - box[:2])).any())
 
 
 def calibration(matches: Matches, label: int | None = None, iou: float = MATCH_IOU) -> Calibration:

@@ -14,6 +14,7 @@ _FALSE_PER_PICTURE = np.logspace(-2, 0, 9)
 _LEAST_MISS_RATE = 1e-10
 _EPSILON = float(np.spacing(1))  # as pycocotools keeps its quotients defined
 _CHUNK = 4_000_000  # detections times resamples at once
+_STEPS = 1000  # of the scores of a class, where its resamples are many
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,27 +91,76 @@ def average_precision(matches: Matches, weights: NDArray[np.float64] | None = No
         float (B, T, C), -1 where a class has no boxes.
 
     """
-    pictures, classes = matches.boxes.shape
     if weights is None:
-        weights = np.ones((1, pictures))
-    resamples = len(weights)
-    found = np.full((resamples, len(matches.iou), classes), -1.0)
-    to_find = weights @ matches.boxes.astype(np.float64)  # (B, C)
-    for label in range(classes):
+        weights = np.ones((1, len(matches.boxes)))
+    return np.stack([_class_ap(matches, label, weights) for label in range(matches.boxes.shape[1])], axis=2)
+
+
+def resampled_precision(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same of many resamples of many detections, soon: curves of a class in 1000 steps of its scores at most.
+
+    What the steps leave out of the dataset's own AP is added to every resample.
+
+    Args:
+        matches: of the dataset.
+        weights: (B, P).
+
+    Returns:
+        float (B, T, C), -1 where a class has no boxes.
+
+    """
+    found = []
+    once = np.ones((1, len(matches.boxes)))
+    for label in range(matches.boxes.shape[1]):
         own = matches.of_class(label)
-        count = own.stop - own.start
-        part = max(1, _CHUNK // max(1, count))
-        for first in range(0, resamples, part):
-            rows = slice(first, first + part)
-            weight = weights[rows][:, matches.picture[own]]
-            counted = np.cumsum(weight, axis=1)
-            for t in range(len(matches.iou)):
-                ignored = matches.ignored[t, own]
-                so_far = np.cumsum(weight * ~ignored, axis=1) if ignored.any() else counted
-                # precision falls wherever there is no hit: the curve is made of the hits alone
-                at = np.flatnonzero(matches.hit[t, own] & ~ignored)
-                hits = np.cumsum(weight[:, at], axis=1)
-                found[rows, t, label] = _sampled(hits, so_far[:, at], to_find[rows, label])
+        if own.stop - own.start <= _STEPS:
+            found.append(_class_ap(matches, label, weights))
+            continue
+        ap = _class_ap_in_steps(matches, label, np.vstack([once, weights]))
+        left_out = _class_ap(matches, label, once) - ap[:1]
+        found.append(np.where(ap[1:] >= 0, np.clip(ap[1:] + left_out, 0, 1), -1.0))
+    return np.stack(found, axis=2)
+
+
+def _class_ap(matches: Matches, label: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B, T)."""
+    own = matches.of_class(label)
+    found = np.full((len(weights), len(matches.iou)), -1.0)
+    to_find = weights @ matches.boxes[:, label].astype(np.float64)
+    part = max(1, _CHUNK // max(1, own.stop - own.start))
+    for first in range(0, len(weights), part):
+        rows = slice(first, first + part)
+        weight = weights[rows][:, matches.picture[own]]
+        counted = np.cumsum(weight, axis=1)
+        for t in range(len(matches.iou)):
+            ignored = matches.ignored[t, own]
+            so_far = np.cumsum(weight * ~ignored, axis=1) if ignored.any() else counted
+            # precision falls wherever there is no hit: the curve is made of the hits alone
+            at = np.flatnonzero(matches.hit[t, own] & ~ignored)
+            hits = np.cumsum(weight[:, at], axis=1)
+            found[rows, t] = _sampled(hits, so_far[:, at], to_find[rows])
+    return found
+
+
+def _class_ap_in_steps(matches: Matches, label: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B, T); the best detections one by one, then in steps of equal size."""
+    own = matches.of_class(label)
+    count, pictures = own.stop - own.start, len(matches.boxes)
+    rank, single = np.arange(count), _STEPS // 2  # at the top of the curve every detection tells
+    rest = single + (rank - single) * (_STEPS - single) // (count - single)
+    place = matches.picture[own] * _STEPS + np.where(rank < single, rank, rest)
+
+    def so_far(which: NDArray[np.bool_]) -> NDArray[np.float64]:
+        inside = np.bincount(place[which], minlength=pictures * _STEPS).reshape(pictures, _STEPS)
+        return np.cumsum(weights @ inside.astype(np.float64), axis=1)
+
+    to_find = weights @ matches.boxes[:, label].astype(np.float64)
+    counted = so_far(np.ones(count, bool))
+    found = np.empty((len(weights), len(matches.iou)))
+    for t in range(len(matches.iou)):
+        ignored = matches.ignored[t, own]
+        hits = so_far(matches.hit[t, own] & ~ignored)
+        found[:, t] = _sampled(hits, so_far(~ignored) if ignored.any() else counted, to_find)
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.evaluation.curves import Matches, average_precision, recall_at_end
+from detection.evaluation.curves import Matches, average_precision, recall_at_end, resampled_precision
 
 HEADLINE = ("AP", "AP50", "AP75", "AP30", "AR100")
 """The numbers that get an interval."""
@@ -88,7 +88,8 @@ def headline(matches: Matches, weights: NDArray[np.float64] | None = None) -> di
         weights: as `average_precision` takes them; None: the dataset as it is.
 
     """
-    ap, recall = average_precision(matches, weights), recall_at_end(matches, weights)
+    ap = average_precision(matches) if weights is None else resampled_precision(matches, weights)
+    recall = recall_at_end(matches, weights)
     rows = {
         "AP": ap[:, 1:],
         "AP50": ap[:, [matches.at(0.5)]],

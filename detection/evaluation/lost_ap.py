@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask
 
 from data import Dataset
-from detection.evaluation.matching import MATCH_IOU
+from detection.evaluation.coco_matching import MOST_IN_A_PICTURE
+from detection.evaluation.matching import MATCH_IOU, ious
 from detection.runtime.detections import Detections
 
 KINDS = ("class", "location", "both", "duplicate", "background", "missed")
@@ -20,7 +20,6 @@ KINDS = ("class", "location", "both", "duplicate", "background", "missed")
 BACKGROUND_IOU = 0.1
 """A detection that overlaps nothing by as much lies on background."""
 
-_MOST_IN_A_PICTURE = 100  # detections of a class, as COCO counts them
 _RECALLS = np.linspace(0.0, 1.0, 101)  # as COCO samples the curve
 
 
@@ -138,8 +137,8 @@ def _judged(
         real = ~picture.iscrowd
         truth_labels = picture.labels[real]
         got, kind, target, ignored = _judge_picture(
-            _iou(seen.boxes, picture.boxes_xyxy[real], crowd=False),
-            _iou(seen.boxes, picture.boxes_xyxy[~real], crowd=True),
+            ious(seen.boxes, picture.boxes_xyxy[real]),
+            ious(seen.boxes, picture.boxes_xyxy[~real], crowd=True),
             seen.labels,
             truth_labels,
             picture.labels[~real],
@@ -206,15 +205,7 @@ def _first_of_each_class(seen: Detections) -> Detections:
     for label in np.unique(seen.labels):
         own = seen.labels == label
         rank[own] = np.arange(own.sum())
-    return seen[rank < _MOST_IN_A_PICTURE]
-
-
-def _iou(boxes: NDArray[np.float32], truth: NDArray[np.float32], *, crowd: bool) -> NDArray[np.float64]:
-    """(n, m) overlaps as pycocotools computes them: of a crowd, the share of the detection inside it."""
-    if not len(boxes) or not len(truth):
-        return np.zeros((len(boxes), len(truth)))
-    one, other = (np.hstack([b[:, :2], b[:, 2:] - b[:, :2]]) for b in (boxes.astype(float), truth.astype(float)))
-    return cast(NDArray[np.float64], mask.iou(one, other, [int(crowd)] * len(other)))
+    return seen[rank < MOST_IN_A_PICTURE]
 
 
 def _aps(

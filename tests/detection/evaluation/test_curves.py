@@ -82,8 +82,12 @@ def the_same(truth, found):
     """All that is said of these detections is what pycocotools says."""
     ours, judge = coco_metrics(truth, coco_results(truth, found)), bare_pycocotools(truth, found)
     assert [ours.coco[name] for name in NAMES] == judge.stats.tolist()
+    faster = coco_metrics(truth, coco_results(truth, found), "faster-coco-eval")
+    assert faster.coco == pytest.approx(ours.coco, abs=1e-12)
+    for name, one in ours.per_class.items():
+        assert faster.per_class[name].to_dict() == pytest.approx(one.to_dict(), abs=1e-12)
     loose = bare_pycocotools(truth, found, [0.3]).eval["precision"][0, :, :, 0, -1]
-    assert ours.AP30 == (loose[loose > -1].mean() if (loose > -1).any() else -1)
+    assert ours.AP30 == pytest.approx(loose[loose > -1].mean() if (loose > -1).any() else -1, abs=1e-12)
     aps = average_precision(ours.matches)[0]
     recall = judge.eval["recall"][:, [1, 0], 0, -1]
     assert recall_at_end(ours.matches)[0][1:] == pytest.approx(recall, abs=1e-12)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from detection.evaluation.curves import Matches
+from detection.evaluation.curves import Matches, average_precision, resampled_precision
 from detection.evaluation.intervals import HEADLINE, differences, draw_groups, headline, intervals
 
 IOU = np.array([0.3, *np.arange(0.5, 1.0, 0.05)])
@@ -86,3 +86,15 @@ def test_a_paired_difference_is_surer_than_two_intervals():
     same = differences(first, first, drawn)
     assert not any(d.real for d in same.values())
     assert {(d.change.value, d.change.low, d.change.high) for d in same.values()} == {(0, 0, 0)}
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.9])
+def test_curves_in_steps_differ_little_from_whole_ones(rate):
+    rng = np.random.default_rng(1)
+    score = rng.random(5000)
+    many = matches(rng.random(5000) < score**0.5 * rate, rng.integers(0, 300, 5000), score, pictures=5000)
+    weights = draw_groups([str(k) for k in range(5000)], 40, 0)
+    whole, steps = average_precision(many, weights), resampled_precision(many, weights)
+    assert np.abs(whole - steps).max() < 0.1 * whole.std(axis=0).max()  # far below what is to be shown
+    assert (resampled_precision(many, np.ones((1, 5000))) == average_precision(many)).all()
+    assert resampled_precision(many, np.zeros((1, 5000))).max() == -1

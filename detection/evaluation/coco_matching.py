@@ -1,0 +1,91 @@
+"""Which detection is a hit at which overlap, decided as pycocotools decides it, for all overlaps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import Dataset
+from detection.evaluation.curves import Matches
+from detection.evaluation.matching import ious_xywh, xywh
+
+LOOSE_IOU = 0.3
+"""Plants have fuzzy edges: an overlap at which boxes of the same plant, drawn by two people, agree."""
+
+OVERLAPS = np.concatenate([[LOOSE_IOU], np.linspace(0.5, 0.95, 10)])
+"""What detections are judged at: 0.3, then COCO's ten."""
+
+MOST_IN_A_PICTURE = 100
+"""So many of each class COCO counts in one picture, the best ones."""
+
+_LEAST = np.minimum(OVERLAPS, 1 - 1e-10)
+
+
+def match(dataset: Dataset, results: Sequence[Mapping[str, Any]]) -> Matches:
+    """Match detections to boxes, picture by picture and class by class.
+
+    pycocotools' `evaluateImg` for boxes of any size: best score first, each takes the box of its class that it
+    overlaps most among those that are free, of equal ones the last; failing that it may lie in a crowd, where it
+    counts as nothing. Its accumulation is left to others; the same matches are held to give the same AP.
+
+    Args:
+        dataset: the truth.
+        results: COCO results, as `detection.evaluation.coco_metrics.coco_results` gives them.
+
+    """
+    label_of = {category: label for label, category in enumerate(dataset.category_ids)}
+    by_picture: dict[int, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_picture.setdefault(result["image_id"], []).append(result)
+    boxes = np.zeros((len(dataset), len(dataset.class_names)), np.int64)
+    picture, label, score = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    hit, ignored = [np.zeros((len(OVERLAPS), 0), bool)], [np.zeros((len(OVERLAPS), 0), bool)]
+    # pycocotools goes by image id, which decides between equal scores
+    for index in np.argsort([p.image_id for p in dataset.pictures], kind="stable"):
+        truth = dataset.pictures[index]
+        boxes[index] = np.bincount(truth.labels[~truth.iscrowd], minlength=boxes.shape[1])
+        seen = by_picture.get(truth.image_id, [])
+        labels = np.array([label_of[r["category_id"]] for r in seen], np.int64)
+        scores = np.array([r["score"] for r in seen], np.float64)
+        found_xywh = np.array([r["bbox"] for r in seen], np.float64).reshape(-1, 4)
+        truth_xywh = xywh(truth.boxes_xyxy)
+        for own in np.unique(labels):
+            rows = np.flatnonzero(labels == own)
+            rows = rows[np.argsort(-scores[rows], kind="stable")][:MOST_IN_A_PICTURE]
+            real, crowd = (truth_xywh[(truth.labels == own) & which] for which in (~truth.iscrowd, truth.iscrowd))
+            hits = _hits(ious_xywh(found_xywh[rows], real))
+            swallowed = ious_xywh(found_xywh[rows], crowd, crowd=True).max(axis=1, initial=0.0) >= _LEAST[:, None]
+            picture.append(np.full(len(rows), index))
+            label.append(np.full(len(rows), own))
+            score.append(scores[rows])
+            hit.append(hits)
+            ignored.append(swallowed & ~hits)
+    return Matches.in_order(
+        OVERLAPS,
+        np.concatenate(picture),
+        np.concatenate(label),
+        np.concatenate(score),
+        np.concatenate(hit, axis=1),
+        np.concatenate(ignored, axis=1),
+        boxes,
+    )
+
+
+def _hits(iou: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which detections, in their order, find a box: (n, m) overlaps -> bool (T, n)."""
+    hits = np.zeros((len(_LEAST), len(iou)), bool)
+    if not iou.size:
+        return hits
+    free = np.ones((len(_LEAST), iou.shape[1]), bool)
+    last = iou.shape[1] - 1
+    for row in np.flatnonzero(iou.max(axis=1) >= _LEAST[0]):
+        # from the right, so that of equal overlaps the last comes first
+        wanted = np.where(free, iou[row], -1.0)[:, ::-1]
+        best = last - wanted.argmax(axis=1)
+        good = np.flatnonzero(wanted.max(axis=1) >= _LEAST)
+        hits[good, row] = True
+        free[good, best[good]] = False
+    return hits
