@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from data.groups import best_key, group_pictures
+from detection.evaluation.card import DatasetCard, dataset_card
 from detection.evaluation.coco_metrics import CocoMetrics, Engine, coco_metrics, coco_results, usable_scores
 from detection.evaluation.confusion import Pair, calibration, confusion_matrix, pairs
 from detection.evaluation.field import Counted, Sprayed, Sprayer, counted, perfect, sprayed, trade_off
-from detection.evaluation.intervals import CONFIDENCE, FEW_GROUPS, Interval, draw_groups, intervals
+from detection.evaluation.intervals import CONFIDENCE, FEW_GROUPS, Interval, class_intervals, draw_groups, intervals
 from detection.evaluation.lost_ap import LostAP, lost_ap
 from detection.evaluation.operating import Judged, OperatingPoint, crop_labels, operating_point
 from detection.evaluation.slices import Slice, slices
@@ -64,6 +66,7 @@ class Evaluation:
         sprayer: that would drive over the pictures; None: nobody said.
         found: what was found, one per picture in the dataset's order, labelled as the dataset.
         results: the same as COCO results.
+        seconds: that the detector took for each picture; empty: not timed.
         notices: what the reader must know, one line each.
 
     """
@@ -80,6 +83,7 @@ class Evaluation:
     sprayer: Sprayer | None
     found: tuple[Detections, ...]
     results: list[dict[str, Any]]
+    seconds: tuple[float, ...]
     notices: tuple[str, ...]
 
     @cached_property
@@ -91,6 +95,11 @@ class Evaluation:
     def intervals(self) -> dict[str, Interval]:
         """The headline numbers with their intervals, by name."""
         return intervals(self.metrics.matches, self.resamples)
+
+    @cached_property
+    def class_intervals(self) -> dict[str, Interval]:
+        """AP50 of each class with its interval, by name."""
+        return dict(zip(self.dataset.class_names, class_intervals(self.metrics.matches, self.resamples), strict=True))
 
     @cached_property
     def parts(self) -> tuple[Slice, ...]:
@@ -120,7 +129,21 @@ class Evaluation:
     @cached_property
     def counts(self) -> dict[str, Counted]:
         """How well each class is counted at its threshold, by name."""
-        return counted(self.dataset, self.found, self.thresholds)
+        return counted(self.dataset, self.found, self.thresholds, self.sprayer.gsd_mm if self.sprayer else None)
+
+    @cached_property
+    def card(self) -> DatasetCard:
+        """What the dataset holds."""
+        return dataset_card(self.dataset)
+
+    @cached_property
+    def latency_ms(self) -> dict[str, float] | None:
+        """How long the detector took for a picture, from array to boxes; the first is left out. None: not timed."""
+        if len(self.seconds) < 2:
+            return None
+        taken = 1000 * np.array(self.seconds[1:])
+        ends = {f"p{share}": float(np.quantile(taken, share / 100)) for share in (50, 95, 99)}
+        return {**ends, "max": float(taken.max())}
 
     @cached_property
     def sprayed(self) -> Sprayed | None:
@@ -239,8 +262,11 @@ def evaluate(
         _values(dataset, slice_by)
     crop_labels(dataset.class_names, crops)
     found: list[Detections] = []
+    seconds = []
     for done, (_, image) in enumerate(dataset.read(), 1):
+        began = time.perf_counter()
         seen = detector(image)
+        seconds.append(time.perf_counter() - began)
         labels = mapping[seen.labels] if len(seen) else seen.labels
         found.append(Detections(seen.boxes, seen.scores, labels)[labels >= 0])
         if progress:
@@ -254,6 +280,7 @@ def evaluate(
         crops=crops,
         sprayer=sprayer,
         engine=engine,
+        seconds=seconds,
         notices=notices,
     )
 
@@ -268,6 +295,7 @@ def score(
     crops: Sequence[str] = (),
     sprayer: Sprayer | None = None,
     engine: Engine = "pycocotools",
+    seconds: Sequence[float] = (),
     notices: Sequence[str] = (),
 ) -> Evaluation:
     """Score what was found before.
@@ -281,6 +309,7 @@ def score(
         crops: what must not be hit.
         sprayer: that would drive over the pictures.
         engine: who computes COCO's numbers.
+        seconds: that the detector took for each picture.
         notices: what the reader must know beside what the dataset itself says.
 
     Raises:
@@ -312,6 +341,7 @@ def score(
         sprayer=sprayer,
         found=tuple(found),
         results=results,
+        seconds=tuple(seconds),
         notices=(*dataset.notices, *notices, *_few(key, groups)),
     )
 
@@ -374,7 +404,13 @@ def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, An
         },
         "counting": {name: one.to_dict() for name, one in evaluation.counts.items()},
         "spraying": _spraying_json(evaluation),
-        "per_class": {n: m.to_dict() for n, m in evaluation.metrics.per_class.items()},
+        "per_class": {
+            n: m.to_dict() | {"AP50_interval": evaluation.class_intervals[n].to_dict()}
+            for n, m in evaluation.metrics.per_class.items()
+        },
+        "sizes": {name: asdict(size) for name, size in evaluation.metrics.sizes.items()},
+        "latency_ms": evaluation.latency_ms,
+        "dataset_card": evaluation.card.to_dict(),
         "lost_AP50": evaluation.lost.to_dict(),
         "slices": {
             value: {"coco": dict(m.coco), "per_class": {n: c.to_dict() for n, c in m.per_class.items()}}

@@ -73,6 +73,10 @@ def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | 
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         coco=metrics.coco,
         per_class=metrics.per_class,
+        class_intervals=evaluation.class_intervals,
+        sizes=metrics.sizes,
+        latency_ms=evaluation.latency_ms,
+        card=evaluation.card,
         intervals=evaluation.intervals,
         grouped_by=evaluation.grouped_by,
         groups=len(set(evaluation.groups)),
@@ -124,9 +128,19 @@ def _curves(per_class: dict[str, ClassMetrics]) -> list[dict[str, Any]]:
                 "colour": _CURVE_COLOURS[number % len(_CURVE_COLOURS)],
                 "dash": ("", "6 3", "2 2")[number // len(_CURVE_COLOURS) % 3],
                 "points": " ".join(f"{100 * r:.1f},{100 - 100 * p:.1f}" for r, p in points),
+                "f1": _f1_over_score(scored),
                 "at": None
                 if scored.threshold is None
                 else (100 * scored.recall, 100 - 100 * scored.precision, scored.threshold),
             }
         )
     return curves
+
+
+def _f1_over_score(scored: ClassMetrics) -> str:
+    """An SVG polyline in a square of 100; the curve's points are those of COCO's recalls that are reached."""
+    precision, recall = scored.curve_precision, scored.curve_recall
+    reached = precision > 0
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    points = zip(scored.curve_score[reached], f1[reached], strict=True)
+    return " ".join(f"{100 * s:.1f},{100 - 100 * f:.1f}" for s, f in points)

@@ -61,6 +61,21 @@ class ClassMetrics:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True)
+class SizeMetrics:
+    """Boxes of one of COCO's sizes, mean over classes; -1 where there is nothing to find.
+
+    Attributes:
+        AP, AP50: of them.
+        boxes: to find.
+
+    """
+
+    AP: float
+    AP50: float
+    boxes: int
+
+
 @dataclass(frozen=True, eq=False)
 class CocoMetrics:
     """The numbers of a dataset (fractions, -1 where undefined), each class's own, and what they were made of.
@@ -70,6 +85,7 @@ class CocoMetrics:
         AP30: mean over classes, at IoU 0.3.
         LAMR: mean over classes of the log-average miss rate; 0 is best.
         per_class: by name.
+        sizes: `small` (area below 32 x 32 pixels), `medium` and `large` (from 96 x 96 on).
         matches: every detection, and at which overlaps it is a hit.
 
     """
@@ -78,6 +94,7 @@ class CocoMetrics:
     AP30: float
     LAMR: float
     per_class: Mapping[str, ClassMetrics]
+    sizes: Mapping[str, SizeMetrics]
     matches: Matches
 
 
@@ -155,7 +172,7 @@ def coco_metrics(dataset: Dataset, results: list[dict[str, Any]], engine: Engine
         for label, (name, category) in enumerate(zip(dataset.class_names, dataset.category_ids, strict=True))
     }
     coco = {n: float(v) for n, v in zip(NAMES, judge.stats, strict=True)}
-    return CocoMetrics(coco, mean_defined(loose), mean_defined(missed), per_class, matches)
+    return CocoMetrics(coco, mean_defined(loose), mean_defined(missed), per_class, _sizes(judge, dataset), matches)
 
 
 def _classes(engine: Engine) -> tuple[Any, Any]:
@@ -192,6 +209,17 @@ def usable_scores(metrics: CocoMetrics, class_names: Sequence[str]) -> NDArray[n
     """Per class the score of its best F1, float32 (C,); above 1 for a class of which nothing found was right."""
     thresholds = [metrics.per_class[name].threshold for name in class_names]
     return np.array([1.1 if t is None else t for t in thresholds], np.float32)
+
+
+def _sizes(judge: Any, dataset: Dataset) -> dict[str, SizeMetrics]:
+    areas = np.concatenate([p.areas_px[~p.iscrowd] for p in dataset.pictures] + [np.zeros(0, np.float32)])
+    found = {}
+    for index, (name, (least, most)) in enumerate(zip(judge.params.areaRngLbl, judge.params.areaRng, strict=True)):
+        if name != "all":
+            precision = judge.eval["precision"][:, :, :, index, -1]  # (IoU, recall, class)
+            inside = int(((areas >= least) & (areas <= most)).sum())
+            found[name] = SizeMetrics(mean_defined(precision), mean_defined(precision[0]), inside)
+    return found
 
 
 def _class_metrics(judge: Any, k: int, *, AP30: float, LAMR: float, boxes: int) -> ClassMetrics:

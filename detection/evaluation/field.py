@@ -30,6 +30,8 @@ class Counted:
         mean_error: mean of |found - truth| in a picture (MAE).
         bias: mean of found - truth.
         r2: share of the variance of the truth that the counts explain; None where the truth never varies.
+        mean_error_per_m, bias_per_m: the same along each metre driven (up the picture); None: nobody said how much
+            ground a pixel covers.
 
     """
 
@@ -39,6 +41,8 @@ class Counted:
     mean_error: float
     bias: float
     r2: float | None
+    mean_error_per_m: float | None = None
+    bias_per_m: float | None = None
 
     def to_dict(self) -> dict[str, float | int | None]:
         """For JSON."""
@@ -136,34 +140,44 @@ class Sprayed:
         return rates | {"weed_coverage": self.weed_coverage, "area_sprayed": self.area, "herbicide_saved": self.saved}
 
 
-def counted(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.floating]) -> dict[str, Counted]:
+def counted(
+    dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.floating], gsd_mm: float | None = None
+) -> dict[str, Counted]:
     """Every class's counts, by name; crowds are no plants and pictures with one of a class are left out for it.
 
     Args:
         dataset: the truth.
         found: detections, one for each picture in its order, labelled as the dataset.
         thresholds: per class, from which score on a detection counts.
+        gsd_mm: ground that one pixel covers.
 
     """
     results = {}
     for label, name in enumerate(dataset.class_names):
-        pairs = [
-            (int((p.labels == label).sum()), int(((f.labels == label) & (f.scores >= thresholds[label])).sum()))
+        rows = [
+            (
+                int((p.labels == label).sum()),
+                int(((f.labels == label) & (f.scores >= thresholds[label])).sum()),
+                p.size_hw[0],
+            )
             for p, f in zip(dataset.pictures, found, strict=True)
             if not (p.iscrowd & (p.labels == label)).any()
         ]
-        if not pairs:
+        if not rows:
             continue
-        truth, seen = np.array(pairs, np.float64).T
+        truth, seen, height_px = np.array(rows, np.float64).T
         off = seen - truth
+        off_per_m = off / (height_px * gsd_mm / 1000) if gsd_mm else None
         varies = float(((truth - truth.mean()) ** 2).sum())
         results[name] = Counted(
-            len(pairs),
+            len(rows),
             int(truth.sum()),
             int(seen.sum()),
             float(np.abs(off).mean()),
             float(off.mean()),
             1 - float((off**2).sum()) / varies if varies else None,
+            float(np.abs(off_per_m).mean()) if off_per_m is not None else None,
+            float(off_per_m.mean()) if off_per_m is not None else None,
         )
     return results
 

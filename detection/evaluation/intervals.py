@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,16 @@ def intervals(matches: Matches, weights: NDArray[np.float64]) -> dict[str, Inter
     """
     value, drawn = headline(matches), headline(matches, weights)
     return {name: Interval(float(value[name][0]), *_ends(drawn[name], float(value[name][0]))) for name in HEADLINE}
+
+
+def class_intervals(matches: Matches, weights: NDArray[np.float64]) -> list[Interval]:
+    """AP50 of each class, by label, with its 95 % interval."""
+    t = matches.at(0.5)
+    at_50 = replace(
+        matches, iou=matches.iou[t : t + 1], hit=matches.hit[t : t + 1], ignored=matches.ignored[t : t + 1]
+    )
+    value, drawn = average_precision(at_50)[0, 0], resampled_precision(at_50, weights)[:, 0]
+    return [Interval(float(one), *_ends(drawn[:, label], float(one))) for label, one in enumerate(value)]
 
 
 def differences(first: Matches, second: Matches, weights: NDArray[np.float64]) -> dict[str, Difference]:

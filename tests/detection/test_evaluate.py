@@ -93,6 +93,13 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     # one hit, two false detections (in the picture of the crop and in the empty one), one crop missed
     for number, caption in ((1, "boxes found"), (1, "boxes missed"), (2, "false detections")):
         assert f"<b>{number}</b>{caption}" in page
+    # the one score of all weeds, at which precision is 1/3 and recall 1; F1 has its points there
+    assert "F1 over the score" in page and " 90.0," in page
+    assert list(metrics["latency_ms"]) == ["p50", "p95", "p99", "max"]
+    assert 0 < metrics["latency_ms"]["p50"] <= metrics["latency_ms"]["max"]
+    assert metrics["dataset_card"]["classes"]["weed"]["boxes"] == 1 and "1 of them without a box" in page
+    assert metrics["per_class"]["weed"]["AP50_interval"]["value"] == metrics["per_class"]["weed"]["AP50"]
+    assert metrics["sizes"]["medium"]["boxes"] == 2
     assert "a plant that no detection was about" in page and "<td>+0.500</td>" in page
     # each picture, and a crop of each of the three mistakes
     assert page.count("data:image/jpeg") == 3 + 3

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data import load_dataset
-from detection.evaluation.coco_metrics import NAMES, coco_metrics, coco_results
+from detection.evaluation.coco_metrics import NAMES, SizeMetrics, coco_metrics, coco_results
 from detection.runtime.detections import Detections
 
 CROP, WEED = 3, 7  # category ids of `coco_file`, with a gap
@@ -48,6 +48,16 @@ def test_a_box_at_iou_two_thirds_counts_up_to_0_65(coco_file) -> None:
     assert (metrics.coco["AP50"], metrics.coco["AP75"]) == pytest.approx((1, 0))
     assert metrics.per_class["crop"].AP == -1  # none to find
     assert metrics.per_class["weed"].AP == pytest.approx(0.4)
+
+
+def test_sizes_are_scored_apart(coco_file) -> None:
+    # a small box that is found, a medium one that is not; none is large
+    dataset = load_dataset(coco_file([[(CROP, (10, 10, 20, 20)), (CROP, (100, 10, 40, 40))]], names=("crop",)))
+    metrics = coco_metrics(dataset, coco_results(dataset, [seen((10, 10, 20, 20, 0.9, 0))]))
+    assert metrics.sizes["small"] == SizeMetrics(pytest.approx(1), pytest.approx(1), 1)
+    assert metrics.sizes["medium"] == SizeMetrics(0, 0, 1)
+    assert metrics.sizes["large"] == SizeMetrics(-1, -1, 0)
+    assert [size.AP for size in metrics.sizes.values()] == [metrics.coco[name] for name in ("APs", "APm", "APl")]
 
 
 def test_nothing_found_is_zero_and_nothing_to_find_is_undefined(coco_file) -> None:

@@ -46,8 +46,13 @@ def test_counts_worked_on_paper():
     got = counted(field, found, np.array([0.5, 0.5]))
     # 3 for 4 and 2 for 1: off by one each, to either side; the truth's variance is 2 * 1.5 ** 2
     assert got["weed"].to_dict() == {
-        "pictures": 2, "truth": 5, "found": 5, "mean_error": 1, "bias": 0, "r2": pytest.approx(1 - 2 / 4.5)
+        "pictures": 2, "truth": 5, "found": 5, "mean_error": 1, "bias": 0, "r2": pytest.approx(1 - 2 / 4.5),
+        "mean_error_per_m": None, "bias_per_m": None,
     }  # fmt: skip
+    # 200 pixels of 2 mm: 0.4 m of ground in a picture
+    by_metre = counted(field, found, np.array([0.5, 0.5]), gsd_mm=2)
+    assert (by_metre["weed"].mean_error_per_m, by_metre["weed"].bias_per_m) == pytest.approx((1 / 0.4, 0))
+    assert by_metre["crop"].bias_per_m == pytest.approx(-1 / 3 / 0.4)
     assert (got["crop"].pictures, got["crop"].found, got["crop"].bias) == (3, 0, pytest.approx(-1 / 3))
     assert counted(dataset(picture(1)), [seen()], np.zeros(2))["weed"].r2 is None
     assert counted(dataset(), [], np.zeros(2)) == {}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from detection.evaluation.curves import Matches, average_precision, resampled_precision
-from detection.evaluation.intervals import HEADLINE, differences, draw_groups, headline, intervals
+from detection.evaluation.intervals import HEADLINE, class_intervals, differences, draw_groups, headline, intervals
 
 IOU = np.array([0.3, *np.arange(0.5, 1.0, 0.05)])
 
@@ -86,6 +86,23 @@ def test_a_paired_difference_is_surer_than_two_intervals():
     same = differences(first, first, drawn)
     assert not any(d.real for d in same.values())
     assert {(d.change.value, d.change.low, d.change.high) for d in same.values()} == {(0, 0, 0)}
+
+
+def test_each_class_has_an_interval_of_its_own():
+    one, groups = fields(np.random.default_rng(3), 12)
+    other, _ = fields(np.random.default_rng(4), 12)
+    both = Matches.in_order(
+        IOU,
+        np.concatenate([one.picture, other.picture]),
+        np.repeat([0, 1], [len(one.picture), len(other.picture)]),
+        np.concatenate([one.score, other.score]),
+        np.hstack([one.hit, other.hit]),
+        np.hstack([one.ignored, other.ignored]),
+        np.hstack([one.boxes, other.boxes]),
+    )
+    drawn = draw_groups(groups, 200, 0)
+    for own, interval in zip((one, other), class_intervals(both, drawn), strict=True):
+        assert interval == intervals(own, drawn)["AP50"]
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.9])
