@@ -77,6 +77,9 @@ def evaluate(
     engine: Annotated[
         str, typer.Option(help="Who computes COCO's numbers: pycocotools, or faster-coco-eval for big sets.")
     ] = "pycocotools",
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print metrics.json (of two models comparison.json); tables to stderr.")
+    ] = False,
 ) -> None:
     """Score a detector by COCO's metrics, as pycocotools computes them, with 95 % intervals.
 
@@ -106,7 +109,7 @@ def evaluate(
     from detection.report import write_evaluation
     from detection.terminal import TerminalWatcher, differences_table, intervals_line, metrics_table, robustness_table
 
-    console = Console()
+    console = Console(stderr=json_)
     last = models[-1] if models[-1].is_dir() else models[-1].parent
     folder = out or last / ("evaluation" if len(models) == 1 else "comparison")
     how: dict[str, Any] = {"split": split, "format": format, "unlabelled": unlabelled, "images_dir": images_dir}
@@ -130,17 +133,20 @@ def evaluate(
         console.print(metrics_table(scored.metrics, title=f"{model} on {len(scored.dataset)} pictures"))
         for value, part in scored.slices.items():
             console.print(metrics_table(part, title=f"{slice_by} = {value}"))
-        typer.echo(intervals_line(scored.intervals, scored.grouped_by, len(set(scored.groups))))
+        typer.echo(intervals_line(scored.intervals, scored.grouped_by, len(set(scored.groups))), err=json_)
         if hardened:
             console.print(robustness_table(hardened))
-        typer.echo(f"{own / 'report.html'}")
+        typer.echo(f"{own / 'report.html'}", err=json_)
         done.append(scored)
     if len(done) == 2:
         changes = compare(*done)
         console.print(differences_table(changes, models))
         text = comparison_json(changes, models, done[1])
         write_whole(folder / "comparison.json", lambda path: path.write_text(text, encoding="utf-8"))
-        typer.echo(f"{folder / 'comparison.json'}")
+        typer.echo(f"{folder / 'comparison.json'}", err=json_)
+    if json_:
+        written = folder / ("metrics.json" if len(done) == 1 else "comparison.json")
+        typer.echo(written.read_text(encoding="utf-8"), nl=False)
     # of two models the second is the one that is to be better
     missed = failures(done[-1], floors, worst_slice, key=slice_by)
     for line in missed:

@@ -64,6 +64,13 @@ def test_the_command_with_two_models(run, rendered, tmp_path, capsys):
     assert (tmp_path / "both" / "first" / "report.html").is_file()
 
 
+def test_json_alone_is_on_standard_output(run, rendered, tmp_path, capsys):
+    for models, name in (((run,), "metrics.json"), ((run, run), "comparison.json")):
+        code, said, error = swath(capsys, "evaluate", *models, rendered, "--json", "--out", tmp_path / name)
+        assert code == 0 and said == (tmp_path / name / name).read_text() and json.loads(said)["schema"] == 1
+        assert "report.html" in error and "sugar_beet" in error
+
+
 def test_three_models_and_an_unknown_key_are_refused(run, rendered, tmp_path, capsys):
     code, _, error = swath(capsys, "evaluate", run, run, run, rendered)
     assert code == 2 and "3 models: give one, or two to compare" in error

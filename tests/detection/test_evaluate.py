@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from data import load_dataset
 from detection.evaluate import evaluate, load_detector, metrics_json
+from detection.evaluation.field import Sprayer
 from detection.report import write_evaluation
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
@@ -104,6 +106,23 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     # each picture, and a crop of each of the three mistakes
     assert page.count("data:image/jpeg") == 3 + 3
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_every_key_is_explained(coco_file) -> None:
+    dataset = load_dataset(coco_file([[(7, (10, 10, 40, 50))]]))
+    sprayer = Sprayer.parse("gsd_mm=1")
+    outcome = evaluate(Oracle(("crop", "weed"), (*BOX, 0.9, 1)), dataset, sprayer=sprayer)
+    metrics = json.loads(metrics_json(outcome, "m"), parse_constant=pytest.fail)  # nan is no JSON
+    explained = set(re.findall(r"`(\w+)`", (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")))
+    keys = set(metrics)
+    for whole in ("coco", "intervals", "operating_point", "spraying", "dataset_card", "lost_AP50"):
+        keys |= set(metrics[whole])
+    keys |= {*metrics["lost_AP50"]["kinds"], *metrics["calibration"], *metrics["confusion"]}
+    for by_name in ("per_class", "counting", "sizes", "parts"):
+        one = metrics[by_name]
+        keys |= set(next(iter(one.values())) if isinstance(one, dict) else one[0] if one else ())
+    keys |= set(metrics["operating_point"]["classes"]["weed"]) | set(metrics["dataset_card"]["classes"]["weed"])
+    assert keys <= explained
 
 
 def test_a_run_and_its_file_are_loaded_and_nothing_else(run: Path, tmp_path: Path) -> None:
