@@ -113,7 +113,8 @@ def test_every_key_is_explained(coco_file) -> None:
     sprayer = Sprayer.parse("gsd_mm=1")
     outcome = evaluate(Oracle(("crop", "weed"), (*BOX, 0.9, 1)), dataset, sprayer=sprayer)
     metrics = json.loads(metrics_json(outcome, "m"), parse_constant=pytest.fail)  # nan is no JSON
-    explained = set(re.findall(r"`(\w+)`", (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")))
+    page = Path(__file__).parents[2] / "docs/metrics.md"
+    explained = set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
     keys = set(metrics)
     for whole in ("coco", "intervals", "operating_point", "spraying", "dataset_card", "lost_AP50"):
         keys |= set(metrics[whole])
