@@ -104,7 +104,7 @@ class Evaluation:
     @cached_property
     def parts(self) -> tuple[Slice, ...]:
         """Every slice that the pictures' attributes make, the worst first."""
-        return slices(self.dataset, self.metrics.matches, self.resamples, key=self.slice_by)
+        return slices(self.dataset, self.metrics.matches, self.resamples, self.groups, key=self.slice_by)
 
     @cached_property
     def lost(self) -> LostAP:

@@ -25,6 +25,7 @@ class Slice:
     Attributes:
         key, value: what they share, such as `light` and `dusk`.
         pictures, boxes: how many there are.
+        groups: that the pictures are of; the intervals of one alone say nothing.
         AP50: with its interval.
         AP: likewise.
 
@@ -33,6 +34,7 @@ class Slice:
     key: str
     value: str
     pictures: int
+    groups: int
     boxes: int
     AP50: Interval
     AP: Interval
@@ -40,11 +42,17 @@ class Slice:
     def to_dict(self) -> dict[str, object]:
         """For `metrics.json`."""
         numbers = {"AP50": self.AP50.to_dict(), "AP": self.AP.to_dict()}
-        return {"key": self.key, "value": self.value, "pictures": self.pictures, "boxes": self.boxes, **numbers}
+        counts = {"pictures": self.pictures, "groups": self.groups, "boxes": self.boxes}
+        return {"key": self.key, "value": self.value, **counts, **numbers}
 
 
 def slices(
-    dataset: Dataset, matches: Matches, weights: NDArray[np.float64], *, key: str | None = None
+    dataset: Dataset,
+    matches: Matches,
+    weights: NDArray[np.float64],
+    groups: Sequence[str],
+    *,
+    key: str | None = None,
 ) -> tuple[Slice, ...]:
     """Every slice in which there is something to find, the lowest AP50 first.
 
@@ -52,6 +60,7 @@ def slices(
         dataset: the truth.
         matches: of it.
         weights: resamples, as `detection.evaluation.intervals.draw_groups` gives them.
+        groups: of each picture, by which they were drawn.
         key: an attribute that is wanted however many values it has.
 
     """
@@ -65,7 +74,8 @@ def slices(
             if not boxes:
                 continue
             ends = intervals(own, weights)
-            found.append(Slice(name, value, len(indices), boxes, ends["AP50"], ends["AP"]))
+            together = len({groups[index] for index in indices})
+            found.append(Slice(name, value, len(indices), together, boxes, ends["AP50"], ends["AP"]))
     return tuple(sorted(found, key=lambda part: part.AP50.value))
 
 

@@ -24,7 +24,8 @@ def browser():
 @pytest.fixture
 def report(run, rendered, tmp_path, capsys):
     asked = ("--sprayer", "gsd_mm=1", "--crop", "sugar_beet", "--out", tmp_path)
-    code, _, _ = swath(capsys, "evaluate", run, rendered, *asked)
+    named = shutil.copytree(run, tmp_path / ("a_name_without_a_break" * 4))
+    code, _, _ = swath(capsys, "evaluate", named, rendered, *asked)
     assert code == 0
     return tmp_path / "report.html"
 

@@ -23,7 +23,13 @@ REPETITIONS = 20
 def test_crop_hits_of_one_percent_hold_on_other_fields(tmp_path: Path) -> None:
     render_dataset(tmp_path / "learned", pictures=160, fields=32, seed=1)
     render_dataset(tmp_path / "judged", pictures=800, fields=160, seed=2)
-    changes = ["data.val=null", "train.epochs=8", "train.max_minutes=null", f"data.train={tmp_path / 'learned'}"]
+    changes = [
+        "data.val=null",
+        "train.epochs=8",
+        "train.max_minutes=null",
+        "train.workers=0",
+        f"data.train={tmp_path / 'learned'}",
+    ]
     best = train(load_recipe(config_folder() / "demo.yaml", changes), tmp_path / "run", watcher=Nobody())
     everything = evaluate(load_detector(best), load_dataset(tmp_path / "judged"), group_by="field")
     dataset, found = everything.dataset, everything.found

@@ -31,7 +31,8 @@ def case(seed=0, pictures=12):
 def test_each_slice_is_what_its_pictures_alone_would_give_and_the_worst_comes_first():
     field, found = case()
     matches = coco_metrics(field, coco_results(field, found)).matches
-    got = slices(field, matches, draw_groups([str(i) for i in range(12)], 50, 0))
+    groups = [str(i // 2) for i in range(12)]
+    got = slices(field, matches, draw_groups(groups, 50, 0), groups)
     # neither one farm nor a name for each picture tells pictures apart
     assert {part.key for part in got} == {"light", DENSITY}
     assert got[0].value == "dusk" or got[0].key == DENSITY
@@ -45,6 +46,7 @@ def test_each_slice_is_what_its_pictures_alone_would_give_and_the_worst_comes_fi
         alone = field.subset(indices)
         metrics = coco_metrics(alone, coco_results(alone, [found[i] for i in indices]))
         assert (part.pictures, part.boxes) == (len(alone), alone.box_count)
+        assert part.groups == len({groups[i] for i in indices})
         assert part.AP50.value == pytest.approx(metrics.coco["AP50"], abs=1e-12)
         assert part.AP.value == pytest.approx(metrics.coco["AP"], abs=1e-12)
         assert part.AP50.low <= part.AP50.high
@@ -55,7 +57,7 @@ def test_each_slice_is_what_its_pictures_alone_would_give_and_the_worst_comes_fi
 def test_a_key_that_is_asked_for_is_there_whatever_its_values():
     field, found = case()
     matches = coco_metrics(field, coco_results(field, found)).matches
-    got = slices(field, matches, draw_groups(["a"] * 12, 5, 0), key="name")
+    got = slices(field, matches, draw_groups(["a"] * 12, 5, 0), ["a"] * 12, key="name")
     assert len([part for part in got if part.key == "name"]) == 10  # two pictures are empty
     assert not slices(Dataset("none", ("crop",), (1,), ()), coco_metrics(field, []).matches.only(np.zeros(12, bool)),
-                      np.zeros((5, 12)))  # fmt: skip
+                      np.zeros((5, 12)), ())  # fmt: skip
