@@ -67,6 +67,7 @@ class Evaluation:
         found: what was found, one per picture in the dataset's order, labelled as the dataset.
         results: the same as COCO results.
         seconds: that the detector took for each picture; empty: not timed.
+        runs_on: by what, where and at which input size the detector ran, in words; empty: not said.
         notices: what the reader must know, one line each.
 
     """
@@ -84,6 +85,7 @@ class Evaluation:
     found: tuple[Detections, ...]
     results: list[dict[str, Any]]
     seconds: tuple[float, ...]
+    runs_on: str
     notices: tuple[str, ...]
 
     @cached_property
@@ -200,6 +202,11 @@ def own_thresholds(detector: PictureDetector) -> dict[str, float] | None:
     return dict(zip(told.class_names, told.score_thresholds, strict=True))
 
 
+def runs_on(detector: PictureDetector) -> str:
+    """By what, where and at which size a detector runs, in words; empty: it does not say."""
+    return str(getattr(detector, "runs_on", ""))
+
+
 def input_size_hw(detector: PictureDetector, recipe: Recipe | None) -> tuple[int, int]:
     """Height and width of what the network sees: a model file's own, else its recipe's, else 512 x 512."""
     if isinstance(detector, Detector):
@@ -281,6 +288,7 @@ def evaluate(
         sprayer=sprayer,
         engine=engine,
         seconds=seconds,
+        runs_on=runs_on(detector),
         notices=notices,
     )
 
@@ -296,6 +304,7 @@ def score(
     sprayer: Sprayer | None = None,
     engine: Engine = "pycocotools",
     seconds: Sequence[float] = (),
+    runs_on: str = "",
     notices: Sequence[str] = (),
 ) -> Evaluation:
     """Score what was found before.
@@ -310,6 +319,7 @@ def score(
         sprayer: that would drive over the pictures.
         engine: who computes COCO's numbers.
         seconds: that the detector took for each picture.
+        runs_on: by what it ran, in words.
         notices: what the reader must know beside what the dataset itself says.
 
     Raises:
@@ -342,6 +352,7 @@ def score(
         found=tuple(found),
         results=results,
         seconds=tuple(seconds),
+        runs_on=runs_on,
         notices=(*dataset.notices, *notices, *_few(key, groups)),
     )
 
@@ -410,6 +421,7 @@ def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, An
         },
         "sizes": {name: asdict(size) for name, size in evaluation.metrics.sizes.items()},
         "latency_ms": evaluation.latency_ms,
+        "runs_on": evaluation.runs_on,
         "dataset_card": evaluation.card.to_dict(),
         "lost_AP50": evaluation.lost.to_dict(),
         "slices": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.evaluate import PictureDetector
+from detection.evaluate import PictureDetector, runs_on
 from detection.recipe import Recipe
 from detection.runtime.detections import Detections
 
@@ -36,6 +36,7 @@ class Flipped:
     def __init__(self, detector: PictureDetector, views: tuple[Axes, ...] = BOTH, *, match_iou: float = 0.55) -> None:
         self._detector, self._views, self._match_iou = detector, views, match_iou
         self.class_names = detector.class_names
+        self.runs_on = f"{len(views)} looks a picture by {runs_on(detector)}"
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """A picture uint8 (H, W, 3) BGR -> detections in its own pixels, highest score first."""

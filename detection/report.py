@@ -76,6 +76,7 @@ def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | 
         class_intervals=evaluation.class_intervals,
         sizes=metrics.sizes,
         latency_ms=evaluation.latency_ms,
+        runs_on=evaluation.runs_on,
         card=evaluation.card,
         intervals=evaluation.intervals,
         grouped_by=evaluation.grouped_by,

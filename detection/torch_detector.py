@@ -38,6 +38,14 @@ class TorchDetector:
         size_hw = trained.recipe.input.size_hw
         return cls(trained.model, trained.recipe.model.preset, trained.class_names, size_hw)
 
+    @property
+    def runs_on(self) -> str:
+        """By what, where and at which size it runs, in words."""
+        device = next(self._model.parameters()).device
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
+        height, width = self._size_hw
+        return f"PyTorch {torch.__version__}, {where}, input {height} x {width}"
+
     @torch.inference_mode()
     def on_inputs(self, inputs_rgb: NDArray[np.uint8]) -> list[Detections]:
         """Letterboxed inputs uint8 (N, H, W, 3) RGB -> detections in input pixels, all above the score floor."""

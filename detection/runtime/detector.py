@@ -141,6 +141,12 @@ class Detector:
         """Names of label 0, 1, ..."""
         return self.metadata.class_names
 
+    @property
+    def runs_on(self) -> str:
+        """By what, where and at which size it runs, in words."""
+        height, width = self.metadata.input_size_hw
+        return f"onnxruntime {ort.__version__}, {self.providers[0]}, input {height} x {width}"
+
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """What is in one picture.
 

@@ -173,6 +173,8 @@ def test_train_evaluate_export_evaluate_stream(tmp_path: Path, rendered: Path, c
     assert code == 0 and "agrees with PyTorch on" in out
     code, _, _ = swath(capsys, "evaluate", model, rendered, "--out", tmp_path / "onnx")
     from_onnx = json.loads((tmp_path / "onnx" / "metrics.json").read_text())
+    assert from_run["runs_on"].startswith("PyTorch ") and from_run["runs_on"].endswith(", cpu, input 128 x 160")
+    assert from_onnx["runs_on"].startswith("onnxruntime ") and "CPUExecutionProvider" in from_onnx["runs_on"]
     assert from_onnx["coco"] == pytest.approx(from_run["coco"], abs=1e-3)
 
     code, _, error = swath(capsys, "stream", model, rendered / "images", "--jsonl", tmp_path / "d.jsonl")
