@@ -130,7 +130,7 @@ def export(
 ) -> None:
     """Write the deploy graph: one .onnx, compared with PyTorch box by box, or refused.
 
-    Leaves the .onnx and its .parity.json.
+    Leaves the .onnx, its .parity.json and its .reference.npz, which swath verify compares with.
     """
     from detection.evaluation.thresholds import Goal
 
@@ -178,6 +178,32 @@ def export(
         f"{out}: agrees with PyTorch on {report['boxes']} boxes of {report['pictures']} pictures "
         f"(corners within {report['max_box_error_px']:.4f} px, AP within {report['delta_ap_points']:.2f} points)"
     )
+
+
+@app.command(
+    epilog=example(
+        "swath verify crop_weed.onnx", "swath verify crop_weed.onnx photos/val --provider cuda --json v.json"
+    )
+)
+def verify(
+    model: Annotated[Path, typer.Argument(help="The .onnx that swath export wrote.", metavar="MODEL")],
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="The pictures that the export was checked on, for AP too.", metavar="[DATASET]"),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="onnxruntime provider: cpu, cuda, tensorrt. An error if it is not live.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
+    json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the outcome as JSON.")] = None,
+) -> None:
+    """Compare a model file with PyTorch's answers at its export, here and now. Needs no torch.
+
+    Reads MODEL.reference.npz beside it. Exits with 1 if a box differs, or if the file was changed since.
+    """
+    from detection.verify_command import verify_command
+
+    raise typer.Exit(verify_command(model, dataset, provider=provider, split=split, out=json_))
 
 
 @app.command(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +31,21 @@ from detection.evaluation.coco_metrics import CocoMetrics
 from detection.evaluation.operating import choose_thresholds
 from detection.evaluation.thresholds import Choice, Goal
 from detection.models import PRESETS
-from detection.parity import Parity
 from detection.runtime import letterbox as letterbox_rule
-from detection.runtime.detections import Detections
-from detection.runtime.detector import Detector, Raw
+from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
 from detection.runtime.letterbox import letterbox
 from detection.runtime.metadata import KEY, SCHEMA_VERSION, Licences, ModelMetadata
+from detection.runtime.parity import DELTA_AP_POINTS
+from detection.runtime.verify import BATCHES, Reference, compare, pixels_digest
 from detection.torch_detector import TorchDetector
 
 MAX_BATCH = 8
 DEFAULT_THRESHOLD = 0.3
 """Score threshold of a class where no validation split says a better one."""
 
-DELTA_AP_POINTS = {"fp32": 0.1}
-"""By how many points (hundredths of AP) the file may differ from PyTorch on the validation split."""
-
 _PARITY_PICTURES = 64  # compared box by box at most; AP is compared on all
+_KEPT_PICTURES = 4  # of these so many stay beside the model, to be compared again elsewhere
 _OPSET = 20
 
 
@@ -78,11 +78,12 @@ def export(
     goals: Sequence[Goal] = (),
     crops: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write the deploy graph `out` and its parity report beside it, or neither.
+    """Write the deploy graph `out`, its parity report and PyTorch's answers beside it, or nothing.
 
     Args:
         trained: the detector.
-        out: the .onnx; the report gets its name with `.parity.json` for `.onnx`.
+        out: the .onnx; the report gets its name with `.parity.json` for `.onnx`, the answers with
+            `.reference.npz` (see `detection.runtime.verify`).
         pictures: labelled pictures to compare the file with PyTorch on.
         held_out: whether training did not see them: only then do their metrics and best-F1
             thresholds go into the file.
@@ -114,7 +115,16 @@ def export(
         draft = Path(folder, "draft.onnx")
         _write_onnx(graph, trained, draft, _metadata(trained, truth.metrics, {}, held_out, chosen))
         detector = Detector(draft, score_thresholds=0.0)
-        parity = _compare(reference, detector, trained, pictures, told("box by box"))
+        # evenly spread, so that all fields and days have their say
+        spread = np.linspace(0, len(pictures) - 1, min(_PARITY_PICTURES, len(pictures)))
+        real = [pictures.pictures[index].read() for index in np.unique(spread.astype(int))]
+        asked = _reference(trained, reference, real)
+        parity = compare(
+            detector,
+            [*asked.inputs_rgb, *(letterbox(picture, trained.recipe.input.size_hw)[0] for picture in real)],
+            [*asked.answers, *(asked.seen[pixels_digest(picture)] for picture in real)],
+            told("box by box"),
+        )
         answer = evaluate(detector, pictures, progress=told("onnxruntime"))
         delta = 100 * abs(answer.metrics.coco["AP"] - truth.metrics.coco["AP"])
         report = {
@@ -128,8 +138,9 @@ def export(
                 for name, c in chosen.items()
             },
             "compared_on": pictures.name,
+            "compared_on_fingerprint": pictures.fingerprint(),
             "held_out": held_out,
-            "batches": sorted({1, 2, 5, MAX_BATCH}),
+            "batches": list(BATCHES),
             "versions": {
                 "swath": detection.__version__,
                 "torch": torch.__version__,
@@ -147,7 +158,10 @@ def export(
         metadata = _metadata(trained, truth.metrics, report, held_out, chosen)
         onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, lambda path: path.write_bytes(model.SerializeToString()))
+        content = model.SerializeToString()
+        answers = replace(asked, model_sha256=hashlib.sha256(content).hexdigest()).to_bytes()
+        write_whole(Reference.path_of(out), lambda path: path.write_bytes(answers))
+        write_whole(out, lambda path: path.write_bytes(content))
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     write_whole(out.with_suffix(".parity.json"), lambda path: path.write_text(text, encoding="utf-8"))
     return report
@@ -218,59 +232,20 @@ def _write_onnx(graph: torch.nn.Module, trained: Trained, path: Path, metadata: 
     path.write_bytes(model.SerializeToString())
 
 
-def _compare(
-    reference: TorchDetector,
-    detector: Detector,
-    trained: Trained,
-    pictures: Dataset,
-    progress: Callable[[int, int], None],
-) -> Parity:
-    """Box by box: real pictures, a grey, a black, a white and a noise one, in every batch size promised."""
+def _reference(trained: Trained, detector: TorchDetector, pictures: Sequence[NDArray[np.uint8]]) -> Reference:
+    """What PyTorch answers to real pictures (BGR), a grey, a black, a white and a noise one; of no file yet."""
     size_hw = trained.recipe.input.size_hw
-    height, width = size_hw
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    flat = [np.full((height, width, 3), level, np.uint8) for level in (letterbox_rule.PAD_VALUE, 0, 255)]
-    # evenly spread, so that all fields and days have their say
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(_PARITY_PICTURES, len(pictures))).astype(int))
-    inputs = [letterbox(pictures.pictures[i].read(), size_hw)[0] for i in chosen]
+    noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    flat = [np.full((*size_hw, 3), level, np.uint8) for level in (letterbox_rule.PAD_VALUE, 0, 255)]
+    kept = [letterbox(picture, size_hw)[0] for picture in pictures[:: -(-len(pictures) // _KEPT_PICTURES) or 1]]
     # real and artificial pictures mixed, so that a batch that confuses its pictures is caught
-    inputs = [*flat, *inputs, noise]
-    parity = Parity()
-    post = trained.recipe.postprocess
-    sizes = [size for size in (1, 2, 5, MAX_BATCH) for _ in range(2)]
-    start = turn = 0
-    wanted = max(len(inputs), sum(sizes))
-    while start < wanted:
-        size = sizes[turn] if turn < len(sizes) else MAX_BATCH
-        batch = np.stack([inputs[(start + k) % len(inputs)] for k in range(size)])
-        raw = detector.infer(batch)
-        for row, expected in enumerate(reference.on_inputs(batch)):
-            found = _unpadded(raw, row)
-            if found is None:
-                parity.wrong_form += 1
-                continue
-            parity.add(
-                expected,
-                found,
-                score_floor=post.score_floor,
-                nms_iou=post.nms_iou,
-                max_detections=post.max_detections,
-            )
-        start += size
-        turn += 1
-        progress(min(start, wanted), wanted)
-    return parity
-
-
-def _unpadded(raw: Raw, row: int) -> Detections | None:
-    """One picture's rows without the padding; None if they break the contract of the deploy graph."""
-    boxes, scores, labels = raw.boxes[row], raw.scores[row], raw.labels[row]
-    filled = labels >= 0
-    in_order: NDArray[np.bool_] = scores[:-1] >= scores[1:]
-    padded = (scores[~filled] == 0).all() and (boxes[~filled] == 0).all() and (labels[~filled] == -1).all()
-    if not in_order.all() or not padded or not np.isfinite(boxes).all() or (scores[filled] <= 0).any():
-        return None
-    return Detections(boxes[filled], scores[filled], labels[filled])
+    inputs = (*flat, *kept, noise)
+    return Reference(
+        model_sha256="",
+        inputs_rgb=inputs,
+        answers=tuple(detector.on_inputs(one[None])[0] for one in inputs),
+        seen={pixels_digest(p): detector.on_inputs(letterbox(p, size_hw)[0][None])[0] for p in pictures},
+    )
 
 
 def parity_pictures(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dataset, bool]:

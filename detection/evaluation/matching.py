@@ -15,16 +15,6 @@ MATCH_IOU = 0.5
 """A detection counts as a hit if it overlaps a box of its class by at least this much."""
 
 
-def iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of `box` (4,) with each of `boxes` (N, 4), xyxy; 0 where both are empty."""
-    one, many = box.astype(np.float64), boxes.astype(np.float64)
-    sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
-    intersection = np.prod(np.clip(sides, 0, None), axis=1)
-    union = np.prod(one[2:] - one[:2]) + np.prod(many[:, 2:] - many[:, :2], axis=1) - intersection
-    quotient: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros(len(many)), where=union > 0)
-    return quotient
-
-
 def ious(found_xyxy: NDArray[Any], truth_xyxy: NDArray[Any], *, crowd: bool = False) -> NDArray[np.float64]:
     """Each of (n, 4) with each of (m, 4) as pycocotools computes it: float64 (n, m).
 

@@ -8,9 +8,9 @@ import torch
 
 from detection.deploy_graph import DeployGraph
 from detection.models import PRESETS, build_model
-from detection.parity import Parity
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
+from detection.runtime.parity import Parity
 from detection.torch_detector import TorchDetector
 
 SIZE_HW = (96, 128)

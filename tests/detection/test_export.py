@@ -30,7 +30,11 @@ def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_one_file_with_its_report_beside_it(exported: Path) -> None:
-    assert sorted(p.name for p in exported.parent.iterdir()) == ["model.onnx", "model.parity.json"]
+    assert sorted(p.name for p in exported.parent.iterdir()) == [
+        "model.onnx",
+        "model.parity.json",
+        "model.reference.npz",
+    ]
     onnx.checker.check_model(onnx.load(exported), full_check=True)
     report = json.loads((exported.parent / "model.parity.json").read_text())
     assert report["unmatched_boxes"] == report["wrong_form"] == 0
@@ -95,16 +99,30 @@ class Swapped(DeployGraph):
         return boxes, scores, torch.where(labels == 0, 1, torch.where(labels == 1, 0, labels))
 
 
-@pytest.mark.parametrize("fault", ["wrong mean", "swapped labels"])
+class Bgr(DeployGraph):
+    """A graph that takes red for blue."""
+
+    def forward(self, images):
+        return super().forward(images.flip(-1))
+
+
+class Centred(DeployGraph):
+    """A graph made for another letterbox: the picture lies 8 pixels lower than it is put."""
+
+    def forward(self, images):
+        return super().forward(torch.roll(images, 8, 1))
+
+
+@pytest.mark.parametrize("fault", ["wrong mean", Swapped, Bgr, Centred])
 def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
-    fault: str, run: Path, rendered: Path, tmp_path: Path
+    fault: str | type[DeployGraph], run: Path, rendered: Path, tmp_path: Path
 ) -> None:
     trained = load_trained(run)
     graph = deploy_graph_of(trained)
     if fault == "wrong mean":
         graph.mean_255.mul_(0.8)
     else:
-        graph = Swapped(trained.model, 0, trained.recipe.input.size_hw).eval()
+        graph = fault(trained.model, 0, trained.recipe.input.size_hw).eval()
     with pytest.raises(ExportError, match="not written, it would not agree with PyTorch: [1-9]"):
         export(trained, tmp_path / "m.onnx", pictures=load_dataset(rendered), held_out=True, graph=graph)
     assert list(tmp_path.iterdir()) == []

@@ -1,19 +1,12 @@
 import numpy as np
 import pytest
 
-from detection.evaluation.matching import iou, judge
+from detection.evaluation.matching import judge
 from detection.runtime.detections import Detections
 
 
 def boxes(*rows: tuple[float, float, float, float]) -> np.ndarray:
     return np.array(rows, np.float32).reshape(-1, 4)
-
-
-def test_iou_by_hand() -> None:
-    # 10 x 10 against: itself; shifted by half (50 / 150); touching only; inside (25 / 100); without area
-    many = boxes((0, 0, 10, 10), (5, 0, 15, 10), (10, 0, 20, 10), (0, 0, 5, 5), (3, 3, 3, 3))
-    assert iou(boxes((0, 0, 10, 10))[0], many) == pytest.approx([1, 1 / 3, 0, 0.25, 0])
-    assert iou(many[0], boxes()).shape == (0,)
 
 
 def found(*rows: tuple[tuple[float, float, float, float], float, int]) -> Detections:

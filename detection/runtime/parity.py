@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.evaluation.matching import iou
 from detection.runtime.detections import Detections
 
 BOX_TOLERANCE_PX = 0.05
@@ -15,6 +14,9 @@ BOX_TOLERANCE_PX = 0.05
 
 SCORE_TOLERANCE = 1e-3
 """Scores may differ by this much."""
+
+DELTA_AP_POINTS = {"fp32": 0.1, "fp16": 0.2, "int8": 0.5}
+"""By how many points (hundredths of AP) a file may differ from PyTorch on the pictures it was checked on."""
 
 IOU_TOLERANCE = 1e-3
 """Within this of the NMS threshold, which of two boxes survives may hang on the last bit."""
@@ -106,6 +108,16 @@ class Parity:
             "unmatched_boxes": self.unmatched,
             "wrong_form": self.wrong_form,
         }
+
+
+def iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Intersection over union of `box` (4,) with each of `boxes` (N, 4), xyxy; 0 where both are empty."""
+    one, many = box.astype(np.float64), boxes.astype(np.float64)
+    sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
+    intersection = np.prod(np.clip(sides, 0, None), axis=1)
+    union = np.prod(one[2:] - one[:2]) + np.prod(many[:, 2:] - many[:, :2], axis=1) - intersection
+    quotient: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros(len(many)), where=union > 0)
+    return quotient
 
 
 def _corner_distance(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
