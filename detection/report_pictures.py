@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data import Dataset
+from data import Dataset, Picture
 from detection.evaluation.confusion import Kind, Pair
+from detection.evaluation.lost_ap import BACKGROUND_IOU
+from detection.evaluation.matching import MATCH_IOU, ious
 
 SHOWN_PICTURES = 12
 """So many whole pictures are shown: those with the most mistakes."""
@@ -110,15 +112,20 @@ def _size_of(pair: Pair) -> float:
     return 0.0 if box is None else float(np.prod(box[2:] - box[:2]))
 
 
-def _in_words(pair: Pair, names: Sequence[str]) -> str:
-    if pair.kind == "missed":
+def _in_words(pair: Pair, names: Sequence[str], truth: Picture) -> str:
+    if pair.found_xyxy is None:
         return f"{names[pair.truth_label]} missed"
     found = f"{names[pair.found_label]} {pair.score:.2f}"
-    return (
-        f"{found} where nothing is labelled"
-        if pair.kind == "false"
-        else f"{names[pair.truth_label]} taken for {found}"
-    )
+    if pair.kind != "false":
+        return f"{names[pair.truth_label]} taken for {found}"
+    real = ~truth.iscrowd
+    overlaps = ious(pair.found_xyxy[None], truth.boxes_xyxy[real])[0]
+    if overlaps.max(initial=0.0) < BACKGROUND_IOU:
+        return f"{found} where nothing is labelled"
+    nearest = names[int(truth.labels[real][overlaps.argmax()])]
+    if overlaps.max() < MATCH_IOU:
+        return f"{found} laid badly: overlaps a {nearest} by {overlaps.max():.2f}"
+    return f"{found} on a {nearest} that has its box already"
 
 
 def _crop(dataset: Dataset, image: NDArray[np.uint8], pair: Pair) -> Crop:
@@ -141,7 +148,7 @@ def _crop(dataset: Dataset, image: NDArray[np.uint8], pair: Pair) -> Crop:
     names = dataset.class_names
     classes = tuple(names[label] for label in dict.fromkeys((pair.truth_label, pair.found_label)) if label >= 0)
     file = dataset.pictures[pair.picture].path.name
-    return Crop(pair.kind, classes, _in_words(pair, names), file, _jpeg(part))
+    return Crop(pair.kind, classes, _in_words(pair, names, truth), file, _jpeg(part))
 
 
 def _whole(dataset: Dataset, index: int, image: NDArray[np.uint8], own: Sequence[Pair]) -> Shown:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from detection.report_pictures import _write_captions
+from data import load_dataset
+from detection.evaluation.confusion import pairs
+from detection.report_pictures import _write_captions, shown
+from detection.runtime.detections import Detections
 
 GREEN, ORANGE, BLUE = (115, 158, 0), (0, 94, 213), (233, 180, 86)
 
@@ -33,3 +36,29 @@ def test_a_caption_stays_inside_the_picture() -> None:
     x1, y1, x2, y2 = _area(at_the_edge, ORANGE)
     usual = _area(alone, ORANGE)
     assert (x2 - x1, y2 - y1) == (usual[2] - usual[0], usual[3] - usual[1])  # whole, not cut off
+
+
+def test_each_mistake_is_said_in_words(coco_file) -> None:
+    # crop at 10..50, weed at 100..140
+    dataset = load_dataset(coco_file([[(3, (10, 10, 40, 40)), (7, (100, 10, 40, 40))]]))
+    boxes = np.array(
+        [
+            (10, 10, 50, 50),  # the crop
+            (10, 10, 50, 45),  # the crop again
+            (30, 10, 70, 50),  # a third of it: 20 / 60
+            (60, 60, 90, 90),
+            (100, 10, 140, 50),  # the weed, called crop
+        ],
+        np.float32,
+    )
+    found = Detections(boxes, np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32), np.zeros(5, np.int64))
+    words = [crop.words for crop in shown(dataset, list(pairs(dataset, [found], 0.0)))[1]]
+    assert words == [
+        "crop 0.80 on a crop that has its box already",
+        "crop 0.70 laid badly: overlaps a crop by 0.33",
+        "crop 0.60 where nothing is labelled",
+        "weed taken for crop 0.50",
+    ]
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    missed = shown(dataset, list(pairs(dataset, [nothing], 0.0)))[1]
+    assert [crop.words for crop in missed] == ["crop missed", "weed missed"]
