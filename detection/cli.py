@@ -251,6 +251,33 @@ def stream(
     )
 
 
+@app.command(epilog=example("swath doctor", "swath doctor --provider cuda"))
+def doctor(
+    provider: Annotated[
+        list[str], typer.Option(help="An onnxruntime provider that must be live: cuda, tensorrt; repeat it for more.")
+    ] = [],  # noqa: B006  (typer reads it, nothing changes it)
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is really live here: wheels, cv2, execution providers, GPUs. Needs no torch.
+
+    Exits with 1 where wheels overwrite one another, or a provider that was asked for does not run a graph.
+    """
+    import json
+
+    from rich.console import Console
+
+    from detection.doctor import examine, to_json
+    from detection.runtime.doctor_table import render
+
+    findings = examine(provider)
+    if json_:
+        typer.echo(json.dumps(to_json(findings), indent=2))
+    else:
+        Console().print(render(findings))
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
 @app.command(epilog=example("swath demo --out demo"))
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("demo"),

@@ -247,7 +247,7 @@ def _open_session(path: Path, providers: list[str], threads: int | None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     if providers != [CPU]:
-        _load_gpu_libraries()
+        load_gpu_libraries()
     try:
         # enable_fallback=0: by default onnxruntime retries on the CPU, and only prints that it did.
         session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
@@ -268,10 +268,16 @@ def _open_session(path: Path, providers: list[str], threads: int | None) -> Any:
     return session
 
 
-def _load_gpu_libraries() -> None:
-    """Let onnxruntime find the CUDA libraries that came as Python packages, where it can."""
+def load_gpu_libraries(*, quiet: bool = True) -> None:
+    """Let onnxruntime find the CUDA libraries that came as Python packages, where it can.
+
+    Args:
+        quiet: from now on onnxruntime says nothing by itself.
+
+    """
     preload = getattr(ort, "preload_dlls", None)
-    ort.set_default_logger_severity(4)
+    if quiet:
+        ort.set_default_logger_severity(4)
     if preload is not None:
         import contextlib
         import io
