@@ -266,8 +266,7 @@ def doctor(
 
     from rich.console import Console
 
-    from detection.doctor import examine, to_json
-    from detection.runtime.doctor_table import render
+    from detection.doctor import examine, render, to_json
 
     findings = examine(provider)
     if json_:

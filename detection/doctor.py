@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
+from rich.table import Table
+from rich.text import Text
 
 import detection
 from detection.runtime.probe import Liveness, probe
@@ -77,7 +79,8 @@ def opencv_finding(wheels: Mapping[str, str], live: str, capabilities: str) -> F
     names = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "no wheel (a build of its own)"
     said = f"{live} is live ({capabilities}); installed: {names}"
     if len(set(wheels.values())) > 1:
-        mend = f"pip install --force-reinstall --no-deps {' '.join(f'{name}=={max(wheels.values())}' for name in wheels)}"
+        newest = max(wheels.values(), key=_in_order)
+        mend = f"pip install --force-reinstall --no-deps {' '.join(f'{name}=={newest}' for name in wheels)}"
         return Finding("cv2", "wrong", f"{said}: versions that overwrite one another; {mend}")
     if wheels and not next(iter(wheels.values())).startswith(live):
         return Finding("cv2", "wrong", f"{said}: another cv2 comes first on the path; remove it or its wheel")
@@ -115,15 +118,33 @@ def provider_findings(tried: Mapping[str, Liveness], asked: Sequence[str]) -> li
     for name, liveness in tried.items():
         must = wanted.pop(name.lower().removesuffix("executionprovider"), None) is not None
         state: State = "ok" if liveness.live else "wrong" if must else "note"
-        found.append(Finding(name, state, "live: it ran a graph" if liveness.live else f"not live: {liveness.reason}"))
+        found.append(
+            Finding(name, state, "live: it ran a graph" if liveness.live else f"not live: {liveness.reason}")
+        )
     here = ", ".join(tried)
-    return found + [Finding(given, "wrong", f"not in this onnxruntime, which has {here}") for given in wanted.values()]
+    return found + [
+        Finding(given, "wrong", f"not in this onnxruntime, which has {here}") for given in wanted.values()
+    ]
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
     """For machines: stable keys."""
     ok = all(finding.state != "wrong" for finding in findings)
     return {"schema": 1, "ok": ok, "findings": [asdict(finding) for finding in findings]}
+
+
+def render(findings: Sequence[Finding]) -> Table:
+    """For a terminal."""
+    table = Table("", "", "", show_header=False, box=None)
+    signs = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "bold red")}
+    for finding in findings:
+        sign, style = signs[finding.state]
+        table.add_row(Text(sign, style), Text(finding.what), Text(finding.said))
+    return table
+
+
+def _in_order(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def _installed(names: Sequence[str]) -> dict[str, str]:
@@ -181,7 +202,7 @@ def _gpus() -> list[Finding]:
 
 def _torch() -> Finding:
     if importlib.util.find_spec("torch") is None:
-        return Finding("torch", "note", 'not installed: nothing that a robot needs; pip install "swath[train]" to train')
+        return Finding("torch", "note", 'not installed: a robot needs none; pip install "swath[train]" to train')
     try:
         import torch
     except Exception as error:  # a broken installation raises whatever it likes
