@@ -129,6 +129,26 @@ def test_streams_a_video(robot: Path, model: Path, tmp_path: Path) -> None:
     assert frames == 20
 
 
+def test_the_doctor_and_the_check_of_a_model_file_need_no_torch(robot: Path, model: Path, tmp_path: Path) -> None:
+    told = json.loads(_run(_program(robot, "swath"), "doctor", "--json", "--provider", "cpu", cwd=tmp_path).stdout)
+    states = {finding["what"]: finding["state"] for finding in told["findings"]}
+    assert told["ok"] and states["CPUExecutionProvider"] == "ok" and states["torch"] == "note"
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from detection.runtime.detections import Detections
+from detection.runtime.verify import Reference, file_digest
+model = Path(sys.argv[1])
+nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+black = np.zeros((64, 96, 3), np.uint8)
+Reference.path_of(model).write_bytes(Reference(file_digest(model), (black,), (nothing,), {}).to_bytes())
+"""
+    _run(_program(robot, "python"), "-c", code, model, cwd=tmp_path)
+    done = _run(_program(robot, "swath"), "verify", model, cwd=tmp_path)
+    assert "agrees with PyTorch on 0 boxes of 32 pictures" in done.stdout
+
+
 def test_error_is_one_line(robot: Path, tmp_path: Path) -> None:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
