@@ -54,7 +54,7 @@ def examine(asked: Sequence[str] = ()) -> list[Finding]:
         asked: execution providers that must be live, by full or short name ("cuda").
 
     """
-    installed = _installed((*_OPENCV, *_RUNTIMES))
+    installed = installed_versions((*_OPENCV, *_RUNTIMES))
     available = ort.get_available_providers()
     return [
         _machine(),
@@ -147,7 +147,8 @@ def _in_order(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]
 
 
-def _installed(names: Sequence[str]) -> dict[str, str]:
+def installed_versions(names: Sequence[str]) -> dict[str, str]:
+    """Of packages, by name; those that are not installed are left out."""
     found = {}
     for name in names:
         try:

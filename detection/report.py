@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.checkpoint import write_whole
-from detection.evaluate import RESAMPLES, Evaluation, metrics_json
+from detection.evaluate import RESAMPLES, Evaluation
 from detection.evaluation.coco_metrics import ClassMetrics
 from detection.evaluation.confusion import calibration
 from detection.evaluation.matching import MATCH_IOU
+from detection.metrics_json import metrics_json
 from detection.report_pictures import shown
 from detection.robustness import STRENGTHS, Robustness
 

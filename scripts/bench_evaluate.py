@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data import Dataset, Picture
-from detection.evaluate import metrics_json, score
+from detection.evaluate import score
 from detection.evaluation.coco_metrics import Engine, coco_metrics, coco_results, ground_truth
+from detection.metrics_json import metrics_json
 from detection.runtime.detections import Detections
 
 SIZE = 1000  # pixels a side

@@ -22,8 +22,9 @@ from data.formats import load_dataset
 from data.tiles import tile_dataset
 from detection.checkpoint import LAST
 from detection.config import load_recipe
-from detection.evaluate import evaluate, load_detector, metrics_json
+from detection.evaluate import evaluate, load_detector
 from detection.flips import Flipped, views_of
+from detection.metrics_json import metrics_json
 from detection.terminal import TerminalWatcher
 from detection.train import train
 

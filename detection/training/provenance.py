@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import detection
+from detection.doctor import installed_versions
 
 _PACKAGES = (
     "torch torchvision timm lightning-fabric albumentations opencv-python opencv-python-headless numpy pycocotools "
@@ -25,17 +25,11 @@ def environment() -> dict[str, Any]:
         `changed` (whether files differ from it) of the checkout that Swath runs from; None where it is installed.
 
     """
-    packages = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "swath": detection.__version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": packages,
+        "packages": installed_versions(_PACKAGES),
         "git": git_state(Path(detection.__file__).parent),
     }
 

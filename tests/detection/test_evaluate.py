@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from data import load_dataset
-from detection.evaluate import evaluate, load_detector, metrics_json
+from detection.evaluate import evaluate, load_detector
 from detection.evaluation.field import Sprayer
+from detection.metrics_json import metrics_json
 from detection.report import write_evaluation
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
