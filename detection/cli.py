@@ -189,7 +189,7 @@ def verify(
     model: Annotated[Path, typer.Argument(help="The .onnx that swath export wrote.", metavar="MODEL")],
     dataset: Annotated[
         str | None,
-        typer.Argument(help="The pictures that the export was checked on, for AP too.", metavar="[DATASET]"),
+        typer.Argument(help="The pictures that the export was checked on, for AP too.", metavar="DATASET"),
     ] = None,
     provider: Annotated[
         str | None, typer.Option(help="onnxruntime provider: cpu, cuda, tensorrt. An error if it is not live.")
@@ -199,7 +199,9 @@ def verify(
 ) -> None:
     """Compare a model file with PyTorch's answers at its export, here and now. Needs no torch.
 
-    Reads MODEL.reference.npz beside it. Exits with 1 if a box differs, or if the file was changed since.
+    Reads crop_weed.reference.npz beside crop_weed.onnx; only with DATASET the training half's packages are needed.
+
+    Exits with 1 if a box differs, or if the file was changed since.
     """
     from detection.verify_command import verify_command
 

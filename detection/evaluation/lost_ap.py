@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from detection.evaluation.coco_matching import MOST_IN_A_PICTURE
+from detection.evaluation.curves import RECALLS, mean_defined
 from detection.evaluation.matching import MATCH_IOU, ious
 from detection.runtime.detections import Detections
 
@@ -19,8 +20,6 @@ KINDS = ("class", "location", "both", "duplicate", "background", "missed")
 
 BACKGROUND_IOU = 0.1
 """A detection that overlaps nothing by as much lies on background."""
-
-_RECALLS = np.linspace(0.0, 1.0, 101)  # as COCO samples the curve
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def lost_ap(dataset: Dataset, found: Sequence[Detections]) -> LostAP:
     # a class all of whose boxes are missed has no curve any more; without them it is perfect
     gone = (boxes > 0) & (left == 0)
     aps = np.where(gone, 1.0, _aps(rows.label, rows.score, hit, left))
-    kinds["missed"] = Loss(int(missed.sum()), _mean(aps) - whole)
+    kinds["missed"] = Loss(int(missed.sum()), mean_defined(aps) - whole)
     return LostAP(whole, kinds, float(np.mean(overlaps)) if overlaps else None)
 
 
@@ -219,16 +218,12 @@ def _aps(
         found = np.cumsum(right)
         precision = found / np.arange(1, len(right) + 1)
         precision = np.maximum.accumulate(precision[::-1])[::-1]
-        at = np.searchsorted(found / boxes[k], _RECALLS, side="left")
+        at = np.searchsorted(found / boxes[k], RECALLS, side="left")
         aps[k] = np.append(precision, 0.0)[np.minimum(at, len(precision))].mean()
     return aps
-
-
-def _mean(aps: NDArray[np.float64]) -> float:
-    return float(aps[aps >= 0].mean()) if (aps >= 0).any() else -1.0
 
 
 def _mean_ap(
     label: NDArray[np.int64], score: NDArray[np.float64], hit: NDArray[np.bool_], boxes: NDArray[np.int64]
 ) -> float:
-    return _mean(_aps(label, score, hit, boxes))
+    return mean_defined(_aps(label, score, hit, boxes))
