@@ -13,6 +13,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from detection.slim import SLIM, narrow, wide_name
+
 TORCHVISION = "torchvision:"
 """A backbone's name that starts with this is torchvision's; all others are timm's."""
 
@@ -48,8 +50,8 @@ def make_body(backbone: str) -> Body:
     """A backbone with random weights.
 
     Args:
-        backbone: a timm model that offers `features_only`, or `torchvision:` and the name of one of
-            torchvision's classifiers.
+        backbone: a timm model that offers `features_only`, `torchvision:` and the name of one of torchvision's
+            classifiers, or `slim:` and the name of an EfficientNet-Lite (see `detection.slim`).
 
     Raises:
         ValueError: no such model, one whose maps are not at strides 8, 16 and 32 (nor all at one
@@ -58,6 +60,10 @@ def make_body(backbone: str) -> Body:
     """
     if backbone.startswith(TORCHVISION):
         return _torchvision_body(backbone.removeprefix(TORCHVISION))
+    if backbone.startswith(SLIM):
+        wide = _timm_body(wide_name(backbone))
+        narrow(wide.module)
+        return wide
     return _timm_body(backbone)
 
 
@@ -72,7 +78,7 @@ def normalisation(backbone: str) -> tuple[list[float], list[float]]:
         name = _known_to_torchvision(backbone.removeprefix(TORCHVISION))
         preparing = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         return list(preparing.mean), list(preparing.std)
-    config = timm.get_pretrained_cfg(backbone)
+    config = timm.get_pretrained_cfg(backbone.removeprefix(SLIM))
     if config is None:
         raise ValueError(f"timm has no backbone named {backbone}")
     return list(config.mean), list(config.std)

@@ -12,7 +12,7 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 from detection.backbones import make_body, normalisation
-from detection.necks import Neck, PathAggregation, SimplePyramid
+from detection.necks import Neck, PathAggregation, SimplePyramid, separable
 from detection.processes import least_mean, mean_over_processes
 from detection.quality_head import BoxLoss, Quality, QualityFCOS, QualityHead
 
@@ -29,10 +29,11 @@ class TimmPyramid(nn.Module):
         backbone: see `detection.backbones.make_body`.
         channels: width of every level.
         neck: `fpn` (Lin et al., CVPR 2017), or `pan`, which adds a bottom-up path.
+        light: whether the FPN's 3 x 3 convolutions are depthwise separable.
 
     """
 
-    def __init__(self, backbone: str, channels: int, neck: Neck = "fpn") -> None:
+    def __init__(self, backbone: str, channels: int, neck: Neck = "fpn", *, light: bool = False) -> None:
         super().__init__()
         body = make_body(backbone)
         self.body = body.module
@@ -45,6 +46,8 @@ class TimmPyramid(nn.Module):
             self.fpn: nn.Module = SimplePyramid(body.channels[0], channels, coarse)
         else:
             self.fpn = FeaturePyramidNetwork(list(body.channels), channels, extra_blocks=coarse)
+            if light:
+                separable(self.fpn.layer_blocks)
         self.pan = PathAggregation(channels) if neck == "pan" else None
         self.out_channels = channels
 
@@ -88,6 +91,7 @@ def fcos_lite(
     assign: Assign = "centre",
     quality: Quality = "qfl",
     box_loss: BoxLoss = "giou",
+    light: bool = False,
 ) -> FCOS:
     """Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection" (ICCV 2019), made narrow.
 
@@ -101,17 +105,21 @@ def fcos_lite(
             for the others, with which the score says how well the box lies.
         quality: loss of that score; says nothing with `centre`.
         box_loss: loss of the box; says nothing with `centre`.
+        light: depthwise separable convolutions in neck and head, and pointwise ones for its outputs: an eighth of
+            the cost.
 
     """
     make_head = SharedNormHead if assign == "centre" else QualityHead
     head = make_head(channels, 1, num_classes, head_convs)
+    if light:
+        _lighten(head)
     for module in head.modules():
         if isinstance(module, nn.Conv2d) and module.out_channels == channels:
             # torchvision starts at std 0.01, made for 256 channels and 90,000 steps. Under GroupNorm a filter's
             # direction is all that counts, and one this short turns by a tenth at every step of AdamW.
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     mean, std = normalisation(backbone)
-    pyramid = TimmPyramid(backbone, channels, neck)
+    pyramid = TimmPyramid(backbone, channels, neck, light=light)
     if assign == "centre":
         return FCOS(pyramid, num_classes, head=head, image_mean=mean, image_std=std)
     return QualityFCOS(
@@ -124,3 +132,15 @@ def fcos_lite(
         image_mean=mean,
         image_std=std,
     )
+
+
+def _lighten(head: FCOSHead) -> None:
+    """Separable towers, pointwise outputs, in place; the outputs start as the dense ones did."""
+    for part in (head.classification_head, head.regression_head):
+        separable(part.conv)
+        for name, dense in list(part.named_children()):
+            if isinstance(dense, nn.Conv2d):
+                pointwise = nn.Conv2d(dense.in_channels, dense.out_channels, 1)
+                nn.init.normal_(pointwise.weight, std=0.01)
+                pointwise.bias = dense.bias
+                setattr(part, name, pointwise)

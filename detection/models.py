@@ -43,6 +43,7 @@ class Preset:
         exportable: whether there is a deploy graph for it yet.
         channels, head_convs: default width of neck and head, and depth of the head, of an `fcos_lite`.
         neck: its default neck.
+        light: whether its neck and head are made of depthwise separable convolutions.
 
     """
 
@@ -57,6 +58,7 @@ class Preset:
     channels: int = 64
     head_convs: int = 2
     neck: Neck = "fpn"
+    light: bool = False
 
     @property
     def has_choices(self) -> bool:
@@ -77,8 +79,8 @@ _MOBILENET = tv_models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
 PRESETS: dict[str, Preset] = {
     "fcos_lite": Preset(fcos_lite, 0, "tf_efficientnet_lite0"),
     # Three sizes. Backbone, neck and head grow together (Tan et al., "EfficientDet", CVPR 2020, section 4.2); n is
-    # `fcos_lite` itself, and s keeps its backbone, so that both start pretrained without a network.
-    "fcos_lite_n": Preset(fcos_lite, 0, "tf_efficientnet_lite0"),
+    # for CPUs. It and s keep the backbone of `fcos_lite`, so that all of them start pretrained without a network.
+    "fcos_lite_n": Preset(fcos_lite, 0, "slim:tf_efficientnet_lite0", light=True),
     "fcos_lite_s": Preset(fcos_lite, 0, "tf_efficientnet_lite0", channels=96, head_convs=3, neck="pan"),
     "fcos_lite_m": Preset(fcos_lite, 0, "tf_efficientnet_lite4", channels=128, head_convs=3, neck="pan"),
     "fcos_resnet50_fpn": Preset(
@@ -191,6 +193,7 @@ def build_model(
             channels=channels or chosen.channels,
             head_convs=head_convs or chosen.head_convs,
             neck=neck or chosen.neck,
+            light=chosen.light,
             **(loss or {}),
         )
     except (RuntimeError, ValueError) as error:

@@ -15,6 +15,24 @@ Levels = OrderedDict[str, Tensor]
 """Feature maps by name, finest first, each (N, channels, H / stride, W / stride)."""
 
 
+def separable(part: nn.Module) -> None:
+    """Split every dense 3 x 3 convolution in `part`, in place, into a depthwise and a pointwise one.
+
+    F. Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions" (CVPR 2017).
+    """
+    for name, module in list(part.named_modules()):
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            channels = module.in_channels
+            depthwise = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False)
+            pointwise = nn.Conv2d(channels, module.out_channels, 1)
+            assert pointwise.bias is not None
+            for conv in (depthwise, pointwise):
+                nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's FPN starts its own
+            nn.init.zeros_(pointwise.bias)
+            parent, _, own = name.rpartition(".")
+            setattr(part.get_submodule(parent), own, nn.Sequential(depthwise, pointwise))
+
+
 class PathAggregation(nn.Module):
     """The second, bottom-up path behind an FPN: where things are reaches the coarse levels in a few steps.
 

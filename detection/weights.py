@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
@@ -14,11 +14,12 @@ import torchvision
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from detection.backbones import TORCHVISION
+from detection.backbones import TORCHVISION, make_body
 from detection.checkpoint import BEST, HEADER_KEY
 from detection.class_rows import BACKGROUND, rows_by_name
 from detection.models import PRESETS, Preset
 from detection.runtime.errors import SwathError
+from detection.slim import SLIM, slimmed
 from detection.torch_hub import HUB, HubError, tensors_from_hub
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
@@ -111,6 +112,7 @@ def load_weights(
     *,
     class_names: Sequence[str] = (),
     trust_hub: bool = False,
+    pictures: Callable[[], Sequence[Tensor]] | None = None,
 ) -> WeightsReport:
     """Load initial weights into `model` in place.
 
@@ -124,6 +126,8 @@ def load_weights(
         class_names: of the model. Rows of the class head that the source has for the same names are
             kept, and only these; empty: a class head of the same shape is taken as it is.
         trust_hub: whether code of a Torch Hub repository may run.
+        pictures: gives a dozen of what the detector is to learn, float (1, 3, H, W) each, normalised: a slim backbone
+            is cut from wide weights on them. None: such weights are refused.
 
     Raises:
         WeightsError: the weights cannot be had (the message says which file to put where) or do not
@@ -134,7 +138,9 @@ def load_weights(
     backbone = backbone or chosen.backbone
     if source == "none":
         return WeightsReport("none (random start)", "none", missing=_not_in((), model.state_dict()))
-    found = _find(source, preset, chosen, backbone, trust_hub)
+    found = _find(source, preset, chosen, backbone.removeprefix(SLIM), trust_hub)
+    if backbone.startswith(SLIM):
+        found = _slimmed(model, backbone, found, pictures)
     rows = (*[BACKGROUND] * chosen.label_offset, *class_names) if class_names else ()
     return _fit(model, found, rows)
 
@@ -155,6 +161,27 @@ def _find(source: str, preset: str, chosen: Preset, backbone: str, trust_hub: bo
         except HubError as error:
             raise WeightsError(str(error)) from error
     return _file(Path(source))
+
+
+def _slimmed(
+    model: nn.Module, backbone: str, found: _Found, pictures: Callable[[], Sequence[Tensor]] | None
+) -> _Found:
+    """The same with the backbone cut down, where it is a wide one."""
+    wide = make_body(backbone.removeprefix(SLIM)).module
+    ours, theirs = model.state_dict(), {BODY + name: tensor for name, tensor in wide.state_dict().items()}
+    state, _ = _under_our_names(found.state, ours)
+    body = {name: tensor for name, tensor in state.items() if name in theirs and tensor.ndim}
+    if not body or any(theirs[name].shape != tensor.shape for name, tensor in body.items()):
+        return found  # no backbone in it, or a slim one already
+    if pictures is None:
+        raise WeightsError(
+            f"model.weights: {found.source} has the wide backbone, and {backbone} is cut from it on pictures of what "
+            "is to be found: train it with swath train, or start from a run of this preset"
+        )
+    wide.load_state_dict({name.removeprefix(BODY): tensor for name, tensor in body.items()}, strict=False)
+    cut = {BODY + name: tensor for name, tensor in slimmed(wide, pictures()).items()}
+    rest = {name: tensor for name, tensor in state.items() if name not in theirs}
+    return replace(found, state={**rest, **cut}, source=f"{found.source}, backbone cut to half its hidden width")
 
 
 def _imagenet(preset: str, chosen: Preset, backbone: str) -> _Found:

@@ -15,8 +15,10 @@ from pathlib import Path
 import detection
 from data.synthetic import render_dataset
 from detection.checkpoint import BEST
+from detection.models import PRESETS
 from detection.recipe import Augment, Data, Model, Pretrain, Recipe, Train
 from detection.runtime.errors import SwathError
+from detection.slim import SLIM
 from detection.training.watcher import TrainingError, Watcher
 
 TrainFunction = Callable[..., Path]
@@ -102,9 +104,14 @@ def practised_before(recipe: Recipe) -> Path | None:
 def _practice(recipe: Recipe, pretrain: Pretrain) -> Recipe:
     """The recipe of the practice. Only what shapes the detector comes from the recipe itself."""
     settings = recipe.train
+    model = recipe.model.model_dump()
+    backbone = recipe.model.backbone or PRESETS[recipe.model.preset].backbone
+    if backbone.startswith(SLIM):
+        # practised at full width: it is cut down on the photos, which rendered pictures cannot stand for
+        model["backbone"] = backbone.removeprefix(SLIM)
     return Recipe(
         data=Data(train="", licence="rendered by Swath, Apache-2.0"),
-        model=Model.model_validate(recipe.model.model_dump()),
+        model=Model.model_validate(model),
         input=pretrain.input,
         augment=Augment(),
         train=Train(

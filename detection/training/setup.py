@@ -21,6 +21,7 @@ from data.tiles import tile_dataset
 from detection.checkpoint import model_from_recipe
 from detection.models import freeze_stem, norm_by_arithmetic
 from detection.recipe import Data, Recipe, Tiles
+from detection.runtime.letterbox import letterbox
 from detection.training.allocator import keep_freed_memory
 from detection.training.distill import distill_into, load_teacher
 from detection.training.engine import is_out_of_memory, make_fabric
@@ -82,6 +83,7 @@ def set_up(
             str(start or recipe.model.weights),
             class_names=dataset.class_names,
             trust_hub=recipe.model.trust_hub,
+            pictures=lambda: _some_normalised(network, dataset, recipe.input.size_hw),
         )
         for line in report.lines():
             watcher.note(line)
@@ -188,6 +190,14 @@ def fitting_batch_size(ready: Setup, *, most: int = 64, fill: float = 0.85) -> i
     fits = int(ready.fabric.broadcast(fits))
     ready.watcher.note(f"train.batch_size auto: {fits}")
     return fits
+
+
+def _some_normalised(network: Any, dataset: Dataset, size_hw: tuple[int, int]) -> list[torch.Tensor]:
+    """A dozen pictures, evenly spread, float (1, 3, H, W) as the backbone gets them."""
+    spread = np.unique(np.linspace(0, len(dataset) - 1, min(12, len(dataset))).astype(int))
+    inputs = [letterbox(dataset.pictures[index].read(), size_hw)[0] for index in spread]
+    scaled = [torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 for pixels in inputs]
+    return [network.transform.normalize(one)[None] for one in scaled]
 
 
 def _say_what_is_there(dataset: Dataset, validation: Dataset | None, watcher: Watcher) -> None:
