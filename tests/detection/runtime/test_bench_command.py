@@ -130,7 +130,7 @@ def test_what_cannot_start_is_one_line_and_writes_nothing(
 
 
 def interrupted_when(shown: str, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and the last of a terminal's standard error, of Ctrl-C once `shown`, a pattern, stands there."""
+    """Exit code, standard output and the last line on a terminal, of Ctrl-C once `shown`, a pattern, stands there."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, *map(str, arguments)],
