@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 
 demo: .venv/ready
 	$(BIN)/swath demo --out demo
@@ -20,6 +20,16 @@ lint: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Some minutes; the model is the demo's, or `make bench MODEL=mine.onnx`. More benchmarks stand in scripts/.
+MODEL ?= demo/model.onnx
+bench: .venv/ready $(MODEL)
+	$(BIN)/swath bench $(MODEL)
+	$(BIN)/python scripts/bench_letterbox.py
+	$(BIN)/python scripts/bench_evaluate.py --pictures 1000 --rounds 1
+
+demo/model.onnx: | .venv/ready
+	$(BIN)/swath demo --out demo
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -253,6 +253,61 @@ def stream(
     )
 
 
+@app.command(
+    epilog=example(
+        "swath bench crop_weed.onnx --source drive.mp4 --json bench.json",
+        "swath bench fp32.onnx int8.onnx --provider cpu --provider cuda",
+    )
+)
+def bench(
+    models: Annotated[
+        list[Path], typer.Argument(help="What swath export wrote; several are timed in turns.", metavar="MODEL...")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="VIDEO", help="A video or pictures to detect in; made-up pictures if left out."),
+    ] = None,
+    provider: Annotated[
+        list[str], typer.Option(help="cpu, cuda, tensorrt, ...; repeat it to compare. An error if it is not live.")
+    ] = [],  # noqa: B006  (typer reads it, nothing changes it)
+    threads: Annotated[list[int], typer.Option(min=1, help="Threads of the network; repeat it to compare.")] = [],  # noqa: B006
+    runs: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 200,
+    seconds: Annotated[float, typer.Option(min=0, help="Begin no turn after so many seconds.")] = 120,
+    cold_starts: Annotated[int, typer.Option(min=0, help="Processes started afresh, of each.")] = 3,
+    camera_ahead_m: Annotated[float, typer.Option(help="From the view's foremost line to the nozzle.")] = 0.30,
+    pulse_m: Annotated[float, typer.Option(help="Ground that one decision covers.")] = 0.10,
+    valve_ms: Annotated[float, typer.Option(help="From the decision to the drop on the ground.")] = 15,
+    exposure_ms: Annotated[float, typer.Option(help="Of the camera.")] = 0,
+    fps: Annotated[
+        float | None, typer.Option(help="Of the camera; as many as the detector asks for if left out.")
+    ] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write everything as JSON.")] = None,
+) -> None:
+    """Measure a model file here: start, every stage, batches, memory, and how fast a sprayer may drive with it.
+
+    Needs no torch. Ctrl-C shows what was measured so far.
+    """
+    from detection.runtime.bench_command import bench_command
+    from detection.runtime.safe_speed import Sprayer
+
+    try:
+        sprayer = Sprayer(camera_ahead_m, pulse_m, valve_ms, exposure_ms, fps)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="swath bench") from None
+    code = bench_command(
+        models,
+        source=source,
+        providers=provider,
+        threads=threads,
+        runs=runs,
+        seconds=seconds,
+        cold_starts=cold_starts,
+        sprayer=sprayer,
+        json_=json_,
+    )
+    raise typer.Exit(code)
+
+
 @app.command(epilog=example("swath doctor", "swath doctor --provider cuda"))
 def doctor(
     provider: Annotated[

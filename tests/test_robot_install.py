@@ -149,6 +149,15 @@ Reference.path_of(model).write_bytes(Reference(file_digest(model), (black,), (no
     assert "agrees with PyTorch on 0 boxes of 32 pictures" in done.stdout
 
 
+def test_measures_itself(robot: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    done = _run(_program(robot, "swath"), "bench", model, "--runs", "5", "--json", out, cwd=tmp_path)
+    assert "whole call" in done.stdout and "km/h" in done.stdout
+    (one,) = json.loads(out.read_text())["contestants"]
+    assert one["runs"] == 5 and one["cold_start"]["reason"] is None
+    assert one["cold_start"]["median"]["total_s"] > 0
+
+
 def test_error_is_one_line(robot: Path, tmp_path: Path) -> None:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(

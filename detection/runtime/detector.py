@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,15 @@ class Detector:
         """Second stage: run the graph on uint8 (N, H, W, 3) RGB, N from 1 to `metadata.max_batch`."""
         boxes, scores, labels = self._session.run(list(_OUTPUTS), {_INPUT: pixels_rgb})
         return Raw(boxes, scores, labels)
+
+    @property
+    def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
+        """The backend's own call with nothing around it: what `swath bench` holds the detector against.
+
+        Takes pixels as `infer` does; gives boxes, scores and labels as `Raw` holds them.
+        """
+        run, outputs = self._session.run, list(_OUTPUTS)
+        return lambda pixels_rgb: run(outputs, {_INPUT: pixels_rgb})
 
     def finish(self, raw: Raw, row: int, placement: Placement) -> Detections:
         """Third stage: what row `row` of `raw` says of the picture that lies at `placement`."""

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from .conftest import swath, write_recipe
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export", "stream", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "export", "stream", "bench", "demo"])
 def test_help_has_an_example_and_needs_no_torch(command: str) -> None:
     code = (
         "import sys; from detection.cli import main\n"
@@ -32,6 +32,9 @@ def test_wrong_usage_is_2(capsys) -> None:
         if arguments:
             assert swath(capsys, *arguments)[0] == 2, arguments
     assert swath(capsys, "export", "run", "--out", "f.onnx", "--precision", "fp8")[0] == 2
+    for wrong in (["--runs", 0], ["--pulse-m", 0], ["--valve-ms", -1], ["--fps", 0], ["--threads", 0]):
+        assert swath(capsys, "bench", "f.onnx", *wrong)[0] == 2, wrong
+    assert swath(capsys, "bench")[0] == 2
 
 
 def coco(folder: Path, *, boxes=((1, [10, 10, 30, 30]),), image_id=1) -> Path:

@@ -1,0 +1,90 @@
+"""What `swath bench` shows the detector: pictures made up, or a recording, decoded again and again."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.errors import SourceError
+from detection.runtime.recordings import VideoFile
+from detection.runtime.source import Source
+from detection.runtime.sources import camera_name, open_source
+
+
+def made_up(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """Four pictures of this size, uint8 (H, W, 3) BGR, always the same: noise, gradients, blobs on soil, grey."""
+    height, width = size_hw
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+    across, down = np.linspace(0, 255, width), np.linspace(0, 255, height)[:, None]
+    gradient = np.stack(np.broadcast_arrays(across, down, (across + down) / 2), axis=-1).astype(np.uint8)
+    field = np.full((height, width, 3), (60, 90, 120), np.uint8)
+    for x, y, radius in (rng.random((24, 3)) * (width, height, min(height, width) / 12) + (0, 0, 3)).astype(int):
+        cv2.circle(field, (int(x), int(y)), int(radius), (40, 160, 60), -1)
+    return [noise, gradient, field, np.full((height, width, 3), 114, np.uint8)]
+
+
+class Recording:
+    """A video or a folder of pictures without end: after the last picture comes the first one again.
+
+    Args:
+        spec: what `open_source` takes; not a live camera.
+
+    Attributes:
+        name: for reports.
+        sizes_hw: heights and widths of the pictures that came so far.
+
+    Raises:
+        SourceError: nothing there, nothing that can be read, or a live camera, which has a pace of its own.
+
+    """
+
+    def __init__(self, spec: str) -> None:
+        self._spec = spec
+        self.name = camera_name(spec)
+        self.sizes_hw: set[tuple[int, int]] = set()
+        self._source = self._opened()
+
+    def _opened(self) -> Source:
+        source = open_source(self._spec)
+        if source.live:
+            source.close()
+            raise SourceError(f"{self.name}: a live camera, which has its own pace; name a video or pictures")
+        return source
+
+    def next(self) -> tuple[NDArray[np.uint8], float | None]:
+        """The next picture, and how long its decoding took in ms; None where that was done before it was asked for.
+
+        Raises:
+            SourceError: it broke off.
+
+        """
+        for _ in range(2):
+            began_ns = time.perf_counter_ns()
+            frame = self._source.poll(timeout_s=0)
+            took_ms = (time.perf_counter_ns() - began_ns) / 1e6
+            if frame is not None:
+                height, width = frame.image.shape[:2]
+                self.sizes_hw.add((height, width))
+                ahead = frame.index == 0 and isinstance(self._source, VideoFile)  # its opening decodes the first one
+                return frame.image, None if ahead else took_ms
+            self._source.close()
+            self._source = self._opened()
+        raise SourceError(f"{self.name}: gave no picture")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
