@@ -159,7 +159,10 @@ class Detector:
         step = self.metadata.max_batch
         for start in range(0, len(images_bgr), step):
             prepared = [self.prepare(image) for image in images_bgr[start : start + step]]
-            raw = self.infer(np.stack([p.pixels for p in prepared]))
+            # one picture needs no copy
+            raw = self.infer(
+                prepared[0].pixels[None] if len(prepared) == 1 else np.stack([p.pixels for p in prepared])
+            )
             found += [self.finish(raw, row, p.placement) for row, p in enumerate(prepared)]
         return found
 
