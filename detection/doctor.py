@@ -37,7 +37,6 @@ State = Literal["ok", "note", "wrong"]
 
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 _PATIENCE_S = 20
-_CPU_IT_IS = "onnxruntime on the CPU: leave --provider out"
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def examine(asked: Sequence[str] = ()) -> list[Finding]:
         asked: providers that must be live, by full or short name ("cuda", "openvino").
 
     """
+    asked = [split(name)[0] for name in asked]
     installed = installed_versions((*_OPENCV, *RUNTIMES, *TENSORRT_WHEELS))
     tried = {name: probe(name) for name in ort.get_available_providers()}
     openvino = probe(OPENVINO) if importlib.util.find_spec(OPENVINO) else None
@@ -75,7 +75,7 @@ def examine(asked: Sequence[str] = ()) -> list[Finding]:
         openvino_finding(openvino, asked=any(full_name(name) == OPENVINO for name in asked)),
         tensorrt_finding({name: installed[name] for name in TENSORRT_WHEELS if name in installed}),
         *_gpus(),
-        suggestion(tried, openvino, machine=platform.machine()),
+        suggestion(tried, openvino),
         _torch(),
     ]
 
@@ -159,26 +159,22 @@ def tensorrt_finding(wheels: Mapping[str, str]) -> Finding:
     return Finding("TensorRT", "ok", ", ".join(f"{name} {version}" for name, version in wheels.items()))
 
 
-def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None, *, machine: str) -> Finding:
+def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None) -> Finding:
     """Which backend to take here.
 
     Args:
         tried: onnxruntime's providers, as `provider_findings` takes them.
         openvino: as `openvino_finding` takes it.
-        machine: the processor's family as `platform.machine` says it.
 
     """
     for name in (TENSORRT, CUDA, COREML, DIRECTML):
         if name in tried and tried[name].live:
             said = f"--provider {short_name(name)}; then swath verify MODEL --provider {short_name(name)}"
             return Finding("suggestion", "ok", said)
-    if openvino is not None and openvino.live:
-        return Finding(
-            "suggestion", "ok", "--provider openvino: faster than onnxruntime on the CPU (docs/backends.md)"
-        )
-    if machine.lower() in ("x86_64", "amd64") and openvino is None:
-        return Finding("suggestion", "note", f'{_CPU_IT_IS}, or faster: pip install "swath[openvino]"')
-    return Finding("suggestion", "ok" if CPU in tried and tried[CPU].live else "note", _CPU_IT_IS)
+    alive = CPU in tried and tried[CPU].live
+    faster = openvino is not None and "bf16" in openvino.told
+    more = "; --provider openvino:bf16 is faster and another detector: see docs/backends.md" if faster else ""
+    return Finding("suggestion", "ok" if alive else "note", f"onnxruntime on the CPU: leave --provider out{more}")
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:

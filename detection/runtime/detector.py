@@ -82,12 +82,12 @@ class Detector:
         providers: "openvino" alone (the package of that name), or onnxruntime's execution providers in
             order of preference, by full name or short: "cpu", "cuda", "tensorrt", "coreml", "directml".
             None is onnxruntime's CPU alone: anything else is used when it is asked for, and asking for
-            one that does not come to life, or does not compute this graph, is an error.
+            one that does not come to life, or does not compute this graph, is an error. A graph is
+            computed in what the file was checked in; "openvino:bf16", "cuda:tf32" or "tensorrt:fp16" is
+            faster and another detector: `swath evaluate` says what it costs.
         threads: threads within one operator; None leaves it to the backend (physical cores).
         score_thresholds: None takes the model file's own, one per class. One number counts for all
             classes (0.0 gives everything that the graph gives), a sequence has one per class.
-        compute: what to compute in where the backend has a choice: "fp32", "tf32", "bf16", "fp16". None
-            is what the file was checked in; anything lower is another detector: see `swath verify`.
 
     Attributes:
         metadata: what the model file says of itself.
@@ -110,12 +110,11 @@ class Detector:
         providers: Sequence[str] | None = None,
         threads: int | None = None,
         score_thresholds: float | Sequence[float] | None = None,
-        compute: str | None = None,
     ) -> None:
         self.path = Path(path)
         text = read_metadata(self.path).get(metadata_file.KEY)
         self.metadata: ModelMetadata = metadata_file.parse(text, str(self.path))
-        self.backend = open_backend(self.path, self.metadata, providers=providers, threads=threads, compute=compute)
+        self.backend = open_backend(self.path, self.metadata, providers=providers, threads=threads)
         self.providers: tuple[str, ...] = self.backend.providers
         self.score_thresholds = _thresholds(score_thresholds, self.metadata)
 

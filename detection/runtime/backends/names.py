@@ -22,6 +22,12 @@ _SHORT = {
 _SUFFIX = "executionprovider"
 
 
+def split(name: str) -> tuple[str, str | None]:
+    """`openvino:bf16` -> `openvino` and `bf16`, what to compute in; `openvino` -> `openvino` and None."""
+    provider, _, compute = name.partition(":")
+    return provider, compute.lower() or None
+
+
 def full_name(name: str) -> str:
     """`cuda`, `CUDA` or `CUDAExecutionProvider` -> `CUDAExecutionProvider`; a name not known here stays as it is."""
     lower = name.lower()

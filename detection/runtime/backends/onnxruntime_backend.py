@@ -33,7 +33,8 @@ class OnnxruntimeBackend:
         metadata: what it says of itself.
         providers: full or short names in order of preference.
         threads: within one operator; None: as many as there are physical cores.
-        compute: see `open_backend`.
+        compute: "fp32", "tf32", "bf16" or "fp16" where the first provider has a choice; None is what the file
+            was checked in.
 
     Attributes:
         nodes: which provider ran how many nodes; None on the CPU alone, where there is nothing to ask.

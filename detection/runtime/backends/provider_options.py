@@ -32,7 +32,7 @@ def with_options(
         providers: full names, in order of preference.
         path: the model file; TensorRT's engines are kept by its content.
         metadata: of it.
-        compute: as `Detector` takes it.
+        compute: what the first of them is to compute in; None is what the file was checked in.
         runtime_version: of onnxruntime.
 
     Raises:
