@@ -28,6 +28,7 @@ from detection.runtime.backends.names import (
     full_name,
     same,
     short_name,
+    split,
 )
 from detection.runtime.backends.provider_options import TENSORRT_WHEELS
 from detection.runtime.backends.wheels import RUNTIMES, installed_versions, runtime_conflict
