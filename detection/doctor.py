@@ -173,9 +173,12 @@ def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None) -> Find
             said = f"--provider {short_name(name)}; then swath verify MODEL --provider {short_name(name)}"
             return Finding("suggestion", "ok", said)
     alive = CPU in tried and tried[CPU].live
-    faster = openvino is not None and "bf16" in openvino.told
-    more = "; --provider openvino:bf16 is faster and another detector: see docs/backends.md" if faster else ""
-    return Finding("suggestion", "ok" if alive else "note", f"onnxruntime on the CPU: leave --provider out{more}")
+    if openvino is not None and openvino.live:
+        int8 = "--provider openvino for int8 files"
+    else:
+        int8 = 'for int8 files pip install "swath[openvino]" and --provider openvino'
+    said = f"fp32 files: onnxruntime on the CPU, leave --provider out; {int8} (docs/backends.md)"
+    return Finding("suggestion", "ok" if alive else "note", said)
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:

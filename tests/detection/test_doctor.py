@@ -81,9 +81,11 @@ def test_which_backend_to_take():
     cpu = {"CPUExecutionProvider": LIVE}
     both = {"TensorrtExecutionProvider": DEAD, "CUDAExecutionProvider": LIVE, **cpu}
     assert "--provider cuda; then swath verify" in suggestion(both, None).said
-    assert suggestion({**both, "CUDAExecutionProvider": DEAD}, None).said.endswith("leave --provider out")
-    halved = Liveness(True, "", "by itself it would compute in bf16")
-    assert "--provider openvino:bf16 is faster and another detector" in suggestion(cpu, halved).said
+    for missing in (None, DEAD):
+        without = suggestion({**both, "CUDAExecutionProvider": DEAD}, missing)
+        assert without.state == "ok" and 'pip install "swath[openvino]"' in without.said
+    assert "leave --provider out; --provider openvino for int8 files" in suggestion(cpu, LIVE).said
+    assert suggestion({"CPUExecutionProvider": DEAD}, None).state == "note"
     assert tensorrt_finding({}).state == "note" and tensorrt_finding({"tensorrt": "10.9"}).said == "tensorrt 10.9"
 
 
