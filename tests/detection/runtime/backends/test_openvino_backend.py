@@ -80,6 +80,9 @@ def test_another_precision_only_where_it_is_asked_for_and_there(model_path: Path
     else:
         with pytest.raises(DeviceError, match="asked to compute in bf16"):
             Detector(model_path, providers=["openvino:bf16"])
+    if "FP16" not in can:  # it would take float32 or bfloat16 without a word
+        with pytest.raises(DeviceError, match="asked to compute in f16 and computes in (bf16|f32) on this CPU"):
+            Detector(model_path, providers=["openvino:fp16"])
     with pytest.raises(DeviceError, match="does not compute in tf32; it can: fp32, bf16, fp16"):
         Detector(model_path, providers=["openvino:tf32"])
 
