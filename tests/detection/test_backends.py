@@ -79,11 +79,13 @@ def test_nvidia_agrees_and_computes_the_convolutions(
         assert verify(exported, again).parity.holds
 
 
-ONE_STAGE = [name for name, preset in PRESETS.items() if preset.exportable and "rcnn" not in name]
+# fcos_lite is above; its sizes n and m differ from it and from s in widths only
+SEEN = ("fcos_lite", "fcos_lite_n", "fcos_lite_m")
+ONE_STAGE = [name for name, p in PRESETS.items() if p.exportable and "rcnn" not in name and name not in SEEN]
 
 
 @pytest.mark.parametrize("preset", ONE_STAGE)
-def test_openvino_agrees_for_every_one_stage_preset(preset: str, tmp_path: Path, lively, coco_file) -> None:
+def test_openvino_agrees_for_every_other_one_stage_preset(preset: str, tmp_path: Path, lively, coco_file) -> None:
     recipe = Recipe.model_validate(
         {"data": {"train": "x"}, "model": Model(preset=preset).model_dump(), "input": {"size_hw": (96, 128)}}
     )

@@ -145,6 +145,9 @@ def _open_session(
         if conflict := runtime_conflict(wheels):
             raise DeviceError(f"{names}: {' and '.join(wheels)} are installed side by side: {conflict}")
         load_gpu_libraries()
+    for _, given in told:
+        if "trt_engine_cache_path" in given:  # TensorRT's provider makes the last folder of a path only
+            _make_folder(Path(given["trt_engine_cache_path"]))
     if profile_folder is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(profile_folder, "nodes"))
@@ -169,6 +172,14 @@ def _open_session(
             "check the driver and CUDA libraries (swath doctor), or ask for the CPU"
         )
     return session
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"cannot be made ({error.strerror}), TensorRT keeps its engines there; set XDG_CACHE_HOME"
+        raise DeviceError(f"{path}: {why}") from None
 
 
 def _proven(session: Any, path: Path, asked: Sequence[str], shape: tuple[int, ...]) -> NodeShare:

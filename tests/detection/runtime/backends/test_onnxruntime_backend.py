@@ -91,3 +91,8 @@ def test_tensorrt_that_does_not_come_to_life_is_one_line(
     with pytest.raises(DeviceError, match="TensorrtExecutionProvider") as error:
         Detector(model_path, providers=["tensorrt"])
     assert "\n" not in str(error.value) and capfd.readouterr() == ("", "")
+    assert len(list(tmp_path.glob("swath/tensorrt/*"))) == 1  # where engines would lie
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(DeviceError, match="TensorRT keeps its engines there; set XDG_CACHE_HOME"):
+        Detector(model_path, providers=["tensorrt"])
