@@ -192,7 +192,8 @@ def verify(
         typer.Argument(help="The pictures that the export was checked on, for AP too.", metavar="DATASET"),
     ] = None,
     provider: Annotated[
-        str | None, typer.Option(help="onnxruntime provider: cpu, cuda, tensorrt. An error if it is not live.")
+        str | None,
+        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
     json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the outcome as JSON.")] = None,
@@ -229,7 +230,7 @@ def stream(
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="onnxruntime provider: cpu, cuda, tensorrt. An error if it is not live."),
+        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many pictures.")] = None,
@@ -311,7 +312,7 @@ def bench(
 @app.command(epilog=example("swath doctor", "swath doctor --provider cuda"))
 def doctor(
     provider: Annotated[
-        list[str], typer.Option(help="An onnxruntime provider that must be live: cuda, tensorrt; repeat it for more.")
+        list[str], typer.Option(help="What must be live: cuda, tensorrt, openvino, ...; repeat it for more.")
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -77,6 +77,9 @@ def evaluate(
     engine: Annotated[
         str, typer.Option(help="Who computes COCO's numbers: pycocotools, or faster-coco-eval for big sets.")
     ] = "pycocotools",
+    provider: Annotated[
+        str | None, typer.Option(help="For an .onnx: cpu, openvino, cuda, tensorrt, ... An error if it is not live.")
+    ] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print metrics.json (of two models comparison.json); tables to stderr.")
     ] = False,
@@ -122,6 +125,7 @@ def evaluate(
         "crops": crop,
         "sprayer": nozzles,
         "engine": engine,
+        "provider": provider,
     }
     done = []
     for number, model in enumerate(models):
@@ -172,6 +176,7 @@ def _scored(
     crops: Sequence[str],
     sprayer: Sprayer | None,
     engine: Engine,
+    provider: str | None,
 ) -> tuple[Evaluation, PictureDetector, Recipe | None]:
     """A model on the pictures as its own recipe reads them."""
     from data.formats import load_dataset
@@ -180,7 +185,7 @@ def _scored(
     from detection.evaluate import evaluate as score
     from detection.evaluate import load_detector, own_thresholds
 
-    detector = load_detector(model)
+    detector = load_detector(model, provider)
     config = (model if model.is_dir() else model.parent) / "config.yaml"
     # an .onnx may lie beside a recipe that is not its own
     trained_on = load_recipe(config) if model.suffix != ".onnx" and config.is_file() else None

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +18,25 @@ from rich.table import Table
 from rich.text import Text
 
 import detection
+from detection.runtime.backends.names import (
+    COREML,
+    CPU,
+    CUDA,
+    DIRECTML,
+    OPENVINO,
+    TENSORRT,
+    full_name,
+    same,
+    short_name,
+    split,
+)
+from detection.runtime.backends.provider_options import TENSORRT_WHEELS
+from detection.runtime.backends.wheels import RUNTIMES, installed_versions, runtime_conflict
 from detection.runtime.probe import Liveness, probe
 
 State = Literal["ok", "note", "wrong"]
 
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-_RUNTIMES = (
-    *("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
-    *("onnxruntime-training", "onnxruntime-qnn", "onnxruntime-rocm", "onnxruntime-migraphx"),
-)
 _PATIENCE_S = 20
 
 
@@ -51,18 +60,23 @@ def examine(asked: Sequence[str] = ()) -> list[Finding]:
     """Look at everything.
 
     Args:
-        asked: execution providers that must be live, by full or short name ("cuda").
+        asked: providers that must be live, by full or short name ("cuda", "openvino").
 
     """
-    installed = installed_versions((*_OPENCV, *_RUNTIMES))
-    available = ort.get_available_providers()
+    asked = [split(name)[0] for name in asked]
+    installed = installed_versions((*_OPENCV, *RUNTIMES, *TENSORRT_WHEELS))
+    tried = {name: probe(name) for name in ort.get_available_providers()}
+    openvino = probe(OPENVINO) if importlib.util.find_spec(OPENVINO) else None
     return [
         _machine(),
         Finding("swath", "ok", f"{detection.__version__}, numpy {np.__version__}"),
         opencv_finding({name: installed[name] for name in _OPENCV if name in installed}, *_live_cv2()),
-        runtime_finding({name: installed[name] for name in _RUNTIMES if name in installed}, ort.__version__),
-        *provider_findings({name: probe(name) for name in available}, asked),
+        runtime_finding({name: installed[name] for name in RUNTIMES if name in installed}, ort.__version__),
+        *provider_findings(tried, [name for name in asked if full_name(name) != OPENVINO]),
+        openvino_finding(openvino, asked=any(full_name(name) == OPENVINO for name in asked)),
+        tensorrt_finding({name: installed[name] for name in TENSORRT_WHEELS if name in installed}),
         *_gpus(),
+        suggestion(tried, openvino),
         _torch(),
     ]
 
@@ -97,12 +111,8 @@ def runtime_finding(wheels: Mapping[str, str], live: str) -> Finding:
     """
     names = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "no wheel (a build of its own)"
     said = f"{live} is live; installed: {names}"
-    if len(wheels) > 1:
-        both = " ".join(wheels)
-        return Finding(
-            "onnxruntime", "wrong", f"{said}: they overwrite one another; pip uninstall {both}, then install one"
-        )
-    return Finding("onnxruntime", "ok", said)
+    conflict = runtime_conflict(wheels)
+    return Finding("onnxruntime", "wrong" if conflict else "ok", f"{said}: {conflict}" if conflict else said)
 
 
 def provider_findings(tried: Mapping[str, Liveness], asked: Sequence[str]) -> list[Finding]:
@@ -113,18 +123,62 @@ def provider_findings(tried: Mapping[str, Liveness], asked: Sequence[str]) -> li
         asked: full or short names.
 
     """
-    wanted = {name.lower().removesuffix("executionprovider"): name for name in asked}
     found = []
     for name, liveness in tried.items():
-        must = wanted.pop(name.lower().removesuffix("executionprovider"), None) is not None
+        must = any(same(name, given) for given in asked)
         state: State = "ok" if liveness.live else "wrong" if must else "note"
         found.append(
             Finding(name, state, "live: it ran a graph" if liveness.live else f"not live: {liveness.reason}")
         )
     here = ", ".join(tried)
-    return found + [
-        Finding(given, "wrong", f"not in this onnxruntime, which has {here}") for given in wanted.values()
-    ]
+    strangers = [given for given in dict.fromkeys(asked) if not any(same(name, given) for name in tried)]
+    return found + [Finding(given, "wrong", f"not in this onnxruntime, which has {here}") for given in strangers]
+
+
+def openvino_finding(tried: Liveness | None, *, asked: bool) -> Finding:
+    """The package `openvino`.
+
+    Args:
+        tried: what came of it; None: it is not installed.
+        asked: whether it must be live.
+
+    """
+    bad: State = "wrong" if asked else "note"
+    if tried is None:
+        return Finding(OPENVINO, bad, 'not installed: pip install "swath[openvino]"')
+    if not tried.live:
+        return Finding(OPENVINO, bad, f"not live: {tried.reason}")
+    return Finding(OPENVINO, "ok", f"live: it ran a graph; {tried.told}")
+
+
+def tensorrt_finding(wheels: Mapping[str, str]) -> Finding:
+    """TensorRT's libraries: onnxruntime has a provider for them, but does not bring them."""
+    if not wheels:
+        return Finding(
+            "TensorRT", "note", "no tensorrt package; one that the system brings (Jetson) is found without"
+        )
+    return Finding("TensorRT", "ok", ", ".join(f"{name} {version}" for name, version in wheels.items()))
+
+
+def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None) -> Finding:
+    """Which backend to take here.
+
+    Args:
+        tried: onnxruntime's providers, as `provider_findings` takes them.
+        openvino: as `openvino_finding` takes it.
+
+    """
+    for name in (TENSORRT, CUDA, COREML, DIRECTML):
+        if name in tried and tried[name].live:
+            said = f"--provider {short_name(name)}; then swath verify MODEL --provider {short_name(name)}"
+            return Finding("suggestion", "ok", said)
+    alive = CPU in tried and tried[CPU].live
+    if openvino is not None and openvino.live:
+        int8 = "--provider openvino for int8 files"
+    else:
+        int8 = 'for int8 files pip install "swath[openvino]" and --provider openvino'
+    said = f"fp32 files: onnxruntime on the CPU, leave --provider out; {int8} (docs/backends.md)"
+    return Finding("suggestion", "ok" if alive else "note", said)
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
@@ -145,17 +199,6 @@ def render(findings: Sequence[Finding]) -> Table:
 
 def _in_order(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]
-
-
-def installed_versions(names: Sequence[str]) -> dict[str, str]:
-    """Of packages, by name; those that are not installed are left out."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _machine() -> Finding:

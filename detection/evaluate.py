@@ -178,15 +178,21 @@ class Evaluation:
         return Judged(self.dataset, self.found, self.metrics.matches, self.resamples)
 
 
-def load_detector(model: Path) -> PictureDetector:
+def load_detector(model: Path, provider: str | None = None) -> PictureDetector:
     """The detector of a run, a checkpoint or an .onnx, giving every box above the model's score floor.
 
+    Args:
+        model: the run or file.
+        provider: for an .onnx, as `Detector` takes it; None is onnxruntime on the CPU.
+
     Raises:
-        SwathError: not there, damaged or not Swath's.
+        SwathError: not there, damaged or not Swath's; a provider that is not live, or given for a run.
 
     """
     if model.suffix == ".onnx":
-        return Detector(model, score_thresholds=0.0)
+        return Detector(model, providers=None if provider is None else [provider], score_thresholds=0.0)
+    if provider is not None:
+        raise SwathError(f"{model}: --provider is for an .onnx; a run computes in PyTorch")
     from detection.checkpoint import load_trained
     from detection.torch_detector import TorchDetector
 

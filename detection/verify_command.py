@@ -33,7 +33,7 @@ def verify_command(
     Args:
         model: the deploy graph, its reference beside it.
         dataset: the pictures that the export was checked on; None: those that the reference holds.
-        provider: execution provider; None is the CPU.
+        provider: as `Detector` takes it; None is onnxruntime on the CPU.
         split: part of the dataset.
         out: gets the JSON.
 

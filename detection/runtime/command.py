@@ -47,8 +47,8 @@ def stream_command(
         video: gets the annotated video; of several sources each gets its own, `video` with
             `-<camera>` before the suffix.
         score: threshold for all classes, 0 to 1; None takes the model's own per class.
-        provider: execution provider ("cuda", "CPUExecutionProvider", ...); None is the CPU.
-        threads: within one operator; None leaves it to onnxruntime.
+        provider: as `Detector` takes it ("openvino", "cuda", ...); None is onnxruntime on the CPU.
+        threads: within one operator; None leaves it to the backend.
         max_frames: stop after so many, over all sources; None for no limit.
         json_summary: gets the summary as JSON.
 

@@ -1,8 +1,8 @@
-"""Is an execution provider of onnxruntime alive? Asked in a process of its own: what fails to load can end a process.
+"""Is a provider of onnxruntime, or OpenVINO, alive? Asked in a process of its own: what fails to load can end one.
 
     python -m detection.runtime.probe CUDAExecutionProvider
 
-prints one JSON line, `{"live": true, "reason": ""}`.
+prints one JSON line, `{"live": true, "reason": "", "told": ""}`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from detection.runtime.detector import load_gpu_libraries
+from detection.runtime.backends.names import OPENVINO
+from detection.runtime.backends.node_share import NodeShare
+from detection.runtime.backends.onnxruntime_backend import load_gpu_libraries
+from detection.runtime.backends.openvino_backend import DEVICE, import_openvino, version
 
 PROBE_ONNX = base64.b64decode(
     "CAgSADpEChEKAXgKAXgSAXkiBk1hdE11bBIFcHJvYmVaEwoBeBIOCgwIARIICgIICAoCCAhiEwoBeRIOCgwIARIICgIICAoCCAhCBAoAEA0="
@@ -35,15 +38,17 @@ class Liveness:
     Attributes:
         live: whether the provider itself ran the graph; a silent fall back to another is no life.
         reason: why not, in a line; empty where it is live.
+        told: what else it says of itself, in words.
 
     """
 
     live: bool
     reason: str
+    told: str = ""
 
 
 def probe(provider: str) -> Liveness:
-    """Start a process that runs a graph of one node on `provider` (its full name)."""
+    """Start a process that runs a graph of one node on `provider` (its full name, or `openvino`)."""
     command = [sys.executable, "-m", "detection.runtime.probe", provider]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
@@ -54,7 +59,8 @@ def probe(provider: str) -> Liveness:
     except (IndexError, ValueError):
         return Liveness(False, f"ended its process (exit {done.returncode})")
     # onnxruntime tells the cause to stderr alone, and the exception that it could not
-    return Liveness(answer["live"], "" if answer["live"] else _cause(done.stderr) or answer["reason"])
+    why_not = "" if answer["live"] else _cause(done.stderr) or answer["reason"]
+    return Liveness(answer["live"], why_not, answer["told"])
 
 
 def _cause(said: str) -> str:
@@ -75,15 +81,33 @@ def _run(provider: str) -> Liveness:
             session.disable_fallback()
             x = np.arange(64, dtype=np.float32).reshape(8, 8)
             right = np.allclose(session.run(None, {"x": x})[0], x @ x, rtol=1e-2)
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            ran = NodeShare.of_profile(Path(session.end_profiling())).nodes
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             return Liveness(False, (str(error).strip().splitlines() or [type(error).__name__])[0][:200])
-    ran_on = {event["args"]["provider"] for event in events if event.get("args", {}).get("provider")}
-    if ran_on != {provider}:
-        return Liveness(False, f"the graph was run by {', '.join(sorted(ran_on)) or 'nobody'} instead")
-    return Liveness(right, "" if right else "it computes wrongly")
+    if set(ran) != {provider}:
+        return Liveness(False, f"the graph was run by {', '.join(sorted(ran)) or 'nobody'} instead")
+    return Liveness(bool(right), "" if right else "it computes wrongly")
+
+
+def _run_openvino() -> Liveness:
+    """What OpenVINO would do if it were told nothing is worth knowing: it may compute in bfloat16."""
+    try:
+        ov = import_openvino()
+        core = ov.Core()
+        compiled = core.compile_model(core.read_model(PROBE_ONNX), DEVICE)
+        x = np.arange(64, dtype=np.float32).reshape(8, 8)
+        right = np.allclose(compiled([x])["y"], x @ x, rtol=1e-2)
+        by_itself = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        devices = ", ".join(
+            f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices
+        )
+    except Exception as error:  # a broken installation raises whatever it likes
+        return Liveness(False, (str(error).strip().splitlines() or [type(error).__name__])[0][:200])
+    chooses = "" if by_itself == "f32" else f"; by itself it would compute in {by_itself}, Swath tells it f32"
+    told = f"{version(ov)}, devices: {devices}{chooses}"
+    return Liveness(bool(right), "" if right else "it computes wrongly", told)
 
 
 if __name__ == "__main__":
-    outcome = _run(sys.argv[1])
-    print(json.dumps({"live": bool(outcome.live), "reason": outcome.reason}))
+    outcome = _run_openvino() if sys.argv[1] == OPENVINO else _run(sys.argv[1])
+    print(json.dumps(asdict(outcome)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import detection
-from detection.doctor import installed_versions
+from detection.runtime.backends.wheels import installed_versions
 
 _PACKAGES = (
     "torch torchvision timm lightning-fabric albumentations opencv-python opencv-python-headless numpy pycocotools "

@@ -3,7 +3,16 @@ import json
 import onnx
 from onnx import TensorProto, helper
 
-from detection.doctor import Finding, opencv_finding, provider_findings, runtime_finding, to_json
+from detection.doctor import (
+    Finding,
+    opencv_finding,
+    openvino_finding,
+    provider_findings,
+    runtime_finding,
+    suggestion,
+    tensorrt_finding,
+    to_json,
+)
 from detection.runtime.probe import PROBE_ONNX, Liveness, probe
 
 from .conftest import swath
@@ -42,6 +51,42 @@ def test_only_a_provider_that_was_asked_for_must_live():
     assert unknown == Finding(
         "coreml", "wrong", "not in this onnxruntime, which has CUDAExecutionProvider, CPUExecutionProvider"
     )
+
+
+def test_short_names_of_providers_are_known():
+    tried = {"DmlExecutionProvider": LIVE, "CPUExecutionProvider": LIVE}
+    assert [f.what for f in provider_findings(tried, ["directml", "dml"])] == list(tried)
+    assert [f.state for f in provider_findings({"DmlExecutionProvider": DEAD}, ["dml"])] == ["wrong"]
+
+
+def test_openvino_must_live_only_where_it_is_asked_for():
+    assert openvino_finding(None, asked=False).state == "note"
+    missing = openvino_finding(None, asked=True)
+    assert missing.state == "wrong" and 'pip install "swath[openvino]"' in missing.said
+    assert [openvino_finding(DEAD, asked=asked).state for asked in (False, True)] == ["note", "wrong"]
+    told = openvino_finding(Liveness(True, "", "2026.4.1, devices: CPU (x)"), asked=True)
+    assert told == Finding("openvino", "ok", "live: it ran a graph; 2026.4.1, devices: CPU (x)")
+
+
+def test_openvino_is_probed_and_says_what_it_would_compute_in():
+    outcome = probe("openvino")
+    assert outcome.live and "devices: CPU (" in outcome.told
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert "by itself it would compute in bf16, Swath tells it f32" in outcome.told
+
+
+def test_which_backend_to_take():
+    cpu = {"CPUExecutionProvider": LIVE}
+    both = {"TensorrtExecutionProvider": DEAD, "CUDAExecutionProvider": LIVE, **cpu}
+    assert "--provider cuda; then swath verify" in suggestion(both, None).said
+    for missing in (None, DEAD):
+        without = suggestion({**both, "CUDAExecutionProvider": DEAD}, missing)
+        assert without.state == "ok" and 'pip install "swath[openvino]"' in without.said
+    assert "leave --provider out; --provider openvino for int8 files" in suggestion(cpu, LIVE).said
+    assert suggestion({"CPUExecutionProvider": DEAD}, None).state == "note"
+    assert tensorrt_finding({}).state == "note" and tensorrt_finding({"tensorrt": "10.9"}).said == "tensorrt 10.9"
 
 
 def test_the_probe_is_a_graph_of_one_node_and_the_cpu_runs_it():

@@ -298,6 +298,11 @@ def test_provider_that_is_unknown(model_path: Path) -> None:
     _one_line(error, None)
 
 
+def test_the_cpu_of_onnxruntime_has_no_choice_of_precision(model_path: Path) -> None:
+    with pytest.raises(DeviceError, match="cpu does not compute in bf16; it can: what the file holds"):
+        Detector(model_path, providers=["cpu:bf16"])
+
+
 def _has_cuda_device() -> bool:
     return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
 

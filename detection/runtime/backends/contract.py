@@ -1,0 +1,103 @@
+"""What `Detector` asks of a backend, and what a deploy graph promises to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.errors import ModelFileError
+from detection.runtime.metadata import ModelMetadata
+
+INPUT = "images"
+OUTPUTS = {"boxes": ("float32", 3), "scores": ("float32", 2), "labels": ("int64", 2)}
+"""dtype and number of axes of what a deploy graph gives, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """What the deploy graph gives for N pictures: K rows each, padded.
+
+    Attributes:
+        boxes: float32 (N, K, 4), xyxy in pixels of the network's input.
+        scores: float32 (N, K), sorted, 0 where empty.
+        labels: int64 (N, K), -1 where empty.
+
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class Backend(Protocol):
+    """A deploy graph, ready to be computed.
+
+    Attributes:
+        name: the library and its version.
+        providers: what is live, in order of preference.
+        runs_on: by what and where it computes, in words.
+
+    """
+
+    name: str
+    providers: tuple[str, ...]
+    runs_on: str
+
+    def run(self, pixels_rgb: NDArray[np.uint8]) -> Raw:
+        """Compute. May be called from several threads.
+
+        Args:
+            pixels_rgb: uint8 (N, H, W, 3) RGB, N from 1 to the file's `max_batch`.
+
+        Returns:
+            Arrays that no later call changes.
+
+        """
+        ...
+
+
+class Tensor(NamedTuple):
+    """An input or output of a graph; an axis without a fixed length is a name or -1."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+def check_signature(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], metadata: ModelMetadata, path: Path
+) -> int | None:
+    """Compare the graph's inputs and outputs with the contract and with its own metadata.
+
+    Returns:
+        The number of pictures that it takes; None: from 1 to `metadata.max_batch`.
+
+    Raises:
+        ModelFileError: they differ.
+
+    """
+    if [(i.name, i.dtype) for i in inputs] != [(INPUT, "uint8")]:
+        raise ModelFileError(f"{path}: its inputs are {_listed(inputs)}, not one uint8 '{INPUT}'; export it again")
+    shape = list(inputs[0].shape)
+    fixed = shape[0] if len(shape) == 4 and isinstance(shape[0], int) and shape[0] > 0 else None
+    if shape[1:] != [*metadata.input_size_hw, 3] or fixed not in (None, metadata.max_batch):
+        wanted = ["N", *metadata.input_size_hw, 3]
+        raise ModelFileError(f"{path}: its input is {shape}, its metadata says {wanted}; export it again")
+    if {o.name: (o.dtype, len(o.shape)) for o in outputs} != OUTPUTS:
+        raise ModelFileError(
+            f"{path}: its outputs are {_listed(outputs)}, not boxes (N, K, 4), "
+            "scores (N, K) and labels (N, K); export it again"
+        )
+    return fixed
+
+
+def _listed(tensors: Sequence[Tensor]) -> str:
+    return ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in tensors) or "none"
