@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,8 +189,7 @@ class Detector:
 
         Takes pixels as `infer` does; gives boxes, scores and labels as `Raw` holds them.
         """
-        run, outputs = self._session.run, list(_OUTPUTS)
-        return lambda pixels_rgb: run(outputs, {_INPUT: pixels_rgb})
+        return self.backend.bare_run
 
     def finish(self, raw: Raw, row: int, placement: Placement) -> Detections:
         """Third stage: what row `row` of `raw` says of the picture that lies at `placement`."""

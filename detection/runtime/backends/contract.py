@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,14 @@ class Backend(Protocol):
         Returns:
             Arrays that no later call changes.
 
+        """
+        ...
+
+    @property
+    def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
+        """The library's own call with nothing of ours around it, pixels as `run` takes them -> boxes, scores, labels.
+
+        What `swath bench` calls the limit. From one thread; N as the library is ready for it, 1 at least.
         """
         ...
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,12 @@ class OnnxruntimeBackend:
         if self._bound is not None:
             return self._bound.run(pixels_rgb)
         return Raw(*self._session.run(list(OUTPUTS), {INPUT: pixels_rgb}))
+
+    @property
+    def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
+        """See `Backend.bare_run`."""
+        run, outputs = self._session.run, list(OUTPUTS)
+        return lambda pixels_rgb: run(outputs, {INPUT: pixels_rgb})
 
 
 class BoundRuns:
