@@ -10,6 +10,7 @@ network pruning: Optimal Brain Surgeon" (NeurIPS 1992).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
@@ -26,7 +27,7 @@ KEPT = 0.5
 """Share of the hidden channels that stay."""
 
 _FAMILIES = ("tf_efficientnet_lite", "efficientnet_lite")
-_MULTIPLE = 8  # of channels, as in the nets themselves: vector units take 8 or 16 at once
+_MULTIPLE = 16  # of channels: runtimes lay maps out in blocks of 16 and compute whole blocks anyhow
 _POSITIONS = 8192  # of a map, drawn at random, that the systems are set up from, per picture and block
 _RIDGE = 1e-4  # of the mean diagonal, so that dead channels leave the systems solvable
 
@@ -107,7 +108,7 @@ def _blocks(body: nn.Module) -> Iterator[Any]:
 
 
 def _kept(hidden: int) -> int:
-    return max(_MULTIPLE, round(hidden * KEPT / _MULTIPLE) * _MULTIPLE)
+    return min(hidden, math.ceil(hidden * KEPT / _MULTIPLE) * _MULTIPLE)
 
 
 def _hidden(block: Any, features: Tensor) -> Tensor:
