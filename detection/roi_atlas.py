@@ -49,7 +49,7 @@ class RoiAtlas(nn.Module):
         # Maps that are all as coarse as the first (MobileNet's two) are never asked for.
         if self.level_of.k_min == self.level_of.k_max:
             del self.names[1:]
-        sizes = [tuple(features[name].shape[-2:]) for name in self.names]
+        sizes = [(features[name].shape[-2], features[name].shape[-1]) for name in self.names]
         heights, widths = zip(*sizes, strict=True)
         self.cells_hw, places = _plan(sizes)
         self.register_buffer("scales", torch.tensor(pool.scales[: len(sizes)]))

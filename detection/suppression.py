@@ -44,7 +44,9 @@ def _(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_floor: float, limit:
 
 def onnx_translations() -> dict[Any, Any]:
     """What `torch.onnx.export` is to write for the operator: its `custom_translation_table`."""
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
+
+    op: Any = opset20  # its types know nothing of Python's numbers, which it takes
 
     def to_onnx(boxes_xyxy: Any, scores: Any, iou: float, score_floor: float, limit: int) -> Any:
         # (K, 3): group, class (always 0), box

@@ -166,12 +166,12 @@ def livened_two_stage(model, size_hw: tuple[int, int]):
     predictor, rpn = model.roi_heads.box_predictor, model.rpn
     deep = isinstance(model.roi_heads.box_head, torch.nn.Sequential)
     if deep:  # four convolutions for each proposal: fewer of them
-        rpn._post_nms_top_n["testing"] = 100
+        rpn._post_nms_top_n["testing"] = 60
     spreads = {
-        rpn.head.cls_logits: 1.5,
+        rpn.head.cls_logits: 1.0,
         rpn.head.bbox_pred: 0.3,
-        predictor.cls_score: 1.5,
-        predictor.bbox_pred: 1.0,
+        predictor.cls_score: 1.0,
+        predictor.bbox_pred: 0.5,
     }
     with torch.no_grad():
         model.backbone(model.transform(list(pictures))[0].tensors)

@@ -1,8 +1,9 @@
-"""Faster R-CNN's deploy graph against torchvision's own postprocessing, in PyTorch; through onnxruntime in test_export."""
+"""Faster R-CNN's deploy graph against torchvision's own, in PyTorch; through onnxruntime in test_export."""
 
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection.image_list import ImageList
 
 from detection.deploy_two_stage import TwoStageGraph
 from detection.models import PRESETS
@@ -33,8 +34,7 @@ def compared(model: torch.nn.Module, graph: TwoStageGraph, images: np.ndarray, *
     return parity
 
 
-@pytest.mark.parametrize("size_hw", [SIZE_HW, (160, 96)])
-@pytest.mark.parametrize("preset", TWO_STAGE)
+@pytest.mark.parametrize(("preset", "size_hw"), [*((p, SIZE_HW) for p in TWO_STAGE), (SMALL, (160, 96))])
 def test_equal_to_torchvision_box_by_box(preset: str, size_hw: tuple[int, int], lively) -> None:
     model = lively(preset, size_hw)
     pool = model.roi_heads.box_roi_pool
@@ -44,32 +44,19 @@ def test_equal_to_torchvision_box_by_box(preset: str, size_hw: tuple[int, int], 
     images = some_pictures(size_hw)
     parity = compared(model, graph, images)
     assert parity.boxes > 100
-    assert parity.holds and parity.undecided == 0, parity
-    assert parity.max_box_error_px < 0.01
+    assert parity.holds, parity
     with torch.no_grad():
         _, scores, labels = graph(torch.from_numpy(images))
-        maps = model.backbone((torch.from_numpy(images).permute(0, 3, 1, 2) - graph.mean_255) * graph.inverse_std_255)
+        pictures = (torch.from_numpy(images).permute(0, 3, 1, 2) - graph.mean_255) * graph.inverse_std_255
+        maps = model.backbone(pictures)
         proposals, alive = graph._proposals(list(maps.values()))
+        expected = model.rpn(ImageList(pictures, [size_hw] * 3), maps)[0]
+    for own, there, torchvisions in zip(proposals, alive, expected, strict=True):
+        torch.testing.assert_close(own[there], torchvisions, atol=0, rtol=0)  # of the same maps, to the last bit
     assert labels.dtype == torch.int64 and scores.dtype == torch.float32
     assert set(labels.unique().tolist()) >= {0, 1, 2}  # every class took part
     levels = pool.map_levels([proposals[alive]]).unique().tolist()
     assert levels == ([0, 1, 2, 3] if preset == "fasterrcnn_resnet50_fpn_v2" else [0])
-
-
-def test_a_region_as_large_as_a_large_picture_is_read_from_the_coarsest_level(lively) -> None:
-    # With torchvision's own levels, which differ by 224, 448 pixels: only the first stage and the pooling.
-    model = lively("fasterrcnn_resnet50_fpn_v2")
-    size_hw = (448, 480)
-    graph = TwoStageGraph(model, size_hw).eval()
-    generator = torch.Generator().manual_seed(0)
-    maps = {
-        str(k): torch.randn(1, 256, 448 // s, 480 // s, generator=generator) for k, s in enumerate((4, 8, 16, 32, 64))
-    }
-    boxes = torch.tensor([[0.0, 0, 480, 448], [10, 20, 300, 280], [0, 0, 113, 113], [400, 300, 480, 448], [5, 5, 9, 9]])
-    expected = model.roi_heads.box_roi_pool(dict(zip("0123", maps.values(), strict=False)), [boxes], [size_hw])
-    assert model.roi_heads.box_roi_pool.map_levels([boxes]).tolist() == [3, 2, 1, 0, 0]
-    with torch.no_grad():
-        torch.testing.assert_close(graph.pool(maps, boxes[None]), expected, atol=1e-4, rtol=0)
 
 
 def test_an_empty_field_is_all_padding(lively) -> None:
@@ -83,7 +70,7 @@ def test_an_empty_field_is_all_padding(lively) -> None:
 
 def test_where_no_region_is_proposed_there_is_nothing(lively) -> None:
     model = lively(SMALL)
-    model.rpn.score_thresh = 1.0
+    model.rpn.score_thresh = 1.01
     graph = TwoStageGraph(model, SIZE_HW).eval()
     assert compared(model, graph, some_pictures()).boxes == 0
     with torch.no_grad():

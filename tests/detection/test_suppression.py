@@ -70,5 +70,3 @@ def test_onnxruntime_keeps_the_same_boxes_in_any_number_of_groups(tmp_path: Path
         np.testing.assert_array_equal(found, expected.numpy())
     nothing = np.zeros((3, 50), np.float32)
     assert session.run(None, {"boxes": np.zeros((3, 50, 4), np.float32), "scores": nothing})[0].sum() == 0
-
-
