@@ -40,7 +40,7 @@ class DeployGraph(nn.Module):
     def __init__(self, model: nn.Module, label_offset: int, size_hw: tuple[int, int]) -> None:
         super().__init__()
         if not isinstance(model, FCOS | RetinaNet | SSD):
-            raise SwathError(f"no deploy graph for {type(model).__name__} yet: only for FCOS, RetinaNet, SSD")
+            raise SwathError(f"no one-stage deploy graph for {type(model).__name__}: only for FCOS, RetinaNet, SSD")
         self.model: Any = model.eval()
         self.label_offset = label_offset
         self.size_hw = size_hw
@@ -80,17 +80,7 @@ class DeployGraph(nn.Module):
             boxes, scores, labels = self._ssd_candidates(head)
         else:
             boxes, scores, labels = self._level_candidates(head)
-        height, width = self.size_hw
-        boxes = torch.stack(
-            [
-                boxes[..., 0].clamp(0, width),
-                boxes[..., 1].clamp(0, height),
-                boxes[..., 2].clamp(0, width),
-                boxes[..., 3].clamp(0, height),
-            ],
-            dim=-1,
-        )
-        return self._suppress(boxes, scores, labels)
+        return self._suppress(clipped(boxes, self.size_hw), scores, labels)
 
     def _level_candidates(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The best (position, class) pairs of each level: boxes (N, M, 4), scores (N, M), labels (N, M)."""
@@ -156,3 +146,17 @@ class DeployGraph(nn.Module):
         found = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4)) * filled.unsqueeze(-1).to(boxes.dtype)
         found_labels = torch.where(filled, labels.gather(1, index), -1)
         return found, best, found_labels
+
+
+def clipped(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Boxes float (..., 4) in pixels of the input, cut at its edges."""
+    height, width = size_hw
+    return torch.stack(
+        [
+            boxes_xyxy[..., 0].clamp(0, width),
+            boxes_xyxy[..., 1].clamp(0, height),
+            boxes_xyxy[..., 2].clamp(0, width),
+            boxes_xyxy[..., 3].clamp(0, height),
+        ],
+        dim=-1,
+    )

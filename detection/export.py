@@ -20,12 +20,14 @@ import onnxruntime
 import torch
 import torchvision
 from numpy.typing import NDArray
+from torchvision.models.detection import FasterRCNN
 
 import detection
 from data import Dataset
 from data.tiles import tile_dataset
 from detection.checkpoint import Trained, write_whole
 from detection.deploy_graph import DeployGraph
+from detection.deploy_two_stage import TwoStageGraph
 from detection.evaluate import evaluate
 from detection.evaluation.coco_metrics import CocoMetrics
 from detection.evaluation.operating import choose_thresholds
@@ -38,6 +40,7 @@ from detection.runtime.letterbox import letterbox
 from detection.runtime.metadata import KEY, SCHEMA_VERSION, Licences, ModelMetadata
 from detection.runtime.parity import DELTA_AP_POINTS
 from detection.runtime.verify import BATCHES, Reference, compare, pixels_digest
+from detection.suppression import onnx_translations
 from detection.torch_detector import TorchDetector
 
 MAX_BATCH = 8
@@ -53,18 +56,12 @@ class ExportError(SwathError):
     """A detector that cannot be exported, or a file that does not agree with PyTorch."""
 
 
-def deploy_graph_of(trained: Trained) -> DeployGraph:
-    """The deploy graph of a trained detector.
-
-    Raises:
-        ExportError: there is none for its preset yet.
-
-    """
-    preset = trained.recipe.model.preset
-    if not PRESETS[preset].exportable:
-        ready = ", ".join(name for name, p in PRESETS.items() if p.exportable)
-        raise ExportError(f"{preset}: export is not built yet for Faster R-CNN; it is for {ready}")
-    return DeployGraph(trained.model, PRESETS[preset].label_offset, trained.recipe.input.size_hw).eval()
+def deploy_graph_of(trained: Trained) -> DeployGraph | TwoStageGraph:
+    """The deploy graph of a trained detector."""
+    size_hw = trained.recipe.input.size_hw
+    if isinstance(trained.model, FasterRCNN):
+        return TwoStageGraph(trained.model, size_hw).eval()
+    return DeployGraph(trained.model, PRESETS[trained.recipe.model.preset].label_offset, size_hw).eval()
 
 
 def export(
@@ -97,7 +94,7 @@ def export(
 
     Raises:
         SwathError: goals that cannot be chosen for, or that were asked for without pictures held out.
-        ExportError: no deploy graph for this preset, or the file does not agree with PyTorch.
+        ExportError: the file does not agree with PyTorch.
         DataError: a picture cannot be read.
 
     """
@@ -219,6 +216,7 @@ def _write_onnx(graph: torch.nn.Module, trained: Trained, path: Path, metadata: 
                 output_names=["boxes", "scores", "labels"],
                 dynamic_shapes=({0: batch},),
                 opset_version=_OPSET,
+                custom_translation_table=onnx_translations(),
             )
     finally:
         chatter.setLevel(level)

@@ -40,7 +40,6 @@ class Preset:
         imagenet: torchvision's ImageNet weights of the backbone, or None: timm has them.
         imagenet_prefix: what the backbone's tensors are called by in the ImageNet file.
         stem: the part of `backbone.body` that ends at stride 4; None: the backbone says it, or has none.
-        exportable: whether there is a deploy graph for it yet.
         channels, head_convs: default width of neck and head, and depth of the head, of an `fcos_lite`.
         neck: its default neck.
         light: whether its neck and head are made of depthwise separable convolutions.
@@ -54,7 +53,6 @@ class Preset:
     imagenet: Any = None
     imagenet_prefix: str = ""
     stem: str | None = None
-    exportable: bool = True
     channels: int = 64
     head_convs: int = 2
     neck: Neck = "fpn"
@@ -114,7 +112,6 @@ PRESETS: dict[str, Preset] = {
         _MOBILENET,
         "features.",
         "3",
-        exportable=False,
     ),
     "fasterrcnn_mobilenet_v3_large_fpn": Preset(
         _torchvision(tv.fasterrcnn_mobilenet_v3_large_fpn),
@@ -124,7 +121,6 @@ PRESETS: dict[str, Preset] = {
         _MOBILENET,
         "features.",
         "3",
-        exportable=False,
     ),
     "fasterrcnn_resnet50_fpn_v2": Preset(
         _torchvision(tv.fasterrcnn_resnet50_fpn_v2),
@@ -133,7 +129,6 @@ PRESETS: dict[str, Preset] = {
         tv.FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
         _RESNET50,
         stem="layer1",
-        exportable=False,
     ),
 }
 

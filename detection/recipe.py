@@ -274,7 +274,7 @@ class Postprocess(_Part):
     score_floor: float = Field(0.05, gt=0, lt=1, description="boxes at or below it are dropped")
     nms_iou: float = Field(0.6, gt=0, le=1, description="within a class, boxes overlapping more are dropped")
     max_detections: int = Field(100, ge=1, description="most boxes a picture")
-    candidates: int = Field(300, ge=1, description="most boxes that enter NMS, per level (SSD: per class)")
+    candidates: int = Field(300, ge=1, description="most boxes into NMS, per level (SSD: class; not Faster R-CNN)")
 
 
 class Recipe(_Part):

@@ -121,9 +121,11 @@ def lively():
 
     from detection.models import build_model
 
-    def make(preset: str, **changes: float):
+    def make(preset: str, size_hw: tuple[int, int] = (96, 128), **changes: float):
         torch.manual_seed(3)
         model = build_model(preset, 3, **changes)
+        if preset.startswith("fasterrcnn"):
+            return livened_two_stage(model, size_hw)
         if preset.startswith("ssd"):  # fresh batch norms let nothing through so deep a net: show them pictures first
             for module in model.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
@@ -141,3 +143,50 @@ def lively():
         return model.eval()
 
     return make
+
+
+def livened_two_stage(model, size_hw: tuple[int, int]):
+    """Faster R-CNN whose both stages say something else at each place, and not the same for every class.
+
+    Random layers one after the other let nothing through or amplify the last bit of a sum: batch norms are shown
+    pictures, residuals made small, and the four layers that answer are scaled to answers of a known spread.
+    """
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if name.endswith("bn3.weight"):
+            parameter.data *= 0.2
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    pictures = torch.rand(4, 3, *size_hw)
+    pictures[1] = 0
+    pictures[2, :, 20:60, 30:90] = torch.tensor([0.1, 0.6, 0.2]).view(3, 1, 1)
+    pictures[3, :, 50:] /= 4
+    predictor, rpn = model.roi_heads.box_predictor, model.rpn
+    deep = isinstance(model.roi_heads.box_head, torch.nn.Sequential)
+    if deep:  # four convolutions for each proposal: fewer of them
+        rpn._post_nms_top_n["testing"] = 60
+    spreads = {
+        rpn.head.cls_logits: 1.0,
+        rpn.head.bbox_pred: 0.3,
+        predictor.cls_score: 1.0,
+        predictor.bbox_pred: 0.5,
+    }
+    with torch.no_grad():
+        model.backbone(model.transform(list(pictures))[0].tensors)
+        if deep:
+            model.roi_heads.box_head(torch.randn(64, 256, 7, 7))
+        model.eval()
+        for layer, spread in spreads.items():
+            seen: list[torch.Tensor] = []
+            hook = layer.register_forward_hook(
+                lambda _, __, out, seen=seen: seen.append(out.transpose(0, 1).flatten(1))
+            )
+            model(list(pictures))
+            hook.remove()
+            answers = torch.cat(seen, dim=1)
+            gain = spread / answers.std(dim=1)
+            layer.weight *= gain.view(-1, *[1] * (layer.weight.ndim - 1))
+            layer.bias.copy_((layer.bias - answers.mean(dim=1)) * gain)
+    return model

@@ -1,0 +1,58 @@
+"""Non-maximum suppression in groups that know nothing of each other, as one operator of fixed shape.
+
+torchvision's `nms` has one group, and gives as many indices as it pleases. To keep groups apart by it, their boxes
+have to be moved apart, which costs float32 precision: at 5,000 pixels a corner is known to 0.0005, enough to let
+another of two proposals survive. ONNX has the groups in its own `NonMaxSuppression`; this operator is that one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+
+@torch.library.custom_op("swath::survivors", mutates_args=())
+def survivors(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_floor: float, limit: int) -> Tensor:
+    """Which boxes survive, each group by itself.
+
+    Args:
+        boxes_xyxy: float32 (G, M, 4).
+        scores: float32 (G, M).
+        iou: a box that overlaps a better one of its group by more is dropped.
+        score_floor: only boxes above it take part.
+        limit: most survivors of a group, the best ones.
+
+    Returns:
+        float32 (G, M): 1 where a box survives, else 0.
+
+    """
+    mask = torch.zeros_like(scores)
+    for group, (boxes, own) in enumerate(zip(boxes_xyxy, scores, strict=True)):
+        alive = torch.where(own > score_floor)[0]
+        kept = nms(boxes[alive], own[alive], iou)[:limit]
+        mask[group, alive[kept]] = 1
+    return mask
+
+
+@survivors.register_fake
+def _(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_floor: float, limit: int) -> Tensor:
+    return torch.empty_like(scores)
+
+
+def onnx_translations() -> dict[Any, Any]:
+    """What `torch.onnx.export` is to write for the operator: its `custom_translation_table`."""
+    from onnxscript import opset20
+
+    op: Any = opset20  # its types know nothing of Python's numbers, which it takes
+
+    def to_onnx(boxes_xyxy: Any, scores: Any, iou: float, score_floor: float, limit: int) -> Any:
+        # (K, 3): group, class (always 0), box
+        chosen = op.NonMaxSuppression(boxes_xyxy, op.Unsqueeze(scores, [1]), [limit], [iou], [score_floor])
+        places = op.Gather(chosen, [0, 2], axis=1)
+        ones = op.Expand(1.0, op.Shape(chosen, end=1))
+        return op.ScatterND(op.Expand(0.0, op.Shape(scores)), places, ones)
+
+    return {torch.ops.swath.survivors.default: to_onnx}
