@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
-from torchvision.ops import nms
 
 from detection.runtime.errors import SwathError
+from detection.suppression import survivors
 
 
 class DeployGraph(nn.Module):
@@ -36,6 +36,7 @@ class DeployGraph(nn.Module):
     mean_255: Tensor
     inverse_std_255: Tensor
     anchors: Tensor
+    along_x: Tensor
 
     def __init__(self, model: nn.Module, label_offset: int, size_hw: tuple[int, int]) -> None:
         super().__init__()
@@ -51,7 +52,12 @@ class DeployGraph(nn.Module):
             pictures = torch.zeros(1, 3, *size_hw)
             features = self._features(pictures)
             anchors: Tensor = model.anchor_generator(ImageList(pictures, [size_hw]), features)[0]
+        if isinstance(model, FCOS):
+            # What its box coder makes of an anchor at every call: its centre, and its size with the signs of xyxy.
+            centres, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+            anchors = torch.cat([centres, centres, -sizes, sizes], dim=1)
         self.register_buffer("anchors", anchors)
+        self.register_buffer("along_x", torch.tensor([1.0, 0.0, 1.0, 0.0]))
         # Anchors of one level follow each other; SSD takes its candidates over all levels at once.
         cells = [f.shape[-2] * f.shape[-1] for f in features]
         per_cell = [1] if isinstance(model, SSD) else model.anchor_generator.num_anchors_per_location()
@@ -118,30 +124,19 @@ class DeployGraph(nn.Module):
         return self._decode(codes, self.anchors[positions]), scores.flatten(1), labels.flatten(1)
 
     def _decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
-        coder = self.model.box_coder
         if isinstance(self.model, FCOS):
-            decoded: Tensor = coder.decode(codes, anchors)
-        else:
-            decoded = coder.decode_single(codes.reshape(-1, 4), anchors.reshape(-1, 4)).view_as(codes)
+            return anchors[..., :4] + codes * anchors[..., 4:]
+        coder = self.model.box_coder
+        decoded: Tensor = coder.decode_single(codes.reshape(-1, 4), anchors.reshape(-1, 4)).view_as(codes)
         return decoded
 
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One NMS over the whole batch, exact because no two (picture, class) pairs share a place."""
-        pictures, candidates = scores.shape
-        alive = scores > self.model.score_thresh
-        # Classes move along x, pictures along y: two small offsets lose less of float32 than one big one.
-        step = float(max(self.size_hw) + 1)
-        offset_x = labels.to(boxes.dtype) * step
-        offset_y = (torch.arange(pictures, device=boxes.device).to(boxes.dtype) * step).unsqueeze(1)
-        offset_y = offset_y.expand_as(offset_x)
-        shifted = boxes + torch.stack([offset_x, offset_y, offset_x, offset_y], dim=-1)
-        # The dead lie on one common spot: the first suppresses the rest, which keeps NMS cheap.
-        dead = torch.tensor([-2.0, -2.0, -1.0, -1.0], device=boxes.device, dtype=boxes.dtype)
-        shifted = torch.where(alive.unsqueeze(-1), shifted, dead)
-        kept = nms(shifted.reshape(-1, 4), scores.reshape(-1), self.model.nms_thresh)
-        mask = torch.zeros_like(scores).reshape(-1).scatter(0, kept, torch.ones_like(kept, dtype=scores.dtype))
-        survivors = torch.where(alive, scores * mask.view(pictures, candidates), 0.0)
-        best, index = survivors.topk(min(self.model.detections_per_img, candidates))
+        """NMS within each class of each picture, then the best boxes of each picture."""
+        # Classes are moved apart along x, as torchvision does it: no box of one can overlap one of another.
+        offset_x = labels.to(boxes.dtype) * float(max(self.size_hw) + 1)
+        shifted = boxes + offset_x.unsqueeze(-1) * self.along_x
+        alive = survivors(shifted, scores, self.model.nms_thresh, self.model.score_thresh, scores.shape[1])
+        best, index = (scores * alive).topk(min(self.model.detections_per_img, scores.shape[1]))
         filled = best > 0
         found = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4)) * filled.unsqueeze(-1).to(boxes.dtype)
         found_labels = torch.where(filled, labels.gather(1, index), -1)
@@ -151,12 +146,4 @@ class DeployGraph(nn.Module):
 def clipped(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Boxes float (..., 4) in pixels of the input, cut at its edges."""
     height, width = size_hw
-    return torch.stack(
-        [
-            boxes_xyxy[..., 0].clamp(0, width),
-            boxes_xyxy[..., 1].clamp(0, height),
-            boxes_xyxy[..., 2].clamp(0, width),
-            boxes_xyxy[..., 3].clamp(0, height),
-        ],
-        dim=-1,
-    )
+    return boxes_xyxy.clamp(min=0).minimum(boxes_xyxy.new_tensor([width, height, width, height]))
