@@ -1,7 +1,7 @@
 """Which part of a deploy graph is the network, found by its structure alone: no node is known by its name.
 
-A deploy graph normalises pictures, runs a network and turns what that says into boxes. Precision may be lowered in the
-network; pixels, coordinates of boxes and the order of scores need float32.
+A deploy graph normalises pictures, runs a network and turns what that says into boxes. Precision may be lowered in
+the network; pixels, coordinates of boxes and the order of scores need float32.
 """
 
 from __future__ import annotations

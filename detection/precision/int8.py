@@ -1,8 +1,9 @@
 """8-bit integers: convolutions and what joins them, as QuantizeLinear / DequantizeLinear pairs (QDQ).
 
 onnxruntime, OpenVINO and TensorRT fuse such pairs into their own integer kernels. Weights are int8, symmetric, with a
-scale for each output channel; activations are uint8 with one scale per tensor; biases int32. The arithmetic is that of
-Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (2018).
+scale for each output channel; activations are uint8 with one scale per tensor; biases int32. The arithmetic is that
+of Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (CVPR
+2018).
 
 `onnxruntime.quantization` gives the same graph to within rounding, but takes seconds for each, and the search for
 sensitive layers needs a graph per layer; it would also round what float layers read from one another.
@@ -189,7 +190,9 @@ class _Writer:
             shape = [-1 if k == axis else 1 for k in range(weight.ndim)]
             values = np.clip(np.rint(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
             zeros = np.zeros(len(scales), np.int8)
-            inputs = [self._constant(f"{name}_{k}", v) for k, v in (("q", values), ("scale", scales), ("zero", zeros))]
+            inputs = [
+                self._constant(f"{name}_{k}", v) for k, v in (("q", values), ("scale", scales), ("zero", zeros))
+            ]
             self._node("DequantizeLinear", inputs, f"{name}_dq", axis=axis)
         node.input[1] = f"{name}_dq"
         if len(node.input) > 2 and node.input[2] in self._weights:
@@ -199,7 +202,9 @@ class _Writer:
             integers = np.clip(whole, -(2**31) + 1, 2**31 - 1).astype(np.int32)
             own = f"{node.name}_bias"  # nodes that share a bias read from tensors of other scales
             inputs = [self._constant(f"{own}_q", integers), self._constant(f"{own}_scale", bias_scales)]
-            self._node("DequantizeLinear", [*inputs, self._constant(f"{own}_zero", np.zeros_like(integers))], own, axis=0)
+            self._node(
+                "DequantizeLinear", [*inputs, self._constant(f"{own}_zero", np.zeros_like(integers))], own, axis=0
+            )
             node.input[2] = own
 
     def finish(self) -> None:
@@ -213,8 +218,11 @@ class _Writer:
         graph.initializer.extend(constants)
         del graph.value_info[:]
 
-    def _node(self, op_type: str, inputs: list[str], output: str, **attributes: int) -> None:
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+    def _node(self, op_type: str, inputs: list[str], output: str, axis: int | None = None) -> None:
+        node = helper.make_node(op_type, inputs, [output], name=output)
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)
 
     def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
