@@ -202,10 +202,9 @@ def _gained(precision: str, report: Mapping[str, Any]) -> str:
     """What a file of lower precision brings, in a line."""
     gain, int8 = report["size_and_speed"], report.get("int8", {})
     kept = f"; {len(int8['layers_in_float'])} of {int8['layers']} layers in float" if int8 else ""
-    return (
-        f"{precision}: {gain['bytes'] / 1e6:.1f} MB (fp32 {gain['fp32_bytes'] / 1e6:.1f} MB), {gain['cpu_ms']:.1f} ms a "
-        f"picture by onnxruntime on this CPU (fp32 {gain['fp32_cpu_ms']:.1f} ms, {gain['cpu_speed_up']:.2f} x){kept}"
-    )
+    size = f"{gain['bytes'] / 1e6:.1f} MB (fp32 {gain['fp32_bytes'] / 1e6:.1f} MB)"
+    time = f"{gain['cpu_ms']:.1f} ms a picture by onnxruntime on this CPU (fp32 {gain['fp32_cpu_ms']:.1f} ms"
+    return f"{precision}: {size}, {time}, {gain['cpu_speed_up']:.2f} x){kept}"
 
 
 @app.command(

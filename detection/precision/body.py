@@ -130,4 +130,5 @@ def _floats(model: onnx.ModelProto) -> set[str]:
 def trunk(model: onnx.ModelProto, body: Body) -> onnx.ModelProto:
     """The graph from the pictures to the network's answers, without the postprocessing."""
     inputs = [value.name for value in model.graph.input]
-    return onnx.utils.Extractor(model).extract_model(inputs, list(body.answers))
+    typed = onnx.shape_inference.infer_shapes(model)
+    return onnx.utils.Extractor(typed).extract_model(inputs, list(body.answers))

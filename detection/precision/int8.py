@@ -24,6 +24,7 @@ from detection.precision.body import WEIGHTED, Body
 _GLUE = ("Add", "Concat", "Resize", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip")
 """Operators with integer kernels, that are converted where they stand between converted ones."""
 
+_READ = "_dq"
 _SAME_SCALE = ("Resize", "MaxPool")
 """Of these the output takes the scale of the input: they move values and make no new ones."""
 
@@ -40,6 +41,11 @@ class Ranges:
         low, high = min(self.lows[name], 0.0), max(self.highs[name], 0.0)
         scale = np.float32((high - low) / 255 if high > low else 1.0)
         return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))
+
+
+def read_as(name: str) -> str:
+    """Under which name a tensor is read after it went through integers."""
+    return name + _READ
 
 
 def calibrated_tensors(model: onnx.ModelProto, body: Body) -> list[str]:
@@ -84,7 +90,7 @@ def to_int8(model: onnx.ModelProto, body: Body, ranges: Ranges, layers: Collecti
         writer.nodes.append(node)
         if node.name in converted:
             if node.op_type in _SAME_SCALE:
-                writer.same_scale(node.output[0], node.input[0].removesuffix("_dq"))
+                writer.same_scale(node.output[0], node.input[0].removesuffix(_READ))
             writer.through_integers(node.output[0])
     writer.finish()
     return copy
@@ -177,8 +183,8 @@ class _Writer:
             scale, zero = self._scale_of(name)
             constants = [self._constant(f"{name}_scale", scale), self._constant(f"{name}_zero", zero)]
             self._node("QuantizeLinear", [name, *constants], f"{name}_q")
-            self._node("DequantizeLinear", [f"{name}_q", *constants], f"{name}_dq")
-        return f"{name}_dq"
+            self._node("DequantizeLinear", [f"{name}_q", *constants], read_as(name))
+        return read_as(name)
 
     def convert_weights(self, node: onnx.NodeProto) -> None:
         """Weights in int8, biases in int32 with the scale of what they are added to."""
@@ -193,11 +199,11 @@ class _Writer:
             inputs = [
                 self._constant(f"{name}_{k}", v) for k, v in (("q", values), ("scale", scales), ("zero", zeros))
             ]
-            self._node("DequantizeLinear", inputs, f"{name}_dq", axis=axis)
-        node.input[1] = f"{name}_dq"
+            self._node("DequantizeLinear", inputs, read_as(name), axis=axis)
+        node.input[1] = read_as(name)
         if len(node.input) > 2 and node.input[2] in self._weights:
             bias = numpy_helper.to_array(self._weights[node.input[2]])
-            bias_scales = self._scale_of(node.input[0].removesuffix("_dq"))[0] * scales
+            bias_scales = self._scale_of(node.input[0].removesuffix(_READ))[0] * scales
             whole = np.rint(bias.astype(np.float64) / bias_scales)
             integers = np.clip(whole, -(2**31) + 1, 2**31 - 1).astype(np.int32)
             own = f"{node.name}_bias"  # nodes that share a bias read from tensors of other scales

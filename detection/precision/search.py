@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from detection.precision.body import Body, trunk
-from detection.precision.int8 import Ranges, to_int8
+from detection.precision.int8 import Ranges, read_as, to_int8
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,27 @@ def sensitivity(
 
     """
     small = trunk(model, body)
-    truth = _answers(small, body, inputs)
+    truth = _answers(small, inputs)
     found: dict[str, float] = {}
     for done, layer in enumerate(body.layers, 1):
-        found[layer] = _sqnr_db(truth, _answers(to_int8(small, body, ranges, [layer]), body, inputs))
+        found[layer] = _sqnr_db(truth, _answers(to_int8(small, body, ranges, [layer]), inputs))
         if progress:
             progress(done, len(body.layers))
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def _answers(
-    model: onnx.ModelProto, body: Body, inputs: Sequence[NDArray[np.uint8]]
-) -> list[list[NDArray[np.float32]]]:
-    """What the network says, by input and answer."""
+def _answers(model: onnx.ModelProto, inputs: Sequence[NDArray[np.uint8]]) -> list[list[NDArray[np.float32]]]:
+    """What a trunk says, by input and answer: as the postprocessing reads it, so after its way through integers."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    made = {name for node in copy.graph.node for name in node.output}
+    for value in copy.graph.output:
+        if read_as(value.name) in made:
+            value.name = read_as(value.name)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [session.run(list(body.answers), {model.graph.input[0].name: image[None]}) for image in inputs]
+    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [session.run(None, {model.graph.input[0].name: image[None]}) for image in inputs]
 
 
 def _sqnr_db(truth: list[list[NDArray[np.float32]]], answers: list[list[NDArray[np.float32]]]) -> float:
