@@ -125,6 +125,6 @@ def test_the_layer_that_suffers_most_comes_first():
     harm = sensitivity(model, body, Ranges(EXACT.lows, EXACT.highs | {"raw": 51000}), [PIXELS[0]])
     assert list(harm) == ["w2", "w1"]
     assert harm["w2"] == pytest.approx(16.94, abs=0.01) and harm["w1"] > 90
-    # between the layers it harms both alike: one writes it, the other reads it
+    # Between the layers it harms both, but what the second makes of 600 ends at 510: noise 400, 30.22 dB.
     harm = sensitivity(model, body, Ranges(EXACT.lows, EXACT.highs | {"bent": 51000}), [PIXELS[0]])
-    assert list(harm.values()) == pytest.approx([16.94, 16.94], abs=0.01)
+    assert harm == {"w1": pytest.approx(16.94, abs=0.01), "w2": pytest.approx(30.22, abs=0.01)}
