@@ -14,12 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
 import torchvision
-from numpy.typing import NDArray
 from torchvision.models.detection import FasterRCNN
 
 import detection
@@ -33,13 +31,14 @@ from detection.evaluation.coco_metrics import CocoMetrics
 from detection.evaluation.operating import choose_thresholds
 from detection.evaluation.thresholds import Choice, Goal
 from detection.models import PRESETS
+from detection.precision.lowering import Lowering
+from detection.precision.timing import median_ms
+from detection.proof import Progress, Proof, Verdict
 from detection.runtime import letterbox as letterbox_rule
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
-from detection.runtime.letterbox import letterbox
 from detection.runtime.metadata import KEY, SCHEMA_VERSION, Licences, ModelMetadata
-from detection.runtime.parity import DELTA_AP_POINTS
-from detection.runtime.verify import BATCHES, Reference, compare, pixels_digest
+from detection.runtime.verify import BATCHES, Reference
 from detection.suppression import onnx_translations
 from detection.torch_detector import TorchDetector
 
@@ -47,8 +46,6 @@ MAX_BATCH = 8
 DEFAULT_THRESHOLD = 0.3
 """Score threshold of a class where no validation split says a better one."""
 
-_PARITY_PICTURES = 64  # compared box by box at most; AP is compared on all
-_KEPT_PICTURES = 4  # of these so many stay beside the model, to be compared again elsewhere
 _OPSET = 20
 
 
@@ -70,10 +67,11 @@ def export(
     *,
     pictures: Dataset,
     held_out: bool,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     graph: torch.nn.Module | None = None,
     goals: Sequence[Goal] = (),
     crops: Sequence[str] = (),
+    lower: Lowering | None = None,
 ) -> dict[str, Any]:
     """Write the deploy graph `out`, its parity report and PyTorch's answers beside it, or nothing.
 
@@ -88,6 +86,7 @@ def export(
         graph: exported instead of the detector's own deploy graph; for tests of the refusal.
         goals: what the thresholds are to give on `pictures`; none: the best F1 of each class.
         crops: names of the classes that must not be hit.
+        lower: makes the float32 graph one of lower precision, once that has proved itself; None: it stays.
 
     Returns:
         The parity report; under `thresholds`, by class, why each was chosen.
@@ -102,34 +101,45 @@ def export(
         raise SwathError("--goal: thresholds are chosen on pictures that training did not see: set data.val, train")
     graph = graph or deploy_graph_of(trained)
     reference = TorchDetector.of(trained)
-
-    def told(task: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(task, done, total) if progress else None
-
-    truth = evaluate(reference, pictures, crops=crops, progress=told("PyTorch"))
+    truth = evaluate(
+        reference, pictures, crops=crops, progress=lambda *done: progress("PyTorch", *done) if progress else None
+    )
     chosen = choose_thresholds(truth.judged, goals, crops) if goals else {}
+    coco = truth.metrics.coco
+    proof = Proof(trained, reference, pictures, coco, progress)
+
+    def told(precision: str, report: dict[str, Any]) -> str:
+        return _metadata(trained, truth.metrics, report, held_out, chosen, precision).to_json()
+
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder, "draft.onnx")
-        _write_onnx(graph, trained, draft, _metadata(trained, truth.metrics, {}, held_out, chosen))
-        detector = Detector(draft, score_thresholds=0.0)
-        # evenly spread, so that all fields and days have their say
-        spread = np.linspace(0, len(pictures) - 1, min(_PARITY_PICTURES, len(pictures)))
-        real = [pictures.pictures[index].read() for index in np.unique(spread.astype(int))]
-        asked = _reference(trained, reference, real)
-        parity = compare(
-            detector,
-            [*asked.inputs_rgb, *(letterbox(picture, trained.recipe.input.size_hw)[0] for picture in real)],
-            [*asked.answers, *(asked.seen[pixels_digest(picture)] for picture in real)],
-            told("box by box"),
-        )
-        answer = evaluate(detector, pictures, progress=told("onnxruntime"))
-        delta = 100 * abs(answer.metrics.coco["AP"] - truth.metrics.coco["AP"])
+
+        def judged(model: onnx.ModelProto, precision: str, task: str | None = None) -> Verdict:
+            onnx.helper.set_model_props(model, {KEY: told(precision, {})})
+            draft.write_bytes(model.SerializeToString())
+            return proof.judge(Detector(draft, score_thresholds=0.0), task)
+
+        def proved(verdict: Verdict) -> Verdict:
+            if verdict.faults:
+                why = "; ".join(verdict.faults)
+                raise ExportError(f"{out}: not written, it would not agree with PyTorch: {why}")
+            return verdict
+
+        model = _to_onnx(graph, trained)
+        verdict = proved(judged(model, "fp32"))
+        precision, lowered = "fp32", {}
+        if lower is not None:
+            precision, whole, made_from = lower.precision, model, verdict
+            model, made = lower(whole, lambda candidate, task: judged(candidate, precision, task), progress)
+            verdict = proved(judged(model, precision))
+            lowered = {precision: made, "made_from": _found(made_from), "size_and_speed": _gain(whole, model, proof)}
         report = {
             "schema": 1,
-            **parity.to_dict(),
-            "ap_pytorch": truth.metrics.coco["AP"],
-            "ap_onnx": answer.metrics.coco["AP"],
-            "delta_ap_points": round(delta, 4),
+            "precision": precision,
+            **_found(verdict),
+            "ap_pytorch": coco["AP"],
+            "aps_pytorch": coco["APs"],
+            **lowered,
             "thresholds": {
                 name: {"goal": c.goal, "threshold": c.threshold, "reached": c.reached, "rate": c.rate.to_dict()}
                 for name, c in chosen.items()
@@ -146,26 +156,48 @@ def export(
                 "onnxruntime": onnxruntime.__version__,
             },
         }
-        if not parity.holds or delta > DELTA_AP_POINTS["fp32"]:
-            raise ExportError(
-                f"{out}: not written, it would not agree with PyTorch: {parity.unmatched} of {parity.boxes} boxes "
-                f"unmatched, {parity.wrong_form} malformed answers, AP off by {delta:.2f} points"
-            )
-        model = onnx.load(draft)
-        metadata = _metadata(trained, truth.metrics, report, held_out, chosen)
-        onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
-        out.parent.mkdir(parents=True, exist_ok=True)
-        content = model.SerializeToString()
-        answers = replace(asked, model_sha256=hashlib.sha256(content).hexdigest()).to_bytes()
-        write_whole(Reference.path_of(out), lambda path: path.write_bytes(answers))
-        write_whole(out, lambda path: path.write_bytes(content))
+    onnx.helper.set_model_props(model, {KEY: told(precision, report)})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    content = model.SerializeToString()
+    answers = replace(proof.asked, model_sha256=hashlib.sha256(content).hexdigest()).to_bytes()
+    write_whole(Reference.path_of(out), lambda path: path.write_bytes(answers))
+    write_whole(out, lambda path: path.write_bytes(content))
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     write_whole(out.with_suffix(".parity.json"), lambda path: path.write_text(text, encoding="utf-8"))
     return report
 
 
+def _found(verdict: Verdict) -> dict[str, Any]:
+    """What the parity report says of a file."""
+    small_fall = verdict.small_fall_points
+    return {
+        **verdict.outcome.to_dict(),
+        "ap_onnx": verdict.ap,
+        "aps_onnx": verdict.aps,
+        "delta_ap_points": round(verdict.delta_points, 4),
+        "small_ap_fall_points": None if small_fall is None else round(small_fall, 4),
+    }
+
+
+def _gain(whole: onnx.ModelProto, lowered: onnx.ModelProto, proof: Proof) -> dict[str, Any]:
+    """What lower precision brings: bytes of the files, and time here on the CPU."""
+    before, after = median_ms([whole, lowered], proof.asked.inputs_rgb[0])
+    return {
+        "fp32_bytes": whole.ByteSize(),
+        "bytes": lowered.ByteSize(),
+        "fp32_cpu_ms": round(before, 2),
+        "cpu_ms": round(after, 2),
+        "cpu_speed_up": round(before / after, 2),
+    }
+
+
 def _metadata(
-    trained: Trained, metrics: CocoMetrics, report: dict[str, Any], held_out: bool, chosen: Mapping[str, Choice]
+    trained: Trained,
+    metrics: CocoMetrics,
+    report: dict[str, Any],
+    held_out: bool,
+    chosen: Mapping[str, Choice],
+    precision: str,
 ) -> ModelMetadata:
     recipe = trained.recipe
 
@@ -189,7 +221,7 @@ def _metadata(
         nms_iou=recipe.postprocess.nms_iou,
         max_detections=recipe.postprocess.max_detections,
         max_batch=MAX_BATCH,
-        precision="fp32",
+        precision=precision,
         dataset_fingerprint=trained.dataset_fingerprint,
         metrics=dict(metrics.coco) if held_out else {},
         parity=report,
@@ -197,7 +229,7 @@ def _metadata(
     )
 
 
-def _write_onnx(graph: torch.nn.Module, trained: Trained, path: Path, metadata: ModelMetadata) -> None:
+def _to_onnx(graph: torch.nn.Module, trained: Trained) -> onnx.ModelProto:
     height, width = trained.recipe.input.size_hw
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -221,39 +253,31 @@ def _write_onnx(graph: torch.nn.Module, trained: Trained, path: Path, metadata: 
     finally:
         chatter.setLevel(level)
     assert program is not None
-    model = program.model_proto
+    model: onnx.ModelProto = program.model_proto
     # Node documentation holds stack traces with this machine's paths.
     for node in model.graph.node:
         node.ClearField("doc_string")
         del node.metadata_props[:]
-    onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
-    path.write_bytes(model.SerializeToString())
+    return model
 
 
-def _reference(trained: Trained, detector: TorchDetector, pictures: Sequence[NDArray[np.uint8]]) -> Reference:
-    """What PyTorch answers to real pictures (BGR), a grey, a black, a white and a noise one; of no file yet."""
-    size_hw = trained.recipe.input.size_hw
-    noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
-    flat = [np.full((*size_hw, 3), level, np.uint8) for level in (letterbox_rule.PAD_VALUE, 0, 255)]
-    kept = [letterbox(picture, size_hw)[0] for picture in pictures[:: -(-len(pictures) // _KEPT_PICTURES) or 1]]
-    # real and artificial pictures mixed, so that a batch that confuses its pictures is caught
-    inputs = (*flat, *kept, noise)
-    return Reference(
-        model_sha256="",
-        inputs_rgb=inputs,
-        answers=tuple(detector.on_inputs(one[None])[0] for one in inputs),
-        seen={pixels_digest(p): detector.on_inputs(letterbox(p, size_hw)[0][None])[0] for p in pictures},
-    )
+def calibration_pictures(trained: Trained, load: Callable[..., Dataset]) -> Dataset:
+    """What int8 is calibrated on where nothing is named: the run's training pictures."""
+    data = trained.recipe.data
+    return _cut(load(data.train, split="train", **data.reading), trained)
 
 
 def parity_pictures(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dataset, bool]:
     """What a run's export is checked on: its validation split, or, where it had none, its training pictures."""
     data = trained.recipe.data
     split = "val" if data.val else "train"
-    pictures = load(data.val or data.train, split=split, **data.reading)
-    if data.tiles is not None:
-        pictures, _ = tile_dataset(pictures, **data.tiles.model_dump())
-    return pictures, bool(data.val)
+    return _cut(load(data.val or data.train, split=split, **data.reading), trained), bool(data.val)
 
 
-__all__: Sequence[str] = ("ExportError", "deploy_graph_of", "export", "parity_pictures")
+def _cut(pictures: Dataset, trained: Trained) -> Dataset:
+    """The tiles of pictures, where the run learned tiles."""
+    tiles = trained.recipe.data.tiles
+    return pictures if tiles is None else tile_dataset(pictures, **tiles.model_dump())[0]
+
+
+__all__: Sequence[str] = ("ExportError", "calibration_pictures", "deploy_graph_of", "export", "parity_pictures")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError, SwathError
-from detection.runtime.parity import DELTA_AP_POINTS
+from detection.runtime.parity import ap_faults
 from detection.runtime.verify import Verified, verify
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def verify_command(
             bar.update(task, completed=done, total=total)
 
         if dataset is None:
-            outcome, delta = verify(model, detector, progress=told), None
+            outcome, delta, fall = verify(model, detector, progress=told), None, None
         else:
             from data.formats import load_dataset
 
@@ -61,31 +61,35 @@ def verify_command(
             if not outcome.known:
                 at_export = detector.metadata.parity.get("compared_on", "other pictures")
                 raise SwathError(f"{dataset}: the export was checked on none of its pictures, but on {at_export}")
-            delta = _delta(detector, pictures, told)
-    return _said(model, detector, outcome, delta, out)
+            delta, fall = _ap(detector, pictures, told)
+    return _said(model, detector, outcome, delta, fall, out)
 
 
-def _delta(detector: Detector, pictures: Dataset, told: Callable[[int, int], None]) -> float | None:
-    """By how many points AP differs from PyTorch's; None where these are not all the pictures it was computed on."""
+def _ap(detector: Detector, pictures: Dataset, told: Callable[[int, int], None]) -> tuple[float | None, float | None]:
+    """By how many points AP differs from PyTorch's, and by how many that of small objects is lower.
+
+    None where these are not all the pictures it was computed on, or no object of them is small.
+    """
     at_export = detector.metadata.parity
     if pictures.fingerprint() != at_export.get("compared_on_fingerprint"):
-        return None
+        return None, None
     from detection.evaluate import evaluate
 
-    return 100 * abs(evaluate(detector, pictures, progress=told).metrics.coco["AP"] - float(at_export["ap_pytorch"]))
+    coco = evaluate(detector, pictures, progress=told).metrics.coco
+    small = float(at_export.get("aps_pytorch", -1))
+    return 100 * abs(coco["AP"] - float(at_export["ap_pytorch"])), None if small < 0 else 100 * (small - coco["APs"])
 
 
-def _said(model: Path, detector: Detector, outcome: Verified, delta: float | None, out: Path | None) -> int:
-    parity, precision = outcome.parity, detector.metadata.precision
+def _said(
+    model: Path, detector: Detector, outcome: Verified, delta: float | None, fall: float | None, out: Path | None
+) -> int:
+    parity = outcome.parity
     wrong = []
     if not outcome.same_file:
         wrong.append("it is not the file that was exported: its SHA-256 is another")
     if not parity.holds:
-        wrong.append(
-            f"{parity.unmatched} of {parity.boxes} boxes differ from PyTorch's, {parity.wrong_form} malformed answers"
-        )
-    if delta is not None and delta > DELTA_AP_POINTS[precision]:
-        wrong.append(f"AP is off by {delta:.2f} points")
+        wrong.append(parity.fault())
+    wrong += ap_faults(detector.metadata.precision, delta, fall)
     if out is not None:
         content = {
             "schema": 1,
@@ -97,6 +101,7 @@ def _said(model: Path, detector: Detector, outcome: Verified, delta: float | Non
             "known_pictures": outcome.known,
             "unknown_pictures": outcome.unknown,
             "delta_ap_points": delta,
+            "small_ap_fall_points": fall,
         }
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +113,10 @@ def _said(model: Path, detector: Detector, outcome: Verified, delta: float | Non
     if wrong:
         typer.echo(f"swath: {model}: {'; '.join(wrong)} ({detector.runs_on})", err=True)
         return 1
-    within = f"corners within {parity.max_box_error_px:.4f} px, scores within {parity.max_score_error:.1e}"
     ap = "" if delta is None else f", AP within {delta:.2f} points"
     typer.echo(
-        f"{model}: agrees with PyTorch on {parity.boxes} boxes of {parity.pictures} pictures ({within}{ap}), "
-        f"{detector.runs_on}"
+        f"{model}: agrees with PyTorch on {parity.boxes} boxes of {parity.pictures} pictures "
+        f"({parity.closeness()}{ap}), {detector.runs_on}"
     )
     return 0
 

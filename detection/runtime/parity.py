@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 from detection.runtime.detections import Detections
 
 BOX_TOLERANCE_PX = 0.05
-"""Corners may differ by this much of an input pixel: float32 rounding, magnified by RetinaNet's exp()."""
+"""Corners may differ by this much of an input pixel in float32: rounding, magnified by RetinaNet's exp().
+
+Files of lower precision are compared by `detection.runtime.agreement`."""
 
 SCORE_TOLERANCE = 1e-3
 """Scores may differ by this much."""
 
 DELTA_AP_POINTS = {"fp32": 0.1, "fp16": 0.2, "int8": 0.5}
 """By how many points (hundredths of AP) a file may differ from PyTorch on the pictures it was checked on."""
+
+SMALL_AP_FALL_POINTS = {"int8": 1.0}
+"""By how many points the AP of small objects may fall, where that is watched."""
 
 IOU_TOLERANCE = 1e-3
 """Within this of the NMS threshold, which of two boxes survives may hang on the last bit."""
@@ -108,6 +113,34 @@ class Parity:
             "unmatched_boxes": self.unmatched,
             "wrong_form": self.wrong_form,
         }
+
+    def fault(self) -> str:
+        """What is wrong, in words; empty where it holds."""
+        if self.holds:
+            return ""
+        return f"{self.unmatched} of {self.boxes} boxes differ from PyTorch's, {self.wrong_form} malformed answers"
+
+    def closeness(self) -> str:
+        """How near the two are, in words."""
+        return f"corners within {self.max_box_error_px:.4f} px, scores within {self.max_score_error:.1e}"
+
+
+def ap_faults(precision: str, delta_points: float | None, small_fall_points: float | None) -> list[str]:
+    """What is wrong with a file's AP, in words; nothing where it holds.
+
+    Args:
+        precision: of the file.
+        delta_points: by how much its AP differs from PyTorch's, either way; None: not known.
+        small_fall_points: by how much that of small objects is lower; None: not known, or there are none.
+
+    """
+    faults = []
+    if delta_points is not None and delta_points > DELTA_AP_POINTS[precision]:
+        faults.append(f"AP is off by {delta_points:.2f} points")
+    most = SMALL_AP_FALL_POINTS.get(precision)
+    if most is not None and small_fall_points is not None and small_fall_points > most:
+        faults.append(f"AP of small objects is {small_fall_points:.2f} points lower")
+    return faults
 
 
 def iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float64]:

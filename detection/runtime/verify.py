@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.runtime.agreement import Agreement
 from detection.runtime.detections import Detections
 from detection.runtime.detector import Detector, Raw
 from detection.runtime.errors import ModelFileError
@@ -25,6 +26,9 @@ from detection.runtime.letterbox import letterbox
 from detection.runtime.parity import Parity
 
 SCHEMA_VERSION = 1
+Outcome = Parity | Agreement
+"""How a file compares: box by box in float32, by what it finds in lower precision."""
+
 BATCHES = (1, 2, 5, 8)
 """Numbers of pictures that a graph is asked for at once."""
 
@@ -119,7 +123,7 @@ def compare(
     inputs_rgb: Sequence[NDArray[np.uint8]],
     answers: Sequence[Detections],
     progress: Callable[[int, int], None] | None = None,
-) -> Parity:
+) -> Outcome:
     """A model file's boxes beside those that it should give, in batches of every promised size.
 
     Args:
@@ -130,7 +134,9 @@ def compare(
 
     """
     told = detector.metadata
-    parity = Parity()
+    outcome: Outcome = (
+        Parity() if told.precision == "fp32" else Agreement(told.precision, tuple(told.score_thresholds))
+    )
     sizes = [size for size in BATCHES if size <= told.max_batch for _ in range(2)]
     wanted = max(len(inputs_rgb), sum(sizes))
     start = turn = 0
@@ -141,20 +147,22 @@ def compare(
         for row, index in enumerate(chosen):
             found = unpadded(raw, row)
             if found is None:
-                parity.wrong_form += 1
-                continue
-            parity.add(
-                answers[index],
-                found,
-                score_floor=told.score_floor,
-                nms_iou=told.nms_iou,
-                max_detections=told.max_detections,
-            )
+                outcome.wrong_form += 1
+            elif isinstance(outcome, Agreement):
+                outcome.add(answers[index], found)
+            else:
+                outcome.add(
+                    answers[index],
+                    found,
+                    score_floor=told.score_floor,
+                    nms_iou=told.nms_iou,
+                    max_detections=told.max_detections,
+                )
         start += size
         turn += 1
         if progress:
             progress(min(start, wanted), wanted)
-    return parity
+    return outcome
 
 
 def unpadded(raw: Raw, row: int) -> Detections | None:
@@ -180,7 +188,7 @@ class Verified:
     """
 
     same_file: bool
-    parity: Parity
+    parity: Outcome
     known: int
     unknown: int
 

@@ -1,0 +1,114 @@
+"""What an exported file is held against: PyTorch's answers to real and artificial pictures, and PyTorch's AP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import Dataset
+from detection.checkpoint import Trained
+from detection.evaluate import evaluate
+from detection.runtime import letterbox as letterbox_rule
+from detection.runtime.agreement import Agreement
+from detection.runtime.detector import Detector
+from detection.runtime.letterbox import letterbox
+from detection.runtime.parity import ap_faults
+from detection.runtime.verify import Outcome, Reference, compare, pixels_digest
+from detection.torch_detector import TorchDetector
+
+Progress = Callable[[str, int, int], None]
+"""Called with (task, done, total)."""
+
+_PARITY_PICTURES = 64  # compared box by box at most; AP is compared on all
+_KEPT_PICTURES = 4  # of these so many stay beside the model, to be compared again elsewhere
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a file did.
+
+    Attributes:
+        outcome: boxes compared, on all pictures chosen for that.
+        ap, aps: of the file, all objects and small ones; fractions, -1 where undefined.
+        delta_points: by how much AP differs from PyTorch's, in hundredths, either way.
+        small_fall_points: by how much that of small objects is lower; None where there are none.
+        faults: why the file is refused, in words; none where it holds.
+
+    """
+
+    outcome: Outcome
+    ap: float
+    aps: float
+    delta_points: float
+    small_fall_points: float | None
+    faults: tuple[str, ...]
+
+
+class Proof:
+    """Judges files by the same pictures.
+
+    Args:
+        trained: the detector.
+        reference: the same, as PyTorch runs it.
+        pictures: labelled, not none.
+        coco: what PyTorch reaches on them, by COCO's names.
+        progress: told of every comparison.
+
+    Attributes:
+        asked: what stays beside the model, of no file yet.
+
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        reference: TorchDetector,
+        pictures: Dataset,
+        coco: Mapping[str, float],
+        progress: Progress | None = None,
+    ) -> None:
+        self._pictures = pictures
+        self._coco = coco
+        self._progress = progress
+        # evenly spread, so that all fields and days have their say
+        spread = np.linspace(0, len(pictures) - 1, min(_PARITY_PICTURES, len(pictures)))
+        real = [pictures.pictures[index].read() for index in np.unique(spread.astype(int))]
+        size_hw = trained.recipe.input.size_hw
+        self.asked = _reference(reference, real, size_hw)
+        self._inputs = [*self.asked.inputs_rgb, *(letterbox(picture, size_hw)[0] for picture in real)]
+        self._answers = [*self.asked.answers, *(self.asked.seen[pixels_digest(picture)] for picture in real)]
+
+    def judge(self, detector: Detector, task: str | None = None) -> Verdict:
+        """Compare a file's detector, that gives every box, with PyTorch; `task` names it to `progress`."""
+
+        def told(name: str) -> Callable[[int, int], None]:
+            return lambda done, total: self._progress(task or name, done, total) if self._progress else None
+
+        outcome = compare(detector, self._inputs, self._answers, told("box by box"))
+        faults = [outcome.fault()]
+        if isinstance(outcome, Agreement) and outcome.holds:
+            # `swath verify` without a dataset has these few alone: they must hold by themselves
+            faults.append(compare(detector, self.asked.inputs_rgb, self.asked.answers).fault())
+        coco = evaluate(detector, self._pictures, progress=told("onnxruntime")).metrics.coco
+        delta = 100 * abs(coco["AP"] - self._coco["AP"])
+        small_fall = 100 * (self._coco["APs"] - coco["APs"]) if self._coco["APs"] >= 0 else None
+        faults += ap_faults(detector.metadata.precision, delta, small_fall)
+        return Verdict(outcome, coco["AP"], coco["APs"], delta, small_fall, tuple(f for f in faults if f))
+
+
+def _reference(detector: TorchDetector, pictures: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int]) -> Reference:
+    """What PyTorch answers to real pictures (BGR), a grey, a black, a white and a noise one; of no file yet."""
+    noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    flat = [np.full((*size_hw, 3), level, np.uint8) for level in (letterbox_rule.PAD_VALUE, 0, 255)]
+    kept = [letterbox(picture, size_hw)[0] for picture in pictures[:: -(-len(pictures) // _KEPT_PICTURES) or 1]]
+    # real and artificial pictures mixed, so that a batch that confuses its pictures is caught
+    inputs = (*flat, *kept, noise)
+    return Reference(
+        model_sha256="",
+        inputs_rgb=inputs,
+        answers=tuple(detector.on_inputs(one[None])[0] for one in inputs),
+        seen={pixels_digest(p): detector.on_inputs(letterbox(p, size_hw)[0][None])[0] for p in pictures},
+    )

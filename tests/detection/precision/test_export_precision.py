@@ -1,0 +1,124 @@
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from data import load_dataset
+from detection.checkpoint import load_trained
+from detection.export import ExportError, calibration_pictures, export
+from detection.precision.lowering import Int8, PrecisionError
+from detection.proof import Verdict
+from detection.runtime.agreement import Agreement
+from detection.runtime.detector import Detector
+
+from ..conftest import swath
+
+
+def scale_destroyed(model):
+    """The same graph with the scale of the tensor that flows through its middle an eighth of what it was."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    scales = [node.input[1] for node in copy.graph.node if node.op_type == "QuantizeLinear"]
+    constant = next(w for w in copy.graph.initializer if w.name == scales[len(scales) // 2])
+    constant.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(constant) / 8, constant.name))
+    return copy
+
+
+class Once(Int8):
+    """int8 without a search: every layer, whatever that does; remembers the graph that it gave."""
+
+    spoil = False
+
+    def __call__(self, model, judge, progress=None):
+        def content(candidate, task):
+            return Verdict(Agreement("int8", ()), 0, 0, 0, 0, ())
+
+        lowered, made = super().__call__(model, content, progress)
+        return (scale_destroyed(lowered) if self.spoil else lowered), made
+
+
+@pytest.fixture(scope="module")
+def int8(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("int8") / "model.onnx"
+    from detection.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(run), "--out", str(out), "--precision", "int8"])
+    assert not ended.value.code
+    return out
+
+
+def test_int8_by_the_command(int8, run):
+    report = json.loads(int8.with_suffix(".parity.json").read_text())
+    assert report["precision"] == Detector(int8).metadata.precision == "int8"
+    assert report["agreement"] >= report["agreement_least"] == 0.9 and report["boxes"] > 100
+    assert report["delta_ap_points"] <= 0.5 and report["small_ap_fall_points"] <= 1
+    assert report["ap_pytorch"] > 0 and report["aps_pytorch"] > 0
+    made = report["int8"]
+    assert made["layers"] > 50 and len(made["layers_in_float"]) <= made["layers"] / 2
+    figures = [one["sqnr_db_alone"] for one in made["layers_in_float"]]
+    assert figures == sorted(figures) and made["trials"][0]["in_float"] == 0
+    calibration = calibration_pictures(load_trained(run), load_dataset)
+    assert made["calibration"]["fingerprint"] == calibration.fingerprint()
+    assert (made["calibration"]["pictures"], made["calibration"]["method"]) == (12, "minmax")
+    assert report["made_from"]["unmatched_boxes"] == 0  # the float32 graph, box by box
+    gain = report["size_and_speed"]
+    assert gain["bytes"] < gain["fp32_bytes"] / 2.5 and gain["cpu_speed_up"] > 0
+    graph = onnx.load(int8)
+    onnx.checker.check_model(graph, full_check=True)
+    assert {w.data_type for w in graph.graph.initializer if w.name.endswith("weight_q")} == {onnx.TensorProto.INT8}
+
+
+def test_int8_is_verified_anywhere_and_a_destroyed_scale_found(int8, rendered, tmp_path, capsys):
+    code, said, error = swath(capsys, "verify", int8, rendered, "--json", tmp_path / "v.json")
+    assert (code, error) == (0, "") and "agrees with PyTorch on" in said and "IoU >= 0.75" in said
+    written = json.loads((tmp_path / "v.json").read_text())
+    assert written["agrees"] and written["agreement"] >= 0.9 and written["delta_ap_points"] <= 0.5
+    model = tmp_path / "model.onnx"
+    shutil.copy(int8.with_suffix(".reference.npz"), model.with_suffix(".reference.npz"))
+    onnx.save(scale_destroyed(onnx.load(int8)), model)
+    code, said, error = swath(capsys, "verify", model)
+    assert (code, said) == (1, "") and "boxes agree with PyTorch's (IoU >= 0.75" in error
+
+
+def test_an_int8_graph_with_one_scale_destroyed_is_not_written(run, rendered, tmp_path):
+    pictures = load_dataset(rendered)
+    lower = Once(pictures.subset(range(2)))
+    lower.spoil = True
+    with pytest.raises(ExportError, match=r"not written, it would not agree with PyTorch: .*% of \d+ boxes agree"):
+        export(load_trained(run), tmp_path / "m.onnx", pictures=pictures, held_out=True, lower=lower)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_that_cannot_be_held_is_one_line(int8, run, rendered):
+    def never(candidate, task):
+        return Verdict(Agreement("int8", ()), 0, 0, 9, 0, ("AP is off by 9.00 points",))
+
+    graph = onnx.load(int8)  # any deploy graph will do; of this one the layers left in float32 are the weights
+    with pytest.raises(PrecisionError, match=r"out of budget even with \d+ of \d+ layers in float \(AP is off by 9"):
+        Int8(load_dataset(rendered).subset([0]))(graph, never)
+    with pytest.raises(PrecisionError, match="no pictures to calibrate on"):
+        Int8(load_dataset(rendered).subset([]))
+
+
+def test_fp16_has_its_own_tolerances_and_half_the_bytes(run, rendered, tmp_path, capsys):
+    out = tmp_path / "half.onnx"
+    code, said, notes = swath(capsys, "export", run, "--out", out, "--precision", "fp16")
+    assert code == 0 and "IoU >= 0.9" in said and "fp16: " in notes
+    report = json.loads(out.with_suffix(".parity.json").read_text())
+    assert report["agreement"] >= 0.98 and report["delta_ap_points"] <= 0.2
+    assert report["size_and_speed"]["bytes"] < 0.6 * report["size_and_speed"]["fp32_bytes"]
+    assert Detector(out).metadata.precision == "fp16"
+    code, said, _ = swath(capsys, "verify", out, rendered)
+    assert code == 0 and "agrees with PyTorch" in said
+    found = Detector(out, score_thresholds=0.0)(np.zeros((50, 70, 3), np.uint8))
+    assert found.boxes.dtype == np.float32
+
+
+def test_calibration_is_for_int8(run, rendered, tmp_path, capsys):
+    code, _, error = swath(capsys, "export", run, "--out", tmp_path / "m.onnx", "--calibration", rendered)
+    assert code == 2 and "only --precision int8 is calibrated" in error
+    code, _, error = swath(capsys, "export", run, "--out", tmp_path / "m.onnx", "--precision", "int4")
+    assert code == 2 and "is none of fp32, fp16, int8" in error
