@@ -31,6 +31,7 @@ from data import load_dataset
 from data.pictures import read_picture
 from detection.checkpoint import load_trained
 from detection.export import export
+from detection.precision.lowering import Int8
 
 BACKENDS = ("onnxruntime", "openvino")
 SIZE = 640
@@ -77,8 +78,8 @@ def swath_models(run: Path, pictures: Any, out: Path) -> Iterator[dict[str, Any]
     trained = dataclasses.replace(trained, recipe=trained.recipe.model_copy(update={"input": at_size}))
     for precision in ("fp32", "int8"):
         path = out / f"swath_{precision}.onnx"
-        calibration = {} if precision == "fp32" else {"calibration": pictures}
-        export(trained, path, pictures=pictures, held_out=False, precision=precision, **calibration)
+        lower = None if precision == "fp32" else Int8(pictures)
+        export(trained, path, pictures=pictures, held_out=False, lower=lower)
         name = f"swath {trained.recipe.model.preset}"
         yield {"kind": "swath", "name": name, "precision": precision, "model": str(path)}
 
