@@ -1,5 +1,7 @@
 """Faster R-CNN's deploy graph against torchvision's own, in PyTorch; through onnxruntime in test_export."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,17 @@ from .test_deploy_graph import CUTS, unpadded
 TWO_STAGE = [name for name in PRESETS if name.startswith("fasterrcnn")]
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 SIZE_HW = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def made_once(lively):
+    return lively(SMALL)
+
+
+@pytest.fixture
+def small(made_once):
+    """Faster R-CNN to change at will."""
+    return copy.deepcopy(made_once)
 
 
 def some_pictures(size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
@@ -59,8 +72,9 @@ def test_equal_to_torchvision_box_by_box(preset: str, size_hw: tuple[int, int], 
     assert levels == ([0, 1, 2, 3] if preset == "fasterrcnn_resnet50_fpn_v2" else [0])
 
 
-def test_an_empty_field_is_all_padding(lively) -> None:
-    graph = TwoStageGraph(lively(SMALL, score_floor=0.99999), SIZE_HW).eval()
+def test_an_empty_field_is_all_padding(small) -> None:
+    small.roi_heads.score_thresh = 0.99999
+    graph = TwoStageGraph(small, SIZE_HW).eval()
     with torch.no_grad():
         boxes, scores, labels = graph(torch.zeros(2, *SIZE_HW, 3, dtype=torch.uint8))
     assert boxes.shape == (2, 100, 4) and boxes.dtype == torch.float32
@@ -68,40 +82,38 @@ def test_an_empty_field_is_all_padding(lively) -> None:
     assert (boxes == 0).all() and (scores == 0).all() and (labels == -1).all()
 
 
-def test_where_no_region_is_proposed_there_is_nothing(lively) -> None:
-    model = lively(SMALL)
-    model.rpn.score_thresh = 1.01
-    graph = TwoStageGraph(model, SIZE_HW).eval()
-    assert compared(model, graph, some_pictures()).boxes == 0
+def test_where_no_region_is_proposed_there_is_nothing(small) -> None:
+    small.rpn.score_thresh = 1.01
+    graph = TwoStageGraph(small, SIZE_HW).eval()
+    assert compared(small, graph, some_pictures()).boxes == 0
     with torch.no_grad():
         boxes, scores, labels = graph(torch.from_numpy(some_pictures()))
     assert (boxes == 0).all() and (scores == 0).all() and (labels == -1).all()
 
 
-def test_few_regions_and_few_detections_are_cut_as_torchvision_cuts_them(lively) -> None:
-    model = lively(SMALL, max_detections=7)
-    model.rpn._pre_nms_top_n["testing"], model.rpn._post_nms_top_n["testing"] = 20, 10
-    graph = TwoStageGraph(model, SIZE_HW).eval()
-    parity = compared(model, graph, some_pictures(), max_detections=7)
+def test_few_regions_and_few_detections_are_cut_as_torchvision_cuts_them(small) -> None:
+    small.roi_heads.detections_per_img = 7
+    small.rpn._pre_nms_top_n["testing"], small.rpn._post_nms_top_n["testing"] = 20, 10
+    graph = TwoStageGraph(small, SIZE_HW).eval()
+    parity = compared(small, graph, some_pictures(), max_detections=7)
     assert parity.boxes == 21 and parity.holds
     with torch.no_grad():
         assert graph(torch.from_numpy(some_pictures()))[1].shape == (3, 7)
-    model.rpn.score_thresh = 0.5  # fewer regions than places
-    parity = compared(model, TwoStageGraph(model, SIZE_HW).eval(), some_pictures(), max_detections=7)
+    small.rpn.score_thresh = 0.5  # fewer regions than places
+    parity = compared(small, TwoStageGraph(small, SIZE_HW).eval(), some_pictures(), max_detections=7)
     assert parity.boxes > 0 and parity.holds
 
 
-def test_more_detections_asked_for_than_there_are_regions_and_classes(lively) -> None:
-    model = lively(SMALL, max_detections=100)
-    model.rpn._post_nms_top_n["testing"] = 10
-    graph = TwoStageGraph(model, SIZE_HW).eval()
-    assert compared(model, graph, some_pictures()).holds
+def test_more_detections_asked_for_than_there_are_regions_and_classes(small) -> None:
+    small.rpn._post_nms_top_n["testing"] = 10
+    graph = TwoStageGraph(small, SIZE_HW).eval()
+    assert compared(small, graph, some_pictures()).holds
     with torch.no_grad():
         assert graph(torch.from_numpy(some_pictures()))[1].shape == (3, 30)
 
 
-def test_pictures_of_a_batch_know_nothing_of_each_other(lively) -> None:
-    graph = TwoStageGraph(lively(SMALL), SIZE_HW).eval()
+def test_pictures_of_a_batch_know_nothing_of_each_other(small) -> None:
+    graph = TwoStageGraph(small, SIZE_HW).eval()
     image = torch.from_numpy(some_pictures()[:1])
     with torch.no_grad():
         alone = graph(image)
