@@ -68,7 +68,7 @@ def export(
     pictures: Dataset,
     held_out: bool,
     progress: Progress | None = None,
-    graph: torch.nn.Module | None = None,
+    graph: torch.nn.Module | onnx.ModelProto | None = None,
     goals: Sequence[Goal] = (),
     crops: Sequence[str] = (),
     lower: Lowering | None = None,
@@ -83,7 +83,8 @@ def export(
         held_out: whether training did not see them: only then do their metrics and best-F1
             thresholds go into the file.
         progress: called with (task, done, total).
-        graph: exported instead of the detector's own deploy graph; for tests of the refusal.
+        graph: exported instead of the detector's own deploy graph, for tests of the refusal; or that one, as a
+            float32 export made it, to be lowered without being exported again.
         goals: what the thresholds are to give on `pictures`; none: the best F1 of each class.
         crops: names of the classes that must not be hit.
         lower: makes the float32 graph one of lower precision, once that has proved itself; None: it stays.
@@ -125,7 +126,7 @@ def export(
                 raise ExportError(f"{out}: not written, it would not agree with PyTorch: {why}")
             return verdict
 
-        model = _to_onnx(graph, trained)
+        model = graph if isinstance(graph, onnx.ModelProto) else _to_onnx(graph, trained)
         verdict = proved(judged(model, "fp32"))
         precision, lowered = "fp32", {}
         if lower is not None:

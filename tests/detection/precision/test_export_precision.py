@@ -8,12 +8,16 @@ import pytest
 from data import load_dataset
 from detection.checkpoint import load_trained
 from detection.export import ExportError, calibration_pictures, export
-from detection.precision.lowering import Int8, PrecisionError
+from detection.precision.body import find_body, named, trunk
+from detection.precision.calibration import inputs_of, measure
+from detection.precision.int8 import calibrated_tensors, to_int8
+from detection.precision.lowering import Fp16, Int8, PrecisionError
 from detection.proof import Verdict
 from detection.runtime.agreement import Agreement
 from detection.runtime.detector import Detector
 
 from ..conftest import swath
+from . import tiny_graph
 
 
 def scale_destroyed(model):
@@ -26,17 +30,27 @@ def scale_destroyed(model):
     return copy
 
 
-class Once(Int8):
-    """int8 without a search: every layer, whatever that does; remembers the graph that it gave."""
+class Spoiled:
+    """Every layer in int8, calibrated on a picture, and then one scale destroyed."""
 
-    spoil = False
+    precision = "int8"
+
+    def __init__(self, picture_rgb):
+        self.picture_rgb = picture_rgb
 
     def __call__(self, model, judge, progress=None):
-        def content(candidate, task):
-            return Verdict(Agreement("int8", ()), 0, 0, 0, 0, ())
+        model = named(model)
+        body = find_body(model)
+        ranges = measure(trunk(model, body), calibrated_tensors(model, body), [self.picture_rgb])
+        return scale_destroyed(to_int8(model, body, ranges, body.layers)), {}
 
-        lowered, made = super().__call__(model, content, progress)
-        return (scale_destroyed(lowered) if self.spoil else lowered), made
+
+@pytest.fixture(scope="module")
+def whole(run, rendered, tmp_path_factory):
+    """The float32 graph."""
+    out = tmp_path_factory.mktemp("fp32") / "model.onnx"
+    export(load_trained(run), out, pictures=load_dataset(rendered), held_out=True)
+    return onnx.load(out)
 
 
 @pytest.fixture(scope="module")
@@ -83,38 +97,40 @@ def test_int8_is_verified_anywhere_and_a_destroyed_scale_found(int8, rendered, t
     assert (code, said) == (1, "") and "boxes agree with PyTorch's (IoU >= 0.75" in error
 
 
-def test_an_int8_graph_with_one_scale_destroyed_is_not_written(run, rendered, tmp_path):
+def test_an_int8_graph_with_one_scale_destroyed_is_not_written(whole, run, rendered, tmp_path):
     pictures = load_dataset(rendered)
-    lower = Once(pictures.subset(range(2)))
-    lower.spoil = True
+    lower = Spoiled(next(inputs_of(pictures, (128, 160))))
     with pytest.raises(ExportError, match=r"not written, it would not agree with PyTorch: .*% of \d+ boxes agree"):
-        export(load_trained(run), tmp_path / "m.onnx", pictures=pictures, held_out=True, lower=lower)
+        export(load_trained(run), tmp_path / "m.onnx", pictures=pictures, held_out=True, graph=whole, lower=lower)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_budget_that_cannot_be_held_is_one_line(int8, run, rendered):
-    def never(candidate, task):
-        return Verdict(Agreement("int8", ()), 0, 0, 9, 0, ("AP is off by 9.00 points",))
-
-    graph = onnx.load(int8)  # any deploy graph will do; of this one the layers left in float32 are the weights
-    with pytest.raises(PrecisionError, match=r"out of budget even with \d+ of \d+ layers in float \(AP is off by 9"):
-        Int8(load_dataset(rendered).subset([0]))(graph, never)
-    with pytest.raises(PrecisionError, match="no pictures to calibrate on"):
-        Int8(load_dataset(rendered).subset([]))
-
-
-def test_fp16_has_its_own_tolerances_and_half_the_bytes(run, rendered, tmp_path, capsys):
+def test_fp16_has_its_own_tolerances_and_half_the_bytes(whole, run, rendered, tmp_path, capsys):
     out = tmp_path / "half.onnx"
-    code, said, notes = swath(capsys, "export", run, "--out", out, "--precision", "fp16")
-    assert code == 0 and "IoU >= 0.9" in said and "fp16: " in notes
-    report = json.loads(out.with_suffix(".parity.json").read_text())
+    pictures = load_dataset(rendered)
+    report = export(load_trained(run), out, pictures=pictures, held_out=True, graph=whole, lower=Fp16())
     assert report["agreement"] >= 0.98 and report["delta_ap_points"] <= 0.2
     assert report["size_and_speed"]["bytes"] < 0.6 * report["size_and_speed"]["fp32_bytes"]
     assert Detector(out).metadata.precision == "fp16"
     code, said, _ = swath(capsys, "verify", out, rendered)
-    assert code == 0 and "agrees with PyTorch" in said
+    assert code == 0 and "agrees with PyTorch" in said and "IoU >= 0.9," in said
     found = Detector(out, score_thresholds=0.0)(np.zeros((50, 70, 3), np.uint8))
     assert found.boxes.dtype == np.float32
+
+
+def test_a_budget_that_cannot_be_held_is_one_line(rendered):
+    asked = []
+
+    def never(candidate, task):
+        asked.append(task)
+        return Verdict(Agreement("int8", ()), 0, 0, 9, 0, ("AP is off by 9.00 points",))
+
+    pictures = load_dataset(rendered)
+    with pytest.raises(PrecisionError, match=r"out of budget even with 1 of 2 layers in float \(AP is off by 9.00 p"):
+        Int8(pictures.subset([0]))(tiny_graph.build(), never)
+    assert asked == ["0 layers in float", "1 layers in float"]
+    with pytest.raises(PrecisionError, match="no pictures to calibrate on"):
+        Int8(pictures.subset([]))
 
 
 def test_calibration_is_for_int8(run, rendered, tmp_path, capsys):
