@@ -45,9 +45,10 @@ class TimmPyramid(nn.Module):
         if self.patch:
             self.fpn: nn.Module = SimplePyramid(body.channels[0], channels, coarse)
         else:
-            self.fpn = FeaturePyramidNetwork(list(body.channels), channels, extra_blocks=coarse)
+            fpn = FeaturePyramidNetwork(list(body.channels), channels, extra_blocks=coarse)
             if light:
-                separable(self.fpn.layer_blocks)
+                separable(fpn.layer_blocks)
+            self.fpn = fpn
         self.pan = PathAggregation(channels) if neck == "pan" else None
         self.out_channels = channels
 

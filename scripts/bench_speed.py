@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from bench_speed_contestants import letterboxed
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -106,8 +107,10 @@ def yolo_models(names: list[str], pictures: list[str], out: Path) -> Iterator[di
     for name in names:
         whole, integers = out / f"{name}.onnx", out / f"{name}_int8.onnx"
         yield {"kind": "yolo", "name": name, "precision": "fp32", "model": str(whole)}
+        prepared = out / f"{name}_prepared.onnx"
+        quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         quantize_static(
-            whole,
+            prepared,
             integers,
             Calibration(pictures),
             quant_format=QuantFormat.QDQ,

@@ -24,7 +24,7 @@ def ultralytics_python(venv: Path) -> tuple[str | None, str]:
             return None, done.stderr.strip().splitlines()[-1]
     # Its dependencies but the light ones are here already, and a second torch or OpenCV would not be the same test.
     Path(done.stdout.strip(), "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    light = ["psutil", "polars", "requests", "matplotlib"]
+    light = ["psutil", "polars", "requests", "matplotlib", "onnxslim"]
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for command in (
         [*install, "--no-deps", ULTRALYTICS],
