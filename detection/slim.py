@@ -29,7 +29,7 @@ KEPT = 0.5
 _FAMILIES = ("tf_efficientnet_lite", "efficientnet_lite")
 _MULTIPLE = 16  # of channels: runtimes lay maps out in blocks of 16 and compute whole blocks anyhow
 _POSITIONS = 8192  # of a map, drawn at random, that the systems are set up from, per picture and block
-_RIDGE = 1e-4  # of the mean diagonal, so that dead channels leave the systems solvable
+_PULL = 1e-2  # of the mean diagonal: how much the narrowing is held to what it was, where pictures say little
 
 
 def wide_name(backbone: str) -> str:
@@ -126,10 +126,11 @@ def _cut(block: Any, given: list[Tensor], wanted: list[Tensor], generator: torch
         rows = torch.cat([rows[drawn], torch.ones(len(drawn), 1)], dim=1).double()  # the last is the bias
         gram = gram + rows.T @ rows / len(rows)
         cross = cross + rows.T @ aims[drawn].double() / len(rows)
+    pull = _PULL * gram.diagonal().mean()
+    gram, cross = gram + pull * torch.eye(len(gram), dtype=gram.dtype), cross + pull * _narrowing(block)
     chosen = _most_useful(gram, cross, _kept(block.conv_dw.out_channels))
     with_bias = torch.cat([chosen, torch.tensor([len(gram) - 1])])
-    system = gram[with_bias][:, with_bias]
-    fitted = torch.linalg.solve(_ridged(system, 1e-2 * _RIDGE), cross[with_bias]).float()
+    fitted = torch.linalg.solve(gram[with_bias][:, with_bias], cross[with_bias]).float()
     slim = deepcopy(block)
     slim.conv_pw.weight = nn.Parameter(block.conv_pw.weight[chosen].clone())
     slim.conv_dw.weight = nn.Parameter(block.conv_dw.weight[chosen].clone())
@@ -151,8 +152,12 @@ def _rows(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
-def _ridged(system: Tensor, share: float) -> Tensor:
-    return system + share * system.diagonal().mean() * torch.eye(len(system), dtype=system.dtype)
+def _narrowing(block: Any) -> Tensor:
+    """The block's last convolution and norm as one matrix, float64 (C + 1, D), the bias its last row."""
+    norm = block.bn3
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    weights = block.conv_pwl.weight[:, :, 0, 0].T * scale
+    return torch.cat([weights, (norm.bias - norm.running_mean * scale)[None]]).double()
 
 
 def _most_useful(gram: Tensor, cross: Tensor, count: int) -> Tensor:
@@ -164,15 +169,15 @@ def _most_useful(gram: Tensor, cross: Tensor, count: int) -> Tensor:
         count: how many stay.
 
     """
-    inverse = torch.linalg.inv(_ridged(gram, _RIDGE))
+    inverse = torch.linalg.inv(gram)
     weights = inverse @ cross
     alive = torch.ones(len(gram) - 1, dtype=torch.bool)
     for _ in range(len(alive) - count):
         cost = weights[:-1].square().sum(1) / inverse.diagonal()[:-1]
         gone = int(torch.where(alive, cost, torch.inf).argmin())
-        column, own = inverse[:, gone].clone(), inverse[gone, gone].clone()
-        weights -= torch.outer(column / own, weights[gone].clone())
-        inverse -= torch.outer(column, column) / own
+        column, own = inverse[:, gone].clone(), float(inverse[gone, gone])
+        weights.addr_(column, weights[gone].clone(), alpha=-1 / own)
+        inverse.addr_(column, column, alpha=-1 / own)
         inverse[gone, gone] = 1  # no more than a divisor from now on
         alive[gone] = False
     return alive.nonzero().flatten()

@@ -20,7 +20,8 @@ def test_of_two_equal_channels_one_stays_and_a_useless_one_goes() -> None:
     a, b, noise = torch.randn(3, 500, generator=generator).double()
     rows = torch.stack([a, b, a, noise, torch.ones_like(a)], dim=1)  # the last is the bias
     aims = torch.stack([2 * a - b, 3 * b + 1], dim=1)
-    kept = _most_useful(rows.T @ rows / 500, rows.T @ aims / 500, 2).tolist()
+    gram = rows.T @ rows / 500 + 1e-6 * torch.eye(5).double()
+    kept = _most_useful(gram, rows.T @ aims / 500, 2).tolist()
     assert kept in ([0, 1], [1, 2])
 
 
@@ -32,20 +33,20 @@ def inverted_residuals(body):
     return [block for stage in body.blocks for block in stage if hasattr(block, "conv_pwl")]
 
 
-def test_a_backbone_half_of_whose_channels_do_nothing_is_cut_almost_without_loss() -> None:
+def test_a_backbone_half_of_whose_channels_do_nothing_is_cut_without_loss() -> None:
     torch.manual_seed(0)
     body = make_body(WIDE).module.eval()
     for block in inverted_residuals(body):
         hidden = block.conv_dw.out_channels
         idle = torch.randperm(hidden)[: hidden - _kept(hidden)]
         block.conv_pwl.weight.data[:, idle] = 0
-    pictures = [torch.randn(1, 3, 96, 128) for _ in range(6)]
+    pictures = [torch.randn(1, 3, 96, 128) for _ in range(2)]  # too few to fit anything to
     slim = make_body(f"slim:{WIDE}").module.eval()
     slim.load_state_dict(slimmed(body, pictures))
     unseen = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
         for wanted, found in zip(body(unseen), slim(unseen), strict=True):
-            assert (found - wanted).square().mean() < 0.05 * wanted.var()  # after 16 blocks
+            assert (found - wanted).square().mean() < 1e-6 * wanted.var()
     assert [block.conv_dw.groups for block in inverted_residuals(slim)][:3] == [48, 80, 80]
 
 
