@@ -1,4 +1,4 @@
-"""How much of a pretrained backbone's features is left when it is cut to half its hidden width, before any training?
+"""What is left of a pretrained backbone's features when it is cut to half its hidden width, before any training.
 
     python scripts/bench_slim.py photos                      # cut on every third photo, looked at on the others
     python scripts/bench_slim.py photos --cut-on rendered    # cut on other pictures
