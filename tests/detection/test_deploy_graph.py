@@ -15,8 +15,8 @@ from detection.torch_detector import TorchDetector
 
 SIZE_HW = (96, 128)
 CUTS = {"score_floor": 0.05, "nms_iou": 0.6, "max_detections": 100}
-# the sizes n and m of fcos_lite differ from it and from s in widths only
-ONE_STAGE = [name for name in PRESETS if not name.startswith(("fasterrcnn", "fcos_lite_n", "fcos_lite_m"))]
+# the size m of fcos_lite differs from s in widths only
+ONE_STAGE = [name for name in PRESETS if not name.startswith(("fasterrcnn", "fcos_lite_m"))]
 
 
 def unpadded(answer: tuple[torch.Tensor, ...], row: int) -> Detections:
