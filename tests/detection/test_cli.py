@@ -150,13 +150,6 @@ def test_recipes_that_cannot_be_used(tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_export_of_what_is_not_built_yet_says_so(run: Path, tmp_path: Path, capsys) -> None:
-    code, _, error = swath(capsys, "export", run, "--out", tmp_path / "m.onnx", "--precision", "int8")
-    assert (code, len(error.splitlines())) == (1, 1)
-    assert "only fp32 is built so far" in error
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_train_evaluate_export_evaluate_stream(tmp_path: Path, rendered: Path, capsys) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", rendered)
     same = ("-s", f"data.val={rendered}", "-s", "data.allow=[splits-identical]")

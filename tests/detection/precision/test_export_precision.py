@@ -125,9 +125,7 @@ def test_a_budget_that_cannot_be_held_is_one_line(whole, rendered):
         return Verdict(Agreement("int8", ()), 0, 0, 9, 0, ("AP is off by 9.00 points",))
 
     pictures = load_dataset(rendered)
-    with pytest.raises(
-        PrecisionError, match=r"even with 30 of 61 layers in float \(AP is off by 9.00 p"
-    ):
+    with pytest.raises(PrecisionError, match=r"even with 30 of 61 layers in float \(AP is off by 9.00 p"):
         Int8(pictures.subset([0]))(whole, never)
     assert asked[:3] == ["0 layers in float", "1 layers in float", "2 layers in float"]
     with pytest.raises(PrecisionError, match="no pictures to calibrate on"):
