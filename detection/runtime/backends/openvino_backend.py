@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detection.runtime.backends.contract import INPUT, OUTPUTS, Raw, Tensor, check_signature
 from detection.runtime.backends.names import OPENVINO
+from detection.runtime.backends.signal_stack import signal_stack_kept
 from detection.runtime.errors import DeviceError, ModelFileError
 from detection.runtime.metadata import ModelMetadata
 
@@ -99,7 +100,8 @@ class OpenVinoBackend:
         if batch is not None and size_hw is not None and self._fixed is None:
             model = model.clone()
             model.reshape({INPUT: [batch, *size_hw, 3]})
-        return self._core.compile_model(model, DEVICE, self._settings)
+        with signal_stack_kept():
+            return self._core.compile_model(model, DEVICE, self._settings)
 
 
 def import_openvino() -> Any:
