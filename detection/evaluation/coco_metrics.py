@@ -228,7 +228,7 @@ def _class_metrics(judge: Any, k: int, *, AP30: float, LAMR: float, boxes: int) 
     at_50, scores_50 = precision[0], judge.eval["scores"][0, :, k, 0, -1]
     points = judge.params.recThrs
     f1 = np.where(at_50 > 0, 2 * at_50 * points / np.maximum(at_50 + points, 1e-12), 0)
-    best = int(f1.argmax())
+    best = int(f1.round(9).argmax())  # of those that are equal but for rounding the first, by any engine
     usable = f1[best] > 0
     return ClassMetrics(
         AP=mean_defined(precision),
