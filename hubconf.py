@@ -16,6 +16,7 @@ from torch import nn as _nn
 from detection.checkpoint import load_trained as _load_trained
 from detection.models import PRESETS as _PRESETS
 from detection.models import build_model as _build_model
+from detection.slim import SLIM as _SLIM
 from detection.weights import OFFLINE_BACKBONE as _OFFLINE_BACKBONE
 from detection.weights import load_weights as _load_weights
 
@@ -29,7 +30,8 @@ def _detector(preset: str, num_classes: int, weights: str | None = None, **optio
         preset: given by the entry's name.
         num_classes: classes without a background.
         weights: as `model.weights` in a recipe: `coco`, `imagenet`, `imagenet-offline`, `none`, a run or
-            a file. None: the offline ones where they fit, else the backbone's own from the network.
+            a file. None: the offline ones where they fit, else the backbone's own from the network. `fcos_lite_n`,
+            whose backbone is cut on photos, wants a run of it or `none`.
         options: `backbone`, `channels`, `head_convs`, `neck`, `size_hw`, `score_floor`, `nms_iou`, ... as
             `detection.models.build_model` takes them.
 
@@ -39,7 +41,7 @@ def _detector(preset: str, num_classes: int, weights: str | None = None, **optio
     """
     model = _build_model(preset, num_classes, **options)
     backbone = options.get("backbone")
-    offline = (backbone or _PRESETS[preset].backbone) == _OFFLINE_BACKBONE
+    offline = (backbone or _PRESETS[preset].backbone).removeprefix(_SLIM) == _OFFLINE_BACKBONE
     start = "imagenet-offline" if offline else "imagenet" if _PRESETS[preset].has_choices else "coco"
     _load_weights(model, preset, backbone, weights or start)
     return model

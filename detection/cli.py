@@ -284,7 +284,7 @@ def stream(
 @app.command(
     epilog=example(
         "swath bench crop_weed.onnx --source drive.mp4 --json bench.json",
-        "swath bench fp32.onnx int8.onnx --provider cpu --provider cuda",
+        "swath bench fp32.onnx int8.onnx --provider cpu --provider openvino",
     )
 )
 def bench(
@@ -296,7 +296,7 @@ def bench(
         typer.Option(metavar="VIDEO", help="A video or pictures to detect in; made-up pictures if left out."),
     ] = None,
     provider: Annotated[
-        list[str], typer.Option(help="cpu, cuda, tensorrt, ...; repeat it to compare. An error if it is not live.")
+        list[str], typer.Option(help="cpu, openvino, cuda, ...; repeat it to compare. An error if it is not live.")
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
     threads: Annotated[list[int], typer.Option(min=1, help="Threads of the network; repeat it to compare.")] = [],  # noqa: B006
     runs: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 200,
