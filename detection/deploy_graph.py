@@ -136,11 +136,26 @@ class DeployGraph(nn.Module):
         offset_x = labels.to(boxes.dtype) * float(max(self.size_hw) + 1)
         shifted = boxes + offset_x.unsqueeze(-1) * self.along_x
         alive = survivors(shifted, scores, self.model.nms_thresh, self.model.score_thresh, scores.shape[1])
-        best, index = (scores * alive).topk(min(self.model.detections_per_img, scores.shape[1]))
-        filled = best > 0
-        found = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4)) * filled.unsqueeze(-1).to(boxes.dtype)
-        found_labels = torch.where(filled, labels.gather(1, index), -1)
-        return found, best, found_labels
+        return best_of(boxes, scores * alive, labels, self.model.detections_per_img)
+
+
+def best_of(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The outputs of a deploy graph: the best of what survived.
+
+    Args:
+        boxes_xyxy: float (N, M, 4).
+        scores: float (N, M), 0 where a box did not survive.
+        labels: int64 (N, M).
+        most: how many, fewer where M is less.
+
+    Returns:
+        boxes (N, K, 4), scores (N, K) sorted, labels (N, K); 0, 0 and -1 where empty.
+
+    """
+    best, index = scores.topk(min(most, scores.shape[1]))
+    filled = best > 0
+    found = boxes_xyxy.gather(1, index.unsqueeze(-1).expand(-1, -1, 4)) * filled.unsqueeze(-1).to(boxes_xyxy.dtype)
+    return found, best, torch.where(filled, labels.gather(1, index), -1)
 
 
 def clipped(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 
-from detection.deploy_graph import clipped
+from detection.deploy_graph import best_of, clipped
 from detection.roi_atlas import RoiAtlas
 from detection.suppression import survivors
 
@@ -115,16 +115,11 @@ class TwoStageGraph(nn.Module):
         scores = scores.view(-1, count, classes).transpose(1, 2)
         scores = torch.where(alive.unsqueeze(1) & _larger(boxes, _SMALLEST_BOX_PX), scores, -1.0)
         # Of one class no more than `detections_per_img` can be among the best of all.
-        limit = min(heads.detections_per_img, classes * count)
-        mask = survivors(
-            boxes.flatten(0, 1), scores.flatten(0, 1), heads.nms_thresh, heads.score_thresh, min(limit, count)
-        )
-        kept = torch.where(mask.view_as(scores) > 0, scores, 0.0).flatten(1)
-        best, index = kept.topk(limit)
-        filled = best > 0
-        found = boxes.flatten(1, 2).gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
-        labels = torch.div(index, count, rounding_mode="floor")
-        return found * filled.unsqueeze(-1).to(found.dtype), best, torch.where(filled, labels, -1)
+        limit = min(heads.detections_per_img, count)
+        mask = survivors(boxes.flatten(0, 1), scores.flatten(0, 1), heads.nms_thresh, heads.score_thresh, limit)
+        kept = torch.where(mask.view_as(scores) > 0, scores, 0.0)
+        labels = torch.arange(classes, device=scores.device).view(1, classes, 1).expand_as(scores)
+        return best_of(boxes.flatten(1, 2), kept.flatten(1), labels.flatten(1), heads.detections_per_img)
 
 
 def _larger(boxes_xyxy: Tensor, smallest_px: float) -> Tensor:
