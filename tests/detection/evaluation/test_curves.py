@@ -152,6 +152,15 @@ def test_equal_where_it_is_hard(rows, near):
     the_same(dataset(picture(5, rows), picture(2, [box(0, 0, 50, 50, WEED)])), [seen(*near), seen()])
 
 
+@pytest.mark.parametrize("engine", ["pycocotools", "faster-coco-eval"])
+def test_of_two_thresholds_with_the_same_f1_the_higher_is_taken(engine):
+    truth = dataset(picture(1, [[x, 0, 8, 8, CROP, 0, 1] for x in (0, 50, 100, 150)]))
+    # at 0.5 one of one is right (F1 2 x 1 x 1/4 / (5/4) = 0.4), at 0.25 two of six (2 x 1/3 x 1/2 / (5/6) = 0.4)
+    found = [seen([0, 0, 8, 8, CROP, 0.5], *([x, 0, 8, 8, CROP, 0.25] for x in (200, 220, 240, 260, 50)))]
+    crop = coco_metrics(truth, coco_results(truth, found), engine).per_class["crop"]
+    assert (crop.threshold, crop.precision, crop.recall) == pytest.approx((0.5, 1.0, 0.25), abs=1e-12)
+
+
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.data())
 def test_a_picture_of_weight_two_counts_as_if_it_were_there_twice(case, data):
