@@ -264,7 +264,7 @@ def stream(
     summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the latency summary as JSON.")] = None,
 ) -> None:
     """Detect in cameras, videos or pictures, as the robot does. Needs no torch."""
-    from detection.runtime.command import stream_command
+    from detection.runtime.streaming.command import stream_command
 
     raise typer.Exit(
         stream_command(

@@ -18,10 +18,10 @@ from detection.evaluate import evaluate
 from detection.evaluation.matching import judge
 from detection.export import export
 from detection.report import write_evaluation
-from detection.runtime.command import stream_command
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
 from detection.runtime.signals import stopped_by_signals
+from detection.runtime.streaming.command import stream_command
 from detection.terminal import TerminalWatcher, metrics_table
 from detection.torch_detector import TorchDetector
 from detection.train import train

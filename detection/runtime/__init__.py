@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detection.runtime.cameras.source import Source as Source
+    from detection.runtime.cameras.sources import open_source as open_source
     from detection.runtime.detections import Detections as Detections
     from detection.runtime.detections import Frame as Frame
     from detection.runtime.detector import Detector as Detector
@@ -23,13 +25,11 @@ if TYPE_CHECKING:
     from detection.runtime.errors import SourceError as SourceError
     from detection.runtime.errors import SwathError as SwathError
     from detection.runtime.metadata import ModelMetadata as ModelMetadata
-    from detection.runtime.outputs import JsonlOutput as JsonlOutput
-    from detection.runtime.outputs import Output as Output
-    from detection.runtime.outputs import VideoOutput as VideoOutput
-    from detection.runtime.source import Source as Source
-    from detection.runtime.sources import open_source as open_source
-    from detection.runtime.stream import StreamSummary as StreamSummary
-    from detection.runtime.stream import run_stream as run_stream
+    from detection.runtime.outputs.contract import Output as Output
+    from detection.runtime.outputs.jsonl import JsonlOutput as JsonlOutput
+    from detection.runtime.outputs.video import VideoOutput as VideoOutput
+    from detection.runtime.streaming.pipeline import StreamSummary as StreamSummary
+    from detection.runtime.streaming.pipeline import run_stream as run_stream
 
 # Resolved on first use: `swath --help` must not wait for cv2 and onnxruntime.
 _HOMES = {
@@ -42,13 +42,13 @@ _HOMES = {
     "SourceError": "errors",
     "SwathError": "errors",
     "ModelMetadata": "metadata",
-    "JsonlOutput": "outputs",
-    "Output": "outputs",
-    "VideoOutput": "outputs",
-    "Source": "source",
-    "open_source": "sources",
-    "StreamSummary": "stream",
-    "run_stream": "stream",
+    "JsonlOutput": "outputs.jsonl",
+    "Output": "outputs.contract",
+    "VideoOutput": "outputs.video",
+    "Source": "cameras.source",
+    "open_source": "cameras.sources",
+    "StreamSummary": "streaming.pipeline",
+    "run_stream": "streaming.pipeline",
 }
 
 __all__ = list(_HOMES)  # noqa: PLE0605

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.runtime.cameras.recordings import VideoFile
+from detection.runtime.cameras.source import Source
+from detection.runtime.cameras.sources import camera_name, open_source
 from detection.runtime.errors import SourceError
-from detection.runtime.recordings import VideoFile
-from detection.runtime.source import Source
-from detection.runtime.sources import camera_name, open_source
 
 
 def made_up(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:

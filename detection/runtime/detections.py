@@ -115,6 +115,8 @@ class Frame:
         camera: the source's name, as it stands in the outputs.
         index: 0, 1, 2, ... as the camera delivered them; a gap is a dropped picture.
         captured_ns: `time.monotonic_ns()` when the picture was grabbed.
+        stream_s: the picture's own time stamp in its stream, in seconds from the stream's start; None
+            where it carries none. It says how far apart pictures were taken, `captured_ns` how old they are.
 
     """
 
@@ -122,6 +124,7 @@ class Frame:
     camera: str
     index: int
     captured_ns: int
+    stream_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:

@@ -100,7 +100,8 @@ class Detector:
         ModelFileError: missing, not an .onnx, not Swath's, damaged, or written by a newer Swath.
         DeviceError: a provider that was asked for is not here, did not come to life, or leaves the graph
             to the CPU.
-        ValueError: `score_thresholds` has another length than the classes, or `threads` is below 1.
+        ValueError: `score_thresholds` has another length than the classes or is not from 0 to 1, or
+            `threads` is below 1.
 
     """
 
@@ -195,6 +196,10 @@ class Detector:
         """Third stage: what row `row` of `raw` says of the picture that lies at `placement`."""
         return to_detections(raw.boxes[row], raw.scores[row], raw.labels[row], placement, self.score_thresholds)
 
+    def set_score_thresholds(self, score_thresholds: float | Sequence[float] | None) -> None:
+        """Report boxes from these scores on, from the next call; arguments and errors as of the class."""
+        self.score_thresholds = _thresholds(score_thresholds, self.metadata)
+
     def warm_up(self, runs: int = 2) -> None:
         """Run on a grey picture, so that the first real one does not pay for allocations."""
         height, width = self.metadata.input_size_hw
@@ -210,5 +215,7 @@ def _thresholds(given: float | Sequence[float] | None, metadata: ModelMetadata) 
         values = np.repeat(values, classes)
     if values.shape != (classes,):
         raise ValueError(f"score_thresholds must be one number or {classes}, got shape {values.shape}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"score_thresholds must be from 0 to 1, got {values.tolist()}")
     values.setflags(write=False)
     return values

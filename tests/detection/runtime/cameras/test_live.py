@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detection.runtime.cameras.live import LiveSource, Mailbox
+from detection.runtime.cameras.sources import open_source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
-from detection.runtime.live import LiveSource, Mailbox
-from detection.runtime.sources import open_source
 
 
 def test_mailbox_keeps_the_newest() -> None:
@@ -128,7 +128,7 @@ def test_exception_in_the_reader_surfaces_in_the_consumer() -> None:
 
 
 def test_reader_that_never_returns_is_noticed(monkeypatch: Any, caplog: Any) -> None:
-    monkeypatch.setattr("detection.runtime.live._GRACE_S", 0.1)
+    monkeypatch.setattr("detection.runtime.cameras.live._GRACE_S", 0.1)
     release = threading.Event()
     camera = FakeCamera(2, release.wait)
     source = LiveSource(camera, "cam", read_timeout_s=0.1)

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.runtime.capture import Capture
+from detection.runtime.cameras.capture import Capture
+from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
-from detection.runtime.source import Source
 
 _log = logging.getLogger(__name__)
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})

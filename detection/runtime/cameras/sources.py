@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 
-from detection.runtime import capture
+from detection.runtime.cameras import capture
+from detection.runtime.cameras.live import LiveSource
+from detection.runtime.cameras.recordings import PictureFolder, VideoFile, is_picture
+from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
-from detection.runtime.live import LiveSource
-from detection.runtime.recordings import PictureFolder, VideoFile, is_picture
-from detection.runtime.source import Source
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from detection.runtime.cameras.recordings import VideoFile
+from detection.runtime.cameras.sources import camera_name, open_source, open_sources, without_secrets
 from detection.runtime.errors import SourceError
-from detection.runtime.recordings import VideoFile
-from detection.runtime.sources import camera_name, open_source, open_sources, without_secrets
 
 
 def _one_line(error: pytest.ExceptionInfo[SourceError]) -> str:

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from detection.runtime.stream import StreamSummary
+from detection.runtime.streaming.pipeline import StreamSummary
 
 
 def render(summary: StreamSummary) -> RenderableType:

@@ -12,7 +12,9 @@ import pytest
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.draw import annotate, class_colour
 from detection.runtime.errors import OutputError
-from detection.runtime.outputs import JsonlOutput, Record, VideoOutput, make_record, per_camera
+from detection.runtime.outputs.contract import Record, make_record, per_camera
+from detection.runtime.outputs.jsonl import JsonlOutput
+from detection.runtime.outputs.video import VideoOutput
 
 NAMES = ("weed", "crop")
 
@@ -39,6 +41,8 @@ def test_record_is_the_published_schema() -> None:
         "captured_ns": 1000,
         "age_ms": 12.346,
         "latency_ms": {"infer": 9.877},
+        "stream_s": None,
+        "counted": None,
         "detections": [
             {
                 "box_xyxy": [10.12, 11.99, 30.0, 31.5],

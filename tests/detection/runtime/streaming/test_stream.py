@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detection.runtime.cameras.source import Source
+from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.latency import Latency
-from detection.runtime.outputs import Output, Record
-from detection.runtime.source import Source
-from detection.runtime.sources import open_source, open_sources
-from detection.runtime.stream import STAGES, run_stream
+from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.streaming.pipeline import STAGES, run_stream
 
 
 class Kept(Output):

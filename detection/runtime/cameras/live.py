@@ -8,10 +8,10 @@ import time
 
 import cv2
 
-from detection.runtime.capture import READ_TIMEOUT_S, Capture
+from detection.runtime.cameras.capture import READ_TIMEOUT_S, Capture
+from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
-from detection.runtime.source import Source
 
 _log = logging.getLogger(__name__)
 _GRACE_S = 2.0

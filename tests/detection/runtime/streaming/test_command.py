@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.runtime.command import stream_command
 from detection.runtime.errors import DeviceError, ModelFileError, OutputError, SourceError, SwathError
+from detection.runtime.streaming.command import stream_command
 
 RUN = """
 import sys
 from pathlib import Path
-from detection.runtime.command import stream_command
+from detection.runtime.streaming.command import stream_command
 model, source, out = sys.argv[1:4]
 sys.exit(stream_command(Path(model), [source], jsonl=Path(out, "d.jsonl"), video=Path(out, "d.mp4")))
 """
@@ -181,7 +181,7 @@ import sys, time
 started = time.perf_counter()
 import detection.runtime
 quick_s = time.perf_counter() - started
-import detection.runtime.command, detection.runtime.live, detection.runtime.recordings
+import detection.runtime.streaming.command, detection.runtime.cameras.live, detection.runtime.cameras.recordings
 training = {"torch", "torchvision", "albumentations", "pycocotools", "onnx", "data", "timm"}
 print(quick_s, sorted(training & set(sys.modules)))
 """

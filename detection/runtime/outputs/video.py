@@ -1,30 +1,25 @@
-"""Where detections go: one JSON line per frame, and an annotated video."""
+"""`VideoOutput`: the frames with their boxes drawn in, as a video."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self, TypedDict
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.runtime.capture import quiet_opencv
+from detection.runtime.cameras.capture import quiet_opencv
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.draw import annotate
 from detection.runtime.errors import OutputError
 from detection.runtime.letterbox import PAD_VALUE, placement
+from detection.runtime.outputs.contract import Output, Record
 
 _log = logging.getLogger(__name__)
-
-RECORD_SCHEMA = 1
-"""Of the JSON lines; raised when a key changes its meaning or goes."""
 
 DEFAULT_FPS = 25.0
 """Of the video, where the source states no rate."""
@@ -32,132 +27,6 @@ DEFAULT_FPS = 25.0
 # Measured with OpenCV 5.0's FFmpeg at 640 x 480: mp4v 2 ms a frame, VP9 31 ms (15 times the price, and
 # a WebM to play); H.264 and AV1 encoders are not in the wheel.
 _CODEC = "mp4v"
-
-FoundObject = TypedDict(
-    "FoundObject",
-    {"box_xyxy": list[float], "score": float, "label": int, "class": str, "track_id": int | None},
-)
-"""One detection of a record: `box_xyxy` in pixels of the camera's picture, to 0.01."""
-
-
-class Record(TypedDict):
-    """What is published of one frame; the JSON line.
-
-    `captured_ns` is the monotonic clock of this machine when the picture was grabbed. `age_ms` is
-    how old the picture was when this record was made. `latency_ms` says where that time went.
-    """
-
-    schema: int
-    camera: str
-    frame: int
-    captured_ns: int
-    age_ms: float
-    latency_ms: dict[str, float]
-    detections: list[FoundObject]
-
-
-class Output(Protocol):
-    """Something that takes every frame's detections; a context manager."""
-
-    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Take one frame.
-
-        Raises:
-            OutputError: it cannot be written.
-
-        """
-
-    def close(self) -> None:
-        """Finish what was written, so that it is whole; safe to call twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def make_record(
-    frame: Frame,
-    detections: Detections,
-    class_names: Sequence[str],
-    *,
-    age_ms: float,
-    latency_ms: dict[str, float],
-) -> Record:
-    """The record of a frame; numbers are rounded to what they are good for."""
-    tracks = detections.track_ids
-    return {
-        "schema": RECORD_SCHEMA,
-        "camera": frame.camera,
-        "frame": frame.index,
-        "captured_ns": frame.captured_ns,
-        "age_ms": round(age_ms, 3),
-        "latency_ms": {stage: round(ms, 3) for stage, ms in latency_ms.items()},
-        "detections": [
-            {
-                "box_xyxy": [round(v, 2) for v in box],
-                "score": round(score, 4),
-                "label": label,
-                "class": class_names[label],
-                "track_id": None if tracks is None else int(tracks[i]),
-            }
-            # tolist: Python's own numbers, many times faster to round than numpy's.
-            for i, (box, score, label) in enumerate(
-                zip(
-                    detections.boxes.tolist(),
-                    detections.scores.tolist(),
-                    detections.labels.tolist(),
-                    strict=True,
-                )
-            )
-        ],
-    }
-
-
-class JsonlOutput(Output):
-    """One JSON object per line and frame. A line is written whole by one call, or not at all.
-
-    So a file that is being written can be followed, and one whose writer was killed can be read.
-    What stood at the path is replaced; missing folders are made.
-
-    Raises:
-        OutputError: the file cannot be written.
-
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: one write() call of the operating system per line.
-            self._file = self.path.open("wb", buffering=0)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
-        self._end = 0
-
-    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Append the record's line.
-
-        Raises:
-            OutputError: it cannot be written (disk full); the lines before it stay whole.
-
-        """
-        line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        try:
-            written = self._file.write(line)
-            if written != len(line):  # a full disk takes the part that fits
-                self._file.truncate(self._end)
-                raise OSError(None, "disk full")
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from None
-        self._end += len(line)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class VideoOutput(Output):
@@ -252,12 +121,6 @@ class VideoOutput(Output):
             self._part.replace(self.path)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from None
-
-
-def per_camera(path: Path, camera: str) -> Path:
-    """`field.mp4` and camera "left" -> `field-left.mp4`; what no file name may hold becomes "_"."""
-    safe = re.sub(r"[^\w.-]+", "_", camera)
-    return path.with_name(f"{path.stem}-{safe}{path.suffix}")
 
 
 def _fit(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -12,15 +12,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from detection.runtime.cameras.source import Source
+from detection.runtime.cameras.sources import open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError, SourceError
-from detection.runtime.outputs import JsonlOutput, Output, Record, VideoOutput, per_camera
+from detection.runtime.outputs.contract import Output, Record, per_camera
+from detection.runtime.outputs.jsonl import JsonlOutput
+from detection.runtime.outputs.video import VideoOutput
 from detection.runtime.signals import stopped_by_signals
-from detection.runtime.source import Source
-from detection.runtime.sources import open_sources
-from detection.runtime.stream import StreamSummary, run_stream
-from detection.runtime.stream_report import render
+from detection.runtime.streaming.pipeline import StreamSummary, run_stream
+from detection.runtime.streaming.report import render
 
 
 def stream_command(

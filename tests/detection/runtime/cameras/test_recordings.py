@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from detection.runtime.cameras.recordings import PictureFolder, VideoFile
+from detection.runtime.cameras.sources import open_source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
-from detection.runtime.recordings import PictureFolder, VideoFile
-from detection.runtime.sources import open_source
 
 
 def _one_line(error: pytest.ExceptionInfo[SourceError]) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SourceError
 from detection.runtime.latency import Latency
-from detection.runtime.outputs import Output, Record, make_record
-from detection.runtime.source import Source
+from detection.runtime.outputs.contract import Output, Record, make_record
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.001

@@ -1,0 +1,118 @@
+"""`Output`: what everything has in common that detections go to, and the record that is published of a frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypedDict
+
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.events import Event
+
+RECORD_SCHEMA = 1
+"""Of the JSON lines; raised when a key changes its meaning or goes."""
+
+FoundObject = TypedDict(
+    "FoundObject",
+    {"box_xyxy": list[float], "score": float, "label": int, "class": str, "track_id": int | None},
+)
+"""One detection of a record: `box_xyxy` in pixels of the camera's picture, to 0.01."""
+
+
+class Record(TypedDict):
+    """What is published of one frame; the JSON line.
+
+    `captured_ns` is the monotonic clock of this machine when the picture was grabbed. `age_ms` is
+    how old the picture was when this record was made. `latency_ms` says where that time went.
+    `stream_s` is the stream's own clock (`Frame.stream_s`). `counted` says how many plants of each
+    class this camera has seen so far, each once; None where nothing is tracked.
+    """
+
+    schema: int
+    camera: str
+    frame: int
+    captured_ns: int
+    age_ms: float
+    latency_ms: dict[str, float]
+    stream_s: float | None
+    counted: dict[str, int] | None
+    detections: list[FoundObject]
+
+
+class Output(Protocol):
+    """Something that takes every frame's detections; a context manager."""
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Take one frame.
+
+        Raises:
+            OutputError: it cannot be written.
+
+        """
+
+    def event(self, event: Event) -> None:
+        """Take what happened beside the pictures; one that has no place for it lets it pass.
+
+        May be called before the first frame, and from the pipeline's thread only.
+        """
+        return None
+
+    def close(self) -> None:
+        """Finish what was written, so that it is whole; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def make_record(
+    frame: Frame,
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    age_ms: float,
+    latency_ms: dict[str, float],
+    counted: dict[str, int] | None = None,
+) -> Record:
+    """The record of a frame; numbers are rounded to what they are good for."""
+    tracks = detections.track_ids
+    return {
+        "schema": RECORD_SCHEMA,
+        "camera": frame.camera,
+        "frame": frame.index,
+        "captured_ns": frame.captured_ns,
+        "age_ms": round(age_ms, 3),
+        "latency_ms": {stage: round(ms, 3) for stage, ms in latency_ms.items()},
+        "stream_s": frame.stream_s,
+        "counted": counted,
+        "detections": [
+            {
+                "box_xyxy": [round(v, 2) for v in box],
+                "score": round(score, 4),
+                "label": label,
+                "class": class_names[label],
+                "track_id": None if tracks is None else int(tracks[i]),
+            }
+            # tolist: Python's own numbers, many times faster to round than numpy's.
+            for i, (box, score, label) in enumerate(
+                zip(
+                    detections.boxes.tolist(),
+                    detections.scores.tolist(),
+                    detections.labels.tolist(),
+                    strict=True,
+                )
+            )
+        ],
+    }
+
+
+def per_camera(path: Path, camera: str) -> Path:
+    """`field.mp4` and camera "left" -> `field-left.mp4`; what no file name may hold becomes "_"."""
+    safe = re.sub(r"[^\w.-]+", "_", camera)
+    return path.with_name(f"{path.stem}-{safe}{path.suffix}")

@@ -1,0 +1,1 @@
+"""Pictures through the detector into outputs, for a season."""
