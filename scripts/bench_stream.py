@@ -1,4 +1,4 @@
-"""How many pictures a second from a video file to boxes, and how old are a camera's when their boxes come out?
+"""Measure the stream: pictures a second from a video file to boxes, and the age of a camera's at the output.
 
     python scripts/bench_stream.py MODEL.onnx --pictures photos --out stream_bench
 
@@ -8,7 +8,7 @@ A 1080p H.264 video is made of the photos (a drive over them, 30 a second; needs
 - bare: the runtime's own call in a loop, its input ready in memory: what no stream can beat;
 - bound: the same, while another thread decodes one picture per call, which is all that sharing the cores leaves;
 - swath: `run_stream`, alone, and with JSON lines written;
-- loop: `cap.read()` and the same `Detector` in one loop; supervision: the same by its generator and its `Detections`;
+- loop: `cap.read()` and the same `Detector` in one loop; supervision: the same by its generator and `Detections`;
 - ultralytics: `YOLO(onnx).predict(video, stream=True)`, of YOLO11n exported at the size whose graph takes as long as
   the model's (random weights; from an environment of its own, for this alone: AGPL).
 

@@ -1,4 +1,4 @@
-"""One contestant of bench_stream.py in a process of its own: reads a number of frames, answers with frames a second."""
+"""One contestant of bench_stream.py, in a process of its own: reads a number of frames, answers with the rate."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def graphs(job: dict[str, Any]) -> None:
 
 
 def draw_clock(image: Any) -> None:
-    """The time as black and white fields along the top edge; a last white one says that there is a clock."""
+    """The time as black and white fields along the top edge, the lowest bit first."""
     now = time.monotonic_ns() // 100_000
     for bit in range(BITS):
         image[:FIELD_PX, bit * FIELD_PX : (bit + 1) * FIELD_PX] = 255 if now >> bit & 1 else 0
