@@ -80,7 +80,7 @@ class PrometheusOutput(Output):
         self._frames = Counter("swath_frames", "Pictures detected on", ("camera",), registry=registry)
         self._found = Counter("swath_detections", "Boxes reported", of_class, registry=registry)
         self._plants = Gauge("swath_plants_counted", "Plants seen so far, each once", of_class, registry=registry)
-        self._age = histogram("swath_age_seconds", "Age of the picture when its record was made", ("camera",))
+        self._age = histogram("swath_frame_age_seconds", "Age of the picture when its record was made", ("camera",))
         self._stage = histogram("swath_stage_seconds", "Where that time went", of_stage)
         self._status = Gauge("swath_camera_status", "1: the camera is so, 0: not", of_status, registry=registry)
         self._events = Counter("swath_events", "What happened", ("kind", "status"), registry=registry)
@@ -133,12 +133,12 @@ class PrometheusOutput(Output):
         """What is known elsewhere and looked up when somebody asks."""
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
-        age = GaugeMetricFamily("swath_last_picture_age_seconds", "Time since the newest picture", labels=["camera"])
+        age = GaugeMetricFamily("swath_last_frame_age_seconds", "Time since the newest picture", labels=["camera"])
         now_ns = time.monotonic_ns()
         for camera, captured_ns in tuple(self._last_ns.items()):
             age.add_metric([camera], (now_ns - captured_ns) / 1e9)
-        dropped = CounterMetricFamily("swath_dropped", "Pictures a newer one overtook", labels=["camera"])
-        unreadable = CounterMetricFamily("swath_unreadable", "Pictures not decoded", labels=["camera"])
+        dropped = CounterMetricFamily("swath_frames_dropped", "Pictures a newer one overtook", labels=["camera"])
+        unreadable = CounterMetricFamily("swath_frames_unreadable", "Pictures not decoded", labels=["camera"])
         for source in self._sources:
             dropped.add_metric([source.camera], source.dropped)
             unreadable.add_metric([source.camera], source.unreadable)
@@ -183,15 +183,17 @@ def _serve(host: str, port: int, registry: CollectorRegistry) -> _Server:
     Handler.registry = registry
     where = f"the metrics page cannot be at {host} port {port}"
     try:
-        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except (OSError, OverflowError, UnicodeError):
+        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError):
         raise OutputError(f"{where}: there is no such address") from None
 
     class Server(_Server):
         address_family = address[0]
 
     try:
-        return Server((str(address[4][0]), int(address[4][1])), Handler)
+        return Server((str(address[4][0]), port), Handler)
+    except OverflowError:
+        raise OutputError(f"{where}: ports go from 0 to 65535") from None
     except OSError as error:
         reason = "is another program there?" if error.errno == errno.EADDRINUSE else error.strerror
         raise OutputError(f"{where}: {reason}") from None
