@@ -18,7 +18,7 @@ class Backlog(Generic[Item]):
     """A queue between threads, of `MAX_BYTES` at most: the oldest give way, and are counted. The newest stays.
 
     Attributes:
-        dropped: items that were put in and will not come out.
+        dropped: items that will not get where they should.
 
     """
 
@@ -63,10 +63,15 @@ class Backlog(Generic[Item]):
         with self._changed:
             self._changed.notify_all()
 
-    def drop(self, items: int = 0) -> None:
-        """Count `items` that were taken and not delivered, and all that wait, as dropped."""
+    def lose(self, items: int) -> None:
+        """Count `items` that were taken, or never put in, as dropped."""
         with self._changed:
-            self.dropped += items + len(self._items)
+            self.dropped += items
+
+    def clear(self) -> None:
+        """Drop all that wait."""
+        with self._changed:
+            self.dropped += len(self._items)
             self._items.clear()
             self._bytes = 0
 

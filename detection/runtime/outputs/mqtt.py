@@ -130,7 +130,7 @@ class MqttOutput(Output):
     def _put(self, message: _Message) -> None:
         with self._lock:
             if self._away and self._qos == 0:
-                self._backlog.drop(1)
+                self._backlog.lose(1)
             else:
                 self._backlog.put(message)
 
@@ -141,7 +141,8 @@ class MqttOutput(Output):
         self._closing.set()
         self._backlog.wake()
         self._thread.join(_CLOSE_S)  # one that still waits for a host to answer ends when it gives up
-        self._backlog.drop(len(self._in_flight))
+        self._backlog.lose(len(self._in_flight))
+        self._backlog.clear()
         if self.dropped:
             _log.warning("mqtt: %s did not get %d messages", self._shown, self.dropped)
 
@@ -221,7 +222,8 @@ class MqttOutput(Output):
         with self._lock:
             self._away = True
             if self._qos == 0:
-                self._backlog.drop(len(unsure))
+                self._backlog.lose(len(unsure))
+                self._backlog.clear()
             else:
                 self._backlog.put_back(unsure)
         if self._refusal:

@@ -47,15 +47,21 @@ def value(samples: list[Sample], name: str, **labels: str) -> float | None:
 @pytest.fixture
 def output() -> Iterator[PrometheusOutput]:
     sources: Any = [Counted()]
-    with PrometheusOutput(0, model="fields/mine.onnx", sources=sources, outputs_dropped=lambda: {"mqtt": 5}) as output:
+    with PrometheusOutput(
+        0, model="fields/mine.onnx", sources=sources, outputs_dropped=lambda: {"mqtt": 5}
+    ) as output:
         yield output
 
 
 def test_numbers_of_a_stream(output: PrometheusOutput, sample: Any) -> None:
     output.event(sample.status("left", "starting"))
     output.event(sample.status("left", "live"))
-    output.write(*sample.call(0, age_ms=12.5, latency_ms={"infer": 9.0, "finish": 0.5}, counted={"weed": 1, "crop": 0}))
-    output.write(*sample.call(1, labels=(), age_ms=12_000.0, latency_ms={"infer": 2.0}, counted={"weed": 4, "crop": 2}))
+    output.write(
+        *sample.call(0, age_ms=12.5, latency_ms={"infer": 9.0, "finish": 0.5}, counted={"weed": 1, "crop": 0})
+    )
+    output.write(
+        *sample.call(1, labels=(), age_ms=12_000.0, latency_ms={"infer": 2.0}, counted={"weed": 4, "crop": 2})
+    )
     output.write(*sample.call(0, camera='odd "name"\n', labels=(1, 1, 0)))
     got = page(output.port)
     assert value(got, "swath_frames_total", camera="left") == 2
