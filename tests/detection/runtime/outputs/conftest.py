@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Record, make_record
 
 CLASSES = ("weed", "crop")
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 class Sample:
@@ -66,3 +71,44 @@ def _free_port() -> int:
 @pytest.fixture
 def free_port() -> int:
     return _free_port()
+
+
+class Broker:
+    """A real mosquitto on loopback that can be frozen, killed and started again on the same port."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port = port
+        self._config = folder / "mosquitto.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, config: str = "allow_anonymous true") -> None:
+        assert MOSQUITTO is not None
+        self._config.write_text(f"user root\nlistener {self.port} 127.0.0.1\n{config}\n")
+        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert self._process.poll() is None and time.monotonic() < until, "mosquitto does not start"
+                time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+
+@pytest.fixture
+def broker(tmp_path: Path, free_port: int) -> Iterator[Broker]:
+    if MOSQUITTO is None:
+        pytest.skip("needs Debian's mosquitto")
+    broker = Broker(tmp_path, free_port)
+    yield broker
+    broker.kill()
