@@ -84,6 +84,8 @@ class MqttOutput(Output):
 
     """
 
+    needs_picture = False
+
     def __init__(self, url: str, listener: Listener = nobody) -> None:
         parts = parse_address(url, tuple(_PORTS), _FORM)
         options = _options(parts)
@@ -94,7 +96,6 @@ class MqttOutput(Output):
         self._client = _client(parts, options)
         self._client.will_set(f"{self._prefix}/status", b"offline", qos=1, retain=True)
         self._client.on_connect = self._on_connect
-        self._client.on_connect_fail = None
         self._refusal = ""
         self._link = Link("mqtt", listener)
         self._backlog: Backlog[_Message] = Backlog()
@@ -153,7 +154,7 @@ class MqttOutput(Output):
     # for a broker that does not answer. Here paho holds 20 messages at most and one thread calls it.
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        while True:  # once at least, for what was written before a quick end
             self._refusal = ""
             try:
                 reason = self._session()
@@ -162,7 +163,8 @@ class MqttOutput(Output):
             if self._closing.is_set():
                 return
             self._lose(reason)
-            self._closing.wait(self._link.pause_s())
+            if self._closing.wait(self._link.pause_s()):
+                return
 
     def _session(self) -> str:
         """One connection, from its beginning to its end; gives why it ended.
@@ -200,7 +202,9 @@ class MqttOutput(Output):
 
     def _greet(self) -> None:
         """Tell a broker that is new to us who we are, and how the cameras are."""
-        self._link.up(f"{self._shown} is there" + (f"; {self.dropped} messages were dropped" if self.dropped else ""))
+        if not self._closing.is_set():
+            gap = f"; {self.dropped} messages were dropped" if self.dropped else ""
+            self._link.up(f"{self._shown} is there{gap}")
         self._client.publish(f"{self._prefix}/status", b"online", 1, retain=True)
         with self._lock:
             if self._away:  # it may have forgotten them; behind what waits, so that the newest stays

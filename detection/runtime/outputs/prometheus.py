@@ -58,6 +58,8 @@ class PrometheusOutput(Output):
 
     """
 
+    needs_picture = False
+
     def __init__(
         self,
         port: int,

@@ -32,6 +32,8 @@ class Ros2Output(Output):
 
     """
 
+    needs_picture = False
+
     def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix):
             raise OutputError(f"ROS 2: {prefix!r} is no name for a node; use letters, digits and _")

@@ -74,6 +74,8 @@ class WebhookOutput(Output):
 
     """
 
+    needs_picture = False
+
     def __init__(self, url: str, listener: Listener = nobody) -> None:
         parts = parse_address(url, ("http", "https"), _FORM)
         self.sent = 0

@@ -93,6 +93,15 @@ def test_records_arrive_unchanged_and_in_order(
     ]
 
 
+def test_a_stream_that_ends_at_once_is_heard(broker: Any, subscribe: Any, sample: Any, eventually: Any) -> None:
+    broker.start()
+    heard = subscribe(broker.port)
+    for i in range(5):
+        with MqttOutput(f"mqtt://127.0.0.1:{broker.port}") as output:
+            output.write(*sample.call(i))
+    eventually(lambda: [record["frame"] for record in heard.records()] == [0, 1, 2, 3, 4], "all five")
+
+
 def test_who_comes_later_hears_how_all_is(broker: Any, subscribe: Any, sample: Any, eventually: Any) -> None:
     broker.start()
     with MqttOutput(f"mqtt://127.0.0.1:{broker.port}?qos=1") as output:
