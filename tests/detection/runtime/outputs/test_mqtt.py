@@ -211,7 +211,7 @@ def test_frozen_broker_neither_grows_memory_nor_holds_the_end(
         for _ in range(150):
             output.write(*big)
             time.sleep(0.002)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60  # most of it is making the JSON; a broker's answer never comes
         assert output.dropped > 50
         assert len(output._in_flight) <= 20 and len(output._backlog) <= 2
         assert len(output._client._out_packet) <= 21  # paho's own queue, which has no bound
@@ -219,7 +219,7 @@ def test_frozen_broker_neither_grows_memory_nor_holds_the_end(
         with caplog.at_level(logging.WARNING):
             output.close()
             output.close()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 2
         assert f"did not get {output.dropped} messages" in caplog.text
         assert output.dropped + output.sent == 151
     finally:
@@ -233,7 +233,7 @@ def test_server_that_takes_the_call_and_says_nothing(free_port: int, sample: Any
         time.sleep(0.3)
         started = time.monotonic()
         output.close()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 2
         assert output.sent == 0 and output.dropped == 1
 
 

@@ -57,7 +57,7 @@ def test_memory_descriptors_and_threads_stay_flat(
     for output in outputs:
         started = time.monotonic()
         output.close()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 2
     print(f"\nworst write {worst_s * 1e3:.1f} ms; (MB, descriptors, threads): {marks}")
     megabytes, descriptors, threads = zip(*marks, strict=True)
     assert len(marks) == 8

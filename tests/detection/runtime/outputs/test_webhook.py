@@ -174,9 +174,9 @@ def test_a_dead_server_costs_nothing_and_is_found_again(
         try:
             eventually(lambda: hook.got("records") and hook.got("records")[-1]["frame"] == 499, "the newest")
             eventually(lambda: len(heard) == 2, "the second event")
+            eventually(lambda: output.sent + output.dropped == 500, "its answer")
         finally:
             hook.close()
-        assert output.sent + output.dropped == 500
     assert [e.status for e in heard] == ["lost", "connected"]
     assert "refused" in heard[0].message.lower() and f"{output.dropped} records" in heard[1].message
 
@@ -199,7 +199,7 @@ def test_a_slow_server_holds_neither_the_stream_nor_the_end(
     with caplog.at_level(logging.WARNING):
         output.close()
         output.close()
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 2
     if how == "slow":
         assert (output.sent, output.dropped) == (100, 0)
         assert [r["frame"] for r in hook.got("records")] == list(range(100))
