@@ -241,7 +241,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         head = 8
         if length == 1:
             length, head = struct.unpack_from(">Q", data, at + 8)[0], 16
-        if length < head:
+        if length < head or at + length > len(data):
             raise ValueError("not an MP4")
         yield kind, data[at + head : at + length]
         at += length
