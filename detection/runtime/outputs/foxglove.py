@@ -122,7 +122,7 @@ def image_annotations(record: Record, height: int, unix_ns: int) -> Json:
     for found in record["detections"]:
         x1, y1, x2, y2 = found["box_xyxy"]
         colour = _colour(found["label"])
-        track = "" if found["track_id"] is None else f" #{found['track_id']}"
+        track = "" if found["track_id"] is None else f"#{found['track_id']} "
         points.append(
             {
                 "timestamp": when,
@@ -139,7 +139,7 @@ def image_annotations(record: Record, height: int, unix_ns: int) -> Json:
             {
                 "timestamp": when,
                 "position": {"x": x1, "y": y1},  # of its bottom left corner
-                "text": f"{found['class']} {found['score']:.2f}{track}",
+                "text": f"{track}{found['class']} {found['score']:.2f}",
                 "font_size": text_px,
                 "text_color": {"r": 0.0, "g": 0.0, "b": 0.0, "a": 1.0},
                 "background_color": colour,

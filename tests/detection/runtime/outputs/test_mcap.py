@@ -119,7 +119,7 @@ def test_foxglove_finds_what_it_shows(tmp_path: Path) -> None:
         (30.0, 31.5),
         (10.12, 31.5),
     ]
-    assert [one["text"] for one in boxes["texts"]] == ["crop 0.88 #4", "weed 0.50 #5"]
+    assert [one["text"] for one in boxes["texts"]] == ["#4 crop 0.88", "#5 weed 0.50"]
     _, line = messages["/events"][0]
     assert (line["level"], line["name"], line["message"]) == (4, "camera left", "lost: no picture for 2 s")
 
