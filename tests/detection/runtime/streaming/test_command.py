@@ -172,7 +172,8 @@ def test_kill_leaves_whole_lines(model_path: Path, tmp_path: Path, camera_server
     process.kill()
     process.wait(10)
     assert len(_lines(jsonl)) >= 50
-    assert not (tmp_path / "d.mp4").exists()
+    if (tmp_path / "d.mp4").exists():  # it had come to a first fragment
+        assert _count(tmp_path / "d.mp4") >= 12
 
 
 def test_import_is_quick_and_pulls_no_training_library() -> None:
