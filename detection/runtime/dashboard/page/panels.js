@@ -38,7 +38,7 @@ class Slider {
     this.input = part("input");
     this.output = part("output");
     this.hint = part(".small");
-    this.touched = 0; // until it has been said to the machine, its own answer does not move the slider
+    this.touched = -Infinity; // when; just after it, the machine's older answer does not move the slider back
     part(".name").textContent = each.name;
     part(".swatch").style.background = each.colour;
     this.input.setAttribute("aria-label", `Threshold of ${each.name}`);
@@ -74,7 +74,7 @@ let own = {};
 by("reset").addEventListener("click", (click) =>
   attempt(async () => {
     await machine.change("api/thresholds", { score: own });
-    for (const slider of sliders.values()) slider.touched = 0;
+    for (const slider of sliders.values()) slider.touched = -Infinity;
     for (const [name, score] of Object.entries(own)) sliders.get(name).show(score);
   }, click.currentTarget));
 
