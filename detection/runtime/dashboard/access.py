@@ -19,6 +19,7 @@ MIN_TOKEN = 12
 """Characters; a shorter one is guessed."""
 
 _DAYS = 30
+_LOOKS = "/style.css"  # the page that asks for the token is to be read in the sun too
 
 # Nothing is loaded from elsewhere, nothing inline runs, nobody frames the page.
 _HEADERS = {
@@ -99,7 +100,7 @@ class Access:
         if self._token is None:
             if not _is_local(_host_of(request.headers.get("host", ""))):
                 return JSONResponse({"error": "open this dashboard as http://localhost, or give it a token"}, 403)
-        elif not knows and not self._has_session(request):
+        elif not knows and not self._has_session(request) and request.url.path != _LOOKS:
             if "text/html" in request.headers.get("accept", ""):
                 return Response(self._refused, 401, media_type="text/html")
             return JSONResponse({"error": "the token is missing or wrong"}, 401)

@@ -6,7 +6,8 @@ import * as machine from "./machine.js";
 import * as words from "./words.js";
 
 const PAUSE_MS = 66; // 15 pictures a second at most
-const LABELS = { live: "live", late: "no picture", stale: "no picture", lost: "lost", ended: "ended", starting: "starting" };
+const UNSEEN_MS = 700; // off the screen a tile hears of new pictures only when the page asks how things are
+const LABELS = { live: "live", late: "old picture", stale: "no picture", lost: "lost", ended: "ended", starting: "starting" };
 
 const grid = document.getElementById("cameras");
 const spoken = document.getElementById("spoken");
@@ -49,7 +50,7 @@ class Tile {
     this.about = about;
     this.newest_ns = Math.max(this.newest_ns ?? 0, about.captured_ns ?? 0) || null;
     this.part(".snap").disabled = about.pictures === 0;
-    this.part(".fps").textContent = `${about.fps.toFixed(1)} pictures/s`;
+    this.part(".fps").textContent = `${about.fps.toFixed(1)} fps`;
     this.part(".found").textContent = `${words.whole(about.found)} found`;
     this.canvas.setAttribute("aria-label", `Picture of ${this.name}, ${about.found} found`);
     this.tick();
@@ -68,7 +69,8 @@ class Tile {
     if (this.about === null) return;
     const age = clock.age_ms(this.newest_ns);
     let state = this.about.status in LABELS ? this.about.status : "live";
-    if (state === "live" && age !== null && age > this.about.late_after_s * 1000) state = "late";
+    const slack_ms = seen.has(this.root) ? 0 : UNSEEN_MS;
+    if (state === "live" && age !== null && age > this.about.late_after_s * 1000 + slack_ms) state = "late";
     this.part(".age").textContent = this.shown_ns === null ? "–" : `${words.age(clock.age_ms(this.shown_ns))} old`;
     this.root.dataset.state = state;
     this.part(".status").textContent = LABELS[state];
@@ -93,7 +95,9 @@ export function know(state, onSnapshot) {
     tiles.get(about.name).know(about);
   }
   const n = tiles.size; // 1, 2, 3 in a row; 4 as 2 by 2; more in threes, from 7 on in fours
-  grid.style.setProperty("--columns", n < 4 ? Math.max(1, n) : n === 4 ? 2 : n < 7 ? 3 : 4);
+  const columns = n < 4 ? Math.max(1, n) : n === 4 ? 2 : n < 7 ? 3 : 4;
+  grid.style.setProperty("--columns", columns);
+  grid.style.setProperty("--few-columns", Math.min(columns, 2));
 }
 
 export function tick() {

@@ -106,7 +106,7 @@ def test_numbers_update(opened, open_dashboard, drive):
     page = opened(dashboard)
     _shown(page)
     texts = {
-        ".fps": r"/^(1\d|2\d)\.\d pictures\/s$/",
+        ".fps": r"/^(1\d|2\d)\.\d fps$/",
         ".found": "/^1 found$/",
         "#ages dd[data-key=p50]": r"/^[45]\d ms$/",
         "#ages dd[data-key=p99]": r"/^\d+ ms$|s$/",
@@ -282,16 +282,24 @@ def test_names_from_outside_are_text(opened, open_dashboard, drive, named_contro
     assert page.evaluate("document.documentElement.scrollWidth") <= 1200
 
 
-@pytest.mark.parametrize("size", [PHONE, (320, 600), DESK])
-def test_it_fits_and_can_be_read_and_hit(opened, open_dashboard, make_shot, size):
+@pytest.mark.parametrize(
+    ("size", "cameras"), [(PHONE, 4), ((320, 600), 3), (DESK, 8), ((1000, 700), 7), ((700, 900), 5)]
+)
+def test_it_fits_and_can_be_read_and_hit(opened, open_dashboard, make_shot, size, cameras):
     dashboard = open_dashboard()
-    for camera in ("left", "a_name_without_a_break" * 6, "rear", "front"):
+    for camera in ("left", "a_name_without_a_break" * 6, "rear", "front", "5", "6", "7", "8")[:cameras]:
         dashboard.write(*make_shot(camera, labels=(0,) * 30, counted={"weed": 123456789}))
     dashboard.event(Event("camera", "rear", CameraStatus.LOST, "rtsp_without_a_break" * 9))
     page = opened(dashboard, size)
     _until(page, "document.querySelectorAll('#events li').length > 0")
     for _ in range(2):
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        outside = page.evaluate(
+            """[...document.querySelectorAll('.camera *')].filter(e => e.checkVisibility()
+            && e.getBoundingClientRect().right > e.closest('.camera').getBoundingClientRect().right)
+            .map(e => e.outerHTML)"""
+        )
+        assert outside == []
         small = page.evaluate(
             """[...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && !e.closest('svg')
             && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
