@@ -40,7 +40,8 @@ def test_one_video_per_camera_at_its_own_rate(recorder, events, make_shot, tmp_p
     recorder.start()
     recorder.start()  # a second viewer's press changes nothing
     for i in range(12):
-        recorder.take(*make_shot("left" if i % 3 else "a/b <c>", i, labels=(0,)))
+        camera, index = ("left", i - i // 3 - 1) if i % 3 else ("a/b <c>", i // 3)
+        recorder.take(*make_shot(camera, index, labels=(0,)))
         wait(lambda i=i: recorder.to_json()["pictures"] == i + 1)
     assert recorder.to_json()["on"]
     recorder.stop()
