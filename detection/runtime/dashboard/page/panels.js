@@ -73,8 +73,8 @@ class Slider {
 let own = {};
 by("reset").addEventListener("click", (click) =>
   attempt(async () => {
+    for (const slider of sliders.values()) clearTimeout(slider.timer); // what was not said yet is not meant any more
     await machine.change("api/thresholds", { score: own });
-    for (const slider of sliders.values()) slider.touched = -Infinity;
     for (const [name, score] of Object.entries(own)) sliders.get(name).show(score);
   }, click.currentTarget));
 

@@ -200,6 +200,7 @@ def test_thresholds_change_what_is_shown(opened, open_dashboard, drive, controls
     for _ in range(5):
         slider.press("ArrowLeft")
     _until(page, "document.querySelector('.found').textContent === '1 found'")
+    _until(page, "document.querySelector('#thresholds output').textContent === '0.75'")
     assert controls.score_thresholds == pytest.approx((0.75, 0.9))
     other.click("#reset")
     _until(page, "document.querySelector('#thresholds output').textContent === '0.70'")
