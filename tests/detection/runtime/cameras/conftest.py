@@ -75,7 +75,9 @@ class RtspCamera:
 @pytest.fixture
 def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
     """Starts RTSP servers with the options given; all are killed after the test."""
-    if subprocess.run([PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"], check=False).returncode:
+    if subprocess.run(
+        [PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"], check=False
+    ).returncode:
         pytest.skip("needs Debian's gir1.2-gst-rtsp-server-1.0 and python3-gi")
     started: list[RtspCamera] = []
 

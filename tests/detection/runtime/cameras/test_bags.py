@@ -53,13 +53,17 @@ def _ros_message(store: Any, kind: str, i: int, encoding: str = "bgr8") -> Any:
     )
 
 
-def write_ros2(path: Path, topics: dict[str, str], count: int = 10, storage: StoragePlugin = StoragePlugin.SQLITE3) -> Path:
+def write_ros2(
+    path: Path, topics: dict[str, str], count: int = 10, storage: StoragePlugin = StoragePlugin.SQLITE3
+) -> Path:
     with Ros2Writer(path, version=9, storage_plugin=storage) as writer:
         for topic, kind in topics.items():
             connection = writer.add_connection(topic, kind, typestore=ROS2)
             for i in range(count):
                 message = _ros_message(ROS2, kind, i)
-                writer.write(connection, 1_700_000_000_000_000_000 + i * 100_000_000, ROS2.serialize_cdr(message, kind))
+                writer.write(
+                    connection, 1_700_000_000_000_000_000 + i * 100_000_000, ROS2.serialize_cdr(message, kind)
+                )
     return path
 
 
@@ -104,8 +108,14 @@ def _foxglove(encoding: str, i: int) -> bytes:
     stamp_bytes = b"\x08" + _varint(1_700_000_000) + b"\x10" + _varint(i * 100_000_000)
     jpeg = _jpeg(i)
     return (
-        b"\x0a" + _varint(len(stamp_bytes)) + stamp_bytes + b"\x12" + _varint(len(jpeg)) + jpeg
-        + b"\x1a\x03png" + b"\x22\x01c"
+        b"\x0a"
+        + _varint(len(stamp_bytes))
+        + stamp_bytes
+        + b"\x12"
+        + _varint(len(jpeg))
+        + jpeg
+        + b"\x1a\x03png"
+        + b"\x22\x01c"
     )
 
 

@@ -105,7 +105,16 @@ def test_end_in_mid_picture_is_an_error(pipe: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["raw:", "raw:640", "raw:640x480:mp4", "raw:0x480", "raw:640x480@fast", "raw:5x4:yuv420p", "raw:99999x99999", "raw:-1x2"],
+    [
+        "raw:",
+        "raw:640",
+        "raw:640x480:mp4",
+        "raw:0x480",
+        "raw:640x480@fast",
+        "raw:5x4:yuv420p",
+        "raw:99999x99999",
+        "raw:-1x2",
+    ],
 )
 def test_specs_that_cannot_be(spec: str) -> None:
     with pytest.raises(SourceError, match=spec) as error:

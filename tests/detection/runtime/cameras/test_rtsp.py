@@ -53,7 +53,9 @@ def test_pictures_come_fresh_whole_and_once(
     assert told.statuses[-1] == "ended" and source.poll(0) is None
 
 
-def test_a_stream_joined_late_starts_with_a_fresh_whole_picture(rtsp_camera: Any, open_camera: Any, seen: Any) -> None:
+def test_a_stream_joined_late_starts_with_a_fresh_whole_picture(
+    rtsp_camera: Any, open_camera: Any, seen: Any
+) -> None:
     """One key frame in 3 s: who joins between two of them must see neither grey nor what queued up."""
     camera = rtsp_camera("--gop", "75")
     first = open_camera(camera.url)
@@ -74,7 +76,9 @@ def test_frozen_for_a_moment_it_goes_stale_and_on(rtsp_camera: Any, open_camera:
     count = len(seen.frames)
     assert seen.follow(source, lambda: len(seen.frames) >= count + 15)
     assert told.statuses[:4] == ["starting", "live", "stale", "live"]
-    seen.check(age_ms=AGE_MS + 1500)  # without max_age_s, what was on the way when it froze is given, with its true age
+    seen.check(
+        age_ms=AGE_MS + 1500
+    )  # without max_age_s, what was on the way when it froze is given, with its true age
     assert max(seen.stamp_error_ms) < 400
 
 

@@ -75,7 +75,9 @@ def test_backoff_doubles_with_chance_up_to_its_cap() -> None:
     assert all(many.next_s() <= 10 for _ in range(5000))  # a winter without the camera
 
 
-@pytest.mark.parametrize(("camera_fps", "max_fps", "taken"), [(30, 12, 120), (25, 25, 250), (25, 100, 250), (30, 1, 10)])
+@pytest.mark.parametrize(
+    ("camera_fps", "max_fps", "taken"), [(30, 12, 120), (25, 25, 250), (25, 100, 250), (30, 1, 10)]
+)
 def test_pace_is_even_and_kept(camera_fps: int, max_fps: float, taken: int) -> None:
     pace = Pace(max_fps)
     assert sum(pace.wants(i / camera_fps) for i in range(10 * camera_fps)) == pytest.approx(taken, abs=1)
