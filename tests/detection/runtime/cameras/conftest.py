@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,16 +46,20 @@ class RtspCamera:
 
     def start(self) -> None:
         """On the same port as before."""
-        self._process = subprocess.Popen(
-            [PYTHON, str(SERVER), "--port", str(self.port), *self._options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line.strip(), "the RTSP server did not start"
-        self.port = int(line)
+        for _ in range(20):  # a killed server's port may be taken for a moment, by one who asks for it
+            self._process = subprocess.Popen(
+                [PYTHON, str(SERVER), "--port", str(self.port), *self._options],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert self._process.stdout is not None
+            if line := self._process.stdout.readline().strip():
+                self.port = int(line)
+                return
+            self.kill()
+            time.sleep(0.2)
+        raise AssertionError("the RTSP server does not start")
 
     def kill(self) -> None:
         if self._process is not None:
@@ -91,7 +96,7 @@ def rtsp_camera() -> Iterator[Callable[..., RtspCamera]]:
 
 
 class Relay:
-    """A piece of network before a server: forwards TCP, or holds all of it back, or forgets a connection."""
+    """A piece of network before a server: forwards TCP, now or later, or holds it back, or forgets connections."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
@@ -101,6 +106,8 @@ class Relay:
         self._holding = threading.Event()
         self._forgotten: set[socket.socket] = set()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self.delay_s = 0.0
+        self._late: deque[tuple[float, socket.socket, bytes]] = deque()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -119,9 +126,13 @@ class Relay:
                 if self._holding.is_set():
                     time.sleep(0.02)
                     continue
-                for key, _ in ready.select(0.02):
+                for key, _ in ready.select(0.005):
                     with contextlib.suppress(OSError):
                         self._move(key.fileobj, ready)
+                while self._late and self._late[0][0] <= time.monotonic():
+                    _, end, data = self._late.popleft()
+                    with contextlib.suppress(OSError):
+                        end.sendall(data)
             for end in [self._listener, *self._pairs]:
                 end.close()
 
@@ -145,7 +156,7 @@ class Relay:
             data = end.recv(65536)
         other = self._pairs[end]
         if data:
-            other.sendall(data)
+            self._late.append((time.monotonic() + self.delay_s, other, data))
             return
         for one in (end, other):
             with contextlib.suppress(KeyError):
@@ -188,6 +199,7 @@ class Seen:
     """What a source gave."""
 
     frames: list[Frame] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     made_ms: list[int] = field(default_factory=list)
     age_ms: list[float] = field(default_factory=list)
     stamp_error_ms: list[float] = field(default_factory=list)
@@ -200,8 +212,9 @@ class Seen:
             frame = source.poll(0.05)
             if frame is not None:
                 now_ns = time.monotonic_ns()
-                _, made_ms = read_code(frame.image)
+                number, made_ms = read_code(frame.image)
                 self.frames.append(frame)
+                self.numbers.append(number)
                 self.made_ms.append(made_ms)
                 self.age_ms.append(now_ns / 1e6 - made_ms)
                 self.stamp_error_ms.append(frame.captured_ns / 1e6 - made_ms)
@@ -213,7 +226,8 @@ class Seen:
     def check(self, *, age_ms: float) -> None:
         """Never one twice, none invented, none black, in order, none older than `age_ms` by its own pixels."""
         assert self.frames
-        assert np.all(np.diff(self.made_ms) > 0), self.made_ms
+        assert np.all(np.diff(self.made_ms) >= 0), self.made_ms
+        assert len(set(zip(self.made_ms, self.numbers, strict=True))) == len(self.frames)
         assert np.all(np.diff([f.index for f in self.frames]) > 0)
         for frame in self.frames:
             below = frame.image[frame.image.shape[0] // 2 :]

@@ -67,7 +67,9 @@ class Camera(GstRtspServer.RTSPMediaFactory):
             if source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
                 return
             self.number += 1
-            next_s = max(next_s + 1 / self.fps, time.monotonic())  # a camera does not catch up
+            next_s += 1 / self.fps
+            if next_s < time.monotonic():
+                next_s = time.monotonic() + 1 / self.fps  # a camera does not catch up
             stop.wait(max(0.0, next_s - time.monotonic()))
 
 
