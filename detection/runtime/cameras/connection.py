@@ -132,7 +132,7 @@ class Connection:
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else None
         clock = StreamClock() if opened.clocked else None
-        late_since_s: float | None = None
+        late_since_s = first_s = None
         self._asked_s, self._patience_s = time.monotonic(), opened.patience_s
         while not self._stop.is_set():
             self._asked_s = time.monotonic()
@@ -141,6 +141,8 @@ class Connection:
             captured_ns = time.monotonic_ns()
             now_s = captured_ns / 1e9
             stream_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if opened.stamped else None
+            if stream_s == 0 and not opened.clocked:
+                stream_s = None  # how drivers say that they have none
             if clock is not None and stream_s is not None:
                 late_s = clock.late_s(now_s, stream_s)
                 if late_s is None:
@@ -160,4 +162,8 @@ class Connection:
                 continue  # without converting it
             readable, image = capture.retrieve()
             self.delivered += 1
+            if stream_s is not None:
+                # A device's stamp counts from when the machine was started.
+                first_s = stream_s if first_s is None else first_s
+                stream_s -= first_s
             self._deliver(self, image if readable else None, captured_ns, stream_s)

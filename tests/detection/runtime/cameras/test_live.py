@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -300,6 +301,19 @@ def test_slow_camera_is_not_stale_between_its_pictures(told: Any) -> None:
     with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
         assert len([frame for frame, _ in zip(source, range(3), strict=False)]) == 3
         assert told.statuses == ["starting", "live"]
+
+
+@pytest.mark.parametrize(
+    ("stamps_ms", "expected"), [([9e6, 9e6 + 40, 9e6 + 80], [0, 0.04, 0.08]), ([0, 0, 0], [None] * 3)]
+)
+def test_time_stamps_of_a_driver_count_from_its_first_picture(stamps_ms: list[float], expected: list[Any]) -> None:
+    class Stamping(FakeCamera):
+        def get(self, propId: int, /) -> float:
+            return stamps_ms[2 - self.left] if propId == cv2.CAP_PROP_POS_MSEC else 0.0
+
+    camera = Stamping(3, lambda: False, 0.1)
+    with LiveSource(lambda _: Opened(camera, 5, stamped=True), "cam", SETTINGS, retry=False) as source:
+        assert [frame.stream_s for frame, _ in zip(source, range(3), strict=False)] == pytest.approx(expected)
 
 
 def test_poll_times_out(blocked: threading.Event) -> None:

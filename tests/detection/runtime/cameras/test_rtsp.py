@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detection.runtime.cameras import connection
 from detection.runtime.cameras.settings import CameraSettings, Transport
 from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.errors import SourceError
@@ -162,8 +163,9 @@ def test_delayed_pictures_tell_their_age(rtsp_camera: Any, relay: Any, open_came
 
 
 def test_stream_that_stays_late_is_opened_again(
-    rtsp_camera: Any, relay: Any, open_camera: Any, seen: Any, told: Any
+    rtsp_camera: Any, relay: Any, open_camera: Any, seen: Any, told: Any, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(connection, "_TOO_LATE_FOR_S", 1.0)
     camera = rtsp_camera()
     between = relay(camera.port)
     source = open_camera(f"rtsp://127.0.0.1:{between.port}/cam", max_age_s=0.5)
