@@ -313,7 +313,7 @@ def test_time_stamps_of_a_driver_count_from_its_first_picture(stamps_ms: list[fl
 
     camera = Stamping(3, lambda: False, 0.1)
     with LiveSource(lambda _: Opened(camera, 5, stamped=True), "cam", SETTINGS, retry=False) as source:
-        assert [frame.stream_s for frame, _ in zip(source, range(3), strict=False)] == pytest.approx(expected)
+        assert [frame.stream_s for _, frame in zip(range(3), source, strict=False)] == pytest.approx(expected)
 
 
 def test_poll_times_out(blocked: threading.Event) -> None:
