@@ -257,8 +257,8 @@ class LiveSource(Source):
         return connection.error or SourceError(f"{self.camera}: was closed")
 
     def _without_name(self, error: Exception) -> str:
-        """The message of an event, which names its camera beside."""
-        return str(error).removeprefix(f"{self.camera}: ")
+        """The message of an event, one line, which names its camera beside."""
+        return (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{self.camera}: ")
 
     def _note_silence(self) -> None:
         with self._lock:
