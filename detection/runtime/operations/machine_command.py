@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -72,7 +73,9 @@ def machine_check_command(path: Path, *, cameras: bool = False) -> int:
     console = Console()
     console.print(table)
     wrong = sum(bool(finding.fault) for finding in findings)
-    console.print(f"{wrong} of {len(findings)} parts need attention" if wrong else "the machine can be started")
+    looked_at = "" if cameras else "; cameras were not opened (--cameras does)"
+    verdict = f"{wrong} of {len(findings)} parts need attention" if wrong else "nothing is wrong"
+    console.print(verdict + looked_at, highlight=False)
     return 1 if wrong else 0
 
 
@@ -104,7 +107,9 @@ def check(loaded: MachineFile, *, cameras: bool = False) -> Iterator[Finding]:
     machine = loaded.machine
     yield _model(machine)
     for camera in machine.cameras:
-        yield _camera(camera, really=cameras)
+        found = _camera(camera, really=cameras)
+        if found is not None:
+            yield found
     for name, package in _PACKAGES.items():
         if getattr(machine.outputs, name) is not None:
             fault = "" if _installed(package) else 'needs: pip install "swath[stream]"'
@@ -128,17 +133,20 @@ def _model(machine: Machine) -> Finding:
     return Finding("model", fault, told)
 
 
-def _camera(camera: MachineCamera, *, really: bool) -> Finding:
+def _camera(camera: MachineCamera, *, really: bool) -> Finding | None:
     part = f"camera {camera.name}"
-    is_file = "://" not in camera.source and os.sep in camera.source and not camera.source.startswith("/dev/")
     if not really:
-        fault = f"{camera.source}: there is no such file" if is_file and not Path(camera.source).exists() else ""
-        return Finding(part, fault, "not opened; --cameras opens it and takes a picture")
+        fault = "" if Path(camera.source).exists() else f"{camera.source}: there is no such file"
+        return Finding(part, fault, "is there") if _is_path(camera.source) else None
     try:
-        with open_source(camera.source, camera=camera.name) as source:
+        with open_source(camera.source) as source:
             return _picture(source, camera, part)
     except SourceError as error:
         return Finding(part, str(error))
+
+
+def _is_path(source: str) -> bool:
+    return os.sep in source and not re.search(r"://|!|^[a-z]+:", source)
 
 
 def _picture(source: Source, camera: MachineCamera, part: str) -> Finding:
@@ -183,6 +191,8 @@ def _port(port: int, part: str) -> Finding:
 
 def _writable(path: Path) -> Finding:
     there = next(p for p in (path, *path.parents) if p.exists())
+    if there != path and not there.is_dir():
+        return Finding(str(path), f"{there.name} is no folder")
     if not os.access(there, os.W_OK):
         return Finding(str(path), f"{there} may not be written by this user")
     free_bytes = shutil.disk_usage(there).free
