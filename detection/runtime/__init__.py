@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from detection.runtime.outputs.contract import Output as Output
     from detection.runtime.outputs.jsonl import JsonlOutput as JsonlOutput
     from detection.runtime.outputs.video import VideoOutput as VideoOutput
-    from detection.runtime.streaming.pipeline import StreamSummary as StreamSummary
     from detection.runtime.streaming.pipeline import run_stream as run_stream
+    from detection.runtime.streaming.summary import StreamSummary as StreamSummary
 
 # Resolved on first use: `swath --help` must not wait for cv2 and onnxruntime.
 _HOMES = {
@@ -47,7 +47,7 @@ _HOMES = {
     "VideoOutput": "outputs.video",
     "Source": "cameras.source",
     "open_source": "cameras.sources",
-    "StreamSummary": "streaming.pipeline",
+    "StreamSummary": "streaming.summary",
     "run_stream": "streaming.pipeline",
 }
 

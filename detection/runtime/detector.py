@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +160,7 @@ class Detector:
         step = self.metadata.max_batch
         for start in range(0, len(images_bgr), step):
             prepared = [self.prepare(image) for image in images_bgr[start : start + step]]
-            # one picture needs no copy
-            raw = self.infer(
-                prepared[0].pixels[None] if len(prepared) == 1 else np.stack([p.pixels for p in prepared])
-            )
+            raw = self.infer_all([p.pixels for p in prepared])
             found += [self.finish(raw, row, p.placement) for row, p in enumerate(prepared)]
         return found
 
@@ -183,6 +180,19 @@ class Detector:
     def infer(self, pixels_rgb: NDArray[np.uint8]) -> Raw:
         """Second stage: run the graph on uint8 (N, H, W, 3) RGB, N from 1 to `metadata.max_batch`."""
         return self.backend.run(pixels_rgb)
+
+    def infer_all(self, pixels_rgb: Sequence[NDArray[np.uint8]]) -> Raw:
+        """The same of several pictures, uint8 (H, W, 3) RGB each, one or more; one row each.
+
+        More than `metadata.max_batch` are run in several goes.
+        """
+        if len(pixels_rgb) == 1:  # needs no copy
+            return self.infer(pixels_rgb[0][None])
+        step = self.metadata.max_batch
+        runs = [self.infer(np.stack(pixels_rgb[i : i + step])) for i in range(0, len(pixels_rgb), step)]
+        if len(runs) == 1:
+            return runs[0]
+        return Raw(*(np.concatenate(rows) for rows in zip(*map(astuple, runs), strict=True)))
 
     @property
     def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:

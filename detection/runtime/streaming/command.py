@@ -21,8 +21,9 @@ from detection.runtime.outputs.contract import Output, Record, per_camera
 from detection.runtime.outputs.jsonl import JsonlOutput
 from detection.runtime.outputs.video import VideoOutput
 from detection.runtime.signals import stopped_by_signals
-from detection.runtime.streaming.pipeline import StreamSummary, run_stream
+from detection.runtime.streaming.pipeline import run_stream
 from detection.runtime.streaming.report import render
+from detection.runtime.streaming.summary import StreamSummary
 
 
 def stream_command(

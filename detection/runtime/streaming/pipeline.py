@@ -1,220 +1,213 @@
-"""`run_stream`: frames from sources through the detector into outputs, with the time of each stage."""
+"""`run_stream`: pictures of many cameras through one detector into outputs, its stages overlapped."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 from detection.runtime.cameras.source import Source
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SourceError
-from detection.runtime.latency import Latency
-from detection.runtime.outputs.contract import Output, Record, make_record
+from detection.runtime.outputs.contract import Output
+from detection.runtime.streaming.batching import worthwhile_batch
+from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.duty import Duty
+from detection.runtime.streaming.feeds import Feed, Ready, feed_of
+from detection.runtime.streaming.looks import WHOLE, Look
+from detection.runtime.streaming.publisher import EventBox, Inferred, Progress, Publisher, Tracks
+from detection.runtime.streaming.summary import StreamSummary, Tally
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.001
 _WAIT_S = 0.05
 
-STAGES = ("source", "prepare", "infer", "finish", "output")
-"""The stages, in order. `source`: from the grab until the detector took the picture (a file's
-decoding; a live picture's conversion and its wait in the mailbox). `prepare`: letterbox. `infer`: the
-graph. `finish`: boxes back to the picture. `output`: all outputs together (not part of a frame's age)."""
-
-Progress = Callable[[Frame, Detections, Record], None]
-"""Called after each frame, when its outputs are written."""
-
-
-@dataclass(frozen=True)
-class CameraSummary:
-    """What came of one source.
-
-    Attributes:
-        camera: its name.
-        frames: pictures that went through the detector.
-        dropped: pictures that a newer one overtook.
-        unreadable: pictures that could not be decoded.
-        failure: why it ended too early, None where it did not.
-
-    """
-
-    camera: str
-    frames: int
-    dropped: int
-    unreadable: int
-    failure: str | None
-
-
-@dataclass(frozen=True)
-class StreamSummary:
-    """What a stream did.
-
-    Attributes:
-        cameras: one summary per source, in the order given.
-        detections: how many, over all frames.
-        wall_s: seconds from the first frame asked for to the last output written.
-        latency_ms: per stage p50, p95, p99 and max.
-        age_ms: the same of the pictures' ages when their records were made.
-
-    """
-
-    cameras: tuple[CameraSummary, ...]
-    detections: int
-    wall_s: float
-    latency_ms: dict[str, dict[str, float]]
-    age_ms: dict[str, float]
-
-    @property
-    def frames(self) -> int:
-        """Pictures that went through the detector, over all sources."""
-        return sum(c.frames for c in self.cameras)
-
-    @property
-    def dropped(self) -> int:
-        """Pictures that newer ones overtook, over all sources."""
-        return sum(c.dropped for c in self.cameras)
-
-    @property
-    def unreadable(self) -> int:
-        """Pictures that could not be decoded, over all sources."""
-        return sum(c.unreadable for c in self.cameras)
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Why sources ended too early; empty where all went well."""
-        return tuple(c.failure for c in self.cameras if c.failure)
-
-    @property
-    def fps(self) -> float:
-        """Frames through the detector a second, over all sources; 0.0 without frames."""
-        return self.frames / self.wall_s if self.frames and self.wall_s > 0 else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain Python, for a JSON file."""
-        return {
-            "frames": self.frames,
-            "dropped": self.dropped,
-            "unreadable": self.unreadable,
-            "detections": self.detections,
-            "wall_s": round(self.wall_s, 3),
-            "fps": round(self.fps, 2),
-            "latency_ms": self.latency_ms,
-            "age_ms": self.age_ms,
-            "cameras": [vars(c) for c in self.cameras],
-            "failures": list(self.failures),
-        }
-
-
-@dataclass
-class _Tally:
-    """What is counted while a stream runs."""
-
-    frames: list[int]
-    failures: list[str | None]
-    detections: int = 0
-    stages: dict[str, Latency] = field(default_factory=lambda: {stage: Latency() for stage in STAGES})
-    age: Latency = field(default_factory=Latency)
-
 
 def run_stream(
-    detector: Detector,
+    detector: Detector | Controls,
     sources: Sequence[Source],
     outputs: Sequence[Output],
     *,
     stop: threading.Event | None = None,
     max_frames: int | None = None,
     on_progress: Progress | None = None,
+    looks: Mapping[str, Look] | None = None,
+    trackers: Mapping[str, Tracks] | None = None,
+    events: EventBox | None = None,
+    max_age_s: float | None = None,
+    batch_wait_s: float | None = None,
+    duty: Duty | None = None,
+    heartbeat: Callable[[], None] | None = None,
 ) -> StreamSummary:
     """Run until all sources ended, `stop` is set, or `max_frames` frames are through.
 
-    Several sources take turns, each giving what it has ready. One that fails is logged as an error,
-    stands in the summary's `failures`, and does not stop the others. The caller opens and closes
-    sources and outputs.
+    Threads: recordings are decoded and prepared ahead, one thread each; this thread takes what is ready
+    from each source in turn and runs the network; one more makes records and gives them to the outputs.
+    A source that fails is logged as an error, stands in the summary's `failures`, and does not stop the
+    others. The caller opens and closes sources and outputs.
 
     Args:
-        detector: warmed up by the caller.
+        detector: warmed up by the caller; `Controls` where thresholds or model may change meanwhile.
         sources: opened.
-        outputs: each gets every frame.
-        stop: looked at before each frame; set it from a signal handler or another thread.
+        outputs: each gets every frame and event, from one thread.
+        stop: set it from a signal handler or another thread; what the network has seen is still written.
         max_frames: over all sources together; None for no limit.
-        on_progress: called after each frame.
+        on_progress: called after each frame, from the outputs' thread.
+        looks: region and tiles by camera name; the whole picture where there is none.
+        trackers: by camera name; a camera without one is not tracked.
+        events: what happens beside the pictures; goes to the outputs.
+        max_age_s: live pictures that are older are neither inferred nor told of, but counted.
+        batch_wait_s: with several cameras: give the network several pictures at once where trying shows
+            that it pays, and wait so long at most for the slower ones; None: one at a time.
+        duty: pauses for a machine that may not get hot.
+        heartbeat: called at each turn, every 50 ms at least while all is well.
 
     Raises:
         OutputError: an output cannot be written; nothing is detected that nobody hears of.
 
     """
-    stop = stop or threading.Event()
-    tally = _Tally([0] * len(sources), [None] * len(sources))
-    started = time.perf_counter()
-    for place, frame in _frames(sources, stop, tally.failures):
-        detections, record = _detect(detector, frame, tally)
-        before = time.perf_counter()
-        for output in outputs:
-            output.write(frame, detections, record)
-        tally.stages["output"].add((time.perf_counter() - before) * 1e3)
-        tally.frames[place] += 1
-        if on_progress is not None:
-            on_progress(frame, detections, record)
-        if max_frames is not None and sum(tally.frames) >= max_frames:
-            break
-    wall_s = time.perf_counter() - started
-    return StreamSummary(
-        cameras=tuple(
-            CameraSummary(source.camera, frames, source.dropped, source.unreadable, failure)
-            for source, frames, failure in zip(sources, tally.frames, tally.failures, strict=True)
-        ),
-        detections=tally.detections,
-        wall_s=wall_s,
-        latency_ms={stage: latency.summary_ms() for stage, latency in tally.stages.items()},
-        age_ms=tally.age.summary_ms(),
-    )
+    controls = detector if isinstance(detector, Controls) else Controls(detector)
+    tally = Tally.of(len(sources))
+    looks, trackers = looks or {}, trackers or {}
+    with ExitStack() as stack:
+        gathered = _Gatherer(
+            [feed_of(i, source, looks.get(source.camera, WHOLE), controls) for i, source in enumerate(sources)],
+            tally,
+            stop or threading.Event(),
+            max_frames,
+        )
+        stack.callback(gathered.close)
+        publisher = Publisher(
+            outputs,
+            tally,
+            events or EventBox(),
+            trackers=[trackers.get(source.camera) for source in sources],
+            max_age_s=max_age_s,
+            live=[source.live for source in sources],
+            on_progress=on_progress,
+        )
+        batch = 1
+        if batch_wait_s is not None and len(sources) > 1:
+            batch = worthwhile_batch(controls.detector, len(sources))
+        started = time.perf_counter()
+        try:
+            while gathered.more():
+                if heartbeat is not None:
+                    heartbeat()
+                publisher.check()
+                for ready in _runs(_young(gathered.next(batch, batch_wait_s or 0.0), tally, sources, max_age_s)):
+                    worked_s = _infer(ready, publisher)
+                    if duty is not None:
+                        duty.rest(worked_s, gathered.stop)
+        finally:
+            publisher.close()
+        wall_s = time.perf_counter() - started
+    return tally.summary(sources, wall_s)
 
 
-def _detect(detector: Detector, frame: Frame, tally: _Tally) -> tuple[Detections, Record]:
-    """One frame through the detector, stage by stage on one clock, so that the stages add up to the age."""
-    clock = [frame.captured_ns, time.monotonic_ns()]
-    prepared = detector.prepare(frame.image)
-    clock.append(time.monotonic_ns())
-    raw = detector.infer(prepared.pixels[None])
-    clock.append(time.monotonic_ns())
-    detections = detector.finish(raw, 0, prepared.placement)
-    clock.append(time.monotonic_ns())
-    spans = [(b - a) / 1e6 for a, b in zip(clock, clock[1:], strict=False)]
-    latency_ms = dict(zip(STAGES, spans, strict=False))  # without `output`, which is yet to come
-    age_ms = (clock[-1] - clock[0]) / 1e6
-    for stage, span in latency_ms.items():
-        tally.stages[stage].add(span)
-    tally.age.add(age_ms)
-    tally.detections += len(detections)
-    return detections, make_record(frame, detections, detector.class_names, age_ms=age_ms, latency_ms=latency_ms)
+def _young(ready: list[Ready], tally: Tally, sources: Sequence[Source], max_age_s: float | None) -> list[Ready]:
+    """Those that are worth the network's time."""
+    if max_age_s is None:
+        return ready
+    born_after_ns = time.monotonic_ns() - round(max_age_s * 1e9)
+    kept = []
+    for item in ready:
+        if sources[item.place].live and item.frame.captured_ns < born_after_ns:
+            tally.too_old_before[item.place] += 1
+        else:
+            kept.append(item)
+    return kept
 
 
-def _frames(
-    sources: Sequence[Source], stop: threading.Event, failures: list[str | None]
-) -> Iterator[tuple[int, Frame]]:
-    """Frames of all sources in turn with the source's place; failures are written into `failures`."""
-    active = list(range(len(sources)))
-    while active and not stop.is_set():
-        found = False
-        # One source alone may be waited for; of several, none may keep the others waiting.
-        timeout_s = _WAIT_S if len(active) == 1 else 0.0
-        for place in tuple(active):
-            if stop.is_set():
-                return
-            frame = None
-            try:
-                frame = sources[place].poll(timeout_s)
-            except SourceError as error:
-                failures[place] = str(error)
-                _log.error("%s", error)
-            if sources[place].ended:
-                active.remove(place)
-            if frame is not None:
-                found = True
-                yield place, frame
-        if not found and len(active) > 1:
+def _runs(ready: list[Ready]) -> list[list[Ready]]:
+    """In groups that one run of one detector can take: a tiled picture is a batch already."""
+    groups: list[list[Ready]] = []
+    for item in ready:
+        last = groups[-1] if groups else []
+        room = last and last[0].detector is item.detector
+        parts = sum(len(r.parts.prepared) for r in last) + len(item.parts.prepared)
+        if room and parts <= item.detector.metadata.max_batch:
+            last.append(item)
+        else:
+            groups.append([item])
+    return groups
+
+
+def _infer(ready: list[Ready], publisher: Publisher) -> float:
+    """One run of the network, handed over; seconds that it took."""
+    detector = ready[0].detector
+    pixels = [prepared.pixels for item in ready for prepared in item.parts.prepared]
+    begun_ns = time.monotonic_ns()
+    raw = detector.infer_all(pixels)
+    worked_s = (time.monotonic_ns() - begun_ns) / 1e9
+    row = 0
+    for item in ready:
+        publisher.put(Inferred(item, raw, row, begun_ns))
+        row += len(item.parts.prepared)
+    return worked_s
+
+
+class _Gatherer:
+    """Takes pictures from the feeds in turn, one each, so that none waits for another."""
+
+    def __init__(self, feeds: list[Feed], tally: Tally, stop: threading.Event, max_frames: int | None) -> None:
+        self._feeds, self._tally, self.stop = feeds, tally, stop
+        self._active = list(range(len(feeds)))
+        self._left = max_frames
+        self._turn = 0
+
+    def more(self) -> bool:
+        """Whether to go on."""
+        return bool(self._active) and not self.stop.is_set() and (self._left is None or self._left > 0)
+
+    def next(self, batch: int, wait_s: float) -> list[Ready]:
+        """Up to `batch` pictures of different sources; empty where none came within a moment."""
+        found: list[Ready] = []
+        until_s = time.monotonic() + wait_s
+        self._round(found, batch)
+        while found and len(found) < min(batch, len(self._active)) and self.more() and time.monotonic() < until_s:
             time.sleep(_PAUSE_S)
+            self._round(found, batch)
+        if not found and len(self._active) > 1:
+            time.sleep(_PAUSE_S)
+        return found
+
+    def _round(self, found: list[Ready], batch: int) -> None:
+        """One turn over the sources that are not in `found` yet."""
+        # One source alone may be waited for; of several, none may keep the others waiting.
+        timeout_s = _WAIT_S if len(self._active) == 1 else 0.0
+        taken = {item.place for item in found}
+        start = self._turn
+        order = [p for p in self._active if p >= start] + [p for p in self._active if p < start]
+        for place in order:
+            if not self.more() or len(found) >= batch:
+                return
+            if place in taken:
+                continue
+            item = self._take(place, timeout_s)
+            if item is not None:
+                self._turn = place + 1
+                if self._left is not None:
+                    self._left -= 1
+                found.append(item)
+
+    def _take(self, place: int, timeout_s: float) -> Ready | None:
+        feed, item = self._feeds[place], None
+        try:
+            item = feed.take(timeout_s)
+        except SourceError as error:
+            self._tally.failures[place] = str(error)
+            _log.error("%s", error)
+        if feed.ended:
+            self._active.remove(place)
+        return item
+
+    def close(self) -> None:
+        """Let go of all sources."""
+        for feed in self._feeds:
+            try:
+                feed.close()
+            except SourceError as error:
+                _log.error("%s", error)

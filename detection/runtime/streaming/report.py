@@ -6,18 +6,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from detection.runtime.streaming.pipeline import StreamSummary
+from detection.runtime.streaming.summary import StreamSummary
 
 
 def render(summary: StreamSummary) -> RenderableType:
     """Counts per camera, then p50, p95, p99 and max of each stage and of the pictures' age."""
     counts = Table(title="Pictures", title_justify="left")
     counts.add_column("camera")
-    for name in ("detected on", "dropped", "unreadable"):
+    for name in ("detected on", "dropped", "too old", "unreadable"):
         counts.add_column(name, justify="right")
     for camera in summary.cameras:
         style = "red" if camera.failure else None
-        values = (camera.frames, camera.dropped, camera.unreadable)
+        values = (camera.frames, camera.dropped, camera.too_old, camera.unreadable)
         counts.add_row(Text(camera.camera), *(f"{v:,}" for v in values), style=style)
     times = Table(title="Latency in ms", title_justify="left")
     times.add_column("stage")

@@ -1,0 +1,155 @@
+"""`Feed`: a source's pictures, made ready for the network.
+
+A recording's pictures are decoded and prepared ahead by a thread of the feed's own, while the network
+works on the ones before. A live picture is taken and prepared at the last moment: prepared ahead it would
+be older when its turn comes.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from detection.runtime.cameras.source import Source
+from detection.runtime.detections import Frame
+from detection.runtime.detector import Detector
+from detection.runtime.errors import SourceError
+from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.looks import Cut, Look, cut
+
+_AHEAD = 2
+_TURN_S = 0.05
+_JOIN_S = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A picture that waits for the network.
+
+    Attributes:
+        place: of its source among all.
+        frame: the picture.
+        detector: the one it was prepared for.
+        parts: what the network will see of it.
+        taken_ns: when it was taken to be prepared.
+        prepared_ns: when it was ready.
+
+    """
+
+    place: int
+    frame: Frame
+    detector: Detector
+    parts: Cut
+    taken_ns: int
+    prepared_ns: int
+
+
+class Feed(Protocol):
+    """Where the pipeline gets one source's pictures.
+
+    Attributes:
+        ended: nothing more will come.
+
+    """
+
+    ended: bool
+
+    def take(self, timeout_s: float) -> Ready | None:
+        """The next picture, or None where none came within `timeout_s` seconds, or where it ended.
+
+        Raises:
+            SourceError: the source died; afterwards the feed has `ended`.
+
+        """
+
+    def close(self) -> None:
+        """Leave the source alone from now on; the source itself stays open."""
+
+
+def feed_of(place: int, source: Source, look: Look, controls: Controls) -> Feed:
+    """The feed that fits a source."""
+    return LiveFeed(place, source, look, controls) if source.live else RecordedFeed(place, source, look, controls)
+
+
+class LiveFeed(Feed):
+    """The newest picture, prepared when it is asked for; arguments as of `feed_of`."""
+
+    def __init__(self, place: int, source: Source, look: Look, controls: Controls) -> None:
+        self._place, self._source, self._look, self._controls = place, source, look, controls
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override] # read-only: the source knows
+        """Whether the source has ended."""
+        return self._source.ended
+
+    def take(self, timeout_s: float) -> Ready | None:
+        """The newest picture; see `Feed`."""
+        frame = self._source.poll(timeout_s)
+        return None if frame is None else _ready(self._place, frame, self._look, self._controls)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class RecordedFeed(Feed):
+    """Every picture in order, a few of them ahead; arguments as of `feed_of`."""
+
+    def __init__(self, place: int, source: Source, look: Look, controls: Controls) -> None:
+        self._place, self._source, self._look, self._controls = place, source, look, controls
+        self.ended = False
+        self._queue: queue.Queue[Ready | Exception | None] = queue.Queue(_AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name=f"prepare {source.camera}", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        """The thread: the last thing it leaves is None, or the error that ended it."""
+        last: Exception | None = None
+        try:
+            while not self._source.ended and not self._stop.is_set():
+                frame = self._source.poll(_TURN_S)
+                if frame is not None:
+                    self._leave(_ready(self._place, frame, self._look, self._controls))
+        except Exception as error:
+            last = error
+        self._leave(last)
+
+    def _leave(self, item: Ready | Exception | None) -> None:
+        while not self._stop.is_set():
+            try:
+                return self._queue.put(item, timeout=_TURN_S)
+            except queue.Full:
+                continue
+
+    def take(self, timeout_s: float) -> Ready | None:
+        """The next picture; see `Feed`."""
+        if self.ended:
+            return None
+        try:
+            item = self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, Ready):
+            return item
+        self.ended = True
+        if item is not None:
+            raise item
+        return None
+
+    def close(self) -> None:
+        """End the thread; it leaves the source as soon as the picture in hand is decoded."""
+        self.ended = True
+        self._stop.set()
+        self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            raise SourceError(f"{self._source.camera}: does not give its next picture; left as it is")
+
+
+def _ready(place: int, frame: Frame, look: Look, controls: Controls) -> Ready:
+    taken_ns = time.monotonic_ns()
+    detector = controls.detector
+    parts = cut(detector, frame.image, look)
+    return Ready(place, frame, detector, parts, taken_ns, time.monotonic_ns())

@@ -1,0 +1,196 @@
+"""`Publisher`: what comes out of the network, made into records and given to the outputs, in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from detection.runtime.backends.contract import Raw
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.events import Event
+from detection.runtime.outputs.contract import Output, Record, make_record
+from detection.runtime.streaming.feeds import Ready
+from detection.runtime.streaming.looks import joined
+from detection.runtime.streaming.summary import Tally
+
+_BEHIND = 1
+_TURN_S = 0.05
+_EVENTS = 1000
+
+Progress = Callable[[Frame, Detections, Record], None]
+"""Called after each frame, when its outputs have it."""
+
+
+class Tracks(Protocol):
+    """What the stream asks of a tracker; one per camera."""
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """How many plants of each class were seen so far, each once."""
+
+    def update(self, frame: Frame, detections: Detections) -> Detections:
+        """The detections with `track_ids`."""
+
+
+class EventBox:
+    """Where events wait for the pipeline: put in from any thread at once, the oldest lost where nobody empties it."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=_EVENTS)
+
+    def put(self, event: Event) -> None:
+        """Leave an event; a `Listener`."""
+        self._events.append(event)
+
+    def take(self) -> Event | None:
+        """The oldest one that is left, None where there is none."""
+        try:
+            return self._events.popleft()
+        except IndexError:
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """A picture that the network has seen: `ready`, its rows of `raw` from `first_row` on, and the two times."""
+
+    ready: Ready
+    raw: Raw
+    first_row: int
+    begun_ns: int
+
+
+class Publisher:
+    """Finishes, tracks, records and writes, while the network works on the next picture.
+
+    Where outputs keep it waiting the pipeline waits too, a picture later: nothing is inferred that
+    nobody hears of. (Outputs that must not do that are wrapped in `Queued`.) What goes wrong here is
+    raised by the next `put` or by `close`.
+
+    Args:
+        outputs: get every frame and event, from this thread alone.
+        tally: what is counted here: frames, detections, ages and stages.
+        events: emptied before each frame, and while none comes.
+        trackers: by the place of the source; a camera without one is not tracked.
+        max_age_s: a live picture that is older is not told of; None: any age is told.
+        live: per source, whether time goes on without us.
+        on_progress: called after each frame.
+
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        tally: Tally,
+        events: EventBox,
+        *,
+        trackers: Sequence[Tracks | None],
+        max_age_s: float | None,
+        live: Sequence[bool],
+        on_progress: Progress | None,
+    ) -> None:
+        self._outputs, self._tally, self._events = outputs, tally, events
+        self._trackers, self._live, self._on_progress = trackers, live, on_progress
+        self._max_age_ns = None if max_age_s is None else round(max_age_s * 1e9)
+        self._queue: queue.Queue[Inferred | None] = queue.Queue(_BEHIND)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Inferred) -> None:
+        """Hand over what the network gave.
+
+        Raises:
+            OutputError: an earlier one could not be written.
+
+        """
+        while True:
+            self._check()
+            try:
+                return self._queue.put(item, timeout=_TURN_S)
+            except queue.Full:
+                continue
+
+    def check(self) -> None:
+        """Raise what went wrong so far."""
+        self._check()
+
+    def close(self) -> None:
+        """Write what is handed over already, then the events that are left; raises as `put` does."""
+        while self._thread.is_alive():
+            try:
+                self._queue.put(None, timeout=_TURN_S)
+                break
+            except queue.Full:
+                continue
+        self._thread.join()
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    item = self._queue.get(timeout=_TURN_S)
+                except queue.Empty:
+                    self._tell_events()
+                    continue
+                self._tell_events()
+                if item is None:
+                    return
+                self._publish(item)
+        except BaseException as error:
+            self._error = error
+
+    def _tell_events(self) -> None:
+        while (event := self._events.take()) is not None:
+            for output in self._outputs:
+                output.event(event)
+
+    def _publish(self, item: Inferred) -> None:
+        """One frame, stage by stage on one clock, so that the stages add up to the age."""
+        ready, frame, place = item.ready, item.ready.frame, item.ready.place
+        finished = time.monotonic_ns()
+        detections = joined(ready.detector, item.raw, item.first_row, ready.parts)
+        clock = [frame.captured_ns, ready.taken_ns, ready.prepared_ns, item.begun_ns, finished, time.monotonic_ns()]
+        names = ["source", "prepare", "wait", "infer", "finish"]
+        tracker = self._trackers[place]
+        if tracker is not None:
+            detections = tracker.update(frame, detections)
+            clock.append(time.monotonic_ns())
+            names.append("track")
+        age_ns = clock[-1] - clock[0]
+        if self._live[place] and self._max_age_ns is not None and age_ns > self._max_age_ns:
+            self._tally.too_old_after[place] += 1
+            return
+        spans = [(b - a) / 1e6 for a, b in zip(clock, clock[1:], strict=False)]
+        latency_ms = dict(zip(names, spans, strict=True))
+        record = make_record(
+            frame,
+            detections,
+            ready.detector.class_names,
+            age_ms=age_ns / 1e6,
+            latency_ms=latency_ms,
+            counted=None if tracker is None else dict(tracker.counted),
+        )
+        before = time.perf_counter()
+        for output in self._outputs:
+            output.write(frame, detections, record)
+        tally = self._tally
+        tally.stages["output"].add((time.perf_counter() - before) * 1e3)
+        for stage, span in latency_ms.items():
+            tally.stages[stage].add(span)
+        tally.age.add(age_ns / 1e6)
+        tally.detections += len(detections)
+        tally.frames[place] += 1
+        if self._on_progress is not None:
+            self._on_progress(frame, detections, record)

@@ -1,0 +1,143 @@
+"""`StreamSummary`: what a stream did, and the `Tally` that it is counted in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from detection.runtime.cameras.source import Source
+from detection.runtime.latency import Latency
+
+STAGES = ("source", "prepare", "wait", "infer", "finish", "track", "output")
+"""The stages, in order. `source`: from the grab until the picture was taken to be prepared (a file's
+decoding; a live picture's conversion and its wait in the mailbox). `prepare`: region, tiles, letterbox.
+`wait`: until the network was free (pictures of a recording are prepared ahead). `infer`: the graph, and
+until the next thread took it over. `finish`: boxes back to the picture. `track`: where it is asked for.
+`output`: all outputs together (not part of a frame's age)."""
+
+
+@dataclass(frozen=True)
+class CameraSummary:
+    """What came of one source.
+
+    Attributes:
+        camera: its name.
+        frames: pictures that went through the detector and out.
+        dropped: pictures that a newer one overtook.
+        unreadable: pictures that could not be decoded.
+        too_old: pictures that were older than allowed, before the network or after it: nothing was said of them.
+        failure: why it ended too early, None where it did not.
+
+    """
+
+    camera: str
+    frames: int
+    dropped: int
+    unreadable: int
+    too_old: int
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """What a stream did.
+
+    Attributes:
+        cameras: one summary per source, in the order given.
+        detections: how many, over all frames.
+        wall_s: seconds from the first frame asked for to the last output written.
+        latency_ms: per stage p50, p95, p99 and max.
+        age_ms: the same of the pictures' ages when their records were made.
+
+    """
+
+    cameras: tuple[CameraSummary, ...]
+    detections: int
+    wall_s: float
+    latency_ms: dict[str, dict[str, float]]
+    age_ms: dict[str, float]
+
+    @property
+    def frames(self) -> int:
+        """Pictures that went through the detector, over all sources."""
+        return sum(c.frames for c in self.cameras)
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that newer ones overtook, over all sources."""
+        return sum(c.dropped for c in self.cameras)
+
+    @property
+    def unreadable(self) -> int:
+        """Pictures that could not be decoded, over all sources."""
+        return sum(c.unreadable for c in self.cameras)
+
+    @property
+    def too_old(self) -> int:
+        """Pictures that were older than allowed, over all sources."""
+        return sum(c.too_old for c in self.cameras)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why sources ended too early; empty where all went well."""
+        return tuple(c.failure for c in self.cameras if c.failure)
+
+    @property
+    def fps(self) -> float:
+        """Frames through the detector a second, over all sources; 0.0 without frames."""
+        return self.frames / self.wall_s if self.frames and self.wall_s > 0 else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain Python, for a JSON file."""
+        return {
+            "frames": self.frames,
+            "dropped": self.dropped,
+            "unreadable": self.unreadable,
+            "too_old": self.too_old,
+            "detections": self.detections,
+            "wall_s": round(self.wall_s, 3),
+            "fps": round(self.fps, 2),
+            "latency_ms": self.latency_ms,
+            "age_ms": self.age_ms,
+            "cameras": [vars(c) for c in self.cameras],
+            "failures": list(self.failures),
+        }
+
+
+@dataclass
+class Tally:
+    """What is counted while a stream runs; each number is written by one thread alone."""
+
+    frames: list[int]
+    too_old_before: list[int]
+    too_old_after: list[int]
+    failures: list[str | None]
+    detections: int = 0
+    stages: dict[str, Latency] = field(default_factory=lambda: {stage: Latency() for stage in STAGES})
+    age: Latency = field(default_factory=Latency)
+
+    @classmethod
+    def of(cls, sources: int) -> Tally:
+        """A fresh one for so many sources."""
+        return cls([0] * sources, [0] * sources, [0] * sources, [None] * sources)
+
+    def summary(self, sources: Sequence[Source], wall_s: float) -> StreamSummary:
+        """What was counted, with what the sources have counted themselves."""
+        return StreamSummary(
+            cameras=tuple(
+                CameraSummary(
+                    source.camera,
+                    self.frames[i],
+                    source.dropped,
+                    source.unreadable,
+                    self.too_old_before[i] + self.too_old_after[i],
+                    self.failures[i],
+                )
+                for i, source in enumerate(sources)
+            ),
+            detections=self.detections,
+            wall_s=wall_s,
+            latency_ms={stage: latency.summary_ms() for stage, latency in self.stages.items() if latency.count},
+            age_ms=self.age.summary_ms(),
+        )
