@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from detection.runtime.detector import Detector
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.looks import WHOLE, Look
 from detection.runtime.verify import file_digest
 
 _log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class BlackBox(Output):
         max_age_ms: a picture decided at a greater age is a fault; None: none is.
         as_jpeg: remember JPEGs: twelve times as many in the same memory, but a replay sees other pixels.
         pause_s: the same fault begins an incident once in so many seconds.
+        looks: region and tiles by camera name, as `run_stream` takes them.
         uncertain_every_s: seconds between two uncertain pictures of a camera; None saves none.
         uncertain_band: how far from its class's threshold a score is uncertain.
 
@@ -89,6 +92,7 @@ class BlackBox(Output):
         max_age_ms: float | None = None,
         as_jpeg: bool = False,
         pause_s: float = 300.0,
+        looks: Mapping[str, Look] | None = None,
         uncertain_every_s: float | None = 10.0,
         uncertain_band: float = 0.1,
     ) -> None:
@@ -99,6 +103,7 @@ class BlackBox(Output):
         self._before_ns = int(before_s * 1e9)
         self._max_age_ms = max_age_ms
         self._as_jpeg = as_jpeg
+        self._looks = looks or {}
         self._disk = BoundedFolder(self.folder, quota_bytes)
         adopt_unfinished(self._disk, KIND)
         self._ring = Ring(before_s, memory_bytes)
@@ -220,16 +225,17 @@ class BlackBox(Output):
         if incident.writer is None:
             detector, first = self._controls.detector, reasons[0]
             part = self._disk.new_part(KIND, f"{first.kind}-{first.status}-{first.subject}")
-            incident.writer = RecordingWriter(self._disk, part, detector.class_names, detector.path.name)
+            incident.writer = RecordingWriter(self._disk, part, detector.class_names, detector.path.name, self._looks)
         for reason in reasons:
             incident.writer.reason(reason)
         for event in events:
             incident.writer.event(event)
-        kept = self._ring.next_wanted()
+        kept = self._ring.take_wanted()
         if kept is None:
             return bool(events)
+        if kept.packed is None and self._ring.crowded:
+            self._ring.pack(kept)  # a JPEG takes a twelfth of the time: rather this than losing others
         incident.writer.frame(kept)
-        self._ring.saved(kept)
         return True
 
     def _finish(self) -> None:
@@ -248,7 +254,9 @@ class BlackBox(Output):
         assert self._uncertain is not None
         if not self._uncertain.is_new(frame):
             return
-        look = look_again(self._controls.detector, frame.image, self._uncertain.band)
+        look = look_again(
+            self._controls.detector, frame.image, self._uncertain.band, self._looks.get(frame.camera, WHOLE)
+        )
         if look.uncertain and self._relabel.write(frame, look):
             self._uncertain.remember(frame)
 

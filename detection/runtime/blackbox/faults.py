@@ -10,6 +10,7 @@ FAULTS = frozenset(
         ("camera", CameraStatus.LOST),
         ("output", "behind"),
         ("output", "lost"),
+        ("output", "refused"),
         ("age", "above limit"),
         ("trigger", "by hand"),
     }

@@ -3,7 +3,7 @@
     recording.json    what it is: why it was made, the classes, the model file's name
     frames.jsonl      one line a picture, in the order in which they were decided: `RecordedFrame`
     events.jsonl      what happened beside the pictures
-    pictures/         PNG, without loss (or JPEG, where memory was to reach further back)
+    pictures/         PNG, without loss; JPEG, where memory or time did not suffice for that
 
 Lines are appended whole and after their picture, so that a recording whose writer was killed can be read.
 """
@@ -11,7 +11,7 @@ Lines are appended whole and after their picture, so that a recording whose writ
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from detection.runtime.blackbox.ring import Kept
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Event
+from detection.runtime.streaming.looks import Look
 
 SCHEMA = 1
 """Of a recording; raised when a key changes its meaning or goes."""
@@ -78,6 +79,11 @@ class RecordedFrame:
         )
 
     @property
+    def lossless(self) -> bool:
+        """Whether its picture is the one that the detector saw, pixel by pixel."""
+        return self.picture.endswith(".png")
+
+    @property
     def detections(self) -> Detections:
         """The decision."""
         return Detections(
@@ -96,6 +102,7 @@ class Recording:
         folder: where it lies.
         class_names: of label 0, 1, ...
         model: the model file's name.
+        looks: at which parts of its pictures the detector looked, by camera.
         frames: in the order in which they were decided.
 
     """
@@ -103,6 +110,7 @@ class Recording:
     folder: Path
     class_names: tuple[str, ...]
     model: str
+    looks: Mapping[str, Look]
     frames: tuple[RecordedFrame, ...]
 
     @property
@@ -111,9 +119,9 @@ class Recording:
         return list(dict.fromkeys(frame.camera for frame in self.frames))
 
     @property
-    def lossless(self) -> bool:
-        """Whether its pictures are those that the detector saw, pixel by pixel."""
-        return all(frame.picture.endswith(".png") for frame in self.frames)
+    def lossless(self) -> int:
+        """How many of its pictures are those that the detector saw, pixel by pixel."""
+        return sum(frame.lossless for frame in self.frames)
 
 
 class RecordingWriter:
@@ -123,10 +131,18 @@ class RecordingWriter:
         disk: takes the files.
         part: where, from `BoundedFolder.new_part`.
         class_names, model: of the detector in force.
+        looks: at which parts of its pictures it looks, by camera.
 
     """
 
-    def __init__(self, disk: BoundedFolder, part: Path, class_names: Sequence[str], model: str) -> None:
+    def __init__(
+        self,
+        disk: BoundedFolder,
+        part: Path,
+        class_names: Sequence[str],
+        model: str,
+        looks: Mapping[str, Look],
+    ) -> None:
         self._disk = disk
         self._finished = part
         self._part = part.with_name(part.name + ".part")
@@ -136,6 +152,7 @@ class RecordingWriter:
             "reasons": [],
             "class_names": list(class_names),
             "model": model,
+            "looks": {camera: asdict(look) for camera, look in looks.items()},
         }
         self.frames = 0
 
@@ -192,7 +209,8 @@ def read_recording(folder: Path) -> Recording:
         # a line that a power cut broke off has no end
         lines = text.split("\n")[:-1]
         frames = tuple(RecordedFrame(**json.loads(line)) for line in lines)
-        recording = Recording(folder, tuple(about["class_names"]), str(about["model"]), frames)
+        looks = {camera: _look(**told) for camera, told in about["looks"].items()}
+        recording = Recording(folder, tuple(about["class_names"]), str(about["model"]), looks, frames)
         for frame in frames:
             len(frame.detections)  # raises where shapes disagree
     except FileNotFoundError as error:
@@ -202,3 +220,8 @@ def read_recording(folder: Path) -> Recording:
     if not frames:
         raise SourceError(f"{folder}: a recording without pictures")
     return recording
+
+
+def _look(roi_xyxy: list[int] | None, tiles_rc: list[int], overlap: float) -> Look:
+    left_top_right_bottom = None if roi_xyxy is None else (roi_xyxy[0], roi_xyxy[1], roi_xyxy[2], roi_xyxy[3])
+    return Look(left_top_right_bottom, (tiles_rc[0], tiles_rc[1]), overlap)

@@ -11,7 +11,7 @@ from typing import Any
 
 from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.ring import encoded
-from detection.runtime.blackbox.uncertain import Look
+from detection.runtime.blackbox.uncertain import SecondLook
 from detection.runtime.detections import Frame
 
 KIND = "relabel"
@@ -41,7 +41,7 @@ class RelabelWriter:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
-    def write(self, frame: Frame, look: Look) -> bool:
+    def write(self, frame: Frame, look: SecondLook) -> bool:
         """Add a picture; False where it was lost."""
         part = self._part
         if part is None or look.class_names != self._class_names or len(self._images) >= PICTURES_A_PART:
@@ -61,7 +61,7 @@ class RelabelWriter:
         return True
 
     def _entries(
-        self, frame: Frame, look: Look, image_id: int, name: str
+        self, frame: Frame, look: SecondLook, image_id: int, name: str
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         captured_s = time.time() - (time.monotonic_ns() - frame.captured_ns) / 1e9
         image = {

@@ -42,13 +42,15 @@ class Comparison(Output):
 
     Boxes belong together if class, corners (within 0.001 px) and score (within 0.0001) agree; each counts once.
     Thresholds are those in force when the picture was recorded. Track numbers are not compared: they depend on
-    what came before the recording.
+    what came before the recording. Pictures that were kept as JPEG are not those that were decided on: they are
+    counted, and not compared.
 
     Args:
         recording: what is replayed.
 
     Attributes:
         compared: pictures.
+        lossy: pictures that could not be compared.
         boxes: recorded ones, of these pictures.
         differing: pictures on which the decisions differ.
         shown: the first differences.
@@ -62,6 +64,7 @@ class Comparison(Output):
         for recorded in recording.frames:
             self._waiting[recorded.camera, recorded.frame].append(recorded)
         self.compared = 0
+        self.lossy = 0
         self.boxes = 0
         self.differing = 0
         self.shown: list[Difference] = []
@@ -73,8 +76,8 @@ class Comparison(Output):
 
     @property
     def same(self) -> bool:
-        """Whether every picture was decided on as it was then."""
-        return not self.differing and not self.missing
+        """Whether every picture that can be compared was decided on as it was then; there must be one."""
+        return bool(self.compared) and not self.differing and not self.missing
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -83,6 +86,9 @@ class Comparison(Output):
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
         """Compare one."""
         recorded = self._waiting[frame.camera, frame.index].popleft()
+        if not recorded.lossless:
+            self.lossy += 1
+            return
         thresholds = np.asarray(recorded.score_thresholds, np.float32)
         then, now = recorded.detections, detections
         if len(now) and now.labels.max() < len(thresholds):

@@ -71,7 +71,7 @@ def replay_command(
             outputs.append(stack.enter_context(VideoOutput(video, detector.class_names, fps=sources[0].fps)))
         if jsonl is not None:
             outputs.append(stack.enter_context(JsonlOutput(jsonl)))
-        summary = run_stream(detector, sources, outputs, stop=stop)
+        summary = run_stream(detector, sources, outputs, stop=stop, looks=recorded.looks)
     same_model = {frame.model_sha256 for frame in recorded.frames} == {file_digest(model)}
     _print(console, recorded, comparison, same_model=same_model, failures=summary.failures)
     if json_summary is not None:
@@ -89,6 +89,8 @@ def _take_thresholds(detector: Detector, recorded: Recording, model: Path) -> No
     if detector.class_names != recorded.class_names:
         then = ", ".join(recorded.class_names)
         raise ModelFileError(f"{model}: finds {', '.join(detector.class_names)}; the recording is of {then}")
+    if {len(f.score_thresholds) for f in recorded.frames} != {len(recorded.class_names)}:
+        raise ModelFileError(f"{recorded.folder}: its models find different classes; it cannot be replayed")
     detector.set_score_thresholds(np.min([f.score_thresholds for f in recorded.frames], axis=0).tolist())
 
 
@@ -99,8 +101,11 @@ def _print(
         console.print(f"error: {failure}", markup=False, highlight=False, soft_wrap=True)
     if not same_model:
         console.print(f"another model file than the recorded one ({recorded.model})", markup=False, highlight=False)
-    if not recorded.lossless:
-        console.print("its pictures are JPEGs: not the very pixels that were decided on, so decisions may differ")
+    if comparison.lossy:
+        told = (
+            f"{comparison.lossy:,} pictures were kept as JPEG, not the very pixels that were decided on: not compared"
+        )
+        console.print(told, highlight=False)
     if comparison.shown:
         table = Table(title="Decided otherwise", title_justify="left")
         table.add_column("camera")
@@ -116,6 +121,8 @@ def _print(
 def _verdict(comparison: Comparison) -> str:
     if comparison.same:
         return f"{comparison.compared:,} pictures, {comparison.boxes:,} boxes: the same decisions as recorded"
+    if not comparison.compared:
+        return "no picture could be compared"
     missing = f"; {comparison.missing:,} were not reached" if comparison.missing else ""
     return f"{comparison.differing:,} of {comparison.compared:,} pictures decided otherwise than recorded{missing}"
 
@@ -129,7 +136,7 @@ def _outcome(recorded: Recording, comparison: Comparison, same_model: bool, stre
         "differing": comparison.differing,
         "missing": comparison.missing,
         "same_model_file": same_model,
-        "lossless": recorded.lossless,
+        "lossy": comparison.lossy,
         "first_differences": [vars(one) for one in comparison.shown],
         "stream": stream,
     }

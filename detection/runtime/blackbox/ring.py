@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -15,6 +14,7 @@ from detection.runtime.detections import Detections, Frame
 from detection.runtime.outputs.contract import Record
 
 _JPEG_QUALITY = 95
+_CROWDED = 0.8
 
 
 @dataclass(eq=False)
@@ -26,7 +26,7 @@ class Kept:
         score_thresholds: in force when it was decided, one per class.
         model_sha256: of the model file that decided.
         packed: the picture as a JPEG; None while it lies there as pixels.
-        wanted: it is to be saved; cleared once it is.
+        wanted: it is to be saved, and nobody has begun to.
         size_bytes: of memory.
 
     """
@@ -58,7 +58,7 @@ class Ring:
 
     Pictures are kept as they are: a reference costs nothing, where a PNG of 1920 x 1080 takes 67 ms and
     brings a factor of 2.3. So a picture that was given away must never be written to again.
-    One that is wanted stays until it is saved, unless memory runs out.
+    One that is wanted stays until it is saved, unless memory is full of such.
 
     Args:
         seconds: how far back it reaches.
@@ -92,16 +92,20 @@ class Ring:
             self._bytes += kept.size_bytes
             oldest_ns = kept.captured_ns - int(self.seconds * 1e9)
             while len(self._kept) > 1 and self._bytes > self.limit_bytes:
-                first = self._drop()
-                self.lost += first.wanted
-                first.wanted = False
+                place = next((i for i, one in enumerate(self._kept) if not one.wanted), 0)
+                gone = self._kept[place]
+                del self._kept[place]
+                self._bytes -= gone.size_bytes
+                self.lost += gone.wanted
+                gone.wanted = False
             while self._kept[0].captured_ns < oldest_ns and not self._kept[0].wanted:
-                self._drop()
+                self._bytes -= self._kept.popleft().size_bytes
 
-    def _drop(self) -> Kept:
-        first = self._kept.popleft()
-        self._bytes -= first.size_bytes
-        return first
+    @property
+    def crowded(self) -> bool:
+        """Whether pictures that are to be saved fill the memory: then there is no time for a PNG of each."""
+        with self._lock:
+            return sum(kept.size_bytes for kept in self._kept if kept.wanted) > _CROWDED * self.limit_bytes
 
     def want(self, since_ns: int) -> None:
         """Mark all pictures captured since then as to be saved."""
@@ -109,17 +113,18 @@ class Ring:
             for kept in self._kept:
                 kept.wanted = kept.wanted or kept.captured_ns >= since_ns
 
-    def next_wanted(self) -> Kept | None:
-        """The oldest picture that is to be saved, or None."""
-        return self._first(lambda kept: kept.wanted)
+    def take_wanted(self) -> Kept | None:
+        """The oldest picture that is to be saved, or None; from now on it may go as the others."""
+        with self._lock:
+            found = next((kept for kept in self._kept if kept.wanted), None)
+            if found is not None:
+                found.wanted = False
+            return found
 
     def next_unpacked(self) -> Kept | None:
         """The oldest picture that lies there as pixels, or None."""
-        return self._first(lambda kept: kept.packed is None)
-
-    def _first(self, fits: Callable[[Kept], bool]) -> Kept | None:
         with self._lock:
-            return next(filter(fits, self._kept), None)
+            return next((kept for kept in self._kept if kept.packed is None), None)
 
     def pack(self, kept: Kept) -> None:
         """Replace a picture by its JPEG: a twelfth of the memory for 5.5 ms at 1920 x 1080, with loss."""
@@ -129,11 +134,6 @@ class Ring:
             if kept in self._kept:
                 self._bytes += len(packed) - kept.size_bytes
             kept.packed, kept.frame, kept.size_bytes = packed, None, len(packed)
-
-    def saved(self, kept: Kept) -> None:
-        """It needs not be kept any longer than the others."""
-        with self._lock:
-            kept.wanted = False
 
     def give_up(self) -> None:
         """Nothing more will be saved; what still is wanted counts as lost."""

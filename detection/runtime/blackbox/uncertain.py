@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.detector import Detector, to_detections
+from detection.runtime.detector import Detector
+from detection.runtime.streaming.looks import WHOLE, Look, cut, joined
 
 _THUMB = (32, 32)
 _ALIKE = 3.0
@@ -19,7 +21,7 @@ _ALIKE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class SecondLook:
     """What a detector says of a picture when boxes below its thresholds are reported too.
 
     Attributes:
@@ -34,15 +36,26 @@ class Look:
     uncertain: int
 
 
-def look_again(detector: Detector, image_bgr: NDArray[np.uint8], band: float) -> Look:
-    """One more run of the detector on a picture, down to `band` below its thresholds."""
+def look_again(detector: Detector, image_bgr: NDArray[np.uint8], band: float, look: Look = WHOLE) -> SecondLook:
+    """One more run of the detector on a picture, down to `band` below its thresholds.
+
+    Args:
+        detector: the one in force; it is left as it is.
+        image_bgr: uint8 (H, W, 3).
+        band: 0 to 1.
+        look: at which parts of the picture.
+
+    """
     thresholds = np.asarray(detector.score_thresholds, np.float32)
-    prepared = detector.prepare(image_bgr)
-    raw = detector.infer(prepared.pixels[None])
-    lowered = np.maximum(thresholds - band, 0)
-    found = to_detections(raw.boxes[0], raw.scores[0], raw.labels[0], prepared.placement, lowered)
+    lenient = copy.copy(detector)  # shares the graph, not the thresholds
+    lenient.set_score_thresholds(np.maximum(thresholds - band, 0).tolist())
+    parts = cut(lenient, image_bgr, look)
+    found = Detections.empty()
+    if parts.prepared:
+        raw = lenient.infer_all([prepared.pixels for prepared in parts.prepared])
+        found = joined(lenient, raw, 0, parts)
     near = np.abs(found.scores - thresholds[found.labels]) < band
-    return Look(found, detector.class_names, int(near.sum()))
+    return SecondLook(found, detector.class_names, int(near.sum()))
 
 
 @dataclass(eq=False)

@@ -80,6 +80,10 @@ class MachineCamera(_Settings):
     source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
     max_fps: Positive | None = Field(None, description="take at most so many pictures a second")
     roi_xyxy: tuple[int, int, int, int] | None = Field(None, description="look at this part only, in pixels")
+    tiles_rc: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        (1, 1), description="rows and columns that the picture is cut into, so that small plants stay large enough"
+    )
+    overlap: float = Field(0.2, ge=0, lt=1, description="of neighbouring tiles, as a part of a tile's side")
     transport: Literal["tcp", "udp"] = Field("tcp", description="of RTSP")
     open_timeout_s: Positive = Field(10.0, description="how long it may take to answer")
     read_timeout_s: Positive = Field(3.0, description="how long it may be silent before it is opened again")
@@ -109,6 +113,7 @@ class Limits(_Settings):
     """What must hold."""
 
     max_age_ms: Positive | None = Field(None, description="older pictures are decided on and published no more")
+    batch_wait_ms: Positive | None = Field(None, description="wait for other cameras so long, where batches pay")
     duty_cycle: float = Field(1.0, gt=0, le=1, description="part of the time that may be computed, against heat")
 
 

@@ -20,42 +20,20 @@ _STATUS_EVERY_S = 2.0
 _SEND_TIMEOUT_S = 1.0
 
 
-class Progress:
-    """Whether pictures that go into the pipeline come out of it again. From any thread.
-
-    The pipeline calls `turned` in each turn of its loop, with or without a picture; `took` with each picture that
-    goes in, and `done` when it is out: published, or dropped on purpose.
-    """
+class Heartbeat:
+    """When the pipeline last went round; from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._turned_s = self._moved_s = time.monotonic()
-        self._inside = 0
+        self._last_s = time.monotonic()
 
-    def turned(self) -> None:
-        """The loop goes round, though there may be nothing to do."""
-        self._turned_s = time.monotonic()
-
-    def took(self) -> None:
-        """A picture goes in."""
-        with self._lock:
-            now_s = self._turned_s = time.monotonic()
-            if not self._inside:
-                self._moved_s = now_s
-            self._inside += 1
-
-    def done(self) -> None:
-        """A picture is out."""
-        with self._lock:
-            self._turned_s = self._moved_s = time.monotonic()
-            self._inside = max(0, self._inside - 1)
+    def __call__(self) -> None:
+        """It goes round, whether or not there was a picture; `run_stream` takes this as `heartbeat`."""
+        self._last_s = time.monotonic()
 
     @property
-    def stuck_s(self) -> float:
-        """For how long nothing moved though it should have; about 0 while all is well, also without a camera."""
-        with self._lock:
-            now_s = time.monotonic()
-            return max(now_s - self._turned_s, now_s - self._moved_s if self._inside else 0.0)
+    def silent_s(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self._last_s
 
 
 class Notifier:
@@ -96,20 +74,21 @@ class Notifier:
 
 
 class Service:
-    """A machine under systemd: READY=1, WATCHDOG=1 while pictures move, STATUS=..., STOPPING=1.
+    """A machine under systemd: READY=1, WATCHDOG=1 while the pipeline goes round, STATUS=..., STOPPING=1.
 
-    Where nothing moves for half of WatchdogSec there is no sign of life any more, and systemd restarts the
-    service; before that each thread's stack is written to the standard error.
+    A network, device or output that hangs stops the pipeline. After half of WatchdogSec there is no sign of life
+    any more, and systemd restarts the service; each thread's stack is then written to the standard error. A camera
+    that is gone stops nothing.
 
     Args:
-        progress: of the pipeline.
+        heartbeat: of the pipeline.
         status: how the machine is, in a line; for `systemctl status`.
         notifier: None takes what the environment says.
 
     """
 
-    def __init__(self, progress: Progress, status: Callable[[], str], notifier: Notifier | None = None) -> None:
-        self._progress = progress
+    def __init__(self, heartbeat: Heartbeat, status: Callable[[], str], notifier: Notifier | None = None) -> None:
+        self._heartbeat = heartbeat
         self._status = status
         self._notifier = Notifier() if notifier is None else notifier
         self._closing = threading.Event()
@@ -118,13 +97,13 @@ class Service:
         self._thread: threading.Thread | None = None
 
     def ready(self) -> None:
-        """Model, cameras and outputs are open; from now on pictures must move."""
+        """Model, cameras and outputs are open; from now on the pipeline must go round."""
         if not self._notifier or self._thread is not None:
             return
         if self._notifier.watchdog_s is not None and not faulthandler.is_enabled():
             faulthandler.enable()  # the watchdog's SIGABRT then says where each thread hangs
             self._dumps = True
-        self._progress.turned()
+        self._heartbeat()
         self._notifier.send("READY=1", f"STATUS={self._status()}")
         self._thread = threading.Thread(target=self._run, name="systemd", daemon=True)
         self._thread.start()
@@ -133,11 +112,11 @@ class Service:
         watchdog_s = self._notifier.watchdog_s
         every_s = _STATUS_EVERY_S if watchdog_s is None else min(_STATUS_EVERY_S, watchdog_s / 4)
         while not self._closing.wait(every_s):
-            stuck_s = self._progress.stuck_s
-            if watchdog_s is not None and stuck_s > watchdog_s / 2:
-                self._notifier.send(f"STATUS=stuck: nothing moved for {stuck_s:.0f} s")
+            silent_s = self._heartbeat.silent_s
+            if watchdog_s is not None and silent_s > watchdog_s / 2:
+                self._notifier.send(f"STATUS=stuck: the pipeline stands still for {silent_s:.0f} s")
                 if not self._stuck:
-                    _log.error("no picture moved for %.0f s: systemd will restart the service", stuck_s)
+                    _log.error("the pipeline stands still for %.0f s: systemd will restart the service", silent_s)
                 self._stuck = True
                 continue
             self._stuck = False

@@ -23,6 +23,7 @@ from detection.runtime.errors import OutputError
 from detection.runtime.events import CameraStatus, Event
 from detection.runtime.outputs.contract import make_record
 from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.looks import Look
 
 Make = Callable[..., BlackBox]
 
@@ -64,7 +65,11 @@ def test_saves_what_was_before_a_fault_and_after_it(
     (folder,) = incidents(box)
     assert folder.name.startswith("000001-") and folder.name.endswith("-camera-lost-front")
     recording = read_recording(folder)
-    assert recording.lossless and recording.cameras == ["front"] and recording.class_names == ("weed", "crop")
+    assert (
+        recording.lossless == len(recording.frames)
+        and recording.cameras == ["front"]
+        and recording.class_names == ("weed", "crop")
+    )
     numbers = [frame.frame for frame in recording.frames]
     assert numbers == list(range(numbers[0], numbers[-1] + 1))  # none left out
     times = np.array([frame.captured_ns for frame in recording.frames])
@@ -143,6 +148,19 @@ def test_memory_stays_below_its_limit_and_the_loss_is_counted(make_box: Make, fe
     assert [frame.frame for frame in read_recording(incidents(box)[0]).frames] == list(range(30, 40))
 
 
+def test_a_full_memory_costs_exactness_and_no_picture(make_box: Make, feed: Any, eventually: Any) -> None:
+    """All of memory is to be saved, and more comes at once: what there is no time for becomes a JPEG."""
+    box = make_box(before_s=1000, after_s=1.0, memory_bytes=30 * 36_000)
+    feed(box, range(40), interval_s=0)
+    box.trigger()
+    feed(box, range(40, 100), interval_s=0.01)
+    eventually(lambda: box.incidents == 1)
+    recording = read_recording(incidents(box)[0])
+    numbers = [frame.frame for frame in recording.frames]
+    assert len(numbers) + box.lost == len(range(10, 100)) and numbers == sorted(numbers)
+    assert 0 < recording.lossless < len(numbers)
+
+
 def test_as_jpeg_reaches_further_back(make_box: Make, feed: Any, eventually: Any) -> None:
     box = make_box(before_s=1000, memory_bytes=10 * 36_000, as_jpeg=True)
     feed(box, range(20))
@@ -150,7 +168,7 @@ def test_as_jpeg_reaches_further_back(make_box: Make, feed: Any, eventually: Any
     box.event(lost())
     eventually(lambda: box.incidents == 1)
     recording = read_recording(incidents(box)[0])
-    assert len(recording.frames) == 20 and not recording.lossless
+    assert len(recording.frames) == 20 and recording.lossless == 0
 
 
 def test_an_unwritable_folder_is_said_at_once(tmp_path: Path, fresh_detector: Detector) -> None:
@@ -186,6 +204,17 @@ def test_uncertain_pictures_become_a_coco_dataset(
     content = json.loads((part / "annotations.json").read_text())
     scores = [annotation["score"] for annotation in content["annotations"]]
     assert scores == pytest.approx([brightness / 255] * len(scores), abs=1e-3)
+
+
+def test_the_second_look_stays_within_the_region(make_box: Make, feed: Any, eventually: Any) -> None:
+    box = make_box(uncertain_every_s=0.05, looks={"front": Look(roi_xyxy=(0, 62, 100, 120))})
+    feed(box, range(20), brightness=175)  # its patch lies above the region
+    feed(box, range(20), brightness=175, camera="left")  # looked at whole
+    eventually(lambda: box.uncertain_pictures >= 2)
+    box.close()
+    (part,) = uncertain_parts(box)
+    images = json.loads((part / "annotations.json").read_text())["images"]
+    assert {image["attributes"]["camera"] for image in images} == {"left"}
 
 
 def test_sure_pictures_are_left_alone(make_box: Make, feed: Any) -> None:

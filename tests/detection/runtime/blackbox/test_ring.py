@@ -18,9 +18,8 @@ def kept(at_s: float, camera: str = "front", side: int = 100) -> Kept:
 
 def wanted(ring: Ring) -> list[int]:
     found = []
-    while (one := ring.next_wanted()) is not None:
+    while (one := ring.take_wanted()) is not None:
         found.append(one.captured_ns // SECOND)
-        ring.saved(one)
     return found
 
 
@@ -40,10 +39,26 @@ def test_memory_is_bounded_and_a_lost_picture_counted() -> None:
         assert ring.size_bytes <= 100_000
     ring.want(4 * SECOND)  # 4 and 5; 3 is not
     ring.add(kept(6))
+    ring.want(4 * SECOND)
     assert ring.lost == 0 and len(ring) == 3
-    ring.add(kept(7))  # pushes out 4
+    late = kept(7)
+    late.wanted = True
+    ring.add(late)  # pushes out 4
     assert ring.lost == 1
-    assert wanted(ring) == [5]
+    assert wanted(ring) == [5, 6, 7]
+
+
+def test_what_nobody_wants_goes_first() -> None:
+    ring = Ring(1000, 100_000)  # three pictures
+    ring.add(kept(0))
+    ring.want(0)
+    assert not ring.crowded
+    for second in range(1, 5):
+        ring.add(kept(second))
+    assert ring.lost == 0 and len(ring) == 3
+    ring.want(3 * SECOND)
+    assert ring.crowded
+    assert wanted(ring) == [0, 3, 4] and not ring.crowded
 
 
 def test_a_picture_larger_than_the_memory_is_held_alone() -> None:
@@ -64,7 +79,7 @@ def test_wanted_pictures_stay_until_they_are_saved() -> None:
     assert len(ring) == 2
     ring.want(0)
     ring.give_up()
-    assert ring.lost == 2 and ring.next_wanted() is None
+    assert ring.lost == 2 and ring.take_wanted() is None
 
 
 def test_packing_frees_memory_and_keeps_the_picture() -> None:

@@ -5,13 +5,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from detection.runtime.operations.systemd import Notifier, Progress, Service
+from detection.runtime.cameras.source import Source
+from detection.runtime.cameras.sources import open_source
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.detector import Detector
+from detection.runtime.operations.systemd import Heartbeat, Notifier, Service
+from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.streaming.pipeline import run_stream
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's sockets are Unix ones")
 
@@ -55,78 +62,106 @@ def environment(tmp_path: Path, watchdog_s: float | None = None) -> dict[str, st
 
 
 def test_ready_alive_status_stopping(systemd: Systemd, tmp_path: Path) -> None:
-    progress = Progress()
-    with Service(progress, lambda: "2 cameras live\n31 ms", Notifier(environment(tmp_path, 1.2))) as service:
+    heartbeat = Heartbeat()
+    with Service(heartbeat, lambda: "2 cameras live\n31 ms", Notifier(environment(tmp_path, 1.2))) as service:
         assert systemd.messages(0.2) == []  # not before it is ready
         service.ready()
         service.ready()
         assert systemd.next() == "READY=1\nSTATUS=2 cameras live 31 ms"
         for _ in range(3):
-            progress.took()
-            progress.done()
+            heartbeat()
             assert systemd.next() == "WATCHDOG=1\nSTATUS=2 cameras live 31 ms"
     rest = systemd.messages(0.5)
     assert rest[-1].startswith("STOPPING=1") and not any("READY" in message for message in rest)
 
 
-def test_no_sign_of_life_while_a_picture_hangs_in_the_pipeline(systemd: Systemd, tmp_path: Path) -> None:
-    progress = Progress()
-    with Service(progress, lambda: "well", Notifier(environment(tmp_path, 1.0))) as service:
-        service.ready()
-        progress.took()  # and the device never answers; the loop goes round all the same
-        seen = []
-        deadline = time.monotonic() + 2
-        while time.monotonic() < deadline:
-            progress.turned()
-            seen += systemd.messages(0.05)
-        # from half of the watchdog's time on there is silence, so systemd acts
-        stuck = [message for message in seen if "stuck" in message]
-        assert stuck and "WATCHDOG" not in "".join(seen[seen.index(stuck[0]) :])
-        progress.done()  # it came back in time after all
-        progress.turned()
-        for _ in range(20):
-            progress.turned()
-            if any("WATCHDOG=1" in message for message in systemd.messages(0.1)):
-                break
-        else:
-            pytest.fail("no sign of life after it moved again")
-
-
 def test_no_sign_of_life_while_the_loop_itself_hangs(systemd: Systemd, tmp_path: Path) -> None:
-    with Service(Progress(), lambda: "well", Notifier(environment(tmp_path, 0.8))) as service:
+    with Service(Heartbeat(), lambda: "well", Notifier(environment(tmp_path, 0.8))) as service:
         service.ready()
         time.sleep(1.0)
         systemd.messages(0.05)
         assert all("WATCHDOG" not in message for message in systemd.messages(0.8))
 
 
-def test_a_machine_whose_cameras_are_gone_is_alive() -> None:
-    progress = Progress()
-    progress.took()
-    progress.done()
-    time.sleep(0.2)
-    progress.turned()
-    assert progress.stuck_s < 0.15
+def test_a_pipeline_that_goes_on_again_in_time_is_alive_again(systemd: Systemd, tmp_path: Path) -> None:
+    heartbeat = Heartbeat()
+    with Service(heartbeat, lambda: "well", Notifier(environment(tmp_path, 1.0))) as service:
+        service.ready()
+        while "stuck: the pipeline stands still" not in systemd.next():
+            pass
+        for _ in range(100):
+            heartbeat()
+            if "WATCHDOG=1" in "".join(systemd.messages(0.05)):
+                break
+        else:
+            pytest.fail("no sign of life after it went on")
 
 
-def test_stuck_counts_from_the_last_picture_that_moved() -> None:
-    progress = Progress()
-    for _ in range(3):  # three are inside, one after another comes out
-        progress.took()
-    time.sleep(0.3)
-    progress.turned()
-    assert 0.25 < progress.stuck_s < 5
-    progress.done()
-    assert progress.stuck_s < 0.2
-    time.sleep(0.3)
-    progress.turned()
-    assert progress.stuck_s > 0.25
+class Gone(Source):
+    """A camera that is there and gives nothing."""
+
+    camera, live, fps, length, dropped, unreadable, ended = "gone", True, None, None, 0, 0, False
+
+    def poll(self, timeout_s: float) -> Frame | None:
+        time.sleep(timeout_s)
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class Hangs(Output):
+    """An output that never comes back from its second picture, until it is let go."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        if frame.index:
+            self.release.wait(60)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_machine_whose_cameras_are_gone_is_alive(detector: Detector) -> None:
+    heartbeat, stop = Heartbeat(), threading.Event()
+    silent: list[float] = []
+    watch = threading.Thread(target=lambda: silent.extend(_watch(heartbeat, 1.0)))
+    watch.start()
+    threading.Timer(1.2, stop.set).start()
+    run_stream(detector, [Gone(), Gone()], [], stop=stop, heartbeat=heartbeat)
+    watch.join()
+    assert max(silent) < 0.5
+
+
+def test_a_pipeline_whose_output_hangs_is_not(detector: Detector, video_path: Path) -> None:
+    heartbeat, hangs = Heartbeat(), Hangs()
+    silent: list[float] = []
+
+    def watch() -> None:
+        silent.extend(_watch(heartbeat, 2.0))
+        hangs.release.set()
+
+    watching = threading.Thread(target=watch)
+    with open_source(video_path) as source:
+        watching.start()
+        run_stream(detector, [source], [hangs], heartbeat=heartbeat)
+    watching.join()
+    assert max(silent) > 1.0
+
+
+def _watch(heartbeat: Heartbeat, seconds: float) -> Iterator[float]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        yield heartbeat.silent_s
 
 
 def test_without_systemd_nothing_happens() -> None:
     notifier = Notifier({})
     assert not notifier and notifier.watchdog_s is None
-    with Service(Progress(), lambda: pytest.fail("nobody asks"), notifier) as service:
+    with Service(Heartbeat(), lambda: pytest.fail("nobody asks"), notifier) as service:
         service.ready()
         assert service._thread is None
 
@@ -156,11 +191,11 @@ def test_an_abstract_socket(tmp_path: Path) -> None:
 
 HANGS = """
 import time
-from detection.runtime.operations.systemd import Progress, Service
+from detection.runtime.operations.systemd import Heartbeat, Service
 def the_device_never_answers():
     print("hanging", flush=True)
     time.sleep(100)
-with Service(Progress(), lambda: "well") as service:
+with Service(Heartbeat(), lambda: "well") as service:
     service.ready()
     the_device_never_answers()
 """
