@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from detection.recipe import PresetName, Recipe
 from detection.runtime.errors import SwathError
+from detection.runtime.settings import explain, read_mapping
 
 
 class RecipeError(SwathError):
@@ -43,14 +44,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; see configs/ for the ones that come with Swath")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise RecipeError(f"{path}{line}: not YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    content = read_mapping(path, RecipeError, what="a recipe", model=Recipe)
     _resolve_paths(content, path.parent)
     for override in overrides:
         _apply(content, override)
@@ -95,31 +89,12 @@ def _apply(content: dict[str, Any], override: str) -> None:
     content[steps[-1]] = value
 
 
-def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    yield prefix, model
-    for name, info in model.model_fields.items():
-        for kind in get_args(info.annotation) or (info.annotation,):  # `Tiles | None` is a section too
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _sections(kind, f"{prefix}{name}.")
-
-
 def _explain(error: Any) -> str:
-    key = ".".join(str(step) for step in error["loc"] if isinstance(step, str))
-    if error["type"] == "extra_forbidden":
-        valid = [prefix + name for prefix, model in _sections(Recipe) for name in model.model_fields]
-        leaf = key.rsplit(".", 1)[-1]
-        near = difflib.get_close_matches(key, valid, 1, 0.6) or [v for v in valid if v.rsplit(".")[-1] == leaf]
-        return f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
-    if error["type"] == "missing":
-        return f"{key}: missing"
-    if error["type"] == "value_error" and isinstance(error["input"], dict):  # keys that do not go together
-        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
-    value = repr(error["input"])
-    if key == "model.preset":
+    if error["loc"] == ("model", "preset"):
         near = difflib.get_close_matches(str(error["input"]), get_args(PresetName), 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{key}: no preset {value}{hint}"
-    return f"{key}: {error['msg']}, got {value if len(value) < 60 else value[:57] + '...'}"
+        return f"model.preset: no preset {error['input']!r}{hint}"
+    return explain(error, Recipe)
 
 
 def config_folder() -> Path:

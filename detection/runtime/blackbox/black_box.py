@@ -1,0 +1,268 @@
+"""`BlackBox`: an output that remembers the last seconds, and saves them when something goes wrong."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detection.runtime.blackbox.faults import Pauses, is_fault
+from detection.runtime.blackbox.folder import BoundedFolder
+from detection.runtime.blackbox.recording import RecordingWriter, adopt_unfinished
+from detection.runtime.blackbox.relabel import RelabelWriter
+from detection.runtime.blackbox.ring import Kept, Ring
+from detection.runtime.blackbox.uncertain import Uncertain, look_again
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.detector import Detector
+from detection.runtime.events import Event
+from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.looks import WHOLE, Look
+from detection.runtime.verify import file_digest
+
+_log = logging.getLogger(__name__)
+KIND = "incidents"
+_LONGEST_S = 60.0
+"""An incident that goes on is cut into recordings of this length."""
+_EVENTS = 200
+_NICE = 10
+_PAUSE_S = 0.2
+_LATE_S = 0.5
+"""What pictures captured within an incident may take until they are decided."""
+_FLUSH_S = 0.7
+"""What is left to be saved at the end may take so long: a machine is to stop within a second."""
+
+
+@dataclass(eq=False)
+class _Incident:
+    """One that goes on: until when, and what is still to be written of it."""
+
+    until_ns: int
+    latest_ns: int
+    reasons: list[Event]
+    events: list[Event]
+    writer: RecordingWriter | None = field(default=None)
+
+
+class BlackBox(Output):
+    """Keeps the last seconds in memory; saves them, and what follows, around faults; and uncertain pictures.
+
+        FOLDER/incidents/000007-20261126T140312Z-camera-lost-front/    a recording, for `swath replay`
+        FOLDER/relabel/000008-20261126T140500Z/                        a COCO dataset, to be labelled again
+
+    `write` keeps a reference and returns; a thread of low priority encodes and writes. So it needs no queue in
+    front of it. Pictures given to it must not be written to afterwards.
+
+    Args:
+        folder: made where it is missing.
+        controls: of the stream: whose decisions these are.
+        before_s: how far back an incident reaches.
+        after_s: how long it goes on after its last fault.
+        memory_bytes: of pictures in memory, over all cameras.
+        quota_bytes: of everything in `folder`; the oldest goes.
+        max_age_ms: a picture decided at a greater age is a fault; None: none is.
+        as_jpeg: remember JPEGs: twelve times as many in the same memory, but a replay sees other pixels.
+        pause_s: the same fault begins an incident once in so many seconds.
+        looks: region and tiles by camera name, as `run_stream` takes them.
+        uncertain_every_s: seconds between two uncertain pictures of a camera; None saves none.
+        uncertain_band: how far from its class's threshold a score is uncertain.
+
+    Attributes:
+        incidents: recordings that were finished, this run.
+
+    Raises:
+        OutputError: the folder cannot be written. While it runs nothing is raised: losses are counted.
+
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        controls: Controls,
+        *,
+        before_s: float = 10.0,
+        after_s: float = 5.0,
+        memory_bytes: int = 512_000_000,
+        quota_bytes: int = 5_000_000_000,
+        max_age_ms: float | None = None,
+        as_jpeg: bool = False,
+        pause_s: float = 300.0,
+        looks: Mapping[str, Look] | None = None,
+        uncertain_every_s: float | None = 10.0,
+        uncertain_band: float = 0.1,
+    ) -> None:
+        self.folder = Path(folder)
+        self.incidents = 0
+        self._controls = controls
+        self._after_ns = int(after_s * 1e9)
+        self._before_ns = int(before_s * 1e9)
+        self._max_age_ms = max_age_ms
+        self._as_jpeg = as_jpeg
+        self._looks = looks or {}
+        self._disk = BoundedFolder(self.folder, quota_bytes)
+        adopt_unfinished(self._disk, KIND)
+        self._ring = Ring(before_s, memory_bytes)
+        self._pauses = Pauses(pause_s)
+        self._uncertain = None if uncertain_every_s is None else Uncertain(uncertain_band, uncertain_every_s)
+        self._relabel = RelabelWriter(self._disk)
+        self._model: tuple[Detector, str] | None = None
+        self._changed = threading.Condition()
+        self._incident: _Incident | None = None  # touched under the condition's lock, as what follows
+        self._recent_events: collections.deque[Event] = collections.deque(maxlen=_EVENTS)
+        self._give_up_s: float | None = None  # set by close()
+        self._thread = threading.Thread(target=self._run, name="black box", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """Pictures and lines that were to be saved and could not: memory, disk or time ran out."""
+        return self._ring.lost + self._disk.lost_files
+
+    @property
+    def uncertain_pictures(self) -> int:
+        """How many were saved to be labelled again, this run."""
+        return self._relabel.pictures
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Remember a picture and what was decided on it. Never waits for the disk."""
+        detector = self._controls.detector
+        if self._model is None or self._model[0] is not detector:
+            self._model = (detector, _digest(detector.path))
+        thresholds = self._controls.score_thresholds
+        if self._max_age_ms is not None and record["age_ms"] > self._max_age_ms:
+            told = f"{record['age_ms']:.0f} ms old when it was decided; the limit is {self._max_age_ms:g} ms"
+            self.event(Event("age", frame.camera, "above limit", told))
+        kept = Kept(frame, frame.camera, frame.captured_ns, detections, record, thresholds, self._model[1])
+        with self._changed:
+            kept.wanted = self._incident is not None and frame.captured_ns <= self._incident.until_ns
+            self._ring.add(kept)
+            if kept.wanted or self._as_jpeg:
+                self._changed.notify()
+        if self._uncertain is not None:
+            self._uncertain.offer(frame, detections, thresholds)
+
+    def event(self, event: Event) -> None:
+        """Remember what happened; a fault begins an incident, or prolongs the one that goes on. From any thread."""
+        with self._changed:
+            incident = self._incident
+            since_ns = event.at_ns - self._before_ns
+            until_ns = event.at_ns + self._after_ns
+            if incident is not None:
+                incident.events.append(event)
+                if is_fault(event) and until_ns > incident.until_ns:
+                    before_ns, incident.until_ns = incident.until_ns, min(until_ns, incident.latest_ns)
+                    self._ring.want(before_ns + 1)
+            elif is_fault(event) and self._give_up_s is None and self._pauses.passes(event):
+                latest_ns = event.at_ns + int(_LONGEST_S * 1e9)
+                earlier = [e for e in self._recent_events if e.at_ns >= since_ns]
+                self._incident = _Incident(until_ns, max(until_ns, latest_ns), [event], [*earlier, event])
+                self._ring.want(since_ns)
+            self._recent_events.append(event)
+            self._changed.notify()
+
+    def trigger(self, reason: str = "") -> None:
+        """Save the last seconds and those that follow; from any thread."""
+        self.event(Event("trigger", "black box", "by hand", reason))
+
+    def close(self) -> None:
+        """Save what is wanted, as much as 0.7 s allow; safe to call twice."""
+        with self._changed:
+            if self._give_up_s is None:
+                self._give_up_s = time.monotonic() + _FLUSH_S
+            self._changed.notify()
+        self._thread.join(_FLUSH_S + 10)
+        if self._thread.is_alive():
+            _log.warning("%s: the disk does not answer; the black box is left behind", self.folder)
+
+    def _run(self) -> None:
+        """The thread: one small piece of work after another."""
+        if hasattr(os, "setpriority"):  # Linux: of this thread alone
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while True:
+            try:
+                busy = self._work()
+            except Exception:
+                _log.exception("%s: the black box leaves something out", self.folder)
+                busy = False
+            with self._changed:
+                give_up_s = self._give_up_s
+                if give_up_s is None and not busy:
+                    self._changed.wait(_PAUSE_S)
+            if give_up_s is not None and (not busy or time.monotonic() > give_up_s):
+                self._finish()
+                return
+
+    def _work(self) -> bool:
+        """Do the most urgent piece; False where there is none."""
+        with self._changed:
+            incident, closing = self._incident, self._give_up_s is not None
+            reasons, events = ([], []) if incident is None else (incident.reasons, incident.events)
+            if incident is not None:
+                incident.reasons, incident.events = [], []
+        if incident is not None:
+            if self._save(incident, reasons, events):
+                return True
+            if closing or time.monotonic_ns() > incident.until_ns + int(_LATE_S * 1e9):
+                self._finish()
+                return True
+        if closing:
+            return False
+        if self._as_jpeg and (kept := self._ring.next_unpacked()) is not None:
+            self._ring.pack(kept)
+            return True
+        frame = None if self._uncertain is None else self._uncertain.take()
+        if frame is not None:
+            self._look_again(frame)
+        return frame is not None
+
+    def _save(self, incident: _Incident, reasons: list[Event], events: list[Event]) -> bool:
+        """Write one picture, or the lines that wait; False where nothing waits."""
+        if incident.writer is None:
+            detector, first = self._controls.detector, reasons[0]
+            part = self._disk.new_part(KIND, f"{first.kind}-{first.status}-{first.subject}")
+            incident.writer = RecordingWriter(self._disk, part, detector.class_names, detector.path.name, self._looks)
+        for reason in reasons:
+            incident.writer.reason(reason)
+        for event in events:
+            incident.writer.event(event)
+        kept = self._ring.take_wanted()
+        if kept is None:
+            return bool(events)
+        if kept.packed is None and self._ring.crowded:
+            self._ring.pack(kept)  # a JPEG takes a twelfth of the time: rather this than losing others
+        incident.writer.frame(kept)
+        return True
+
+    def _finish(self) -> None:
+        """The incident is over: give it its name."""
+        with self._changed:
+            incident, self._incident = self._incident, None
+        if incident is None:
+            return
+        self._ring.give_up()
+        if incident.writer is not None:
+            folder = incident.writer.close()
+            self.incidents += 1
+            _log.warning("%s: %d pictures around a fault were saved", folder, incident.writer.frames)
+
+    def _look_again(self, frame: Frame) -> None:
+        assert self._uncertain is not None
+        if not self._uncertain.is_new(frame):
+            return
+        look = look_again(
+            self._controls.detector, frame.image, self._uncertain.band, self._looks.get(frame.camera, WHOLE)
+        )
+        if look.uncertain and self._relabel.write(frame, look):
+            self._uncertain.remember(frame)
+
+
+def _digest(model: Path) -> str:
+    try:
+        return file_digest(model)
+    except OSError:  # it was taken away; the detector lives on
+        return ""

@@ -1,0 +1,52 @@
+"""What counts as a fault, and how often the same one is worth an incident."""
+
+from __future__ import annotations
+
+from detection.runtime.events import CameraStatus, Event
+
+FAULTS = frozenset(
+    {
+        ("camera", CameraStatus.STALE),
+        ("camera", CameraStatus.LOST),
+        ("output", "behind"),
+        ("output", "lost"),
+        ("output", "refused"),
+        ("age", "above limit"),
+        ("trigger", "by hand"),
+    }
+)
+"""(kind, status) of events around which pictures are saved."""
+
+
+def is_fault(event: Event) -> bool:
+    """Whether pictures around it are saved."""
+    return (event.kind, event.status) in FAULTS
+
+
+class Pauses:
+    """Keeps a camera that comes and goes all day from washing everything else out of the quota.
+
+    Args:
+        pause_s: the same fault of the same subject begins one incident in so many seconds.
+
+    Attributes:
+        skipped: faults that began none.
+
+    """
+
+    def __init__(self, pause_s: float) -> None:
+        self._pause_ns = int(pause_s * 1e9)
+        self._last_ns: dict[tuple[str, str], int] = {}
+        self.skipped = 0
+
+    def passes(self, event: Event) -> bool:
+        """Whether this one may begin an incident; one by hand always may."""
+        if event.kind == "trigger":
+            return True
+        key = (event.kind, event.subject)
+        last_ns = self._last_ns.get(key)
+        if last_ns is not None and event.at_ns - last_ns < self._pause_ns:
+            self.skipped += 1
+            return False
+        self._last_ns[key] = event.at_ns
+        return True

@@ -1,0 +1,117 @@
+"""`RecordedSource`: the pictures of a recording, again, at the pace at which they were captured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.blackbox.recording import RecordedFrame, Recording
+from detection.runtime.cameras.source import Source
+from detection.runtime.detections import Frame
+from detection.runtime.errors import SourceError
+
+
+class Pace:
+    """When a recorded picture is due now; shared by the cameras of a recording, so that they stay together.
+
+    Args:
+        first_ns: `captured_ns` of the recording's earliest picture.
+
+    """
+
+    def __init__(self, first_ns: int) -> None:
+        self._first_ns = first_ns
+        self._start_ns: int | None = None
+
+    def due_ns(self, captured_ns: int) -> int:
+        """On today's monotonic clock; the clock starts with the first question."""
+        if self._start_ns is None:
+            self._start_ns = time.monotonic_ns()
+        return self._start_ns + captured_ns - self._first_ns
+
+
+class RecordedSource(Source):
+    """One camera of a recording: every picture with its own index, none left out.
+
+    Args:
+        recording: what to play.
+        camera: which of its cameras.
+        pace: shared by all cameras; None gives pictures as fast as they are asked for.
+
+    """
+
+    live = False
+
+    def __init__(self, recording: Recording, camera: str, pace: Pace | None) -> None:
+        self.camera = camera
+        self._folder = recording.folder
+        self._frames = [frame for frame in recording.frames if frame.camera == camera]
+        self._pace = pace
+        self.length = len(self._frames)
+        span_ns = self._frames[-1].captured_ns - self._frames[0].captured_ns
+        self.fps = max(1, round((self.length - 1) / span_ns * 1e9)) if span_ns > 0 else None
+        self.dropped = 0
+        self.unreadable = 0
+        self.ended = False
+        self._place = 0
+        self._decoded: Frame | None = None
+
+    def poll(self, timeout_s: float) -> Frame | None:
+        """The next picture once it is due; None where that is not within `timeout_s` seconds.
+
+        `captured_ns` is when it was due, so that a replay that falls behind shows in the pictures' age.
+
+        Raises:
+            SourceError: a picture of the recording is gone or damaged.
+
+        """
+        if self.ended:
+            return None
+        recorded = self._frames[self._place]
+        captured_ns = time.monotonic_ns() if self._pace is None else self._pace.due_ns(recorded.captured_ns)
+        if self._decoded is None:  # while it is not due yet
+            self._decoded = self._frame(recorded, captured_ns)
+        wait_s = (captured_ns - time.monotonic_ns()) / 1e9
+        if wait_s > 0:
+            time.sleep(min(wait_s, timeout_s))
+            if wait_s > timeout_s:
+                return None
+        frame, self._decoded = self._decoded, None
+        self._place += 1
+        self.ended = self._place == self.length
+        return frame
+
+    def _frame(self, recorded: RecordedFrame, captured_ns: int) -> Frame:
+        image = _read(self._folder / recorded.picture)
+        if image is None:
+            self.ended = True
+            raise SourceError(f"{self._folder / recorded.picture}: gone or damaged; the replay ends here")
+        return Frame(image, recorded.camera, recorded.frame, captured_ns, recorded.stream_s)
+
+    def close(self) -> None:
+        """No more pictures come."""
+        self.ended = True
+
+
+def open_recording(recording: Recording, *, as_fast: bool = False) -> list[RecordedSource]:
+    """One source per camera of a recording.
+
+    Args:
+        recording: from `read_recording`.
+        as_fast: do not wait between pictures as the cameras did.
+
+    """
+    pace = None if as_fast else Pace(min(frame.captured_ns for frame in recording.frames))
+    return [RecordedSource(recording, camera, pace) for camera in recording.cameras]
+
+
+def _read(path: Path) -> NDArray[np.uint8] | None:
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        return None
+    return None if image is None else np.asarray(image, np.uint8)

@@ -1,0 +1,227 @@
+"""A recording: pictures as the detector saw them, with what was decided on each.
+
+    recording.json    what it is: why it was made, the classes, the model file's name
+    frames.jsonl      one line a picture, in the order in which they were decided: `RecordedFrame`
+    events.jsonl      what happened beside the pictures
+    pictures/         PNG, without loss; JPEG, where memory or time did not suffice for that
+
+Lines are appended whole and after their picture, so that a recording whose writer was killed can be read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import detection
+from detection.runtime.blackbox.folder import BoundedFolder
+from detection.runtime.blackbox.ring import Kept
+from detection.runtime.detections import Detections
+from detection.runtime.errors import SourceError
+from detection.runtime.events import Event
+from detection.runtime.streaming.looks import Look
+
+SCHEMA = 1
+"""Of a recording; raised when a key changes its meaning or goes."""
+
+ABOUT, FRAMES, EVENTS, PICTURES = "recording.json", "frames.jsonl", "events.jsonl", "pictures"
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedFrame:
+    """One line of `frames.jsonl`: a picture, when it was captured, and the decision in full precision.
+
+    Attributes:
+        picture: its file, relative to the recording's folder.
+        camera, frame, captured_ns, stream_s: as of `Frame`.
+        age_ms: of the picture when it was decided.
+        model_sha256: of the model file that decided.
+        score_thresholds: in force, one per class.
+        boxes_xyxy, scores, labels, track_ids: as of `Detections`.
+
+    """
+
+    picture: str
+    camera: str
+    frame: int
+    captured_ns: int
+    stream_s: float | None
+    age_ms: float
+    model_sha256: str
+    score_thresholds: list[float]
+    boxes_xyxy: list[list[float]]
+    scores: list[float]
+    labels: list[int]
+    track_ids: list[int] | None
+
+    @classmethod
+    def of(cls, kept: Kept, picture: str) -> RecordedFrame:
+        """What is written of a picture of the ring."""
+        found, record = kept.detections, kept.record
+        return cls(
+            picture=picture,
+            camera=kept.camera,
+            frame=record["frame"],
+            captured_ns=kept.captured_ns,
+            stream_s=record["stream_s"],
+            age_ms=record["age_ms"],
+            model_sha256=kept.model_sha256,
+            score_thresholds=list(kept.score_thresholds),
+            boxes_xyxy=found.boxes.tolist(),
+            scores=found.scores.tolist(),
+            labels=found.labels.tolist(),
+            track_ids=None if found.track_ids is None else found.track_ids.tolist(),
+        )
+
+    @property
+    def lossless(self) -> bool:
+        """Whether its picture is the one that the detector saw, pixel by pixel."""
+        return self.picture.endswith(".png")
+
+    @property
+    def detections(self) -> Detections:
+        """The decision."""
+        return Detections(
+            np.array(self.boxes_xyxy, np.float32).reshape(-1, 4),
+            np.array(self.scores, np.float32),
+            np.array(self.labels, np.int64),
+            None if self.track_ids is None else np.array(self.track_ids, np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording that was read.
+
+    Attributes:
+        folder: where it lies.
+        class_names: of label 0, 1, ...
+        model: the model file's name.
+        looks: at which parts of its pictures the detector looked, by camera.
+        frames: in the order in which they were decided.
+
+    """
+
+    folder: Path
+    class_names: tuple[str, ...]
+    model: str
+    looks: Mapping[str, Look]
+    frames: tuple[RecordedFrame, ...]
+
+    @property
+    def cameras(self) -> list[str]:
+        """Their names, by first appearance."""
+        return list(dict.fromkeys(frame.camera for frame in self.frames))
+
+    @property
+    def lossless(self) -> int:
+        """How many of its pictures are those that the detector saw, pixel by pixel."""
+        return sum(frame.lossless for frame in self.frames)
+
+
+class RecordingWriter:
+    """Writes a recording into a part of a bounded folder; the part is hidden in ".part" until it is closed.
+
+    Args:
+        disk: takes the files.
+        part: where, from `BoundedFolder.new_part`.
+        class_names, model: of the detector in force.
+        looks: at which parts of its pictures it looks, by camera.
+
+    """
+
+    def __init__(
+        self,
+        disk: BoundedFolder,
+        part: Path,
+        class_names: Sequence[str],
+        model: str,
+        looks: Mapping[str, Look],
+    ) -> None:
+        self._disk = disk
+        self._finished = part
+        self._part = part.with_name(part.name + ".part")
+        self._about: dict[str, Any] = {
+            "schema": SCHEMA,
+            "swath_version": detection.__version__,
+            "reasons": [],
+            "class_names": list(class_names),
+            "model": model,
+            "looks": {camera: asdict(look) for camera, look in looks.items()},
+        }
+        self.frames = 0
+
+    def reason(self, event: Event) -> None:
+        """Say why it is made; may be several."""
+        self._about["reasons"].append(event.to_json())
+        self._disk.write(self._part, ABOUT, json.dumps(self._about, indent=1).encode() + b"\n")
+
+    def frame(self, kept: Kept) -> bool:
+        """Write a picture and its line; False where they were lost."""
+        suffix, content = kept.file()
+        picture = f"{PICTURES}/{self.frames:06d}{suffix}"
+        if not self._disk.write(self._part, picture, content):
+            return False
+        line = json.dumps(asdict(RecordedFrame.of(kept, picture)), separators=(",", ":"), allow_nan=False)
+        if not self._disk.append(self._part, FRAMES, line.encode() + b"\n"):
+            self._disk.discard(self._part, picture)
+            return False
+        self.frames += 1
+        return True
+
+    def event(self, event: Event) -> None:
+        """Write what happened."""
+        self._disk.append(self._part, EVENTS, json.dumps(event.to_json()).encode() + b"\n")
+
+    def close(self) -> Path:
+        """Give it its name; returns its folder."""
+        self._disk.finish(self._part, self._finished)
+        return self._finished
+
+
+def adopt_unfinished(disk: BoundedFolder, kind: str) -> None:
+    """Give recordings of a run that was killed their names; those without a picture go."""
+    for part in disk.parts(kind):
+        if part.suffix == ".part":
+            if (part / FRAMES).is_file() and (part / ABOUT).is_file():
+                disk.finish(part, part.with_suffix(""))
+            else:
+                disk.remove(part)
+
+
+def read_recording(folder: Path) -> Recording:
+    """Read a recording.
+
+    Raises:
+        SourceError: no recording there, a damaged one, one without pictures, or one of a newer Swath.
+
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if int(about["schema"]) > SCHEMA:
+            raise SourceError(f"{folder}: a recording of a newer Swath (schema {about['schema']}); upgrade swath")
+        text = (folder / FRAMES).read_text(encoding="utf-8")
+        # a line that a power cut broke off has no end
+        lines = text.split("\n")[:-1]
+        frames = tuple(RecordedFrame(**json.loads(line)) for line in lines)
+        looks = {camera: _look(**told) for camera, told in about["looks"].items()}
+        recording = Recording(folder, tuple(about["class_names"]), str(about["model"]), looks, frames)
+        for frame in frames:
+            len(frame.detections)  # raises where shapes disagree
+    except FileNotFoundError as error:
+        raise SourceError(f"{folder}: no recording there ({Path(error.filename).name} is missing)") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SourceError(f"{folder}: a damaged recording ({error})") from None
+    if not frames:
+        raise SourceError(f"{folder}: a recording without pictures")
+    return recording
+
+
+def _look(roi_xyxy: list[int] | None, tiles_rc: list[int], overlap: float) -> Look:
+    left_top_right_bottom = None if roi_xyxy is None else (roi_xyxy[0], roi_xyxy[1], roi_xyxy[2], roi_xyxy[3])
+    return Look(left_top_right_bottom, (tiles_rc[0], tiles_rc[1]), overlap)

@@ -1,0 +1,124 @@
+"""`Uncertain`: which pictures are worth a person's look, because the detector was not sure of a box."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.detector import Detector
+from detection.runtime.streaming.looks import WHOLE, Look, cut, joined
+
+_THUMB = (32, 32)
+_ALIKE = 3.0
+"""Grey levels, on average over the thumbnail: a standing machine stays below it, a metre of field does not."""
+
+
+@dataclass(frozen=True, eq=False)
+class SecondLook:
+    """What a detector says of a picture when boxes below its thresholds are reported too.
+
+    Attributes:
+        detections: from `band` below the threshold of their class on.
+        class_names: of its labels.
+        uncertain: how many of them lie within `band` of their threshold.
+
+    """
+
+    detections: Detections
+    class_names: tuple[str, ...]
+    uncertain: int
+
+
+def look_again(detector: Detector, image_bgr: NDArray[np.uint8], band: float, look: Look = WHOLE) -> SecondLook:
+    """One more run of the detector on a picture, down to `band` below its thresholds.
+
+    Args:
+        detector: the one in force; it is left as it is.
+        image_bgr: uint8 (H, W, 3).
+        band: 0 to 1.
+        look: at which parts of the picture.
+
+    """
+    thresholds = np.asarray(detector.score_thresholds, np.float32)
+    lenient = copy.copy(detector)  # shares the graph, not the thresholds
+    lenient.set_score_thresholds(np.maximum(thresholds - band, 0).tolist())
+    parts = cut(lenient, image_bgr, look)
+    found = Detections.empty()
+    if parts.prepared:
+        raw = lenient.infer_all([prepared.pixels for prepared in parts.prepared])
+        found = joined(lenient, raw, 0, parts)
+    near = np.abs(found.scores - thresholds[found.labels]) < band
+    return SecondLook(found, detector.class_names, int(near.sum()))
+
+
+@dataclass(eq=False)
+class _Window:
+    start_ns: int
+    newest: Frame
+    best: Frame | None = None
+    best_value: float = 0.0
+
+
+class Uncertain:
+    """Picks at most one picture per camera and `every_s` seconds.
+
+    Of each such window it is the picture with the most and nearest boxes just above their threshold; where none
+    has one, the window's last picture, which `look_again` may find to hold boxes just below it. Pictures like the
+    one picked before (the machine stands) are left out.
+
+    `offer` is for the pipeline's thread, `take` for the one that saves.
+
+    Args:
+        band: how far from its class's threshold a score counts as uncertain, 0 to 1.
+        every_s: length of a window in seconds.
+
+    """
+
+    def __init__(self, band: float, every_s: float) -> None:
+        self.band = band
+        self._every_ns = int(every_s * 1e9)
+        self._lock = threading.Lock()
+        self._windows: dict[str, _Window] = {}
+        self._ready: dict[str, Frame] = {}
+        self._thumbs: dict[str, NDArray[np.float32]] = {}
+
+    def offer(self, frame: Frame, detections: Detections, score_thresholds: Sequence[float]) -> None:
+        """Take a picture into account; costs microseconds."""
+        above = detections.scores - np.asarray(score_thresholds, np.float32)[detections.labels]
+        value = float(np.maximum(1 - above / self.band, 0).sum())
+        with self._lock:
+            window = self._windows.get(frame.camera)
+            if window is None:
+                window = self._windows[frame.camera] = _Window(frame.captured_ns, frame)
+            elif frame.captured_ns - window.start_ns >= self._every_ns:
+                self._ready[frame.camera] = window.best or window.newest
+                window = self._windows[frame.camera] = _Window(frame.captured_ns, frame)
+            window.newest = frame
+            if value > window.best_value:
+                window.best, window.best_value = frame, value
+
+    def take(self) -> Frame | None:
+        """A picture to look at again, or None."""
+        with self._lock:
+            return self._ready.pop(next(iter(self._ready))) if self._ready else None
+
+    def is_new(self, frame: Frame) -> bool:
+        """Whether it differs from the last one of its camera for which `remember` was called."""
+        last = self._thumbs.get(frame.camera)
+        return last is None or float(np.abs(_thumb(frame) - last).mean()) >= _ALIKE
+
+    def remember(self, frame: Frame) -> None:
+        """Later pictures must differ from this one."""
+        self._thumbs[frame.camera] = _thumb(frame)
+
+
+def _thumb(frame: Frame) -> NDArray[np.float32]:
+    small = cv2.resize(frame.image, _THUMB, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)

@@ -1,0 +1,140 @@
+"""`JsonLog`: one JSON object a line of what is logged and of what happens, without secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from detection.runtime.errors import OutputError
+from detection.runtime.events import CameraStatus, Event
+from detection.runtime.operations.redaction import RedactedFormatter, Redaction
+
+_OURS = "detection.runtime"
+_FILE_BYTES = 20_000_000
+_OLDER_FILES = 4
+_GRAVE = frozenset({CameraStatus.LOST, CameraStatus.STALE, "behind", "lost", "refused", "failed", "above limit"})
+
+
+class _Lines(logging.Formatter):
+    """A record as a JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name in ("camera", "event"):
+            if (value := getattr(record, name, None)) is not None:
+                line[name] = value
+        if record.exc_text:
+            line["exception"] = record.exc_text
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _ToFile(logging.handlers.RotatingFileHandler):
+    """A full disk loses lines, and does not stop a machine."""
+
+    lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        self.lost += 1
+        if self.lost == 1:
+            print(f"error: {self.baseFilename}: the log cannot be written; its lines are lost", file=sys.stderr)
+
+
+class JsonLog:
+    """Where events go that are to stand in the log; a `Listener`.
+
+    Args:
+        handler: writes them.
+
+    """
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+
+    def __call__(self, event: Event) -> None:
+        """Write an event: a warning where something is lost, a piece of information otherwise."""
+        level = logging.WARNING if event.status in _GRAVE else logging.INFO
+        message = f"{event.kind} {event.subject}: {event.status}" + (event.message and f", {event.message}")
+        told = {
+            "name": f"{_OURS}.events",
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "msg": message,
+            "created": event.at_unix_s,
+            "event": event.to_json(),
+            "camera": event.subject if event.kind == "camera" else None,
+        }
+        # Past the loggers: a terminal that shows warnings is told of events by other ways.
+        self._handler.handle(logging.makeLogRecord(told))
+
+
+@contextmanager
+def json_log(to: Path | str, redaction: Redaction) -> Iterator[JsonLog]:
+    """All that Swath logs from INFO on, and other libraries from WARNING on, as JSON lines.
+
+    Each has `time` (UTC), `level`, `logger` and `message`; where it belongs to a camera, `camera`; of events
+    `event`, of errors `exception`. A file is begun anew at 20 MB, four older ones are kept.
+
+    Args:
+        to: a file to append to, or "-" for the standard output (which systemd's journal takes).
+        redaction: what must not be in it.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    """
+    if str(to) == "-":
+        handler: logging.Handler = logging.StreamHandler(sys.stdout)
+    else:
+        try:
+            Path(to).parent.mkdir(parents=True, exist_ok=True)
+            handler = _ToFile(to, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{to}: cannot be written ({error.strerror})") from None
+    handler.setFormatter(RedactedFormatter(redaction, _Lines()))
+    ours, others = logging.getLogger(_OURS), logging.getLogger()
+    foreign = _Foreign(handler)
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    others.addHandler(foreign)
+    try:
+        yield JsonLog(handler)
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            ours.critical("%s", error, exc_info=error)
+        raise
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        others.removeHandler(foreign)
+        handler.close()
+
+
+class _Foreign(logging.Handler):
+    """What other libraries log; ours comes by its own way, whether or not it is passed on to the root."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(logging.WARNING)
+        self._handler = handler
+        self._inside = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith(_OURS) and not getattr(self._inside, "now", False):
+            self._inside.now = True  # a fault of the writing itself must not be written again and again
+            try:
+                self._handler.handle(record)
+            finally:
+                self._inside.now = False

@@ -1,0 +1,196 @@
+"""`Machine`: what one YAML says of a whole machine: its model, its cameras, its outputs and its limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+STANDARD_OUTPUT = Path("-")
+
+
+def _from_the_files_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder", Path())
+    return path if path == STANDARD_OUTPUT else Path(folder, path.expanduser())
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+HomePath = Annotated[Path, AfterValidator(_from_the_files_folder)]
+"""Relative paths start at the folder of the YAML."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MachineModel(_Settings):
+    """What decides."""
+
+    path: HomePath = Field(description="the .onnx that swath export wrote")
+    provider: str | None = Field(None, description="cpu, openvino, cuda, tensorrt, ...; null: onnxruntime on the CPU")
+    threads: int | None = Field(None, ge=1, description="within one operator; null: the backend's own choice")
+    score: Fraction | None = Field(None, description="one threshold for all classes; null: the model file's own")
+    score_thresholds: dict[str, Fraction] = Field(
+        {}, description="thresholds by class; others are the model file's own"
+    )
+    watch: bool = Field(True, description="take a new file at the path while running, if it passes the checks")
+    other_classes: bool = Field(False, description="let a new file find other classes than the old one")
+    unproved: bool = Field(False, description="let a new file come without a parity report that passed")
+
+    @model_validator(mode="after")
+    def _one_or_by_class(self) -> Self:
+        if self.score is not None and self.score_thresholds:
+            raise ValueError("score and score_thresholds exclude each other: name the classes, or give one for all")
+        return self
+
+    def thresholds(self, class_names: tuple[str, ...], own: tuple[float, ...]) -> float | tuple[float, ...] | None:
+        """What `Detector` takes as `score_thresholds`; None: the model file's own.
+
+        Args:
+            class_names: of the model file.
+            own: its thresholds, one per class.
+
+        Raises:
+            ValueError: a class that the model file does not know.
+
+        """
+        if self.score is not None or not self.score_thresholds:
+            return self.score
+        unknown = ", ".join(sorted(set(self.score_thresholds) - set(class_names)))
+        if unknown:
+            raise ValueError(
+                f"model.score_thresholds: the model does not find {unknown}, but {', '.join(class_names)}"
+            )
+        given = self.score_thresholds
+        return tuple(given.get(name, value) for name, value in zip(class_names, own, strict=True))
+
+
+class MachineCamera(_Settings):
+    """One camera."""
+
+    name: str = Field(min_length=1, max_length=60, description="as it stands in all outputs")
+    source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
+    max_fps: Positive | None = Field(None, description="take at most so many pictures a second")
+    roi_xyxy: tuple[int, int, int, int] | None = Field(None, description="look at this part only, in pixels")
+    tiles_rc: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        (1, 1), description="rows and columns that the picture is cut into, so that small plants stay large enough"
+    )
+    overlap: float = Field(0.2, ge=0, lt=1, description="of neighbouring tiles, as a part of a tile's side")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="of RTSP")
+    open_timeout_s: Positive = Field(10.0, description="how long it may take to answer")
+    read_timeout_s: Positive = Field(3.0, description="how long it may be silent before it is opened again")
+    stream_clock: bool = Field(True, description="whether its time stamps tell how old a picture is")
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _index(cls, source: object) -> object:
+        return _number_as_text(source)
+
+    @field_validator("source")
+    @classmethod
+    def _from_the_files_folder(cls, source: str, info: ValidationInfo) -> str:
+        """A file beside the YAML; anything else is left as it is."""
+        path = _from_the_files_folder(Path(source), info) if "://" not in source else Path()
+        return str(path) if "://" not in source and path.exists() and not source.isdecimal() else source
+
+    @field_validator("roi_xyxy")
+    @classmethod
+    def _has_area(cls, roi: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if roi is not None and not (0 <= roi[0] < roi[2] and 0 <= roi[1] < roi[3]):
+            raise ValueError("not left, top, right, bottom of a part of the picture")
+        return roi
+
+
+class Limits(_Settings):
+    """What must hold."""
+
+    max_age_ms: Positive | None = Field(None, description="older pictures are decided on and published no more")
+    batch_wait_ms: Positive | None = Field(None, description="wait for other cameras so long, where batches pay")
+    duty_cycle: float = Field(1.0, gt=0, le=1, description="part of the time that may be computed, against heat")
+
+
+class MachineMetrics(_Settings):
+    """A page for Prometheus."""
+
+    port: Port = Field(description="of http://HOST:PORT/metrics")
+    host: str = Field("127.0.0.1", description="address to listen on")
+
+
+class MachineDashboard(_Settings):
+    """A page for people."""
+
+    address: str = Field("8080", description="PORT, or HOST:PORT")
+    token: str | None = Field(None, repr=False, description="who opens it from elsewhere must know this")
+    record_into: HomePath = Field(Path("recordings"), validate_default=True, description="folder of its recordings")
+
+    @field_validator("address", mode="before")
+    @classmethod
+    def _port(cls, address: object) -> object:
+        return _number_as_text(address)
+
+
+class MachineBlackBox(_Settings):
+    """What is kept around faults, and of pictures on which the detector was not sure."""
+
+    folder: HomePath = Field(description="gets incidents/ and relabel/")
+    before_s: Positive = Field(10.0, description="how far back an incident reaches")
+    after_s: Positive = Field(5.0, description="how long it goes on after its last fault")
+    memory_mb: Positive = Field(512.0, description="of pictures in memory, over all cameras")
+    quota_mb: Positive = Field(5000.0, description="of everything in the folder; the oldest goes")
+    as_jpeg: bool = Field(False, description="twelve times as many in the same memory, but not the very pixels")
+    pause_s: float = Field(300.0, ge=0, description="the same fault begins an incident once in so many seconds")
+    uncertain_every_s: Positive | None = Field(10.0, description="between two uncertain pictures; null: save none")
+    uncertain_band: float = Field(0.1, gt=0, le=1, description="how far from its threshold a score is uncertain")
+
+
+class Outputs(_Settings):
+    """Where decisions go."""
+
+    jsonl: HomePath | None = Field(None, description="one JSON line a picture")
+    events: HomePath | None = Field(None, description="one JSON line an event")
+    csv: HomePath | None = Field(None, description="one row a detection")
+    video: HomePath | None = Field(None, description="annotated, one file a camera")
+    mcap: HomePath | None = Field(None, description="for Foxglove")
+    mqtt: str | None = Field(None, repr=False, description="mqtt://USER:PASSWORD@HOST:PORT/PREFIX")
+    webhook: str | None = Field(None, repr=False, description="http or https URL")
+    metrics: MachineMetrics | None = Field(None, description="a page for Prometheus")
+    dashboard: MachineDashboard | None = Field(None, description="a page for people")
+    black_box: MachineBlackBox | None = Field(None, description="what is kept around faults")
+
+
+class Machine(_Settings):
+    """A whole machine. See docs/machine.yaml for one."""
+
+    name: str = Field("swath", min_length=1, description="of the machine, in logs")
+    model: MachineModel = Field(description="what decides")
+    cameras: tuple[MachineCamera, ...] = Field(min_length=1, description="one or more")
+    track: bool = Field(False, description="follow plants from picture to picture, and count each once")
+    limits: Limits = Field(Limits(), description="what must hold")
+    outputs: Outputs = Field(Outputs(), description="where decisions go")
+    log: HomePath | None = Field(None, description='JSON lines: a file, or "-" for the standard output')
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [camera.name for camera in self.cameras]
+        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if twice is not None:
+            raise ValueError(f"cameras: two are called {twice!r}; their names stand in all outputs and must differ")
+        return self
+
+    @property
+    def written(self) -> list[Path]:
+        """Files and folders that it writes."""
+        told = self.outputs
+        paths = [told.jsonl, told.events, told.csv, told.video, told.mcap]
+        paths += [told.black_box.folder if told.black_box else None]
+        paths += [told.dashboard.record_into if told.dashboard else None]
+        paths += [self.log if self.log != STANDARD_OUTPUT else None]
+        return [path for path in paths if path is not None]

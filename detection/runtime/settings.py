@@ -1,0 +1,84 @@
+"""YAML settings that are checked key by key: recipes, and whole machines. What is wrong is said in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from detection.runtime.errors import SwathError
+
+
+def read_mapping(path: Path, error: type[SwathError], *, what: str, model: type[BaseModel]) -> dict[str, Any]:
+    """The content of a YAML file that holds one mapping.
+
+    Args:
+        path: the file, which is there.
+        error: what is raised.
+        what: what the file is, in a word or two: "a recipe".
+        model: whose keys the mapping should have.
+
+    Raises:
+        SwathError: of the class `error`: not YAML, or no mapping.
+
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        where = getattr(fault, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise error(f"{path}{line}: not YAML ({getattr(fault, 'problem', fault)})") from None
+    if not isinstance(content, dict):
+        raise error(f"{path}: {what} is a mapping with the keys {', '.join(model.model_fields)}")
+    return content
+
+
+def explain(fault: Any, model: type[BaseModel]) -> str:
+    """One of pydantic's errors in words: the key's path, what is wrong, and the nearest valid key.
+
+    Args:
+        fault: an entry of `ValidationError.errors()`.
+        model: what was validated.
+
+    """
+    key = ".".join(str(step) for step in fault["loc"] if isinstance(step, str))
+    if fault["type"] == "extra_forbidden":
+        valid = [prefix + name for prefix, section in _sections(model) for name in section.model_fields]
+        leaf = key.rsplit(".", 1)[-1]
+        near = difflib.get_close_matches(key, valid, 1, 0.6) or [v for v in valid if v.rsplit(".")[-1] == leaf]
+        return f"{shown(fault['loc'])}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    key = shown(fault["loc"])
+    if fault["type"] == "missing":
+        return f"{key}: {'too few values' if isinstance(fault['loc'][-1], int) else 'missing'}"
+    of_ours = fault["type"] == "value_error"
+    message = str(fault["ctx"]["error"]) if of_ours else fault["msg"]
+    if of_ours and isinstance(fault["input"], dict):  # keys that do not go together
+        return f"{key}: {message}" if key else message
+    value = repr(fault["input"])
+    return f"{key}: {message}, got {value if len(value) < 60 else value[:57] + '...'}"
+
+
+def shown(steps: tuple[str | int, ...]) -> str:
+    """A key's path: "cameras[1].source"; places in a plain list of numbers are left out."""
+    path = ""
+    for place, step in enumerate(steps):
+        if isinstance(step, str):
+            path += f".{step}" if path else step
+        elif place + 1 < len(steps):
+            path += f"[{step}]"
+    return path
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    yield prefix, model
+    for name, info in model.model_fields.items():
+        # `Tiles | None` and `tuple[Camera, ...]` are sections too
+        for kind in get_args(info.annotation) or (info.annotation,):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _sections(kind, f"{prefix}{name}.")

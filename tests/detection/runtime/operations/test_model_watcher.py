@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detection.runtime.detector import Detector
+from detection.runtime.events import Event
+from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_hangup
+from detection.runtime.streaming.controls import Controls
+
+PASSED = {
+    "schema": 1,
+    "precision": "fp32",
+    "pictures": 40,
+    "boxes": 300,
+    "unmatched_boxes": 0,
+    "wrong_form": 0,
+    "delta_ap_points": 0.01,
+    "small_ap_fall_points": None,
+}
+
+
+def eventually(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+class Bench:
+    """A model at a path, a running detector of it, and what the watcher said."""
+
+    def __init__(self, tiny: Any, folder: Path) -> None:
+        self.tiny = tiny
+        self.path = folder / "weeds.onnx"
+        self.put()
+        self.old = Detector(self.path, threads=1)
+        self.controls = Controls(self.old)
+        self.events: list[Event] = []
+
+    def put(self, text: str | None = None, **changes: Any) -> None:
+        """Put a model there as a careful program does: written beside, then renamed."""
+        draft = self.path.with_suffix(".draft")
+        self.tiny.write(draft, self.tiny.metadata(**{"parity": PASSED, **changes}), text=text)
+        draft.replace(self.path)
+
+    def watch(self, **settings: Any) -> ModelWatcher:
+        return ModelWatcher(self.controls, self.path, listener=self.events.append, threads=1, **settings)
+
+    def last(self, number: int) -> Event:
+        eventually(lambda: len(self.events) >= number)
+        return self.events[number - 1]
+
+
+@pytest.fixture
+def bench(tiny: Any, tmp_path: Path) -> Iterator[Bench]:
+    yield Bench(tiny, tmp_path)
+
+
+def test_a_new_file_is_taken_and_its_thresholds_with_it(bench: Bench) -> None:
+    with bench.watch() as watcher:
+        time.sleep(2.5)
+        assert bench.events == []  # nothing changed: nothing is loaded
+        bench.put(score_thresholds=(0.3, 0.4), preset="newer")
+        event = bench.last(1)
+        assert (event.kind, event.status, event.subject) == ("model", "swapped", str(bench.path))
+        assert "newer" in event.message and "weed 0.30, crop 0.40" in event.message
+        assert bench.controls.detector is not bench.old
+        assert bench.controls.score_thresholds == pytest.approx((0.3, 0.4))
+        bench.put(score_thresholds=(0.5, 0.5))
+        assert bench.last(2).status == "swapped" and watcher.swaps == 2
+    assert not [e for e in bench.events if e.status != "swapped"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"parity": {}}, "carries no parity report"),
+        ({"parity": {**PASSED, "unmatched_boxes": 3}}, "3 boxes differ from PyTorch's"),
+        ({"parity": {**PASSED, "wrong_form": 1}}, "malformed"),
+        ({"parity": {**PASSED, "delta_ap_points": 0.3}}, "AP is off by 0.30 points"),
+        ({"parity": {**PASSED, "precision": "int8"}}, "parity report is of int8, the file of fp32"),
+        ({"parity": {**PASSED, "pictures": 0}}, "compared on no picture"),
+        ({"parity": {"precision": "fp32"}}, "not one of swath export"),
+        ({"parity": {**PASSED, "precision": "int8", "agreement": 0.5}, "precision": "int8"}, "50.0% of the boxes"),
+        ({"class_names": ("thistle", "crop")}, "finds thistle, crop, the running model weed, crop"),
+        ({"class_names": ("crop", "weed")}, "finds crop, weed"),  # the same ones, swapped: spray would hit the crop
+        ({"text": "{}"}, "metadata is damaged"),
+        ({"schema_version": 99}, "newer"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_and_the_old_one_goes_on(
+    bench: Bench, changes: dict[str, Any], why: str
+) -> None:
+    with bench.watch(watch=False) as watcher:
+        bench.put(**changes)
+        watcher.ask()
+        event = bench.last(1)
+        assert event.status == "refused" and why in event.message and "\n" not in event.message
+        assert bench.controls.detector is bench.old and watcher.refusals == 1
+
+
+def test_a_broken_or_missing_file_is_refused(bench: Bench) -> None:
+    with bench.watch(watch=False) as watcher:
+        whole = bench.path.read_bytes()
+        for number, content in enumerate((b"", b"not a model", whole[: len(whole) // 2], None), start=1):
+            if content is None:
+                bench.path.unlink()
+            else:
+                bench.path.write_bytes(content)
+            watcher.ask()
+            assert bench.last(number).status == "refused"
+        assert bench.controls.detector is bench.old
+        bench.put(preset="mended")
+        watcher.ask()
+        assert bench.last(5).status == "swapped"
+
+
+def test_the_report_beside_the_file_must_be_its_own(bench: Bench) -> None:
+    beside = bench.path.with_suffix(".parity.json")
+    with bench.watch(watch=False) as watcher:
+        beside.write_text(json.dumps({**PASSED, "pictures": 41}))
+        watcher.ask()
+        assert "of another model" in bench.last(1).message
+        beside.write_text("{")
+        watcher.ask()
+        assert "cannot be read" in bench.last(2).message
+        beside.write_text(json.dumps(PASSED, indent=2))
+        watcher.ask()
+        assert bench.last(3).status == "swapped"
+
+
+def test_what_is_allowed_is_allowed(bench: Bench) -> None:
+    with bench.watch(watch=False, other_classes=True, unproved=True) as watcher:
+        bench.put(parity={}, class_names=("thistle", "crop"))
+        watcher.ask()
+        assert bench.last(1).status == "swapped"
+        assert bench.controls.detector.class_names == ("thistle", "crop")
+
+
+def test_a_machines_own_thresholds_are_kept_or_the_file_refused(bench: Bench) -> None:
+    def thresholds(told: Any) -> tuple[float, ...]:
+        if "weed" not in told.class_names:
+            raise ValueError("model.score_thresholds: the model does not find weed")
+        return (0.2, 0.3)
+
+    with bench.watch(watch=False, other_classes=True, thresholds=thresholds) as watcher:
+        watcher.ask()
+        assert bench.last(1).status == "swapped"
+        assert bench.controls.score_thresholds == pytest.approx((0.2, 0.3))
+        bench.put(class_names=("a", "b"))
+        watcher.ask()
+        assert "does not find weed" in bench.last(2).message
+
+
+def test_a_slow_copy_is_not_read_half_way(bench: Bench) -> None:
+    whole = bench.path.read_bytes()
+    with bench.watch():
+        with bench.path.open("wb") as file:
+            for start in range(0, len(whole), len(whole) // 8):
+                file.write(whole[start : start + len(whole) // 8])
+                file.flush()
+                time.sleep(0.4)
+        assert bench.last(1).status == "swapped"
+    assert [event.status for event in bench.events] == ["swapped"]
+
+
+def test_the_report_copied_after_the_model_heals_a_refusal(bench: Bench) -> None:
+    beside = bench.path.with_suffix(".parity.json")
+    beside.write_text(json.dumps({**PASSED, "boxes": 1}))
+    with bench.watch():
+        bench.put(preset="newer")
+        assert bench.last(1).status == "refused"
+        beside.write_text(json.dumps(PASSED))
+        assert bench.last(2).status == "swapped"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX signals")
+def test_sighup_asks(bench: Bench) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with bench.watch(watch=False) as watcher:
+        with asked_by_hangup(watcher):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert bench.last(1).status == "swapped"
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+SWAPS = """
+import gc, json, os, sys, time, threading
+from pathlib import Path
+import numpy as np
+from detection.runtime.detector import Detector
+from detection.runtime.operations.model_watcher import ModelWatcher
+from detection.runtime.streaming.controls import Controls
+
+def level():
+    gc.collect()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["Threads"]), len(os.listdir("/proc/self/fd")), int(status["VmRSS"].split()[0])
+
+path = Path(sys.argv[1])
+controls = Controls(Detector(path, threads=2))
+picture = np.zeros((64, 96, 3), np.uint8)
+picture[8:20, 10:30, 2] = 255
+levels, answers = [], 0
+with ModelWatcher(controls, path, watch=False, threads=2) as watcher:
+    for swap in range(1, 26):
+        watcher.ask()
+        while watcher.swaps < swap:  # the stream goes on meanwhile, and is right all the time
+            found = controls.detector(picture)
+            assert found.boxes.tolist() == [[10, 8, 30, 20]] and found.labels.tolist() == [0]
+            answers += 1
+            time.sleep(0.001)
+            assert not watcher.refusals
+        levels.append(level())
+print(json.dumps({"levels": levels, "answers": answers}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_twenty_swaps_leave_nothing_behind(bench: Bench) -> None:
+    command = [sys.executable, "-c", SWAPS, str(bench.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["answers"] > 25
+    warm, last = told["levels"][4], told["levels"][-1]  # 20 swaps between them
+    assert last[0] <= warm[0] and last[1] <= warm[1]  # threads, descriptors
+    assert last[2] - warm[2] < 4096  # kB
+
+
+def test_copying_over_a_running_model_does_not_hurt_it(bench: Bench, make_picture: Any) -> None:
+    """The running graph is in memory: what happens to its file does not matter."""
+    image = make_picture(box=(10, 10, 30, 30))
+    before = bench.old(image)
+    shutil.copyfile(os.devnull, bench.path)
+    assert bench.old(image).boxes.tolist() == before.boxes.tolist() and len(before) == 1
