@@ -44,14 +44,14 @@ class Placement:
 
     def to_input(self, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes (N, 4) in picture pixels -> boxes (N, 4) in input pixels."""
-        boxes: NDArray[np.float32] = (boxes_xyxy * np.tile(self.scale_xy, 2)).astype(np.float32)
+        boxes: NDArray[np.float32] = (boxes_xyxy * (*self.scale_xy, *self.scale_xy)).astype(np.float32)
         return boxes
 
     def to_picture(self, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes (N, 4) in input pixels -> boxes (N, 4) in picture pixels, clipped to the picture."""
         height, width = self.picture_hw
-        unscaled = boxes_xyxy / np.tile(self.scale_xy, 2)
-        boxes: NDArray[np.float32] = np.clip(unscaled, 0, [width, height, width, height]).astype(np.float32)
+        unscaled = boxes_xyxy / (*self.scale_xy, *self.scale_xy)
+        boxes: NDArray[np.float32] = unscaled.clip(0, (width, height, width, height)).astype(np.float32)
         return boxes
 
 
