@@ -240,8 +240,7 @@ def _fit(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8
     height, width = image.shape[:2]
     if 0 <= height - size_hw[0] <= 1 and 0 <= width - size_hw[1] <= 1:
         return np.ascontiguousarray(image[: size_hw[0], : size_hw[1]])
-    scale_x, scale_y = placement((height, width), size_hw).scale_xy
-    fitted = cv2.resize(image, (round(width * scale_x), round(height * scale_y)), interpolation=cv2.INTER_AREA)
+    fitted_h, fitted_w = placement((height, width), size_hw).fitted_hw
     canvas: NDArray[Any] = np.full((*size_hw, 3), PAD_VALUE, np.uint8)
-    canvas[: fitted.shape[0], : fitted.shape[1]] = fitted
+    canvas[:fitted_h, :fitted_w] = cv2.resize(image, (fitted_w, fitted_h), interpolation=cv2.INTER_AREA)
     return canvas

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
 
-from detection.deploy_two_stage import TwoStageGraph
+from detection.deploy.two_stage import TwoStageGraph
 from detection.models import PRESETS
 from detection.runtime.parity import Parity
 from detection.torch_detector import TorchDetector
 
-from .test_deploy_graph import CUTS, unpadded
+from .test_one_stage import CUTS, unpadded
 
 TWO_STAGE = [name for name in PRESETS if name.startswith("fasterrcnn")]
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"

@@ -5,7 +5,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from detection.suppression import onnx_translations, survivors
+from detection.deploy.suppression import onnx_translations, survivors
 
 # The second overlaps the first by 0.8 of their union; the third touches neither.
 BOXES = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [20.0, 20.0, 30.0, 30.0]])

@@ -1,4 +1,4 @@
-"""The deploy graph: uint8 pictures in, fixed-size detections out, every step inside one exportable module."""
+"""The deploy graph of FCOS, RetinaNet and SSD: uint8 pictures in, fixed-size detections out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 
+from detection.deploy.pixels import Normalisation
+from detection.deploy.suppression import survivors
 from detection.runtime.errors import SwathError
-from detection.suppression import survivors
 
 
 class DeployGraph(nn.Module):
@@ -33,8 +34,6 @@ class DeployGraph(nn.Module):
 
     """
 
-    mean_255: Tensor
-    inverse_std_255: Tensor
     anchors: Tensor
     along_x: Tensor
 
@@ -45,9 +44,7 @@ class DeployGraph(nn.Module):
         self.model: Any = model.eval()
         self.label_offset = label_offset
         self.size_hw = size_hw
-        mean, std = torch.tensor(model.transform.image_mean), torch.tensor(model.transform.image_std)
-        self.register_buffer("mean_255", mean.view(1, 3, 1, 1) * 255)
-        self.register_buffer("inverse_std_255", 1 / (std.view(1, 3, 1, 1) * 255))
+        self.normalise = Normalisation(model.transform)
         with torch.no_grad():
             pictures = torch.zeros(1, 3, *size_hw)
             features = self._features(pictures)
@@ -80,7 +77,7 @@ class DeployGraph(nn.Module):
             empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
 
         """
-        pictures = (images.permute(0, 3, 1, 2).float() - self.mean_255) * self.inverse_std_255
+        pictures = self.normalise(images)
         head = self.model.head(self._features(pictures))
         if isinstance(self.model, SSD):
             boxes, scores, labels = self._ssd_candidates(head)

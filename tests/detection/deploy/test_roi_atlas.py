@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import MultiScaleRoIAlign
 
-from detection.roi_atlas import RoiAtlas
+from detection.deploy.roi_atlas import RoiAtlas
 
 SIZES_HW = ((512, 640), (96, 128))
 Atlas = tuple[MultiScaleRoIAlign, RoiAtlas, dict[str, torch.Tensor]]

@@ -1,4 +1,4 @@
-"""The deploy graph of Faster R-CNN: as `deploy_graph`, with proposals of fixed number in between."""
+"""The deploy graph of Faster R-CNN: as `one_stage`, with proposals of fixed number in between."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 
-from detection.deploy_graph import best_of, clipped
-from detection.roi_atlas import RoiAtlas
-from detection.suppression import survivors
+from detection.deploy.one_stage import best_of, clipped
+from detection.deploy.pixels import Normalisation
+from detection.deploy.roi_atlas import RoiAtlas
+from detection.deploy.suppression import survivors
 
 _SMALLEST_BOX_PX = 1e-2
 """torchvision's RoIHeads drops narrower and lower boxes; a literal there too."""
@@ -32,17 +33,13 @@ class TwoStageGraph(nn.Module):
 
     """
 
-    mean_255: Tensor
-    inverse_std_255: Tensor
     anchors: Tensor
 
     def __init__(self, model: FasterRCNN, size_hw: tuple[int, int]) -> None:
         super().__init__()
         self.model: Any = model.eval()
         self.size_hw = size_hw
-        mean, std = torch.tensor(model.transform.image_mean), torch.tensor(model.transform.image_std)
-        self.register_buffer("mean_255", mean.view(1, 3, 1, 1) * 255)
-        self.register_buffer("inverse_std_255", 1 / (std.view(1, 3, 1, 1) * 255))
+        self.normalise = Normalisation(model.transform)
         with torch.no_grad():
             pictures = torch.zeros(1, 3, *size_hw)
             features = model.backbone(pictures)
@@ -61,7 +58,7 @@ class TwoStageGraph(nn.Module):
             empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
 
         """
-        pictures = (images.permute(0, 3, 1, 2).float() - self.mean_255) * self.inverse_std_255
+        pictures = self.normalise(images)
         features = self.model.backbone(pictures)
         proposals, alive = self._proposals(list(features.values()))
         heads = self.model.roi_heads

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detection.deploy_graph import DeployGraph
+from detection.deploy.one_stage import DeployGraph
 from detection.models import PRESETS, build_model
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
