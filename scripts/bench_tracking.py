@@ -267,9 +267,7 @@ def main() -> None:
             for field in args.fields:
                 drive = Path(folder) / f"{speed}-{field}"
                 seconds = args.metres / speed
-                render_drive(
-                    drive, seconds=seconds, fps=FPS, size_hw=tuple(args.size), seed=field, speed_m_s=speed
-                )
+                render_drive(drive, seconds=seconds, fps=FPS, size_hw=tuple(args.size), seed=field, speed_m_s=speed)
                 frames, truths = read_drive(drive)
                 for seed in range(1 if detector else args.repeats):
                     found = detected(frames, truths, detector) if detector else simulated(frames, truths, seed)

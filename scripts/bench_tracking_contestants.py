@@ -117,7 +117,10 @@ def edgefirst() -> Follow:
 
     def follow(rows: np.ndarray, time_s: float) -> list[int]:
         tracks = tracker.update(
-            rows[:, :4].astype(np.float32), rows[:, 4].astype(np.float32), rows[:, 5].astype(np.uintp), int(time_s * 1e9)
+            rows[:, :4].astype(np.float32),
+            rows[:, 4].astype(np.float32),
+            rows[:, 5].astype(np.uintp),
+            int(time_s * 1e9),
         )
         return [-1 if t is None else numbers.setdefault(t.uuid, len(numbers) + 1) for t in tracks]
 

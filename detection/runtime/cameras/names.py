@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -35,6 +36,18 @@ def camera_name(spec: str) -> str:
         return f"camera-{spec}"
     path = Path(spec).expanduser()
     return path.resolve().name if path.is_dir() else path.stem
+
+
+def different(names: Sequence[str]) -> list[str]:
+    """The names, those that came before numbered: "left", "left-2"."""
+    taken: list[str] = []
+    for name in names:
+        unique, count = name, 1
+        while unique in taken:
+            count += 1
+            unique = f"{name}-{count}"
+        taken.append(unique)
+    return taken
 
 
 def without_secrets(url: str) -> str:

@@ -12,7 +12,7 @@ import cv2
 from detection.runtime.cameras import capture
 from detection.runtime.cameras.bags import BagPictures, is_bag
 from detection.runtime.cameras.live import LiveSource
-from detection.runtime.cameras.names import RAW_PREFIX, URL, camera_name, without_secrets
+from detection.runtime.cameras.names import RAW_PREFIX, URL, camera_name, different, without_secrets
 from detection.runtime.cameras.openers import live_opener
 from detection.runtime.cameras.raw_pictures import RawPictures
 from detection.runtime.cameras.recordings import PictureFolder, VideoFile, is_picture, is_video_name
@@ -70,15 +70,9 @@ def open_sources(sources: Sequence[str | Path | CameraSettings], *, on_event: Li
     """
     with ExitStack() as opened:
         found: list[Source] = []
-        taken: set[str] = set()
-        for source in sources:
-            settings = source if isinstance(source, CameraSettings) else CameraSettings(str(source))
-            name = unique = settings.name or camera_name(settings.spec)
-            count = 1
-            while unique in taken:
-                count += 1
-                unique = f"{name}-{count}"
-            taken.add(unique)
+        asked = [one if isinstance(one, CameraSettings) else CameraSettings(str(one)) for one in sources]
+        names = different([settings.name or camera_name(settings.spec) for settings in asked])
+        for settings, unique in zip(asked, names, strict=True):
             settings = replace(settings, name=unique)
             opener = None if _is_recording_url(settings.spec) else live_opener(settings)
             one = LiveSource(opener, unique, settings, on_event=on_event) if opener else open_source(settings)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from detection.runtime.errors import DeviceError, ModelFileError, OutputError, SourceError, SwathError
-from detection.runtime.streaming.command import stream_command
+from detection.runtime.operations.stream_command import stream_command
 
 RUN = """
 import sys
 from pathlib import Path
-from detection.runtime.streaming.command import stream_command
+from detection.runtime.operations.stream_command import stream_command
 model, source, out = sys.argv[1:4]
-sys.exit(stream_command(Path(model), [source], jsonl=Path(out, "d.jsonl"), video=Path(out, "d.mp4")))
+sys.exit(stream_command(Path(model), [source], outputs={"jsonl": Path(out, "d.jsonl"), "video": Path(out, "d.mp4")}))
 """
 
 
@@ -44,7 +44,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def test_all_outputs(model_path: Path, video_path: Path, tmp_path: Path, capfd: Any) -> None:
     out = tmp_path / "out"
     code = stream_command(
-        model_path, [str(video_path)], jsonl=out / "d.jsonl", video=out / "d.mp4", json_summary=out / "s.json"
+        model_path,
+        [str(video_path)],
+        outputs={"jsonl": out / "d.jsonl", "video": out / "d.mp4"},
+        json_summary=out / "s.json",
     )
     assert code == 0
     assert [line["frame"] for line in _lines(out / "d.jsonl")] == list(range(30))
@@ -60,7 +63,7 @@ def test_all_outputs(model_path: Path, video_path: Path, tmp_path: Path, capfd: 
 def test_several_sources_one_video_each(model_path: Path, tmp_path: Path, make_video: Any) -> None:
     left, right = make_video(tmp_path / "left.mp4", 4), make_video(tmp_path / "right.mp4", 7)
     code = stream_command(
-        model_path, [str(left), str(right)], jsonl=tmp_path / "d.jsonl", video=tmp_path / "seen.mp4"
+        model_path, [str(left), str(right)], outputs={"jsonl": tmp_path / "d.jsonl", "video": tmp_path / "seen.mp4"}
     )
     assert code == 0 and len(_lines(tmp_path / "d.jsonl")) == 11
     assert (_count(tmp_path / "seen-left.mp4"), _count(tmp_path / "seen-right.mp4")) == (4, 7)
@@ -72,7 +75,7 @@ def test_score_overrides_the_thresholds(model_path: Path, tmp_path: Path) -> Non
     image[8:16, 8:16, 2] = 160  # a weed at 0.63, below its threshold of 0.7
     cv2.imwrite(str(tmp_path / "a.png"), image)
     for score, count in ((None, 0), (0.5, 1)):
-        stream_command(model_path, [str(tmp_path / "a.png")], jsonl=tmp_path / "d.jsonl", score=score)
+        stream_command(model_path, [str(tmp_path / "a.png")], outputs={"jsonl": tmp_path / "d.jsonl"}, score=score)
         assert [len(line["detections"]) for line in _lines(tmp_path / "d.jsonl")] == [count]
 
 
@@ -86,14 +89,19 @@ def test_pictures_with_a_broken_one(model_path: Path, tmp_path: Path, capfd: Any
     assert str(folder / "b.png") in warning
 
 
-def test_camera_that_dies_gives_exit_code_1(model_path: Path, tmp_path: Path, camera_server: Any, capfd: Any) -> None:
-    camera_server.frames = 5
+def test_camera_that_is_lost_is_opened_again_and_said(
+    model_path: Path, tmp_path: Path, camera_server: Any, capfd: Any
+) -> None:
+    camera_server.frames = 5  # then it hangs up
     url = f"http://farm:secret@{camera_server.address}/cam"
-    assert stream_command(model_path, [url], jsonl=tmp_path / "d.jsonl") == 1
-    assert _lines(tmp_path / "d.jsonl")
+    outputs = {"jsonl": tmp_path / "d.jsonl", "events": tmp_path / "e.jsonl"}
+    assert stream_command(model_path, [url], outputs=outputs, max_frames=8) == 0
+    indices = [line["frame"] for line in _lines(tmp_path / "d.jsonl")]
+    assert len(indices) == 8 and indices == sorted(set(indices))
     stderr = capfd.readouterr().err
-    assert "no more pictures after 5" in stderr and "secret" not in stderr
-    assert "secret" not in (tmp_path / "d.jsonl").read_text()
+    assert "warning: camera" in stderr and "lost" in stderr and "secret" not in stderr
+    events = (tmp_path / "e.jsonl").read_text()
+    assert '"lost"' in events and "secret" not in events + (tmp_path / "d.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
@@ -117,8 +125,7 @@ def test_what_cannot_start_writes_nothing(
         stream_command(
             Path(arguments.pop("model")),
             sources,
-            jsonl=out / "d.jsonl",
-            video=video,
+            outputs={"jsonl": out / "d.jsonl", "video": video},
             json_summary=out / "s.json",
             **arguments,
         )
@@ -129,9 +136,9 @@ def test_what_cannot_start_writes_nothing(
 def test_never_overwrites_what_it_reads(model_path: Path, video_path: Path, tmp_path: Path) -> None:
     before = video_path.read_bytes()
     with pytest.raises(OutputError, match="would overwrite"):
-        stream_command(model_path, [str(video_path)], video=tmp_path / "." / "field.mp4")
+        stream_command(model_path, [str(video_path)], outputs={"video": tmp_path / "." / "field.mp4"})
     with pytest.raises(OutputError, match="would overwrite"):
-        stream_command(model_path, [str(video_path)], jsonl=tmp_path / "x", json_summary=tmp_path / "x")
+        stream_command(model_path, [str(video_path)], outputs={"jsonl": tmp_path / "x"}, json_summary=tmp_path / "x")
     assert video_path.read_bytes() == before
     assert not (tmp_path / "x").exists()
 
@@ -182,7 +189,7 @@ import sys, time
 started = time.perf_counter()
 import detection.runtime
 quick_s = time.perf_counter() - started
-import detection.runtime.streaming.command, detection.runtime.cameras.live, detection.runtime.cameras.recordings
+import detection.runtime.operations.stream_command, detection.runtime.cameras.live
 training = {"torch", "torchvision", "albumentations", "pycocotools", "onnx", "data", "timm"}
 print(quick_s, sorted(training & set(sys.modules)))
 """
