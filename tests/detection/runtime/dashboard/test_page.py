@@ -188,6 +188,7 @@ def test_thresholds_change_what_is_shown(opened, open_dashboard, drive, controls
     drive(dashboard)  # a score of 200 / 255 = 0.78 against 0.70
     page, other = opened(dashboard), opened(dashboard, PHONE)
     for each in (page, other):
+        _shown(each)
         _until(each, "document.querySelector('.found').textContent === '1 found'")
     for _ in range(2):
         page.click("button[aria-label='Raise the threshold of weed']")
