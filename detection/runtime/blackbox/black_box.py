@@ -115,6 +115,7 @@ class BlackBox(Output):
         self._incident: _Incident | None = None  # touched under the condition's lock, as what follows
         self._recent_events: collections.deque[Event] = collections.deque(maxlen=_EVENTS)
         self._give_up_s: float | None = None  # set by close()
+        self._asked = False
         self._thread = threading.Thread(target=self._run, name="black box", daemon=True)
         self._thread.start()
 
@@ -169,6 +170,10 @@ class BlackBox(Output):
         """Save the last seconds and those that follow; from any thread."""
         self.event(Event("trigger", "black box", "by hand", reason))
 
+    def ask(self) -> None:
+        """The same within a moment; from a signal handler, which must not wait for a lock."""
+        self._asked = True
+
     def close(self) -> None:
         """Save what is wanted, as much as 0.7 s allow; safe to call twice."""
         with self._changed:
@@ -184,6 +189,9 @@ class BlackBox(Output):
         if hasattr(os, "setpriority"):  # Linux: of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while True:
+            if self._asked:
+                self._asked = False
+                self.trigger("by a signal")
             try:
                 busy = self._work()
             except Exception:

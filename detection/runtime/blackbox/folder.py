@@ -46,6 +46,7 @@ class BoundedFolder:
         self.quota_bytes = quota_bytes
         self.lost_files = 0
         self.removed_parts = 0
+        self._held: set[Path] = set()
         self._too_large: int | None = None  # the smallest that was lost, while losing goes on
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,10 @@ class BoundedFolder:
         name = f"{self._next:06d}-{stamp}" + (f"-{end}" if end else "")
         self._next += 1
         return self.root / kind / name
+
+    def hold(self, part: Path) -> None:
+        """Keep a part that is being written, however old it is, until it is finished."""
+        self._held.add(part)
 
     def write(self, part: Path, name: str, content: bytes) -> bool:
         """Write or replace the file `name` of `part`, whole; False where it was lost."""
@@ -132,7 +137,8 @@ class BoundedFolder:
         self._used -= _blocks(size)
 
     def finish(self, part: Path, finished: Path) -> None:
-        """Give a part that is complete its name."""
+        """Give a part that is complete its name; it is held no longer."""
+        self._held.discard(part)
         try:
             if part.is_dir():
                 part.replace(finished)
@@ -162,7 +168,7 @@ class BoundedFolder:
         if self._used + need <= self.quota_bytes:
             return True
         for part in self._parts():
-            if part != keep:
+            if part != keep and part not in self._held:
                 self.remove(part)
                 self.removed_parts += 1
             if self._used + need <= self.quota_bytes:

@@ -155,6 +155,7 @@ class RecordingWriter:
             "looks": {camera: asdict(look) for camera, look in looks.items()},
         }
         self.frames = 0
+        disk.hold(self._part)
 
     def reason(self, event: Event) -> None:
         """Say why it is made; may be several."""

@@ -15,6 +15,7 @@ from detection.runtime.blackbox.uncertain import SecondLook
 from detection.runtime.detections import Frame
 
 KIND = "relabel"
+ANNOTATIONS = "annotations.json"
 PICTURES_A_PART = 200
 """A part is one labelling job; then the next begins."""
 
@@ -44,6 +45,8 @@ class RelabelWriter:
     def write(self, frame: Frame, look: SecondLook) -> bool:
         """Add a picture; False where it was lost."""
         part = self._part
+        if part is not None and self._images and not (part / ANNOTATIONS).exists():
+            part = None  # it was the oldest, and had to make room
         if part is None or look.class_names != self._class_names or len(self._images) >= PICTURES_A_PART:
             part = self._part = self._disk.new_part(KIND)
             self._class_names, self._images, self._annotations = look.class_names, [], []
@@ -98,4 +101,4 @@ class RelabelWriter:
             "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self._class_names)],
         }
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        return self._disk.write(part, "annotations.json", text.encode() + b"\n")
+        return self._disk.write(part, ANNOTATIONS, text.encode() + b"\n")

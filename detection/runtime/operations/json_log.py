@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from detection.runtime.errors import OutputError
 from detection.runtime.events import CameraStatus, Event
@@ -41,15 +41,24 @@ class _Lines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class _ToFile(logging.handlers.RotatingFileHandler):
-    """A full disk loses lines, and does not stop a machine."""
+class _Losing(logging.Handler):
+    """A full disk or a reader that went away loses lines, and does not stop a machine."""
 
+    shown_as = "standard output"
     lost = 0
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         self.lost += 1
         if self.lost == 1:
-            print(f"error: {self.baseFilename}: the log cannot be written; its lines are lost", file=sys.stderr)
+            print(f"error: {self.shown_as}: the log cannot be written; its lines are lost", file=sys.stderr)
+
+
+class _ToFile(_Losing, logging.handlers.RotatingFileHandler):
+    pass
+
+
+class _ToStandardOutput(_Losing, logging.StreamHandler[TextIO]):
+    pass
 
 
 class JsonLog:
@@ -96,11 +105,12 @@ def json_log(to: Path | str, redaction: Redaction) -> Iterator[JsonLog]:
 
     """
     if str(to) == "-":
-        handler: logging.Handler = logging.StreamHandler(sys.stdout)
+        handler: logging.Handler = _ToStandardOutput(sys.stdout)
     else:
         try:
             Path(to).parent.mkdir(parents=True, exist_ok=True)
             handler = _ToFile(to, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="utf-8")
+            handler.shown_as = str(to)
         except OSError as error:
             raise OutputError(f"{to}: cannot be written ({error.strerror})") from None
     handler.setFormatter(RedactedFormatter(redaction, _Lines()))

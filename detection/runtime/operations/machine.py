@@ -200,7 +200,7 @@ class Outputs(_Settings):
 
 
 class Machine(_Settings):
-    """A whole machine. See docs/machine.yaml for one."""
+    """A whole machine. See machine.yaml beside this file for one."""
 
     name: str = Field("swath", min_length=1, description="of the machine, in logs")
     model: MachineModel = Field(description="what decides")

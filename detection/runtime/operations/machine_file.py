@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def load_machine(path: Path, environment: Mapping[str, str] | None = None, *, fi
 
     """
     if not path.is_file():
-        raise MachineError(f"{path}: no such file; docs/machine.yaml shows how one looks")
+        raise MachineError(f"{path}: no such file; `swath machine example` shows how one looks")
     content = read_mapping(path, MachineError, what="a machine", model=Machine)
     secrets: set[str] = set()
     environment = os.environ if environment is None else environment
@@ -78,6 +79,11 @@ def load_machine(path: Path, environment: Mapping[str, str] | None = None, *, fi
         faults = "; ".join(dict.fromkeys(explain(fault, Machine) for fault in error.errors()))
         raise MachineError(redaction(f"{path}: {faults}")) from None
     return MachineFile(path, machine, tuple(sorted(secrets)))
+
+
+def example_machine() -> str:
+    """The YAML of a whole machine."""
+    return files(__package__).joinpath("machine.yaml").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

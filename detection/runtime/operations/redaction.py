@@ -52,10 +52,12 @@ def _without_secrets(match: re.Match[str]) -> str:
     scheme, found, rest = match[0].partition("://")
     if not found:
         return match[0]
-    # The last @ of all that hangs together: passwords with / @ and ? in them are pasted as they are.
-    _, user, host = rest.rpartition("@")
-    shown = re.split(r"[?#]", host, maxsplit=1)
-    return f"{scheme}://{MASK + '@' if user else ''}{shown[0]}{'?' + MASK if len(shown) > 1 else ''}"
+    plain, query = (*re.split(r"[?#]", rest, maxsplit=1), "")[:2]
+    if "@" in query:  # of a query, or of a password that was pasted as it is: then even the host may be a secret
+        return f"{scheme}://{MASK}"
+    # the last @ of all: a password may hold / and @ too
+    _, user, host = plain.rpartition("@")
+    return f"{scheme}://{MASK + '@' if user else ''}{host}{'?' + MASK if len(plain) < len(rest) else ''}"
 
 
 class RedactedFormatter(logging.Formatter):

@@ -104,7 +104,7 @@ class Service:
             faulthandler.enable()  # the watchdog's SIGABRT then says where each thread hangs
             self._dumps = True
         self._heartbeat()
-        self._notifier.send("READY=1", f"STATUS={self._status()}")
+        self._notifier.send("READY=1", f"STATUS={self._told()}")
         self._thread = threading.Thread(target=self._run, name="systemd", daemon=True)
         self._thread.start()
 
@@ -121,7 +121,14 @@ class Service:
                 continue
             self._stuck = False
             alive = () if watchdog_s is None else ("WATCHDOG=1",)
-            self._notifier.send(*alive, f"STATUS={self._status()}")
+            self._notifier.send(*alive, f"STATUS={self._told()}")
+
+    def _told(self) -> str:
+        try:
+            return self._status()
+        except Exception:  # a status that cannot be told must not look like a machine that hangs
+            _log.exception("the status cannot be told")
+            return "running"
 
     def close(self) -> None:
         """The machine is being stopped; safe to call twice."""

@@ -15,9 +15,14 @@ import numpy as np
 import pytest
 
 from data.coco import read_coco
+from detection.runtime.blackbox import relabel
 from detection.runtime.blackbox.black_box import BlackBox
+from detection.runtime.blackbox.button import triggered_by_signal
+from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.recording import Recording, read_recording
-from detection.runtime.detections import Frame
+from detection.runtime.blackbox.relabel import RelabelWriter
+from detection.runtime.blackbox.uncertain import SecondLook
+from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError
 from detection.runtime.events import CameraStatus, Event
@@ -108,6 +113,18 @@ def test_faults_of_one_incident_are_one_recording_and_a_flapping_camera_pauses(
     assert "by-hand" in incidents(box)[1].name
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="POSIX signals")
+def test_a_signal_is_the_button(make_box: Make, feed: Any, eventually: Any) -> None:
+    box = make_box()
+    before = signal.getsignal(signal.SIGUSR1)
+    with triggered_by_signal(box):
+        feed(box, range(5))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        eventually(lambda: box.incidents == 1)
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert len(read_recording(incidents(box)[0]).frames) == 5
+
+
 def test_a_camera_that_is_gone_does_not_keep_the_incident_open(make_box: Make, feed: Any, eventually: Any) -> None:
     box = make_box()
     feed(box, range(5))
@@ -148,13 +165,13 @@ def test_memory_stays_below_its_limit_and_the_loss_is_counted(make_box: Make, fe
     assert [frame.frame for frame in read_recording(incidents(box)[0]).frames] == list(range(30, 40))
 
 
-def test_a_full_memory_costs_exactness_and_no_picture(make_box: Make, feed: Any, eventually: Any) -> None:
+def test_a_full_memory_costs_exactness_before_pictures(make_box: Make, feed: Any) -> None:
     """All of memory is to be saved, and more comes at once: what there is no time for becomes a JPEG."""
-    box = make_box(before_s=1000, after_s=1.0, memory_bytes=30 * 36_000)
+    box = make_box(before_s=1000, after_s=50, memory_bytes=30 * 36_000)
     feed(box, range(40), interval_s=0)
     box.trigger()
     feed(box, range(40, 100), interval_s=0.01)
-    eventually(lambda: box.incidents == 1)
+    box.close()
     recording = read_recording(incidents(box)[0])
     numbers = [frame.frame for frame in recording.frames]
     assert len(numbers) + box.lost == len(range(10, 100)) and numbers == sorted(numbers)
@@ -253,6 +270,33 @@ def test_the_whole_folder_keeps_its_quota(make_box: Make, feed: Any, eventually:
         read_recording(folder)
 
 
+def test_a_dataset_that_made_room_is_not_written_on(tmp_path: Path, make_field_picture: Any) -> None:
+    disk = BoundedFolder(tmp_path, 10_000_000)
+    writer = RelabelWriter(disk)
+    look = SecondLook(Detections.empty(), ("weed",), 1)
+    frames = [Frame(make_field_picture(i), "front", i, 0) for i in range(3)]
+    assert writer.write(frames[0], look)
+    (first,) = disk.parts("relabel")
+    disk.remove(first)
+    assert writer.write(frames[1], look) and writer.write(frames[2], look)
+    (second,) = disk.parts("relabel")
+    assert second != first and len(read_coco(second / "annotations.json").pictures) == 2
+
+
+def test_a_part_is_one_labelling_job_of_one_set_of_classes(
+    tmp_path: Path, make_field_picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relabel, "PICTURES_A_PART", 2)
+    disk = BoundedFolder(tmp_path, 10_000_000)
+    writer = RelabelWriter(disk)
+    for i, names in enumerate([("weed",), ("weed",), ("weed",), ("weed", "crop")]):
+        frame = Frame(make_field_picture(i), "rtsp/front left", i, time.monotonic_ns())
+        assert writer.write(frame, SecondLook(Detections.empty(), names, 1))
+    datasets = [read_coco(part / "annotations.json") for part in disk.parts("relabel")]
+    assert [len(dataset.pictures) for dataset in datasets] == [2, 1, 1]
+    assert datasets[-1].class_names == ("weed", "crop")
+
+
 # --- kill -9 ---
 
 RUN = """
@@ -260,7 +304,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from detection.runtime.blackbox.black_box import BlackBox
-from detection.runtime.detections import Frame
+from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.outputs.contract import make_record
 from detection.runtime.streaming.controls import Controls

@@ -42,6 +42,18 @@ def test_a_part_is_never_removed_for_itself(tmp_path: Path, caplog: pytest.LogCa
     assert "quota of 0.02 MB is too small" in said.getMessage()
 
 
+def test_what_is_being_written_is_not_removed_until_it_is_finished(tmp_path: Path) -> None:
+    disk = BoundedFolder(tmp_path, 5 * 4096)
+    going_on, other = disk.new_part("incidents", "a"), disk.new_part("relabel")
+    disk.hold(going_on)
+    assert disk.write(going_on, "x", b"x")
+    assert [disk.write(other, f"{i}", b"x" * 4096) for i in range(5)] == [True] * 4 + [False]
+    assert (going_on / "x").exists()
+    disk.finish(going_on, going_on.with_name(going_on.name + "-whole"))
+    assert disk.write(other, "5", b"x" * 4096)
+    assert [part.name for part in disk.parts("incidents")] == []
+
+
 def test_replacing_appending_and_discarding_are_counted_right(tmp_path: Path) -> None:
     disk = BoundedFolder(tmp_path, 1_000_000)
     part = disk.new_part("relabel")

@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from detection.runtime.operations.machine import Machine
-from detection.runtime.operations.machine_file import MachineError, load_machine
+from detection.runtime.operations.machine_file import MachineError, example_machine, load_machine
 
-EXAMPLE = Path(__file__).resolve().parents[4] / "docs" / "machine.yaml"
 SECRETS = {
     "SWATH_RTSP_PASSWORD": "p@ss/w0rd",
     "SWATH_MQTT_PASSWORD": "hunter22",
@@ -18,7 +17,7 @@ SECRETS = {
 
 
 def machine(folder: Path, old: str = "", new: str = "") -> Any:
-    text = EXAMPLE.read_text(encoding="utf-8")
+    text = example_machine()
     assert old in text
     path = folder / "machine.yaml"
     path.write_text(text.replace(old, new, 1) if old else text, encoding="utf-8")
@@ -36,7 +35,7 @@ def test_the_example_is_a_machine_and_opens_with_its_command(tmp_path: Path) -> 
     assert told.outputs.dashboard is not None and told.outputs.dashboard.record_into == tmp_path / "recordings"
     assert told.outputs.black_box is not None and told.outputs.black_box.quota_mb == 20000
     assert str(told.log) == "-" and told.limits.max_age_ms == 150
-    assert EXAMPLE.read_text().startswith("# swath machine check machine.yaml")
+    assert example_machine().startswith("# swath machine check machine.yaml")
 
 
 def test_no_secret_is_shown(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, old: str, new:
 
 
 def test_no_file_and_no_mapping(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"no such file; docs/machine.yaml shows how one looks"):
+    with pytest.raises(MachineError, match="no such file; `swath machine example` shows how one looks"):
         load_machine(tmp_path / "none.yaml", {})
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(MachineError, match="a machine is a mapping with the keys name, model, cameras"):
@@ -143,8 +142,3 @@ def test_every_key_says_what_it_is() -> None:
         if isinstance(each, type) and issubclass(each, BaseModel):
             look(each)
     assert seen > 40
-
-
-def test_the_example_stays_clear_of_the_recipes() -> None:
-    """Whatever lies in configs/ is a recipe."""
-    assert EXAMPLE.parent.name == "docs" and yaml.safe_load(EXAMPLE.read_text())["cameras"]

@@ -21,7 +21,8 @@ def test_no_password_of_a_url_is_left(user: str, password: str, before: str, aft
     text = f"{before} {scheme}://{user}:{password}@camera.local:8554/front {after}"
     clean = Redaction()(text)
     assert password not in clean
-    assert "camera.local:8554/front" in clean  # which camera it is about may be known
+    if not set("?#") & set(user + password):
+        assert "camera.local:8554/front" in clean  # which camera it is about may be known
 
 
 @given(passwords, plain, st.sampled_from(["token", "password", "access_token", "apiKey", "X-Secret", "user-pw"]))
@@ -45,7 +46,9 @@ def test_a_known_secret_is_found_anywhere(secret: str, before: str, after: str) 
     ("text", "clean"),
     [
         ("rtsp://farm:s3cret@10.0.0.5/front: no video", f"rtsp://{MASK}@10.0.0.5/front: no video"),
-        ("rtsp://farm:p@ss/w?rd@cam/front", f"rtsp://{MASK}@cam/front"),
+        ("rtsp://farm:p@ss/w0rd@cam/front", f"rtsp://{MASK}@cam/front"),
+        ("rtsp://farm:p@ss/w?rd@cam/front", f"rtsp://{MASK}"),
+        ("http://cam/live?mail=a@b.org&token=x", f"http://{MASK}"),
         ("http://cam/live?token=abc#x gone", f"http://cam/live?{MASK} gone"),
         ("Authorization: Bearer eyJhbGciOi.J9", f"Authorization: Bearer {MASK}"),
         ("mqtt password=hunter2, trying again", f"mqtt password={MASK}, trying again"),

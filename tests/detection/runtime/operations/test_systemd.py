@@ -158,6 +158,16 @@ def _watch(heartbeat: Heartbeat, seconds: float) -> Iterator[float]:
         yield heartbeat.silent_s
 
 
+def test_a_status_that_fails_does_not_look_like_a_standstill(systemd: Systemd, tmp_path: Path) -> None:
+    def fails() -> str:
+        raise RuntimeError("no status")
+
+    with Service(Heartbeat(), fails, Notifier(environment(tmp_path, 30))) as service:
+        service.ready()
+        assert systemd.next() == "READY=1\nSTATUS=running"
+        assert systemd.next() == "WATCHDOG=1\nSTATUS=running"
+
+
 def test_without_systemd_nothing_happens() -> None:
     notifier = Notifier({})
     assert not notifier and notifier.watchdog_s is None
