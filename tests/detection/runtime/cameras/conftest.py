@@ -151,10 +151,12 @@ class Relay:
         if end in self._forgotten:
             ready.unregister(end)
             return
+        other = self._pairs.get(end)
+        if other is None:
+            return  # closed a moment ago, with its other end
         data = b""
         with contextlib.suppress(OSError):
             data = end.recv(65536)
-        other = self._pairs[end]
         if data:
             self._late.append((time.monotonic() + self.delay_s, other, data))
             return

@@ -299,7 +299,7 @@ def test_slow_camera_is_not_stale_between_its_pictures(told: Any) -> None:
     camera = FakeCamera(10_000, lambda: False, 1.2)
     settings = CameraSettings("0", read_timeout_s=5)
     with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
-        assert len([frame for frame, _ in zip(source, range(3), strict=False)]) == 3
+        assert len([frame for _, frame in zip(range(3), source, strict=False)]) == 3
         assert told.statuses == ["starting", "live"]
 
 

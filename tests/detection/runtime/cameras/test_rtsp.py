@@ -224,7 +224,7 @@ def test_resolution_changed_in_mid_stream(rtsp_camera: Any, open_camera: Any, se
     for size in ((640, 480), (480, 360), (320, 240)):
         camera.resize(*size)
         count = len(seen.frames)
-        assert seen.follow(source, lambda count=count: len(seen.frames) >= count + 25)
+        assert seen.follow(source, lambda count=count: len(seen.frames) >= count + 20)
     # Every picture whole and readable: OpenCV scales it to the size that the stream was opened with.
     seen.check(age_ms=AGE_MS)
     assert {f.image.shape for f in seen.frames} == {(240, 320, 3)}
@@ -282,7 +282,7 @@ def test_camera_that_is_off_at_the_start_comes_later(
 def test_at_most_so_many_pictures_a_second(rtsp_camera: Any, open_camera: Any, seen: Any) -> None:
     camera = rtsp_camera()
     source = open_camera(camera.url, max_fps=10)
-    assert seen.follow(source, lambda: len(seen.frames) >= 30)
+    assert seen.follow(source, lambda: len(seen.frames) >= 16)
     seconds = (seen.made_ms[-1] - seen.made_ms[0]) / 1e3
     assert 7 < (len(seen.frames) - 1) / seconds < 10.5
     assert [f.index for f in seen.frames] == sorted({f.index for f in seen.frames})
@@ -313,11 +313,11 @@ def test_slow_and_dead_cameras_take_nothing_from_the_others(
         assert take(lambda: all(counts[name] for name in ("left", "right", "slow")))
         counts.update(dict.fromkeys(counts, 0))
         started_s = time.monotonic()
-        take(lambda: False, within_s=5)
+        take(lambda: False, within_s=4)
         seconds = time.monotonic() - started_s
         print(", ".join(f"{name} {count / seconds:.2f}/s" for name, count in counts.items()))
         assert counts["left"] >= 0.95 * 25 * seconds - 1 and counts["right"] >= 0.95 * 25 * seconds - 1, counts
-        assert counts["slow"] >= 4 and counts["dead"] == 0
+        assert counts["slow"] >= 3 and counts["dead"] == 0
         statuses = {source.camera: source.status for source in sources}
         assert statuses["left"] is statuses["right"] is statuses["slow"] is CameraStatus.LIVE
         assert statuses["dead"] in (CameraStatus.STARTING, CameraStatus.LOST)
