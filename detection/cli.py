@@ -18,6 +18,8 @@ import detection.cli_fetch  # adds its command to data_app
 from detection.cli_data import app as data_app
 from detection.cli_data import example
 from detection.cli_evaluate import evaluate
+from detection.cli_machine import REPLAY_EXAMPLE, replay
+from detection.cli_machine import app as machine_app
 from detection.cli_stream import STREAM_EXAMPLE, stream
 
 app = typer.Typer(
@@ -238,6 +240,8 @@ def verify(
 
 
 app.command(epilog=STREAM_EXAMPLE)(stream)
+app.command(epilog=REPLAY_EXAMPLE)(replay)
+app.add_typer(machine_app, name="machine")
 
 
 @app.command(

@@ -149,11 +149,6 @@ class Board:
         with self._lock:
             return {name: view.newest for name, view in self._cameras.items() if view.newest is not None}
 
-    def fps(self, camera: str) -> float:
-        """Pictures a second of late."""
-        with self._lock:
-            return self._camera(camera).fps(time.monotonic_ns())
-
     def events(self, after: int) -> list[dict[str, Any]]:
         """The events with a number above `after`, oldest first; the last 200 are kept."""
         with self._lock:

@@ -85,7 +85,7 @@ class Dashboard(Output):
         self._board = Board(class_names, cameras)
         self.pictures = Pictures(self._board)
         listener = listener or self.event
-        self._recorder = Recorder(Path(record_into), class_names, self._board.fps, listener)
+        self._recorder = Recorder(Path(record_into), class_names, listener)
         self._closing = threading.Event()
         site = Site(self._board, self.pictures, self._recorder, controls, listener, self._closing.is_set)
         self._server = uvicorn.Server(

@@ -7,7 +7,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,13 @@ class Recorder:
     Args:
         folder: for the videos; made when the first recording starts.
         class_names: by label.
-        fps_of: pictures a second that a camera gives now; its video plays at that rate.
         listener: hears of start, end and failure.
 
     """
 
-    def __init__(
-        self, folder: Path, class_names: Sequence[str], fps_of: Callable[[str], float], listener: Listener
-    ) -> None:
+    def __init__(self, folder: Path, class_names: Sequence[str], listener: Listener) -> None:
         self._folder = folder
         self._class_names = class_names
-        self._fps_of = fps_of
         self._listener = listener
         self._lock = threading.Lock()
         self._run: _Run | None = None
@@ -69,7 +65,7 @@ class Recorder:
                 raise OutputError(f"{self._folder}: cannot be written ({error.strerror})") from None
             if free < FREE_BYTES:
                 raise OutputError(f"{self._folder}: only {free / 1e6:.0f} MB free, {FREE_BYTES / 1e6:.0f} are needed")
-            self._run = self._last = _Run(self._folder, self._class_names, self._fps_of, self._listener)
+            self._run = self._last = _Run(self._folder, self._class_names, self._listener)
             self._run.start()
 
     def stop(self) -> None:
@@ -105,13 +101,10 @@ class Recorder:
 class _Run(threading.Thread):
     """One recording, from start to stop."""
 
-    def __init__(
-        self, folder: Path, class_names: Sequence[str], fps_of: Callable[[str], float], listener: Listener
-    ) -> None:
+    def __init__(self, folder: Path, class_names: Sequence[str], listener: Listener) -> None:
         super().__init__(name="dashboard-recorder", daemon=True)
         self._path = folder / time.strftime("%Y-%m-%d_%H-%M-%S.mp4")
         self._class_names = class_names
-        self._fps_of = fps_of
         self._listener = listener
         self._waiting: queue.Queue[_Item] = queue.Queue(_WAITING)
         self._stopping = threading.Event()
@@ -174,7 +167,7 @@ class _Run(threading.Thread):
             camera = item[0].camera
             if camera not in videos:
                 path = self._free_path(camera)
-                videos[camera] = VideoOutput(path, self._class_names, fps=self._fps_of(camera) or None, camera=camera)
+                videos[camera] = VideoOutput(path, self._class_names, fps=None, live=True, camera=camera)
                 self.files.append(path)
             videos[camera].write(*item)
             self.pictures += 1

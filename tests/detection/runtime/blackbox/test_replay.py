@@ -13,6 +13,7 @@ from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.recorded_source import open_recording
 from detection.runtime.blackbox.recording import read_recording
 from detection.runtime.blackbox.replay_command import replay_command
+from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
@@ -228,7 +229,7 @@ def test_regions_and_tiles_are_replayed_too(model_path: Path, tmp_path: Path, ma
         cv2.imwrite(str(folder / f"{i}.png"), image)
     controls = Controls(detector)
     with BlackBox(tmp_path / "box", controls, after_s=0.1, uncertain_every_s=None, looks=looks) as box:
-        with open_source(folder, camera="front") as source:
+        with open_source(CameraSettings(str(folder), "front")) as source:
             run_stream(controls, [source], [box], looks=looks)
         box.trigger()
     (incident,) = (tmp_path / "box" / "incidents").iterdir()
