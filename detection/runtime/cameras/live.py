@@ -159,7 +159,7 @@ class LiveSource(Source):
         self._mailbox.close()
 
     def close(self) -> None:
-        """Stop the threads, and wait a moment. One in the midst of a call into the driver ends after it, by itself."""
+        """Stop the threads, and wait a moment. One that is in a call into the driver ends after it, by itself."""
         self.stop()
         until_s = self._stopped_s + _CLOSE_WITHIN_S
         self._thread.join(max(0.0, until_s - time.monotonic()))
