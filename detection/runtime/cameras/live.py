@@ -86,6 +86,7 @@ class LiveSource(Source):
         self._on_event = on_event
         self._mailbox = Mailbox()
         self._stop = threading.Event()
+        self._stopped_s = 0.0
         self._lock = threading.RLock()
         self._status: CameraStatus | None = None
         self._message = ""
@@ -147,15 +148,21 @@ class LiveSource(Source):
             raise SourceError(f"{self.camera}: reading failed ({found})") from found
         return None
 
-    def close(self) -> None:
-        """Stop the threads. One that is in the midst of a call into the driver ends after it, by itself."""
+    def stop(self) -> None:
+        """Have the threads end, without waiting for them."""
         self.ended = True
         with self._lock:
+            if not self._stop.is_set():
+                self._stopped_s = time.monotonic()
             self._stop.set()
             self._current.stop()
         self._mailbox.close()
-        until_s = time.monotonic() + _CLOSE_WITHIN_S
-        self._thread.join(_CLOSE_WITHIN_S)
+
+    def close(self) -> None:
+        """Stop the threads, and wait a moment. One that is in a call into the driver ends after it, by itself."""
+        self.stop()
+        until_s = self._stopped_s + _CLOSE_WITHIN_S
+        self._thread.join(max(0.0, until_s - time.monotonic()))
         self._current.join(max(0.0, until_s - time.monotonic()))
         if self.left_behind:
             _log.warning("%s: the camera's driver does not answer; its thread is left behind", self.camera)

@@ -14,7 +14,7 @@ from detection.runtime.cameras import live
 from detection.runtime.cameras.connection import Opened, RefusedError
 from detection.runtime.cameras.live import LiveSource
 from detection.runtime.cameras.settings import CameraSettings
-from detection.runtime.cameras.sources import open_source, open_sources
+from detection.runtime.cameras.sources import close_sources, open_source, open_sources
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 from detection.runtime.events import CameraStatus
@@ -357,3 +357,17 @@ def test_closing_twice_is_fine() -> None:
     source.close()
     source.close()
     assert source.poll(0) is None and list(source) == [] and _gone("cam")
+
+
+def test_many_cameras_that_hang_are_closed_at_once(blocked: threading.Event, told: Any) -> None:
+    def hang(silence_s: float) -> Opened:
+        blocked.wait()
+        raise SourceError("too late")
+
+    sources = [LiveSource(hang, f"cam-{i}", SETTINGS, on_event=told) for i in range(6)]
+    started_s = time.monotonic()
+    close_sources(sources)
+    assert time.monotonic() - started_s < 1  # each alone takes a quarter of a second
+    assert told.count("ended") == 6
+    blocked.set()
+    assert all(_gone(source.camera) for source in sources)
