@@ -162,6 +162,11 @@ class Dataset:
         chosen = tuple(self.pictures[index] for index in indices)
         return Dataset(self.name, self.class_names, self.category_ids, chosen)
 
+    def spread(self, most: int) -> Dataset:
+        """At most so many of the pictures, evenly spread, so that all fields and days have their say."""
+        indices = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int))
+        return self.subset(indices.tolist())
+
     def read(self) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
         """Each picture with its pixels, uint8 (H, W, 3) BGR. Windows of one photo that stand together decode it once.
 

@@ -18,6 +18,7 @@ import detection.cli_fetch  # adds its command to data_app
 from detection.cli_data import app as data_app
 from detection.cli_data import example
 from detection.cli_evaluate import evaluate
+from detection.cli_stream import STREAM_EXAMPLE, stream
 
 app = typer.Typer(
     name="swath",
@@ -236,49 +237,7 @@ def verify(
     raise typer.Exit(verify_command(model, dataset, provider=provider, split=split, out=json_))
 
 
-@app.command(
-    epilog=example(
-        "swath stream crop_weed.onnx drive.mp4 --jsonl detections.jsonl --video annotated.mp4",
-        "swath stream crop_weed.onnx rtsp://camera/front --jsonl detections.jsonl",
-    )
-)
-def stream(
-    model: Annotated[Path, typer.Argument(help="The .onnx that swath export wrote.", metavar="MODEL")],
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Camera index, /dev path, rtsp/http URL, video file or picture folder.", metavar="SOURCE..."
-        ),
-    ],
-    jsonl: Annotated[Path | None, typer.Option(metavar="F", help="Write one JSON line per picture.")] = None,
-    video: Annotated[Path | None, typer.Option(metavar="F", help="Write an annotated MP4.")] = None,
-    score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Report boxes from this score on, not the model's own.")
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many pictures.")] = None,
-    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the latency summary as JSON.")] = None,
-) -> None:
-    """Detect in cameras, videos or pictures, as the robot does. Needs no torch."""
-    from detection.runtime.streaming.command import stream_command
-
-    raise typer.Exit(
-        stream_command(
-            model,
-            sources,
-            jsonl=jsonl,
-            video=video,
-            score=score,
-            provider=provider,
-            threads=threads,
-            max_frames=max_frames,
-            json_summary=summary,
-        )
-    )
+app.command(epilog=STREAM_EXAMPLE)(stream)
 
 
 @app.command(

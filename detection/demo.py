@@ -20,8 +20,8 @@ from detection.export import export
 from detection.report import write_evaluation
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
+from detection.runtime.operations.stream_command import stream_command
 from detection.runtime.signals import stopped_by_signals
-from detection.runtime.streaming.command import stream_command
 from detection.terminal import TerminalWatcher, metrics_table
 from detection.torch_detector import TorchDetector
 from detection.train import train
@@ -97,7 +97,10 @@ def run_demo(out: Path) -> None:
     (out / "stream").mkdir(exist_ok=True)
     jsonl = out / "stream" / "detections.jsonl"
     status = stream_command(
-        model, [str(field / "drive" / "drive.mp4")], jsonl=jsonl, video=out / "stream" / "annotated.mp4"
+        model,
+        [str(field / "drive" / "drive.mp4")],
+        outputs={"jsonl": jsonl, "video": out / "stream" / "annotated.mp4"},
+        tracking={},
     )
     if status:
         raise SwathError(f"{field / 'drive'}: the drive could not be streamed to its end")

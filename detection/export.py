@@ -24,8 +24,9 @@ import detection
 from data import Dataset
 from data.tiles import tile_dataset
 from detection.checkpoint import Trained, write_whole
-from detection.deploy_graph import DeployGraph
-from detection.deploy_two_stage import TwoStageGraph
+from detection.deploy.one_stage import DeployGraph
+from detection.deploy.suppression import onnx_translations
+from detection.deploy.two_stage import TwoStageGraph
 from detection.evaluate import evaluate
 from detection.evaluation.coco_metrics import CocoMetrics
 from detection.evaluation.operating import choose_thresholds
@@ -39,7 +40,6 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
 from detection.runtime.metadata import KEY, SCHEMA_VERSION, Licences, ModelMetadata
 from detection.runtime.verify import BATCHES, Reference
-from detection.suppression import onnx_translations
 from detection.torch_detector import TorchDetector
 
 MAX_BATCH = 8

@@ -73,9 +73,7 @@ class Proof:
         self._pictures = pictures
         self._coco = coco
         self._progress = progress
-        # evenly spread, so that all fields and days have their say
-        spread = np.linspace(0, len(pictures) - 1, min(_PARITY_PICTURES, len(pictures)))
-        real = [pictures.pictures[index].read() for index in np.unique(spread.astype(int))]
+        real = [picture.read() for picture in pictures.spread(_PARITY_PICTURES).pictures]
         size_hw = trained.recipe.input.size_hw
         self.asked = _reference(reference, real, size_hw)
         self._inputs = [*self.asked.inputs_rgb, *(letterbox(picture, size_hw)[0] for picture in real)]

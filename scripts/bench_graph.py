@@ -40,8 +40,7 @@ def main() -> None:
     }
     detector = Detector(args.model, score_thresholds=0.0)
     dataset = load_dataset(args.pictures, split="train")
-    spread = np.unique(np.linspace(0, len(dataset) - 1, min(16, len(dataset))).astype(int))
-    pictures = [dataset.pictures[index].read() for index in spread]
+    pictures = [picture.read() for picture in dataset.spread(16).pictures]
     inputs = [letterbox(picture, detector.metadata.input_size_hw)[0][None] for picture in pictures]
     took: dict[str, list[float]] = {name: [] for name in sessions}
     for turn in range(args.turns):

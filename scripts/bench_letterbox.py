@@ -3,9 +3,10 @@
     python scripts/bench_letterbox.py MODEL.onnx ../shared/datasets/cwfid/images
 
 (a) is `detection.runtime.letterbox`, before a graph of fixed size. (b) is a graph that takes any size and fits it by
-itself, in the ways that ONNX has: `Resize` with antialiasing, an average pool (whole factors only), and the areas of
-OpenCV's INTER_AREA as two matrix products (`letterbox_graph.py`). All are called in turns; what stands there are
-medians. Then: what OpenCV's own shrinking costs in other orders and numbers of threads, with the same pixels.
+itself, in the ways that ONNX has: the runtime's own by average pools (a graph for each number of halvings), `Resize`
+with antialiasing, and the areas of OpenCV's INTER_AREA as two matrix products (`letterbox_graph.py`). All are called
+in turns; what stands there are medians. Then: other ways to shrink with OpenCV, and how far each is from the means of
+the exact areas.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,15 @@ SIZES = (  # picture -> input, height and width
     ((966, 1296), (480, 640)),
     ((1080, 1920), (384, 640)),
     ((640, 640), (640, 640)),
+    ((3000, 4000), (480, 640)),
+)
+
+
+SHRUNK = (  # picture -> what of the input it fills
+    ((966, 1296), (477, 640)),
+    ((768, 1024), (480, 640)),
+    ((1080, 1920), (360, 640)),
+    ((2048, 2448), (535, 640)),
     ((3000, 4000), (480, 640)),
 )
 
@@ -71,13 +82,11 @@ def resampling(rounds: int, threads: int) -> Table:
         picture = scene(picture_hw)
         rgb = np.ascontiguousarray(picture[None, ..., ::-1])
         wanted = letterbox(picture, size_hw)[0].astype(int)
-        factor = picture_hw[1] / size_hw[1]
+        halvings = _halvings(picture_hw, size_hw)
         calls: dict[str, Callable[[], Any]] = {"cv2": lambda p=picture, s=size_hw: letterbox(p, s)}  # type: ignore[misc]
         notes: dict[str, tuple[str, str, str]] = {"cv2": ("", "", "")}
         for way in WAYS:
-            if way == "pool" and (factor != int(factor) or factor == 1):
-                continue
-            model = graph(way, size_hw, 20, 10, int(factor))
+            model = graph(way, size_hw, 20, 10, halvings)
             try:
                 runner = session(model, threads)
                 off = np.abs(runner.run(None, {"picture": rgb})[0][0] - wanted)
@@ -95,6 +104,11 @@ def resampling(rounds: int, threads: int) -> Table:
             table.add_row(name, way, *figures, most, mean, theirs)
         table.add_section()
     return table
+
+
+def _halvings(picture_shape: tuple[int, ...], size_hw: tuple[int, int]) -> int:
+    factor = max(picture_shape[0] // size_hw[0], picture_shape[1] // size_hw[1])
+    return max(0, factor.bit_length() - 1)
 
 
 def scene(size_hw: tuple[int, int]) -> Pixels:
@@ -139,9 +153,12 @@ def with_network(path: Path, pictures: str, rounds: int, threads: int, count: in
     size_hw = detector.metadata.input_size_hw
     whole = onnx.load(path)
     opset = next(o.version for o in whole.opset_import if o.domain == "")
+    with Recording(pictures) as recording:
+        shown = [recording.next()[0] for _ in range(count)]
+    first = shown[0]
     joined = {}
-    for way in ("antialias", "antialias, uint8", "areas"):
-        front = graph(way, size_hw, opset, whole.ir_version)
+    for way in WAYS:
+        front = graph(way, size_hw, opset, whole.ir_version, _halvings(first.shape, size_hw))
         for other in whole.opset_import:
             if other.domain:
                 front.opset_import.append(other)
@@ -152,9 +169,6 @@ def with_network(path: Path, pictures: str, rounds: int, threads: int, count: in
     table = Table("way", title=f"(a) and (b), {path.name}, {count} pictures", title_justify="left")
     for name in ("ms", "ratio", "boxes", "without a partner", "corner, most px of the input", "score, most"):
         table.add_column(name, justify="right")
-    with Recording(pictures) as recording:
-        shown = [recording.next()[0] for _ in range(count)]
-    first = shown[0]
     rgb = np.ascontiguousarray(first[None, ..., ::-1])
     calls: dict[str, Callable[[], Any]] = {
         "cv2, then the graph": lambda: detector.bare_run(detector.prepare(first).pixels[None]),
@@ -195,50 +209,53 @@ def _compare(detector: Detector, wanted: Any, found: Any, place: Any) -> tuple[i
 
 
 def shrinking(rounds: int) -> Table:
-    """What OpenCV's INTER_AREA costs, and whether another order or number of threads gives the same for less."""
-    before = cv2.getNumThreads()
-    title = f"Shrinking by INTER_AREA (ratio to what the runtime does; {before} threads)"
+    """Ways to shrink with OpenCV: their time, and how far they are from the means of the exact areas."""
+    title = f"Shrinking (ratio to what the runtime does; {cv2.getNumThreads()} threads)"
     table = Table("picture -> input", "way", title=title, title_justify="left")
-    for name in ("ms", "ratio", "same pixels"):
+    for name in ("ms", "ratio", "off the areas, mean", "99.9 %"):
         table.add_column(name, justify="right")
-    for picture_hw, fit_hw in (((966, 1296), (477, 640)), ((3000, 4000), (480, 640)), ((3000, 4000), (500, 667)),
-                               ((2880, 3840), (480, 640)), ((1080, 1920), (360, 640))):  # fmt: skip
-        picture, size_wh = scene(picture_hw), fit_hw[::-1]
+    for picture_hw, fit_hw in SHRUNK:
+        picture, size_wh = scene(picture_hw), (fit_hw[1], fit_hw[0])
 
-        def small_first(image: Pixels = picture, size_wh: Any = size_wh) -> Any:
-            return cv2.cvtColor(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        def halved(image: Any = picture, size_wh: Any = size_wh) -> Any:
+            while image.shape[1] >= 2 * size_wh[0] and image.shape[0] >= 2 * size_wh[1]:
+                image = _by_whole(image, 2)
+            return cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR)
 
-        def colour_first(image: Pixels = picture, size_wh: Any = size_wh) -> Any:
-            return cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size_wh, interpolation=cv2.INTER_AREA)
+        def whole_factor(image: Any = picture, size_wh: Any = size_wh) -> Any:
+            image = _by_whole(image, min(image.shape[1] // size_wh[0], image.shape[0] // size_wh[1]))
+            return cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR)
 
-        def one_thread(run: Callable[[], Any] = small_first) -> Any:
-            cv2.setNumThreads(1)
-            try:
-                return run()
-            finally:
-                cv2.setNumThreads(before)
-
-        def reduced_first(image: Pixels = picture, size_wh: Any = size_wh) -> Any:
-            """Whole factors are OpenCV's quick path: halve until just above, then the rest."""
-            while image.shape[1] >= 4 * size_wh[0]:
-                half = (image.shape[1] // 2, image.shape[0] // 2)
-                image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
-            return cv2.cvtColor(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        def directly(how: int, image: Any = picture, size_wh: Any = size_wh) -> Any:
+            return cv2.resize(image, size_wh, interpolation=how)
 
         ways: dict[str, Callable[[], Any]] = {
-            "resize, then colours (the runtime)": small_first,
-            "colours, then resize": colour_first,
-            "one thread": one_thread,
-            "halved first": reduced_first,
+            "halved, then straight lines (the runtime)": halved,
+            "by the whole factor, then straight lines": whole_factor,
+            "by areas": partial(directly, cv2.INTER_AREA),
+            "straight lines alone": partial(directly, cv2.INTER_LINEAR),
         }
         medians = in_turns(ways, rounds)
         base = next(iter(medians.values()))
         for way, ms in medians.items():
             name = f"{picture_hw[1]} x {picture_hw[0]} -> {fit_hw[1]} x {fit_hw[0]}" if ms is base else ""
-            off = np.abs(ways[way]().astype(int) - small_first())
-            table.add_row(name, way, f"{ms:.2f}", f"{ms / base:.2f}", "yes" if not off.any() else f"{off.max()} off")
+            table.add_row(name, way, f"{ms:.2f}", f"{ms / base:.2f}", *_off_areas(ways[way], picture, size_wh))
         table.add_section()
     return table
+
+
+def _by_whole(image: Pixels, factor: int) -> Any:
+    """Means of squares, what is left over at the right and below cut off."""
+    rows, columns = image.shape[0] // factor, image.shape[1] // factor
+    return cv2.resize(image[: rows * factor, : columns * factor], (columns, rows), interpolation=cv2.INTER_AREA)
+
+
+def _off_areas(way: Callable[..., Any], picture: Pixels, size_wh: tuple[int, int]) -> tuple[str, str]:
+    """Grey levels, mean and 99.9th percentile; of a picture cut so that all ways see the same part of it."""
+    rows, columns = (side // 24 * 24 for side in picture.shape[:2])
+    cut = picture[:rows, :columns]
+    off = np.abs(way(image=cut) - cv2.resize(cut.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA))
+    return f"{off.mean():.2f}", f"{np.percentile(off, 99.9):.0f}"
 
 
 def main() -> None:

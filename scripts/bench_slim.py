@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import Dataset, load_dataset
+from data import Dataset, Picture, load_dataset
 from detection.backbones import make_body
 from detection.models import build_model
 from detection.runtime.letterbox import letterbox
@@ -36,12 +36,12 @@ def main() -> None:
     every_third = np.arange(len(photos)) % 3 == 0
     cut_on = load_dataset(args.cut_on, split="train") if args.cut_on else _subset(photos, every_third)
     slim = narrow(make_body(OFFLINE_BACKBONE).module).eval()
-    slim.load_state_dict(slimmed(wide, [_input(model, cut_on, i, args.size) for i in _spread(cut_on, 12)]))
+    slim.load_state_dict(slimmed(wide, [_input(model, one, args.size) for one in cut_on.spread(12).pictures]))
     rest = _subset(photos, ~every_third)
     shares = []
     with torch.no_grad():
-        for index in _spread(rest, 8):
-            picture = _input(model, rest, index, args.size)
+        for one in rest.spread(8).pictures:
+            picture = _input(model, one, args.size)
             pairs = zip(slim(picture), wide(picture), strict=True)
             shares.append(
                 [float(1 - (s - w).square().mean((0, 2, 3)).sum() / w.var((0, 2, 3)).sum()) for s, w in pairs]
@@ -54,12 +54,8 @@ def _subset(dataset: Dataset, mask: NDArray[np.bool_]) -> Dataset:
     return dataset.subset(np.flatnonzero(mask).tolist())
 
 
-def _spread(dataset: Dataset, most: int) -> list[int]:
-    return np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(int)).tolist()
-
-
-def _input(model: torch.nn.Module, dataset: Dataset, index: int, size: list[int]) -> torch.Tensor:
-    pixels = letterbox(dataset.pictures[index].read(), (size[0], size[1]))[0]
+def _input(model: torch.nn.Module, picture: Picture, size: list[int]) -> torch.Tensor:
+    pixels = letterbox(picture.read(), (size[0], size[1]))[0]
     return model.transform.normalize(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)[None]
 
 

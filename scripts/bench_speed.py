@@ -57,10 +57,9 @@ def main() -> None:
     parser.add_argument("--yolo", nargs="*", default=["yolo11n", "yolo26n"])
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    dataset = load_dataset(args.pictures, split="train")
-    spread = np.unique(np.linspace(0, len(dataset) - 1, min(16, len(dataset))).astype(int))
-    pictures = [str(dataset.pictures[index].path) for index in spread]
-    models = [*swath_models(args.run, dataset.subset(spread.tolist()), args.out)]
+    some = load_dataset(args.pictures, split="train").spread(16)
+    pictures = [str(picture.path) for picture in some.pictures]
+    models = [*swath_models(args.run, some, args.out)]
     models += [*yolo_models(args.yolo, pictures, args.out)]
     console, results = Console(), []
     for backend in BACKENDS:

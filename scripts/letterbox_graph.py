@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detection.runtime.letterbox import PAD_VALUE
 
-WAYS = ("antialias", "antialias, uint8", "pool", "areas")
-"""`Resize` by antialiased straight lines, of floats and of bytes; an average pool; areas as two matrix products."""
+WAYS = ("halved", "antialias", "antialias, uint8", "areas")
+"""The runtime's, by average pools and `Resize` (a graph for each number of halvings); `Resize` by antialiased
+straight lines, of floats and of bytes; areas as two matrix products."""
 
 
-def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, factor: int = 1) -> onnx.ModelProto:
+def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, halvings: int = 0) -> onnx.ModelProto:
     """`picture` uint8 (1, H, W, 3) of any size -> `pixels` uint8 (1, h, w, 3), top left, the rest grey.
 
     Args:
@@ -23,7 +24,7 @@ def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, facto
         size_hw: h and w.
         opset: of the model that it will be joined to.
         ir_version: of it too.
-        factor: of the average pool.
+        halvings: of "halved": how often; pictures of other sizes need other graphs.
 
     """
     nodes: list[onnx.NodeProto] = []
@@ -40,8 +41,15 @@ def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, facto
 
     height, width = size_hw
     one, three = const([1], np.int64), const([3], np.int64)
-    shape = node("Shape", "picture")
-    size = node("Slice", shape, one, three)  # (2,): H, W
+    picture = "picture"
+    if way == "halved":
+        picture = node("Transpose", node("Cast", picture, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+        for _ in range(halvings):  # without an odd last row, as the runtime; .5 is rounded up
+            pooled = node("AveragePool", picture, kernel_shape=[2, 2], strides=[2, 2])
+            picture = node("Floor", node("Add", pooled, const(0.5, np.float32)))
+    shape = node("Shape", picture)
+    begin, end = (const([2], np.int64), const([4], np.int64)) if way == "halved" else (one, three)
+    size = node("Slice", shape, begin, end)  # (2,): H, W
     size_float = node("Cast", size, to=TensorProto.FLOAT)
     room = const([height, width], np.float32)
     scale = node("ReduceMin", node("Div", room, size_float), keepdims=1)
@@ -51,12 +59,12 @@ def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, facto
         to = node("Concat", one, fit, three, axis=0)
         fitted = node("Resize", "picture", "", "", to, mode="linear", antialias=1)
     else:
-        planes = node("Transpose", node("Cast", "picture", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
-        if way == "antialias":
+        planes = picture
+        if way != "halved":
+            planes = node("Transpose", node("Cast", picture, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+        if way != "areas":
             to = node("Concat", one, three, fit, axis=0)
-            small = node("Resize", planes, "", "", to, mode="linear", antialias=1)
-        elif way == "pool":
-            small = node("AveragePool", planes, kernel_shape=[factor] * 2, strides=[factor] * 2)
+            small = node("Resize", planes, "", "", to, mode="linear", antialias=int(way == "antialias"))
         else:
             rows, columns = (_areas(node, const, size_float, fit_float, axis) for axis in (0, 1))
             small = node("MatMul", node("MatMul", rows, planes), node("Transpose", columns, perm=[1, 0]))

@@ -36,15 +36,15 @@ def choose(pictures: Dataset, count: int = PICTURES, progress: Callable[[int, in
     colours and their histograms, so that every field, day and light has its say, and a thousand pictures of one row
     count for little. First comes the picture nearest to the mean, then always the one farthest from those chosen.
     """
-    pool = np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), _POOL)).astype(int))
+    pool = pictures.spread(_POOL)
     if len(pool) <= count:
-        return pictures.subset(pool.tolist())
+        return pool
     looks = []
-    for done, (_, image) in enumerate(pictures.subset(pool.tolist()).read(), 1):
+    for done, (_, image) in enumerate(pool.read(), 1):
         looks.append(_look(image))
         if progress:
             progress(done, len(pool))
-    return pictures.subset(sorted(int(pool[k]) for k in spread(np.stack(looks), count)))
+    return pool.subset(sorted(spread(np.stack(looks), count)))
 
 
 def spread(points: NDArray[np.float32], count: int) -> list[int]:

@@ -85,5 +85,8 @@ def parse(text: str | None, path: str) -> ModelMetadata:
         raise ModelFileError(f"{path}: has not one score threshold per class; export the model again")
     rule = (metadata.letterbox_rule, metadata.letterbox_pad_value)
     if rule != (letterbox.RULE, letterbox.PAD_VALUE):
-        raise ModelFileError(f"{path}: made for letterbox rule {rule[0]!r} (pad {rule[1]}), unknown here")
+        raise ModelFileError(
+            f"{path}: made for letterbox rule {rule[0]!r} (pad {rule[1]}), which this Swath no longer has; "
+            "export the model again"
+        )
     return metadata

@@ -194,8 +194,7 @@ def fitting_batch_size(ready: Setup, *, most: int = 64, fill: float = 0.85) -> i
 
 def _some_normalised(network: Any, dataset: Dataset, size_hw: tuple[int, int]) -> list[torch.Tensor]:
     """A dozen pictures, evenly spread, float (1, 3, H, W) as the backbone gets them."""
-    spread = np.unique(np.linspace(0, len(dataset) - 1, min(12, len(dataset))).astype(int))
-    inputs = [letterbox(dataset.pictures[index].read(), size_hw)[0] for index in spread]
+    inputs = [letterbox(picture.read(), size_hw)[0] for picture in dataset.spread(12).pictures]
     scaled = [torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 for pixels in inputs]
     return [network.transform.normalize(one)[None] for one in scaled]
 

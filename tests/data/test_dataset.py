@@ -82,6 +82,13 @@ def test_a_wrong_dataset_cannot_be_made():
         Dataset("test", ("crop",), (), ())
 
 
+def test_spread_takes_the_ends_and_what_lies_evenly_between():
+    whole = dataset(*(picture(image_id=k) for k in range(10)))
+    assert [p.image_id for p in whole.spread(4).pictures] == [0, 3, 6, 9]
+    assert whole.spread(10).pictures == whole.spread(99).pictures == whole.pictures
+    assert len(whole.subset([]).spread(4)) == 0 and len(whole.spread(1)) == 1
+
+
 def test_subset_keeps_order_and_classes():
     whole = dataset(picture(), picture(image_id=2, boxes=()), picture(image_id=3))
     part = whole.subset(np.array([2, 1]))

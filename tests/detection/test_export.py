@@ -8,7 +8,7 @@ import torch
 
 from data import load_dataset
 from detection.checkpoint import Trained, load_trained
-from detection.deploy_graph import DeployGraph
+from detection.deploy.one_stage import DeployGraph
 from detection.evaluate import evaluate, load_detector
 from detection.export import ExportError, deploy_graph_of, export
 from detection.models import PRESETS

@@ -10,15 +10,19 @@ from typing import Any, Protocol
 
 import cv2
 
+from detection.runtime.cameras.ffmpeg_options import DEFAULT_OPTIONS, ffmpeg_options
+from detection.runtime.cameras.settings import Transport
+
 # FFmpeg's AV_LOG_QUIET, for the same reason as `quiet_opencv`. At import, because OpenCV reads it once,
 # when FFmpeg is first used. What the user has set wins.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-OPEN_TIMEOUT_S = 10.0
-"""How long a camera on the network may take to answer."""
+FIRST_PICTURE_S = 15.0
+"""How long a stream may send packets without one whole picture: until its next key frame at most."""
 
-READ_TIMEOUT_S = 5.0
-"""How long one picture of it may take before the camera counts as dead."""
+_ANALYZE_US = 300_000
+"""How long FFmpeg may look at a stream before it starts. By default it looks for up to 5 s, and what
+came meanwhile is then read late."""
 
 
 class Capture(Protocol):
@@ -54,10 +58,28 @@ def open_file(path: str) -> cv2.VideoCapture | None:
 
 
 def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> cv2.VideoCapture | None:
-    """A network stream, or None where it did not answer in time."""
-    open_ms, read_ms = round(open_timeout_s * 1000), round(read_timeout_s * 1000)
-    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
-    return _open(url, cv2.CAP_FFMPEG, timeouts)
+    """A network stream other than RTSP, or None where it did not answer in time."""
+    return _open(url, cv2.CAP_FFMPEG, _parameters(open_timeout_s, read_timeout_s))
+
+
+def open_rtsp(
+    url: str, transport: Transport, open_timeout_s: float, read_timeout_s: float
+) -> cv2.VideoCapture | None:
+    """An RTSP stream, for low latency, or None where it did not answer in time.
+
+    `read_timeout_s` is silence on the wire. A grab as a whole may take `FIRST_PICTURE_S`, because a
+    decoder gives nothing before it has met a key frame.
+    """
+    # Over UDP, FFmpeg lets three of its timeouts pass.
+    silence_us = round(read_timeout_s * 1e6 / (3 if transport == "udp" else 1))
+    options = f"rtsp_transport;{transport}|allowed_media_types;video|timeout;{silence_us}"
+    parameters = _parameters(open_timeout_s, max(FIRST_PICTURE_S, read_timeout_s))
+    opened = _open(url, cv2.CAP_FFMPEG, parameters, f"{options}|analyzeduration;{_ANALYZE_US}")
+    if opened is not None and opened.get(cv2.CAP_PROP_FRAME_WIDTH) <= 0:
+        # Some cameras tell the picture's size with a key frame only, and none came by: look for longer.
+        opened.release()
+        opened = _open(url, cv2.CAP_FFMPEG, parameters, options)
+    return opened
 
 
 def open_device(device: int | str) -> cv2.VideoCapture | None:
@@ -65,8 +87,32 @@ def open_device(device: int | str) -> cv2.VideoCapture | None:
     return _open(device, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY, [])
 
 
-def _open(target: int | str, backend: int, parameters: Sequence[int]) -> cv2.VideoCapture | None:
-    with quiet_opencv():
+def has_gstreamer() -> bool:
+    """Whether this OpenCV can read GStreamer pipelines; the one of PyPI cannot."""
+    return bool(cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER))
+
+
+def open_pipeline(pipeline: str) -> cv2.VideoCapture | None:
+    """A GStreamer pipeline that ends in `appsink`, or None where it does not start."""
+    return _open(pipeline, cv2.CAP_GSTREAMER, [])
+
+
+def _parameters(open_timeout_s: float, read_timeout_s: float) -> list[int]:
+    return [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        max(1, round(open_timeout_s * 1000)),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        max(1, round(read_timeout_s * 1000)),
+        # Each further decoding thread holds one picture more back.
+        cv2.CAP_PROP_N_THREADS,
+        1,
+    ]
+
+
+def _open(
+    target: int | str, backend: int, parameters: Sequence[int], options: str = DEFAULT_OPTIONS
+) -> cv2.VideoCapture | None:
+    with quiet_opencv(), ffmpeg_options(options):
         try:
             capture = (
                 cv2.VideoCapture(target, backend, list(parameters))

@@ -1,139 +1,278 @@
-"""`LiveSource`: a camera read by its own thread into a mailbox with one slot, newest wins."""
+"""`LiveSource`: a camera under supervision: opened, watched, opened again; its newest picture waits to be taken."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
-import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from detection.runtime.cameras.capture import READ_TIMEOUT_S, Capture
+from detection.runtime.cameras.backoff import Backoff
+from detection.runtime.cameras.connection import REFUSAL_TIMEOUT_S, Connection, Opened, RefusedError
+from detection.runtime.cameras.mailbox import Mailbox
+from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
+from detection.runtime.events import CameraStatus, Event, Listener, nobody
 
 _log = logging.getLogger(__name__)
-_GRACE_S = 2.0
-"""What the reader may take beyond its own timeout before it is given up."""
 
+_GRACE_S = 1.0
+"""What a call into a driver may take beyond its own timeout before it is given up."""
 
-class Mailbox:
-    """One slot between a reader thread and a consumer: a new frame replaces one that nobody took.
+_LEFT_BEHIND_AT_MOST = 3
+"""Threads of one camera that hang in a driver at the same time. With as many, no further attempt is made."""
 
-    Attributes:
-        dropped: how many frames were replaced untaken.
+_RETRY_FIRST_S = 0.5
+_RETRY_CAP_S = 10.0
+_RETRY_REFUSED_S = 30.0
+"""Between attempts with a password that was refused: many cameras lock an account after a few."""
 
-    """
+_STALE_AFTER_S = 1.0
+_STALE_AFTER_INTERVALS = 3.0
+_INTERVAL_UNKNOWN_S = 1.0
+"""Taken for the time between two pictures until two have come, where the camera does not state it."""
+_SILENT_INTERVALS = 4.0
+_LATE_S = 1.0
+"""A picture this late is a remnant: a broken connection may still give one. It is no sign of life."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._frame: Frame | None = None
-        self._error: Exception | None = None
-        self.dropped = 0
-
-    def put(self, frame: Frame) -> None:
-        """Leave a frame; an untaken one is dropped and counted."""
-        with self._changed:
-            self.dropped += self._frame is not None
-            self._frame = frame
-            self._changed.notify()
-
-    def fail(self, error: Exception) -> None:
-        """Leave the reason why no more frames come; what lies in the slot can still be taken."""
-        with self._changed:
-            self._error = error
-            self._changed.notify()
-
-    def take(self, timeout_s: float) -> Frame | Exception | None:
-        """The frame, else the error, else None after `timeout_s` seconds without either."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._frame is not None or self._error is not None, timeout_s)
-            frame, self._frame = self._frame, None
-            return self._error if frame is None else frame
+_TICK_S = 0.1
+_CLOSE_WITHIN_S = 0.25
 
 
 class LiveSource(Source):
-    """A camera or network stream. Pictures are stamped when the grab returns.
+    """A camera or network stream that is kept alive.
 
-    A thread reads as fast as the camera delivers, so that no queue of old pictures builds up in
-    the driver or on the network. A camera does not end: when it stops delivering, that is an error.
+    A thread reads as fast as the camera delivers, so that no queue of old pictures builds up in the
+    driver or on the network; another one watches it. A connection that fails, or hangs in a driver, is
+    replaced after a wait that grows from 0.5 to 10 s. A hanging thread cannot be ended: it is left
+    behind, what it may still give is thrown away, and there are three of them at most.
+
+    `Frame.index` goes on over all connections. `Frame.captured_ns` is when the picture was grabbed, less
+    what it was late by the stream's own time stamps.
 
     Args:
-        capture: opened; the thread is the only one to use and release it.
+        open_camera: opens it, in the reading thread; takes the seconds that it may be silent; raises `SourceError`.
         camera: its name in outputs and messages.
-        read_timeout_s: how long one picture may take before the camera counts as dead.
+        settings: how to read it.
+        retry: whether to open it again when it is lost. False: the loss is the end, and `poll` raises it.
+        on_event: is told each change of `status`.
 
     """
 
     live = True
     length = None
 
-    def __init__(self, capture: Capture, camera: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        open_camera: Callable[[float], Opened],
+        camera: str,
+        settings: CameraSettings,
+        *,
+        retry: bool = True,
+        on_event: Listener = nobody,
+    ) -> None:
         self.camera = camera
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else None
         self.unreadable = 0
         self.ended = False
-        self._dead_after_s = read_timeout_s + _GRACE_S
+        self.connections = 0
+        self._settings = settings
+        self._open_camera = open_camera
+        self._retry = retry
+        self._on_event = on_event
         self._mailbox = Mailbox()
         self._stop = threading.Event()
+        self._lock = threading.RLock()
+        self._status: CameraStatus | None = None
+        self._message = ""
+        self._index = 0
+        self._too_old = 0
+        self._backlog = 0
         self._last_seen_s = time.monotonic()
-        self._thread = threading.Thread(target=self._read, args=(capture,), name=f"read {camera}", daemon=True)
+        self._interval_s: float | None = None
+        self._fps: float | None = None
+        self._left_behind: list[Connection] = []
+        self._become(CameraStatus.STARTING, "is being opened")
+        self._current = self._connect()
+        self._thread = threading.Thread(target=self._supervise, name=f"watch {camera}", daemon=True)
         self._thread.start()
 
     @property
-    def dropped(self) -> int:  # type: ignore[override] # read-only: the mailbox counts
-        """Pictures that were overtaken by a newer one before anybody took them."""
-        return self._mailbox.dropped
+    def fps(self) -> float | None:  # type: ignore[override] # read-only: the camera states it
+        """Pictures a second as the camera states it; None until it is open, or where it does not."""
+        return self._current.fps or self._fps
 
-    def _read(self, capture: Capture) -> None:
-        """The thread: read until told to stop; whatever goes wrong reaches the consumer."""
-        index = 0
-        try:
-            while not self._stop.is_set():
-                if not capture.grab():
-                    raise SourceError(f"{self.camera}: no more pictures after {index}; camera or network down?")
-                captured_ns = time.monotonic_ns()
-                readable, image = capture.retrieve()
-                self._last_seen_s = time.monotonic()
-                if readable:
-                    self._mailbox.put(Frame(image, self.camera, index, captured_ns))
-                else:
-                    self.unreadable += 1
-                index += 1
-        except Exception as error:
-            self._mailbox.fail(error)
-        finally:
-            capture.release()
+    @property
+    def dropped(self) -> int:  # type: ignore[override] # read-only: counted in several places
+        """Pictures that were overtaken by a newer one, or too old when they came or were asked for."""
+        return self._mailbox.dropped + self._too_old + self._backlog + self._current.overtaken
+
+    @property
+    def status(self) -> CameraStatus:
+        """How the camera is."""
+        return self._status or CameraStatus.STARTING
+
+    @property
+    def left_behind(self) -> int:
+        """How many threads hang in the camera's driver at this moment."""
+        return sum(not connection.done.is_set() for connection in self._left_behind)
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The newest picture that was not taken yet; waits up to `timeout_s` seconds for one.
 
+        None also where the camera is away; `status` tells.
+
         Raises:
-            SourceError: the camera stopped delivering, or its thread failed or hangs.
+            SourceError: the camera was lost, and is not to be opened again (`retry` False).
 
         """
         if self.ended:
             return None
         found = self._mailbox.take(timeout_s)
         if isinstance(found, Frame):
+            max_age_s = self._settings.max_age_s
+            if max_age_s is not None and time.monotonic_ns() - found.captured_ns > max_age_s * 1e9:
+                with self._lock:
+                    self._too_old += 1
+                return None
             return found
         if found is not None:
             self.ended = True
             if isinstance(found, SourceError):
                 raise found
             raise SourceError(f"{self.camera}: reading failed ({found})") from found
-        silent_s = time.monotonic() - self._last_seen_s
-        if silent_s > self._dead_after_s:
-            self.ended = True
-            raise SourceError(f"{self.camera}: no picture for {silent_s:.0f} s; camera or network down?")
         return None
 
     def close(self) -> None:
-        """Stop the thread and wait for it, as long as one picture may take at most."""
+        """Stop the threads. One that is in the midst of a call into the driver ends after it, by itself."""
         self.ended = True
-        self._stop.set()
-        self._thread.join(self._dead_after_s)
-        if self._thread.is_alive():
+        with self._lock:
+            self._stop.set()
+            self._current.stop()
+        self._mailbox.close()
+        until_s = time.monotonic() + _CLOSE_WITHIN_S
+        self._thread.join(_CLOSE_WITHIN_S)
+        self._current.join(max(0.0, until_s - time.monotonic()))
+        if self.left_behind:
             _log.warning("%s: the camera's driver does not answer; its thread is left behind", self.camera)
+        self._become(CameraStatus.ENDED, "was closed")
+
+    def _connect(self) -> Connection:
+        """A new connection, the current one from now on; what an older one still gives is thrown away."""
+        with self._lock:
+            self.connections += 1
+            self._last_seen_s = time.monotonic()
+            # A camera that turned out to be slow would otherwise be given up between two of its pictures.
+            silence_s = max(self._settings.read_timeout_s, _SILENT_INTERVALS * (self._interval_s or 0.0))
+            self._current = Connection(
+                lambda: self._open_camera(silence_s),
+                self.camera,
+                # A second look at the stream, and the question why there is none.
+                open_patience_s=2 * self._settings.open_timeout_s + REFUSAL_TIMEOUT_S,
+                max_fps=self._settings.max_fps,
+                deliver=self._deliver,
+            )
+            return self._current
+
+    def _deliver(
+        self, connection: Connection, image: NDArray[np.uint8] | None, captured_ns: int, stream_s: float | None
+    ) -> None:
+        """Called by a reading thread with each picture."""
+        now_s = time.monotonic()
+        with self._lock:
+            if connection is not self._current or connection.stopped:
+                return  # the late picture of a thread that was left behind
+            late_s = now_s - captured_ns / 1e9
+            if late_s < _LATE_S:
+                if connection.delivered > 1:
+                    gap_s = now_s - self._last_seen_s
+                    # Quick to follow, because a camera that slows down by night must not pass as lost.
+                    self._interval_s = gap_s if self._interval_s is None else 0.8 * self._interval_s + 0.2 * gap_s
+                self._last_seen_s = now_s
+            index = self._index
+            self._index += 1
+            if image is None:
+                self.unreadable += 1
+                return
+            if late_s < _LATE_S:
+                self._become(CameraStatus.LIVE, "gives pictures")
+            self._mailbox.put(Frame(image, self.camera, index, captured_ns, stream_s))
+
+    def _supervise(self) -> None:
+        """The watching thread: one connection after the other until it is told to stop."""
+        backoff = Backoff(_RETRY_FIRST_S, _RETRY_CAP_S)
+        while True:
+            error = self._watch(self._current)
+            if self._stop.is_set():
+                return
+            with self._lock:
+                self._fps = self._current.fps or self._fps
+            if not self._retry:
+                self._become(CameraStatus.ENDED, self._without_name(error))
+                self._mailbox.fail(error)
+                return
+            if self._current.delivered:
+                backoff.reset()
+            wait_s = backoff.next_s()
+            if isinstance(error, RefusedError):
+                wait_s = max(wait_s, _RETRY_REFUSED_S)
+            self._become(CameraStatus.LOST, self._without_name(error))
+            if self._stop.wait(wait_s) or not self._room_for_another():
+                return
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                self._backlog += self._current.overtaken
+                self._connect()
+
+    def _room_for_another(self) -> bool:
+        """Wait until there are few enough hanging threads; False where told to stop meanwhile."""
+        while True:
+            self._left_behind = [connection for connection in self._left_behind if not connection.done.is_set()]
+            if len(self._left_behind) < _LEFT_BEHIND_AT_MOST:
+                return True
+            self._become(
+                CameraStatus.LOST,
+                f"the driver hangs in {len(self._left_behind)} threads; "
+                "waiting for one of them to return (unplug the camera and plug it in again)",
+            )
+            if self._stop.wait(_TICK_S):
+                return False
+
+    def _watch(self, connection: Connection) -> Exception:
+        """Follow a connection to its end; why it ended."""
+        while not connection.done.wait(_TICK_S) and not self._stop.is_set():
+            if connection.hangs_for_s > _GRACE_S:
+                with self._lock:
+                    connection.stop()
+                    silent_s = time.monotonic() - self._last_seen_s
+                    self._left_behind.append(connection)
+                _log.warning("%s: the camera's driver does not answer; its thread is left behind", self.camera)
+                return SourceError(f"{self.camera}: no picture for {silent_s:.0f} s; camera or network down?")
+            self._note_silence()
+        return connection.error or SourceError(f"{self.camera}: was closed")
+
+    def _without_name(self, error: Exception) -> str:
+        """The message of an event, one line, which names its camera beside."""
+        return (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{self.camera}: ")
+
+    def _note_silence(self) -> None:
+        with self._lock:
+            silent_s = time.monotonic() - self._last_seen_s
+            interval_s = self._interval_s or (1 / self.fps if self.fps else _INTERVAL_UNKNOWN_S)
+            stale_after_s = max(_STALE_AFTER_S, _STALE_AFTER_INTERVALS * interval_s)
+            if self._status is CameraStatus.LIVE and silent_s > stale_after_s:
+                self._become(CameraStatus.STALE, f"no picture for {silent_s:.1f} s")
+
+    def _become(self, status: CameraStatus, message: str) -> None:
+        """Take a status and tell it, in order: the listener is called under the lock, and must return at once."""
+        with self._lock:
+            unchanged = status is self._status and (status is CameraStatus.LIVE or message == self._message)
+            if unchanged or self._status is CameraStatus.ENDED:
+                return
+            self._status, self._message = status, message
+            self._on_event(Event("camera", self.camera, status, message))

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.cameras.capture import Capture
+from detection.runtime.cameras.pace import Pace
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 
 _log = logging.getLogger(__name__)
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+_VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
 
 
 class VideoFile(Source):
@@ -30,6 +32,8 @@ class VideoFile(Source):
         capture: opened; this object releases it.
         shown_as: what messages call it.
         camera: its name in outputs.
+        max_fps: give at most so many pictures for each second of the video; None for all. What is left
+            out is not numbered.
 
     Raises:
         SourceError: not one picture can be read.
@@ -38,7 +42,7 @@ class VideoFile(Source):
 
     live = False
 
-    def __init__(self, capture: Capture, shown_as: str, camera: str) -> None:
+    def __init__(self, capture: Capture, shown_as: str, camera: str, max_fps: float | None = None) -> None:
         self._capture = capture
         self._shown_as = shown_as
         self.camera = camera
@@ -49,17 +53,24 @@ class VideoFile(Source):
         self.unreadable = 0
         self.ended = False
         self._index = 0
+        self._grabbed = 0
+        self._pace = Pace(max_fps)
         # A video that cannot be decoded opens without complaint: only its first picture tells.
         self._first = self._read()
         if self._first is None:
             capture.release()
             raise SourceError(f"{shown_as}: a video, but not one picture of it can be read")
 
-    def _read(self) -> NDArray[np.uint8] | None:
-        if not self._capture.grab():
-            return None
-        readable, image = self._capture.retrieve()
-        return image if readable else None
+    def _read(self) -> tuple[NDArray[np.uint8], float] | None:
+        """The next picture that is wanted and its time in the video in seconds; None at the end."""
+        while self._capture.grab():
+            self._grabbed += 1
+            stream_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+            if not self._pace.wants(stream_s):
+                continue  # without converting it
+            readable, image = self._capture.retrieve()
+            return (image, stream_s) if readable else None
+        return None
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The next picture; `timeout_s` does not matter, a file never makes us wait.
@@ -71,24 +82,25 @@ class VideoFile(Source):
         if self.ended:
             return None
         captured_ns = time.monotonic_ns()
-        image, self._first = self._first, None
-        if image is None:
-            image = self._read()
-        if image is None:
+        found, self._first = self._first, None
+        if found is None:
+            found = self._read()
+        if found is None:
             self.ended = True
             self._check_complete()
             return None
-        frame = Frame(image, self.camera, self._index, captured_ns)
+        image, stream_s = found
+        frame = Frame(image, self.camera, self._index, captured_ns, stream_s)
         self._index += 1
         return frame
 
     def _check_complete(self) -> None:
         # Some containers state a length computed from duration and rate: a picture or two off is theirs.
-        missing = (self.length or 0) - self._index
+        missing = (self.length or 0) - self._grabbed
         if missing > max(2, 0.01 * (self.length or 0)):
             self.unreadable += missing
             raise SourceError(
-                f"{self._shown_as}: broke off after {self._index} pictures of {self.length}; is it damaged?"
+                f"{self._shown_as}: broke off after {self._grabbed} pictures of {self.length}; is it damaged?"
             )
 
     def close(self) -> None:
@@ -162,6 +174,11 @@ class PictureFolder(Source):
 def is_picture(path: Path) -> bool:
     """Whether the name is that of a picture, and not a hidden file."""
     return path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+
+
+def is_video_name(name: str) -> bool:
+    """Whether it ends like the name of a video file."""
+    return Path(name).suffix.lower() in _VIDEOS
 
 
 def _natural(name: str) -> list[Any]:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from detection.runtime.detections import Frame
+from detection.runtime.events import CameraStatus
 
 
 class Source(Protocol):
@@ -33,6 +34,11 @@ class Source(Protocol):
     dropped: int
     unreadable: int
     ended: bool
+
+    @property
+    def status(self) -> CameraStatus:
+        """How it is; what is not supervised is live until it has ended."""
+        return CameraStatus.ENDED if self.ended else CameraStatus.LIVE
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The next picture, or None where none came within `timeout_s` seconds, or where it ended.

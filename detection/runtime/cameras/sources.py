@@ -1,117 +1,106 @@
-"""Where pictures come from: `open_source` recognises a camera, stream, video or picture folder."""
+"""Where pictures come from: `open_source` recognises a camera, stream, video, recording or picture folder."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 
 from detection.runtime.cameras import capture
+from detection.runtime.cameras.bags import BagPictures, is_bag
 from detection.runtime.cameras.live import LiveSource
-from detection.runtime.cameras.recordings import PictureFolder, VideoFile, is_picture
+from detection.runtime.cameras.names import RAW_PREFIX, URL, camera_name, different, without_secrets
+from detection.runtime.cameras.openers import live_opener
+from detection.runtime.cameras.raw_pictures import RawPictures
+from detection.runtime.cameras.recordings import PictureFolder, VideoFile, is_picture, is_video_name
+from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
+from detection.runtime.events import Listener, nobody
 
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+__all__ = ["camera_name", "open_source", "open_sources", "without_secrets"]
 
 
-def open_source(
-    spec: str | Path,
-    *,
-    camera: str | None = None,
-    open_timeout_s: float = capture.OPEN_TIMEOUT_S,
-    read_timeout_s: float = capture.READ_TIMEOUT_S,
-) -> Source:
-    """Open a source by what the user wrote.
+def open_source(source: str | Path | CameraSettings) -> Source:
+    """Open one source by what the user wrote. A live one is not opened again: its loss is its end.
 
     Args:
-        spec: a camera index ("0"), a device ("/dev/video0"), a URL (rtsp, http, https, ...), a video
-            file, a picture file, or a folder of pictures. A URL that leads to a finished recording
-            is read like a file, any other is live.
-        camera: its name in outputs; None derives one: "camera-0", "video0", host and path without
-            user, password and query, the folder's name, the file's name without suffix.
-        open_timeout_s: for URLs: how long the answer may take.
-        read_timeout_s: for URLs: how long one picture may take.
+        source: what to read, and how: a `CameraSettings`, or its `spec` alone:
+
+            - a camera index ("0") or device ("/dev/video0");
+            - a URL (rtsp, http, https, ...); one that leads to a finished recording is read like a file;
+            - a GStreamer pipeline that ends in appsink ("gst:..." or "a ! b ! appsink");
+            - a GenICam camera ("genicam:PRODUCER.cti#SERIAL");
+            - raw pictures from standard input ("raw:1280x720@30:bgr24");
+            - a video file, a picture file, or a folder of pictures;
+            - an .mcap, a ROS 1 .bag or a ROS 2 bag's folder, with "#/topic" where it has several.
 
     Raises:
         SourceError: nothing there, or nothing that can be read.
 
     """
-    text = str(spec)
-    name = camera or camera_name(text)
-    if _URL.match(text):
-        address = without_secrets(text)
-        opened = capture.open_url(text, open_timeout_s, read_timeout_s)
-        if opened is None:
-            raise SourceError(
-                f"{address}: no video from there within {open_timeout_s:g} s; "
-                "is the camera on, and are address, user and password right?"
-            )
-        if opened.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
-            return VideoFile(opened, address, name)
-        return LiveSource(opened, name, read_timeout_s=read_timeout_s)
-    if _is_device(text):
-        opened = capture.open_device(int(text) if text.isdecimal() else text)
-        if opened is None:
-            raise SourceError(f"{text}: no camera there that can be opened (cameras here: {_cameras()})")
-        return LiveSource(opened, name)
-    path = Path(text).expanduser()
-    if path.is_dir() or (path.is_file() and is_picture(path)):
-        return PictureFolder(path, name)
-    if not path.exists():
-        raise SourceError(f"{text}: there is no such video, folder or camera")
-    opened = capture.open_file(str(path))
-    if opened is None:
-        raise SourceError(f"{text}: not a video that can be read")
-    return VideoFile(opened, text, name)
+    settings = source if isinstance(source, CameraSettings) else CameraSettings(str(source))
+    name = settings.name or camera_name(settings.spec)
+    opener = live_opener(settings)
+    if opener is None:
+        return _open_recording(settings, name)
+    opened = opener(settings.read_timeout_s)  # here and now, so that a camera that is not there is an error
+    if URL.match(settings.spec) and opened.capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+        return VideoFile(opened.capture, without_secrets(settings.spec), name, settings.max_fps)
+    return LiveSource(lambda _: opened, name, settings, retry=False)
 
 
-def open_sources(specs: Sequence[str | Path]) -> list[Source]:
-    """Open several sources, all or none, with names that differ ("left", "left-2").
+def open_sources(sources: Sequence[str | Path | CameraSettings], *, on_event: Listener = nobody) -> list[Source]:
+    """Open several sources, with names that differ ("left", "left-2").
+
+    Live ones are supervised: this returns at once, whether they are there or not, and each is opened,
+    and opened again where it is lost, beside the others. Recordings are opened here, all or none.
+
+    Args:
+        sources: each as `open_source` takes it.
+        on_event: is told each change of a live one's status; called from their threads.
 
     Raises:
-        SourceError: one of them cannot be opened; those before it are closed again.
+        SourceError: a recording cannot be opened, or this installation cannot read such a source at
+            all; those before it are closed again.
 
     """
     with ExitStack() as opened:
-        sources: list[Source] = []
-        taken: set[str] = set()
-        for spec in specs:
-            name = unique = camera_name(str(spec))
-            count = 1
-            while unique in taken:
-                count += 1
-                unique = f"{name}-{count}"
-            taken.add(unique)
-            sources.append(opened.enter_context(open_source(spec, camera=unique)))
+        found: list[Source] = []
+        asked = [one if isinstance(one, CameraSettings) else CameraSettings(str(one)) for one in sources]
+        names = different([settings.name or camera_name(settings.spec) for settings in asked])
+        for settings, unique in zip(asked, names, strict=True):
+            settings = replace(settings, name=unique)
+            opener = None if _is_recording_url(settings.spec) else live_opener(settings)
+            one = LiveSource(opener, unique, settings, on_event=on_event) if opener else open_source(settings)
+            found.append(opened.enter_context(one))
         opened.pop_all()
-        return sources
+        return found
 
 
-def camera_name(spec: str) -> str:
-    """The name in outputs that a source has by default; never holds a password."""
-    if _URL.match(spec):
-        return without_secrets(spec)
-    if spec.isdecimal():
-        return f"camera-{spec}"
+def _open_recording(settings: CameraSettings, name: str) -> Source:
+    spec = settings.spec
+    if spec.startswith(RAW_PREFIX):
+        return RawPictures(spec, name)
     path = Path(spec).expanduser()
-    return path.resolve().name if path.is_dir() else path.stem
+    bag, _, topic = str(path).partition("#")
+    if not path.exists() and topic and is_bag(Path(bag)):
+        return BagPictures(Path(bag), topic, name, settings.max_fps)
+    if is_bag(path):
+        return BagPictures(path, None, name, settings.max_fps)
+    if path.is_dir() or (path.is_file() and is_picture(path)):
+        return PictureFolder(path, name)
+    if not path.exists():
+        raise SourceError(f"{spec}: there is no such video, folder or camera")
+    opened = capture.open_file(str(path))
+    if opened is None:
+        raise SourceError(f"{spec}: not a video that can be read")
+    return VideoFile(opened, spec, name, settings.max_fps)
 
 
-def without_secrets(url: str) -> str:
-    """Host and path of a URL: what may be shown. User, password, query and fragment are left out."""
-    rest = _URL.sub("", url, count=1)
-    # The last @ of all, not of the host alone: passwords with / and ? in them are pasted as they are.
-    rest = rest.rpartition("@")[2]
-    return re.split(r"[?#]", rest, maxsplit=1)[0].rstrip("/")
-
-
-def _is_device(spec: str) -> bool:
-    return spec.isdecimal() or spec.startswith("/dev/")
-
-
-def _cameras() -> str:
-    return ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
+def _is_recording_url(spec: str) -> bool:
+    """Whether a URL names a video file, so that it need not be opened to know that it ends."""
+    return spec.lower().startswith(("http://", "https://")) and is_video_name(without_secrets(spec))

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from detection.runtime.tracking.motion import Direction
 
 STANDARD_OUTPUT = Path("-")
 
@@ -76,7 +86,7 @@ class MachineModel(_Settings):
 class MachineCamera(_Settings):
     """One camera."""
 
-    name: str = Field(min_length=1, max_length=60, description="as it stands in all outputs")
+    name: str = Field(min_length=1, max_length=200, description="as it stands in all outputs")
     source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
     max_fps: Positive | None = Field(None, description="take at most so many pictures a second")
     roi_xyxy: tuple[int, int, int, int] | None = Field(None, description="look at this part only, in pixels")
@@ -112,9 +122,28 @@ class MachineCamera(_Settings):
 class Limits(_Settings):
     """What must hold."""
 
-    max_age_ms: Positive | None = Field(None, description="older pictures are decided on and published no more")
+    max_age_ms: Positive | None = Field(
+        1000.0, description="older live pictures are neither decided on nor published; null: any age is"
+    )
     batch_wait_ms: Positive | None = Field(None, description="wait for other cameras so long, where batches pay")
     duty_cycle: float = Field(1.0, gt=0, le=1, description="part of the time that may be computed, against heat")
+    cool_below_c: Positive | None = Field(None, description="compute less and less from 5 degrees below this on")
+
+
+class Tracking(_Settings):
+    """Follow plants from picture to picture, and count each once. The ground's motion is seen in the pictures."""
+
+    speed_m_s: float | None = Field(
+        None, allow_inf_nan=False, description="of driving: a forecast where the ground is not seen"
+    )
+    pixels_per_metre: Positive | None = Field(None, description="of the camera's picture, on the ground")
+    direction: Direction = Field("down", description="where the ground goes in the picture when driving forwards")
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.speed_m_s is None) != (self.pixels_per_metre is None):
+            raise ValueError("speed_m_s and pixels_per_metre belong together")
+        return self
 
 
 class MachineMetrics(_Settings):
@@ -158,9 +187,13 @@ class Outputs(_Settings):
     events: HomePath | None = Field(None, description="one JSON line an event")
     csv: HomePath | None = Field(None, description="one row a detection")
     video: HomePath | None = Field(None, description="annotated, one file a camera")
+    video_minutes: Positive | None = Field(
+        None, description="a new video, and .mcap, every so often; needs {time} in their names"
+    )
     mcap: HomePath | None = Field(None, description="for Foxglove")
     mqtt: str | None = Field(None, repr=False, description="mqtt://USER:PASSWORD@HOST:PORT/PREFIX")
     webhook: str | None = Field(None, repr=False, description="http or https URL")
+    ros2: str | None = Field(None, description="name of the node that publishes Detection2DArray")
     metrics: MachineMetrics | None = Field(None, description="a page for Prometheus")
     dashboard: MachineDashboard | None = Field(None, description="a page for people")
     black_box: MachineBlackBox | None = Field(None, description="what is kept around faults")
@@ -172,7 +205,7 @@ class Machine(_Settings):
     name: str = Field("swath", min_length=1, description="of the machine, in logs")
     model: MachineModel = Field(description="what decides")
     cameras: tuple[MachineCamera, ...] = Field(min_length=1, description="one or more")
-    track: bool = Field(False, description="follow plants from picture to picture, and count each once")
+    tracking: Tracking | None = Field(None, description="follow plants, and count each once; {} for the defaults")
     limits: Limits = Field(Limits(), description="what must hold")
     outputs: Outputs = Field(Outputs(), description="where decisions go")
     log: HomePath | None = Field(None, description='JSON lines: a file, or "-" for the standard output')

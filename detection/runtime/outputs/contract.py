@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Protocol, Self, TypedDict
 
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.events import Event
+from detection.runtime.outputs.naming import plain
 
 RECORD_SCHEMA = 1
 """Of the JSON lines; raised when a key changes its meaning or goes."""
@@ -42,7 +42,17 @@ class Record(TypedDict):
 
 
 class Output(Protocol):
-    """Something that takes every frame's detections; a context manager."""
+    """Something that takes every frame's detections; a context manager.
+
+    Attributes:
+        needs_picture: whether it looks at the pixels. Where not, a frame that waits for it in a queue
+            leaves them behind (`Queued`): it gets a black picture of the same size.
+        camera: takes this camera's frames only; None takes all.
+
+    """
+
+    needs_picture: bool = True
+    camera: str | None = None
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
         """Take one frame.
@@ -114,5 +124,4 @@ def make_record(
 
 def per_camera(path: Path, camera: str) -> Path:
     """`field.mp4` and camera "left" -> `field-left.mp4`; what no file name may hold becomes "_"."""
-    safe = re.sub(r"[^\w.-]+", "_", camera)
-    return path.with_name(f"{path.stem}-{safe}{path.suffix}")
+    return path.with_name(f"{path.stem}-{plain(camera)}{path.suffix}")

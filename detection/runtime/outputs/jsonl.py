@@ -1,35 +1,36 @@
-"""`JsonlOutput`: one JSON line per frame."""
+"""`JsonlOutput`: one JSON line per frame. `EventsOutput`: one per event."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.errors import OutputError
+from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.outputs.lines import LinesFile
+
+EVENT_SCHEMA = 1
+"""Of the events' lines; raised when a key changes its meaning or goes."""
 
 
 class JsonlOutput(Output):
-    """One JSON object per line and frame. A line is written whole by one call, or not at all.
+    """One JSON object per line and frame (`Record`); whole lines, as `LinesFile` promises.
 
-    So a file that is being written can be followed, and one whose writer was killed can be read.
-    What stood at the path is replaced; missing folders are made.
+    Args:
+        path: what stood there is replaced; with `{date}` in its name each day has a file, which is
+            continued where it is there already.
 
     Raises:
         OutputError: the file cannot be written.
 
     """
 
+    needs_picture = False
+
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: one write() call of the operating system per line.
-            self._file = self.path.open("wb", buffering=0)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
-        self._end = 0
+        self._lines = _json_lines(path)
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
         """Append the record's line.
@@ -38,16 +39,50 @@ class JsonlOutput(Output):
             OutputError: it cannot be written (disk full); the lines before it stay whole.
 
         """
-        line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        try:
-            written = self._file.write(line)
-            if written != len(line):  # a full disk takes the part that fits
-                self._file.truncate(self._end)
-                raise OSError(None, "disk full")
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from None
-        self._end += len(line)
+        self._lines.append(_dumps(record))
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._lines.close()
+
+
+class EventsOutput(Output):
+    """One JSON object per line and event (`Event`): a file of its own, so that records have one form.
+
+    Args:
+        path: as for `JsonlOutput`.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    """
+
+    needs_picture = False
+
+    def __init__(self, path: Path | str) -> None:
+        self._lines = _json_lines(path)
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Frames have no place here."""
+
+    def event(self, event: Event) -> None:
+        """Append the event's line.
+
+        Raises:
+            OutputError: it cannot be written (disk full); the lines before it stay whole.
+
+        """
+        self._lines.append(_dumps({"schema": EVENT_SCHEMA, **event.to_json()}))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+def _json_lines(path: Path | str) -> LinesFile:
+    # JSON allows spaces after a value.
+    return LinesFile(Path(path), newline=b"\n", fill=b" ")
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -9,8 +11,8 @@ from rich.text import Text
 from detection.runtime.streaming.summary import StreamSummary
 
 
-def render(summary: StreamSummary) -> RenderableType:
-    """Counts per camera, then p50, p95, p99 and max of each stage and of the pictures' age."""
+def render(summary: StreamSummary, outputs_dropped: Mapping[str, int] | None = None) -> RenderableType:
+    """Counts per camera; p50, p95, p99 and max of each stage and of the pictures' age; what outputs lost."""
     counts = Table(title="Pictures", title_justify="left")
     counts.add_column("camera")
     for name in ("detected on", "dropped", "too old", "unreadable"):
@@ -31,4 +33,6 @@ def render(summary: StreamSummary) -> RenderableType:
         f"{summary.frames:,} frames in {summary.wall_s:.1f} s, {summary.fps:.1f} a second; "
         f"{summary.detections:,} detections"
     )
-    return Group(counts, times, Text(line))
+    lost = {name: count for name, count in (outputs_dropped or {}).items() if count}
+    told = [f"not written: {', '.join(f'{count:,} by {name}' for name, count in lost.items())}"] if lost else []
+    return Group(counts, times, Text(line), *(Text(text, style="red") for text in told))

@@ -90,6 +90,36 @@ def test_a_layer_left_out_stays_as_it_was():
     assert to_int8(model, body, EXACT, []).graph == model.graph
 
 
+@pytest.mark.parametrize("activation", [None, "Relu", "Clip"])
+def test_weights_of_a_layer_in_float_stay_float_in_onnxruntime_too(activation):
+    # between integers its optimiser would round them to int8 with one scale for both channels: 0.001 becomes 0
+    helper, tensor = onnx.helper, onnx.numpy_helper.from_array
+    ends = [tensor(np.float32(0), "least"), tensor(np.float32(6), "most")]
+    bend = {None: [], "Relu": [["kept", "bent"]], "Clip": [["kept", "least", "most", "bent"]]}[activation]
+    middle = "bent" if bend else "kept"
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Conv", ["pixels", "w1"], ["one"]),
+        helper.make_node("Conv", ["one", "w2", "b2"], ["kept"]),
+        *(helper.make_node(activation, names[:-1], names[-1:]) for names in bend),
+        helper.make_node("Conv", [middle, "w3"], ["raw"]),
+    ]
+    weights = {"w1": [[1.0]], "w2": [[1.0], [0.001]], "w3": [[0.0, 1.0]]}
+    constants = [tensor(np.float32(w)[..., None, None], name) for name, w in weights.items()]
+    graph = helper.make_graph(
+        nodes,
+        "three",
+        [helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, [1, 1, 1, 4])],
+        [helper.make_tensor_value_info("raw", onnx.TensorProto.FLOAT, [1, 1, 1, 4])],
+        [*constants, tensor(np.zeros(2, np.float32), "b2"), *ends],
+    )
+    model = named(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+    highs = {"pixels": 255, "one": 255, "kept": 0.255, "bent": 0.255, "raw": 0.255}
+    lowered = to_int8(model, find_body(model), Ranges(dict.fromkeys(highs, 0), highs), ["w1", "w3"])
+    assert run(lowered)[0].ravel() == pytest.approx([0, 0.01, 0.2, 0.255], abs=2e-3)
+    assert ("Clip" in operators(lowered), "Relu" in operators(lowered)) == (False, False)
+
+
 def test_each_channel_has_a_scale_of_its_own():
     model = named(tiny_graph.build(second=[1.0, 0.001]))
     lowered = to_int8(model, find_body(model), EXACT, ["w1", "w2"])

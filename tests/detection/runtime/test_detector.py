@@ -9,12 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from detection.runtime.detector import Detector, to_detections
 from detection.runtime.errors import DeviceError, ModelFileError
-from detection.runtime.letterbox import letterbox, placement
+from detection.runtime.letterbox import placement
 
 
 def test_finds_the_pixels_in_a_picture_of_the_input_size(detector: Detector, make_picture: Any) -> None:
@@ -44,32 +42,6 @@ def test_boxes_come_back_in_pixels_of_the_picture(
     assert len(found) == 1
     # Enlarging interpolates: an edge may lie one input pixel off, half a pixel of the picture.
     np.testing.assert_allclose(found.boxes[0], box, atol=0.5 if picture_hw[0] < 64 else 1e-4)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    picture_hw=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
-    size_hw=st.tuples(st.integers(8, 1280), st.integers(8, 1280)),
-    corners=st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4),
-)
-def test_letterbox_and_its_inverse_agree(
-    picture_hw: tuple[int, int], size_hw: tuple[int, int], corners: list[float]
-) -> None:
-    height, width = picture_hw
-    place = placement(picture_hw, size_hw)
-    (x1, x2), (y1, y2) = sorted(corners[:2]), sorted(corners[2:])
-    boxes = np.array([[x1 * width, y1 * height, x2 * width, y2 * height]], np.float32)
-    there = place.to_input(boxes)
-    np.testing.assert_allclose(place.to_picture(there), boxes, atol=1e-3 * max(picture_hw) / 1000 + 1e-3)
-    # The picture never reaches beyond the input.
-    corner = place.to_input(np.array([[0, 0, width, height]], np.float32))[0]
-    assert corner[2] <= size_hw[1] + 1e-3 and corner[3] <= size_hw[0] + 1e-3
-
-
-def test_letterbox_turns_bgr_into_rgb_and_pads(make_picture: Any) -> None:
-    pixels, _ = letterbox(make_picture(32, 96, box=(0, 0, 96, 32)), (64, 96))
-    np.testing.assert_array_equal(pixels[0, 0], [255, 0, 0])
-    np.testing.assert_array_equal(pixels[32:], 114)
 
 
 @pytest.mark.parametrize("value", [0, 114, 255])
@@ -238,7 +210,7 @@ def test_foreign_onnx(tiny: ModuleType, tmp_path: Path) -> None:
         ({"class_names": []}, "damaged at class_names"),
         ({"nms_iou": None}, "damaged at nms_iou"),
         ({"score_thresholds": [0.5]}, "one score threshold per class"),
-        ({"letterbox_rule": "centre"}, "letterbox rule 'centre'"),
+        ({"letterbox_rule": "centre"}, "letterbox rule 'centre'.*export the model again"),
         (
             {"input_size_hw": [32, 96]},
             r"its input is \['N', 64, 96, 3\], its metadata says \['N', 32, 96, 3\]",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detection.runtime.cameras.recordings import PictureFolder, VideoFile
+from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.sources import open_source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
@@ -176,3 +177,22 @@ def test_grey_and_16_bit_pictures_become_bgr(tmp_path: Path) -> None:
     assert len(frames) == 3
     for frame in frames:
         np.testing.assert_array_equal(frame.image, np.full((8, 9, 3), 100, np.uint8))
+
+
+# --- time in the video, and a rate limit ---
+
+
+def test_frames_carry_their_time_in_the_video(video_path: Path) -> None:
+    with open_source(video_path) as source:
+        times = [f.stream_s for f in source]
+    assert times == pytest.approx([i / 25 for i in range(30)], abs=1e-3)
+
+
+def test_rate_limit_of_a_video(video_path: Path) -> None:
+    with open_source(CameraSettings(str(video_path), max_fps=5)) as source:
+        frames = list(source)
+    assert [f.index for f in frames] == list(range(6))  # what is left out is not numbered
+    assert [f.stream_s for f in frames] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0], abs=1e-3)
+    for frame in frames:
+        red = np.flatnonzero(frame.image[24, :, 2] > 128)
+        assert abs(red[0] - round(25 * (frame.stream_s or 0))) <= 1

@@ -1,0 +1,62 @@
+"""FFmpeg's options for one opening: OpenCV takes them from an environment variable, which all threads share."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+DEFAULT_OPTIONS = "rtsp_flags;prefer_tcp"
+"""What OpenCV itself takes where the variable is not set."""
+
+USERS_OPTIONS = os.environ.get(_VARIABLE)
+"""What the user set before Swath came: it wins, for all cameras, and is never touched."""
+
+if USERS_OPTIONS is None:
+    # From now on the variable exists and only its value changes. Adding or removing a variable moves the
+    # table that another thread's getenv may be reading, which has crashed programs.
+    os.environ[_VARIABLE] = DEFAULT_OPTIONS
+
+_READ_WITHIN_S = 1.0
+"""OpenCV reads the variable first of all, in microseconds. After this time it surely has, and another
+camera's opening need not wait for this one, which may take seconds to fail."""
+
+_changed = threading.Condition()
+_openings: dict[object, tuple[str, float]] = {}
+
+
+@contextmanager
+def ffmpeg_options(options: str) -> Iterator[None]:
+    """Have the next capture that this thread opens read these options.
+
+    Openings with the same options run side by side. One with others waits until those before it have
+    read theirs, for `_READ_WITHIN_S` seconds at most.
+
+    Args:
+        options: "name;value|name;value", as OpenCV writes them.
+
+    """
+    if USERS_OPTIONS is not None:
+        yield
+        return
+    opening = object()
+    with _changed:
+        while waits := [
+            until_s - time.monotonic()
+            for others, until_s in _openings.values()
+            if others != options and until_s > time.monotonic()
+        ]:
+            _changed.wait(max(*waits, 0.001))
+        os.environ[_VARIABLE] = options
+        _openings[opening] = options, time.monotonic() + _READ_WITHIN_S
+    try:
+        yield
+    finally:
+        with _changed:
+            del _openings[opening]
+            if not _openings:
+                os.environ[_VARIABLE] = DEFAULT_OPTIONS
+            _changed.notify_all()

@@ -1,0 +1,106 @@
+"""GenICam cameras (GigE Vision, USB3 Vision, CoaXPress) through `harvesters` and the maker's GenTL producer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from detection.runtime.cameras.names import GENICAM_PREFIX
+from detection.runtime.errors import SourceError
+
+_CONVERSIONS: dict[str, int | None] = {
+    "BGR8": None,
+    "RGB8": cv2.COLOR_RGB2BGR,
+    "Mono8": cv2.COLOR_GRAY2BGR,
+    "BayerRG8": cv2.COLOR_BayerRGGB2BGR,
+    "BayerBG8": cv2.COLOR_BayerBGGR2BGR,
+    "BayerGB8": cv2.COLOR_BayerGBRG2BGR,
+    "BayerGR8": cv2.COLOR_BayerGRBG2BGR,
+}
+"""Pixel formats of the standard that are read, and OpenCV's conversion."""
+
+
+def check_genicam(spec: str) -> None:
+    """See that a GenICam camera could be opened at all.
+
+    Raises:
+        SourceError: `harvesters` is missing, or the producer's file is.
+
+    """
+    try:
+        import harvesters.core  # noqa: F401 # only whether it is there
+    except ImportError:
+        raise SourceError(f"{spec}: GenICam cameras need: pip install harvesters") from None
+    producer = Path(spec.removeprefix(GENICAM_PREFIX).partition("#")[0])
+    if not producer.is_file():
+        raise SourceError(
+            f"{spec}: write genicam:PRODUCER.cti#SERIAL; {producer} is not there (the maker's driver has it)"
+        )
+
+
+class GenicamCapture:
+    """A GenICam camera in the shape of `Capture`. Not one of these was ever run with a real camera.
+
+    Args:
+        spec: `genicam:PRODUCER.cti` or `genicam:PRODUCER.cti#SERIAL`.
+        read_timeout_s: how long one picture may take.
+
+    Raises:
+        SourceError: no such camera.
+
+    """
+
+    def __init__(self, spec: str, read_timeout_s: float) -> None:
+        from harvesters.core import Harvester
+
+        producer, _, serial = spec.removeprefix(GENICAM_PREFIX).partition("#")
+        self._read_timeout_s = read_timeout_s
+        self._image: Any = None
+        self._harvester: Any = Harvester()
+        try:
+            self._harvester.add_file(producer)
+            self._harvester.update()
+            self._camera: Any = self._harvester.create({"serial_number": serial} if serial else 0)
+            # The newest picture, not a queue of them.
+            self._camera.num_buffers = 3
+            self._camera.start()
+        except Exception as error:  # the library's own and its producer's
+            self._harvester.reset()
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise SourceError(f"{spec}: no camera there that can be opened ({reason})") from None
+
+    def grab(self) -> bool:
+        """Wait for the next picture; False where none came in time."""
+        self._image = None
+        buffer = self._camera.try_fetch(timeout=self._read_timeout_s)
+        if buffer is None:
+            return False
+        # Copied before the buffer goes back to the driver, which fills it again.
+        try:
+            component = buffer.payload.components[0]
+            kind, height, width = component.data_format, component.height, component.width
+            if kind in _CONVERSIONS:
+                shape = (height, width, 3) if kind in ("BGR8", "RGB8") else (height, width)
+                pixels = np.asarray(component.data, np.uint8).reshape(shape)
+                conversion = _CONVERSIONS[kind]
+                self._image = pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
+        finally:
+            buffer.queue()
+        return True
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Whether the picture's format is one that is read, and the picture."""
+        return self._image is not None, self._image
+
+    def get(self, propId: int, /) -> float:
+        """Nothing is known by OpenCV's numbers."""
+        return 0.0
+
+    def release(self) -> None:
+        """Stop the camera and let go of it."""
+        self._camera.stop()
+        self._camera.destroy()
+        self._harvester.reset()

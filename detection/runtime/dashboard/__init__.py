@@ -1,0 +1,1 @@
+"""The stream in a browser: live pictures, their age, counts, thresholds, snapshots and recordings."""

@@ -1,0 +1,134 @@
+// The tiles: one per camera, with its newest picture, the true age of that picture, and how the camera is.
+
+import * as boxes from "./boxes.js";
+import * as clock from "./clock.js";
+import * as machine from "./machine.js";
+import * as words from "./words.js";
+
+const PAUSE_MS = 66; // 15 pictures a second at most
+const UNSEEN_MS = 700; // off the screen a tile hears of new pictures only when the page asks how things are
+const LABELS = { live: "live", late: "old picture", stale: "no picture", lost: "lost", ended: "ended", starting: "starting" };
+
+const grid = document.getElementById("cameras");
+const spoken = document.getElementById("spoken");
+const tiles = new Map();
+let colours = ["#ffffff"];
+
+// Only tiles on the screen ask for pictures.
+const seen = new Set();
+const watcher = new IntersectionObserver((changes) => {
+  for (const change of changes) seen[change.isIntersecting ? "add" : "delete"](change.target);
+});
+
+class Tile {
+  constructor(name, onSnapshot) {
+    const made = document.getElementById("camera").content.cloneNode(true);
+    this.name = name;
+    this.root = made.querySelector(".camera");
+    this.part = (selector) => this.root.querySelector(selector);
+    this.part(".name").textContent = name;
+    this.canvas = this.part("canvas");
+    this.serial = 0;
+    this.shown_ns = null; // when the picture on the screen was taken
+    this.newest_ns = null; // when the newest one there is was taken
+    this.state = "starting";
+    this.about = null;
+    const snap = this.part(".snap");
+    snap.setAttribute("aria-label", `Snapshot of ${name}`);
+    snap.addEventListener("click", () => onSnapshot(name, snap));
+    const enlarge = this.part(".enlarge");
+    enlarge.setAttribute("aria-label", `Enlarge ${name}`);
+    enlarge.addEventListener("click", () => {
+      const large = this.root.classList.toggle("large");
+      enlarge.setAttribute("aria-pressed", large);
+    });
+    grid.append(made);
+    watcher.observe(this.root);
+  }
+
+  know(about) {
+    this.about = about;
+    this.newest_ns = Math.max(this.newest_ns ?? 0, about.captured_ns ?? 0) || null;
+    this.part(".snap").disabled = about.pictures === 0;
+    this.part(".fps").textContent = `${about.fps.toFixed(1)} fps`;
+    this.part(".found").textContent = `${words.whole(about.found)} found`;
+    this.canvas.setAttribute("aria-label", `Picture of ${this.name}, ${about.found} found`);
+    this.tick();
+  }
+
+  show(picture, bitmap) {
+    boxes.draw(this.canvas, bitmap, picture, colours);
+    this.serial = picture.serial;
+    this.shown_ns = picture.captured_ns;
+    this.newest_ns = Math.max(this.newest_ns ?? 0, picture.captured_ns);
+    this.part(".found").textContent = `${words.whole(picture.detections.length)} found`;
+  }
+
+  // Ages grow whether or not anything comes: this runs on the page's own clock.
+  tick() {
+    if (this.about === null) return;
+    const age = clock.age_ms(this.newest_ns);
+    let state = this.about.status in LABELS ? this.about.status : "live";
+    const slack_ms = seen.has(this.root) ? 0 : UNSEEN_MS;
+    if (state === "live" && age !== null && age > this.about.late_after_s * 1000 + slack_ms) state = "late";
+    this.part(".age").textContent = this.shown_ns === null ? "–" : `${words.age(clock.age_ms(this.shown_ns))} old`;
+    this.root.dataset.state = state;
+    this.part(".status").textContent = LABELS[state];
+    const over = this.part(".over");
+    over.hidden = state === "live";
+    if (!over.hidden) {
+      const since = age === null ? "No picture yet" : `Last picture ${words.age(age)} ago`;
+      over.replaceChildren(words.element("b", state === "starting" ? "Waiting for the first picture" : since));
+      over.append(this.about.message);
+    }
+    if (state !== this.state) {
+      spoken.textContent = `${this.name}: ${LABELS[state]}`;
+      this.state = state;
+    }
+  }
+}
+
+export function know(state, onSnapshot) {
+  colours = state.classes.map((each) => each.colour);
+  for (const about of state.cameras) {
+    if (!tiles.has(about.name)) tiles.set(about.name, new Tile(about.name, onSnapshot));
+    tiles.get(about.name).know(about);
+  }
+  const n = tiles.size; // 1, 2, 3 in a row; 4 as 2 by 2; more in threes, from 7 on in fours
+  const columns = n < 4 ? Math.max(1, n) : n === 4 ? 2 : n < 7 ? 3 : 4;
+  grid.style.setProperty("--columns", columns);
+  grid.style.setProperty("--few-columns", Math.min(columns, 2));
+}
+
+export function tick() {
+  for (const tile of tiles.values()) tile.tick();
+}
+
+// How many cameras are live, and how many there are.
+export const live = () => [[...tiles.values()].filter((tile) => tile.state === "live").length, tiles.size];
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// One question at a time for all cameras: a slow phone gets fewer pictures, never old ones.
+export async function follow() {
+  for (;;) {
+    const looked = [...tiles.values()].filter((tile) => seen.has(tile.root));
+    if (document.hidden || !looked.length) {
+      await pause(200);
+      continue;
+    }
+    const next = pause(PAUSE_MS);
+    const widest = Math.max(...looked.map((tile) => tile.canvas.clientWidth)) * Math.min(devicePixelRatio || 1, 2);
+    try {
+      const found = await machine.pictures(looked.map((tile) => [tile.name, tile.serial]), widest > 900 ? "large" : "small");
+      for (const picture of found) {
+        const bitmap = await createImageBitmap(picture.blob);
+        tiles.get(picture.camera).show(picture, bitmap);
+        bitmap.close();
+      }
+    } catch {
+      await pause(1000); // the machine is away; the page says so by the state it does not get
+    }
+    await next;
+  }
+}

@@ -1,0 +1,124 @@
+"""`Pictures`: JPEGs for viewers, made when somebody looks, once for all who do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.dashboard.board import Board, Shot
+
+WIDTHS = {"small": 640, "large": 1280}
+"""Pixels of the picture's width as it is sent; a smaller picture is sent as it is."""
+
+_QUALITY = 80
+_LOOK_AGAIN_S = 0.01
+
+
+class Pictures:
+    """The newest pictures as JPEGs without boxes (the page draws those, sharp at any size).
+
+    Nothing piles up for a slow viewer: it asks for what is newer than what it has, and gets the newest.
+
+    Args:
+        board: where pictures come from.
+
+    Attributes:
+        encoded: JPEGs made so far.
+
+    """
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._ready: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._making: dict[tuple[str, str], asyncio.Lock] = {}
+        self.encoded = 0
+        self.workers = ThreadPoolExecutor(2, thread_name_prefix="dashboard", initializer=_stand_back)
+
+    async def newer(
+        self, have: Mapping[str, int], size: str, *, wait_s: float, given_up: Callable[[], bool]
+    ) -> list[tuple[Shot, bytes]]:
+        """Pictures that the viewer does not have yet, as soon as there is one.
+
+        Args:
+            have: per camera that is looked at the serial of the picture there, 0 for none.
+            size: of `WIDTHS`.
+            wait_s: how long to wait for one.
+            given_up: asked while waiting; True ends it.
+
+        Returns:
+            At most one per camera, with its JPEG; empty where none came in time.
+
+        """
+        until = time.monotonic() + wait_s
+        while True:
+            newest = self._board.newest()
+            fresh = [name for name, serial in have.items() if name in newest and newest[name].serial != serial]
+            if fresh:
+                # Together: the second camera must not age while the first one is encoded.
+                return await asyncio.gather(*(self._newest(name, size) for name in fresh))
+            if time.monotonic() >= until or given_up():
+                return []
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _newest(self, camera: str, size: str) -> tuple[Shot, bytes]:
+        key = (camera, size)
+        async with self._making.setdefault(key, asyncio.Lock()):
+            shot = self._board.newest()[camera]  # it may have changed while others had the lock
+            serial, jpeg = self._ready.get(key, (0, b""))
+            if serial != shot.serial:
+                loop = asyncio.get_running_loop()
+                jpeg = await loop.run_in_executor(self.workers, to_jpeg, shot.frame.image, _QUALITY, WIDTHS[size])
+                self.encoded += 1
+                self._ready[key] = (shot.serial, jpeg)
+            return shot, jpeg
+
+
+def pack(head: Mapping[str, Any], pictures: list[tuple[Shot, bytes]]) -> bytes:
+    """One body for several pictures: length of the JSON (uint32, big end first), the JSON, the JPEGs.
+
+    The JSON is `head` with `pictures`: a list in the order of the JPEGs, each with its `bytes`.
+    """
+    listed = [
+        {
+            "camera": shot.frame.camera,
+            "serial": shot.serial,
+            "captured_ns": shot.frame.captured_ns,
+            "size_wh": [shot.frame.image.shape[1], shot.frame.image.shape[0]],
+            "detections": shot.record["detections"],
+            "bytes": len(jpeg),
+        }
+        for shot, jpeg in pictures
+    ]
+    text = json.dumps({**head, "pictures": listed}, separators=(",", ":")).encode()
+    return b"".join((struct.pack(">I", len(text)), text, *(jpeg for _, jpeg in pictures)))
+
+
+def to_jpeg(image_bgr: NDArray[np.uint8], quality: int, width: int | None = None) -> bytes:
+    """A picture, uint8 (H, W, 3) BGR, as JPEG; shrunk to `width` pixels where it is wider."""
+    height_now, width_now = image_bgr.shape[:2]
+    shown: NDArray[Any] = image_bgr
+    if width is not None and width_now > width:
+        size_wh = (width, max(1, round(height_now * width / width_now)))
+        shown = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA)
+    done, jpeg = cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    if not done:
+        raise ValueError(f"a picture of shape {image_bgr.shape} cannot be made a JPEG")
+    return jpeg.tobytes()
+
+
+def _stand_back() -> None:
+    """The machine's decisions come first: where a thread can have a priority of its own, this one's is low."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

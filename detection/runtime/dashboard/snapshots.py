@@ -1,0 +1,65 @@
+"""`Snapshots`: one picture kept as it was: plain, with its boxes, and in numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from detection.runtime.dashboard.board import Shot
+from detection.runtime.dashboard.pictures import to_jpeg
+from detection.runtime.draw import annotate
+
+KEPT = 8
+"""Snapshots that can still be downloaded; an older one makes room."""
+
+_QUALITY = 95
+
+
+class Snapshots:
+    """The last few snapshots, in memory."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, dict[str, tuple[str, bytes]]] = OrderedDict()
+        self._number = 0
+
+    def take(self, shot: Shot, class_names: Sequence[str], about: dict[str, Any]) -> tuple[int, dict[str, str]]:
+        """Keep a picture in its full size; some tens of milliseconds.
+
+        Args:
+            shot: what to keep.
+            class_names: by label.
+            about: goes into the JSON beside the record (model, thresholds).
+
+        Returns:
+            Its number, and per kind ("annotated", "plain", "json") the name of the file.
+
+        """
+        image, record = shot.frame.image, shot.record
+        captured_unix_s = time.time() - (time.monotonic_ns() - shot.frame.captured_ns) / 1e9
+        numbers = {
+            **record,
+            "captured_unix_s": round(captured_unix_s, 3),
+            "size_wh": [image.shape[1], image.shape[0]],
+            **about,
+        }
+        drawn = annotate(image, shot.detections, class_names)
+        camera = re.sub(r"[^\w.-]+", "_", record["camera"], flags=re.ASCII)
+        stem = f"{camera}-{time.strftime('%Y-%m-%d_%H-%M-%S', time.localtime(captured_unix_s))}-{record['frame']}"
+        files = {
+            "annotated": (f"{stem}-annotated.jpg", to_jpeg(drawn, _QUALITY)),
+            "plain": (f"{stem}.jpg", to_jpeg(image, _QUALITY)),
+            "json": (f"{stem}.json", json.dumps(numbers, indent=2).encode()),
+        }
+        self._number += 1
+        self._kept[self._number] = files
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return self._number, {kind: name for kind, (name, _) in files.items()}
+
+    def file(self, number: int, kind: str) -> tuple[str, bytes] | None:
+        """Name and content of a file; None where it is not there (any more)."""
+        return self._kept.get(number, {}).get(kind)

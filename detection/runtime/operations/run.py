@@ -1,0 +1,292 @@
+"""`run_machine`: a whole machine from its start to its stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from detection.runtime.cameras.settings import CameraSettings
+from detection.runtime.cameras.source import Source
+from detection.runtime.cameras.sources import open_sources
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.detector import Detector
+from detection.runtime.errors import ModelFileError, OutputError
+from detection.runtime.events import CameraStatus, Event, Listener
+from detection.runtime.metadata import ModelMetadata
+from detection.runtime.operations.json_log import json_log
+from detection.runtime.operations.machine import Machine, MachineModel, Tracking
+from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_hangup
+from detection.runtime.operations.open_outputs import OpenOutputs
+from detection.runtime.operations.redaction import RedactedFormatter, Redaction
+from detection.runtime.operations.systemd import Heartbeat, Service
+from detection.runtime.outputs.contract import Record
+from detection.runtime.signals import stopped_by_signals
+from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.duty import Duty
+from detection.runtime.streaming.looks import Look
+from detection.runtime.streaming.pipeline import run_stream
+from detection.runtime.streaming.publisher import EventBox, Tracks
+from detection.runtime.streaming.report import render
+from detection.runtime.streaming.summary import StreamSummary
+
+_log = logging.getLogger(__name__)
+_GRAVE = frozenset({"lost", "stale", "behind", "refused"})
+"""What the terminal shows as a warning."""
+
+
+def run_machine(
+    machine: Machine,
+    *,
+    redaction: Redaction | None = None,
+    max_frames: int | None = None,
+    json_summary: Path | None = None,
+) -> int:
+    """Detect on all cameras until they end or the user stops it; then print what came of it.
+
+    The model and what can be opened at once are opened before any output: where one of them fails, nothing
+    is written. A camera that is off is waited for, beside the others. SIGINT (Ctrl-C) and SIGTERM end it
+    within a second, with whole files; a second one at once. SIGHUP looks for a new model file.
+
+    Args:
+        machine: what is to run.
+        redaction: keeps secrets out of messages and logs.
+        max_frames: stop after so many pictures, over all cameras; None for no limit.
+        json_summary: gets the summary as JSON.
+
+    Returns:
+        0 where all went well (being stopped by the user is well), 1 where a source failed on the way.
+
+    Raises:
+        SwathError: model, source or output cannot be opened, or an output cannot be written.
+
+    """
+    redaction = redaction or Redaction()
+    _refuse_to_overwrite(machine, json_summary)
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        stack.enter_context(_messages_on(console, redaction))
+        log = None if machine.log is None else stack.enter_context(json_log(machine.log, redaction))
+        stop = stack.enter_context(stopped_by_signals())
+        duty = _duty(machine)
+        detector = _detector(machine.model)
+        detector.warm_up()  # before cameras open: what they deliver meanwhile would count as dropped
+        controls, box, heartbeat = Controls(detector), EventBox(), Heartbeat()
+
+        def tell(event: Event) -> None:
+            box.put(event)
+            if log is not None:
+                log(event)
+            if console.is_terminal or event.status in _GRAVE or event.kind != "camera":
+                _say(console, event, redaction)
+
+        sources = _open_cameras(stack, machine, tell)
+        looks = {camera.name: Look(camera.roi_xyxy, camera.tiles_rc, camera.overlap) for camera in machine.cameras}
+        outputs = stack.enter_context(OpenOutputs(machine, sources, controls, looks=looks, listener=tell, stop=stop))
+        if outputs.dashboard_url is not None:
+            console.print(f"dashboard: {outputs.dashboard_url}", markup=False, highlight=False, soft_wrap=True)
+        live = any(source.live for source in sources)
+        if live:
+            watcher = stack.enter_context(_watch(machine.model, controls, tell))
+            stack.enter_context(asked_by_hangup(watcher))
+        with _progress(console, sources, max_frames) as (show, status):
+            service = stack.enter_context(Service(heartbeat, status))
+            service.ready()
+            summary = run_stream(
+                controls,
+                sources,
+                outputs.all,
+                stop=stop,
+                max_frames=max_frames,
+                on_progress=show,
+                looks=looks,
+                trackers=_trackers(machine, sources, detector),
+                events=box,
+                max_age_s=None if machine.limits.max_age_ms is None else machine.limits.max_age_ms / 1e3,
+                batch_wait_s=None if machine.limits.batch_wait_ms is None else machine.limits.batch_wait_ms / 1e3,
+                duty=duty,
+                heartbeat=heartbeat,
+            )
+        service.close()
+        stack.close()  # files are whole before we say that we are done
+    console.print(render(summary, outputs.dropped()))
+    if json_summary is not None:
+        _write_summary(json_summary, summary, outputs.dropped())
+    return 1 if summary.failures else 0
+
+
+def _detector(told: MachineModel) -> Detector:
+    detector = Detector(
+        told.path,
+        providers=None if told.provider is None else [told.provider],
+        threads=told.threads,
+    )
+    _set_thresholds(detector, told)
+    return detector
+
+
+def _set_thresholds(detector: Detector, told: MachineModel) -> None:
+    try:
+        detector.set_score_thresholds(_thresholds(told, detector.metadata))
+    except ValueError as error:
+        raise ModelFileError(str(error)) from None
+
+
+def _thresholds(told: MachineModel, metadata: ModelMetadata) -> float | tuple[float, ...] | None:
+    return told.thresholds(metadata.class_names, metadata.score_thresholds)
+
+
+def _watch(told: MachineModel, controls: Controls, tell: Listener) -> ModelWatcher:
+    return ModelWatcher(
+        controls,
+        told.path,
+        listener=tell,
+        providers=None if told.provider is None else [told.provider],
+        threads=told.threads,
+        thresholds=lambda metadata: _thresholds(told, metadata),
+        other_classes=told.other_classes,
+        unproved=told.unproved,
+        watch=told.watch,
+    )
+
+
+def _duty(machine: Machine) -> Duty | None:
+    limits = machine.limits
+    if limits.duty_cycle == 1 and limits.cool_below_c is None:
+        return None
+    try:
+        return Duty(limits.duty_cycle, limits.cool_below_c)
+    except ValueError as error:
+        raise OutputError(f"limits: {error}") from None
+
+
+def _open_cameras(stack: ExitStack, machine: Machine, tell: Listener) -> Sequence[Source]:
+    max_age_ms = machine.limits.max_age_ms
+    settings = [
+        CameraSettings(
+            camera.source,
+            camera.name,
+            max_fps=camera.max_fps,
+            roi_xyxy=camera.roi_xyxy,
+            transport=camera.transport,
+            open_timeout_s=camera.open_timeout_s,
+            read_timeout_s=camera.read_timeout_s,
+            max_age_s=None if max_age_ms is None else max_age_ms / 1e3,
+            stream_clock=camera.stream_clock,
+        )
+        for camera in machine.cameras
+    ]
+    return [stack.enter_context(source) for source in open_sources(settings, on_event=tell)]
+
+
+def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -> dict[str, Tracks]:
+    told: Tracking | None = machine.tracking
+    if told is None:
+        return {}
+    from detection.runtime.tracking.motion import PictureMotion, WheelMotion
+    from detection.runtime.tracking.tracker import PlantTracker
+
+    def wheels() -> WheelMotion | None:
+        if told.speed_m_s is None or told.pixels_per_metre is None:
+            return None
+        return WheelMotion(told.speed_m_s, told.pixels_per_metre, told.direction)
+
+    thresholds = detector.score_thresholds.tolist()
+    return {
+        source.camera: PlantTracker(detector.class_names, thresholds, PictureMotion(wheels())) for source in sources
+    }
+
+
+def _refuse_to_overwrite(machine: Machine, summary: Path | None) -> None:
+    """A video that is read must not be replaced by its annotated copy.
+
+    Raises:
+        OutputError: an output is one of the inputs, or two outputs are one file.
+
+    """
+    taken = {machine.model.path.resolve(), *(Path(camera.source).resolve() for camera in machine.cameras)}
+    for output in [*machine.written, *([] if summary is None else [summary])]:
+        if output.resolve() in taken:
+            raise OutputError(f"{output}: would overwrite what is read or written under that name already")
+        taken.add(output.resolve())
+
+
+def _write_summary(path: Path, summary: StreamSummary, dropped: dict[str, int]) -> None:
+    told = {**summary.to_json(), "outputs_dropped": dropped}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@contextmanager
+def _progress(
+    console: Console, sources: Sequence[Source], max_frames: int | None
+) -> Iterator[tuple[Callable[[Frame, Detections, Record], None], Callable[[], str]]]:
+    """A bar on stderr, without an end where a source is live; and how the machine is, in a line."""
+    lengths = [s.length for s in sources]
+    total = None if None in lengths else sum(n for n in lengths if n is not None)
+    if max_frames is not None:
+        total = max_frames if total is None else min(total, max_frames)
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[last]}", markup=False),
+    )
+    frames, last = 0, "no picture yet"
+
+    def status() -> str:
+        live = sum(source.status is CameraStatus.LIVE for source in sources)
+        return f"{live} of {len(sources)} cameras live; {frames:,} pictures; {last}"
+
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task: Any = bar.add_task("stream", total=total, last="")
+
+        def show(frame: Frame, detections: Detections, record: Record) -> None:
+            nonlocal frames, last
+            frames += 1
+            last = f"{frame.camera}: {len(detections)} found, {record['age_ms']:.0f} ms old"
+            bar.update(task, advance=1, last=last)
+
+        yield show, status
+
+
+def _say(console: Console, event: Event, redaction: Redaction) -> None:
+    """One unbroken line, whatever the terminal's width, so that it can be searched for."""
+    kind = "warning" if event.status in _GRAVE else "note"
+    told = f"{kind}: {event.kind} {event.subject}: {event.status}" + (event.message and f", {event.message}")
+    console.print(redaction(told), markup=False, highlight=False, soft_wrap=True)
+
+
+class _LineHandler(logging.Handler):
+    """One unbroken line per message."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{record.levelname.lower()}: {self.format(record)}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _messages_on(console: Console, redaction: Redaction) -> Iterator[None]:
+    """What the runtime logs from warnings on goes to stderr, above the bar."""
+    logger, handler = logging.getLogger("detection.runtime"), _LineHandler(console)
+    handler.setFormatter(RedactedFormatter(redaction))
+    logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate

@@ -1,0 +1,82 @@
+"""`CsvOutput`: one row per detection, for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.outputs.contract import RECORD_SCHEMA, Output, Record
+from detection.runtime.outputs.lines import LinesFile
+
+COLUMNS = (
+    "schema",
+    "camera",
+    "frame",
+    "captured_ns",
+    "age_ms",
+    "stream_s",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "label",
+    "class",
+    "track_id",
+    "score",
+)
+"""The first line. `score` stands last: zeros can follow a decimal and mean nothing (see `LinesFile`)."""
+
+
+class CsvOutput(Output):
+    """One row per detection (RFC 4180, with a header); whole rows, as `LinesFile` promises.
+
+    A frame without detections has no row; what is None is an empty field.
+
+    Args:
+        path: what stood there is replaced; with `{date}` in its name each day has a file, which is
+            continued where it is there already.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    """
+
+    needs_picture = False
+
+    def __init__(self, path: Path | str) -> None:
+        self._lines = LinesFile(Path(path), newline=b"\r\n", fill=b"0", header=",".join(COLUMNS).encode())
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Append a row for each detection.
+
+        Raises:
+            OutputError: it cannot be written (disk full); the rows before it stay whole.
+
+        """
+        of_frame = (
+            RECORD_SCHEMA,
+            record["camera"],
+            record["frame"],
+            record["captured_ns"],
+            record["age_ms"],
+            record["stream_s"],
+        )
+        for found in record["detections"]:
+            row = (
+                *of_frame,
+                *found["box_xyxy"],
+                found["label"],
+                found["class"],
+                found["track_id"],
+                # never as 1e-05, where a zero would count
+                f"{found['score']:.4f}",
+            )
+            text = io.StringIO()
+            csv.writer(text, lineterminator="").writerow(row)
+            self._lines.append(text.getvalue().encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()

@@ -1,0 +1,300 @@
+"""`MqttOutput`: records and events to an MQTT broker, which may be away for as long as it likes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qsl
+
+from detection.runtime.cameras.sources import without_secrets
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.errors import OutputError
+from detection.runtime.events import Event, Listener, nobody
+from detection.runtime.outputs.backlog import Backlog
+from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.outputs.link import Link, parse_address, unquote_of
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessageInfo
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_PREFIX = "swath"
+"""Of all topics, where the URL names none."""
+
+KEEPALIVE_S = 10
+"""A broker that falls silent without closing is given up after at most twice this."""
+
+_FORM = "MQTT address mqtt://USER:PASSWORD@HOST:PORT/PREFIX?qos=1"
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_OPTIONS = ("qos", "client_id", "ca")
+_CONNECT_TIMEOUT_S = 5.0
+_MAX_IN_FLIGHT = 20
+_POLL_S = 0.05
+_FLUSH_S = 0.5
+_CLOSE_S = 0.8
+
+
+@dataclass(frozen=True)
+class _Message:
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+    def __len__(self) -> int:
+        return len(self.topic) + len(self.payload)
+
+
+class MqttOutput(Output):
+    """Publishes records and events, as JSON. Neither opening nor writing ever waits for the broker.
+
+    | topic | payload | retained |
+    |---|---|---|
+    | `PREFIX/CAMERA/detections` | the record (schema 1), one per frame | no |
+    | `PREFIX/CAMERA/status` | the camera's newest event | yes |
+    | `PREFIX/events` | all other events | no |
+    | `PREFIX/status` | `online` or `offline`, the latter also by the broker itself (last will) | yes |
+
+    A thread of its own keeps the connection and opens it again, for ever, with growing pauses. What
+    cannot be sent: with `qos=0` a message is of the moment, and one that is made while the broker is
+    away is dropped; with `qos=1` the newest 4 MB wait and are sent later, in their order (some twice,
+    where the break came before the broker's receipt). Statuses are told anew after each connection.
+
+    Args:
+        url: `mqtt://USER:PASSWORD@HOST:PORT/PREFIX?qos=1&client_id=NAME`; all but the host may be left
+            out. `mqtts://` with TLS; `?ca=FILE` names the authority's certificate where the system does
+            not know it.
+        listener: hears when the broker is there, lost, refusing us, or back.
+
+    Attributes:
+        sent: messages that the broker has (`qos=1`) or that left for it (`qos=0`).
+
+    Raises:
+        OutputError: a URL that cannot be meant, no such certificate, or paho-mqtt is missing. A broker
+            that is off is no error but an event.
+
+    """
+
+    needs_picture = False
+
+    def __init__(self, url: str, listener: Listener = nobody) -> None:
+        parts = parse_address(url, tuple(_PORTS), _FORM)
+        options = _options(parts)
+        self.sent = 0
+        self._shown = without_secrets(url)
+        self._qos = int(options.get("qos", "0"))
+        self._prefix = _prefix(parts)
+        self._client = _client(parts, options)
+        self._client.will_set(f"{self._prefix}/status", b"offline", qos=1, retain=True)
+        self._client.on_connect = self._on_connect
+        self._refusal = ""
+        self._link = Link("mqtt", listener)
+        self._backlog: Backlog[_Message] = Backlog()
+        self._in_flight: deque[tuple[_Message, MQTTMessageInfo]] = deque()
+        self._statuses: dict[str, _Message] = {}
+        self._away = False
+        self._lock = threading.Lock()  # of `_away`, and of what it decides
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Messages that the broker will not get."""
+        return self._backlog.dropped
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Hand over one record; returns at once."""
+        self._put(_Message(f"{self._prefix}/{topic_level(record['camera'])}/detections", _json(record)))
+
+    def event(self, event: Event) -> None:
+        """Hand over an event; returns at once."""
+        payload = _json(event.to_json())
+        if event.kind != "camera":
+            self._put(_Message(f"{self._prefix}/events", payload))
+            return
+        message = _Message(f"{self._prefix}/{topic_level(event.subject)}/status", payload, retain=True)
+        with self._lock:
+            self._statuses[message.topic] = message  # the broker that comes back hears the newest only
+            if not self._away:
+                self._backlog.put(message)
+
+    def _put(self, message: _Message) -> None:
+        with self._lock:
+            if self._away and self._qos == 0:
+                self._backlog.lose(1)
+            else:
+                self._backlog.put(message)
+
+    def close(self) -> None:
+        """Send what can be sent within half a second, say `offline` and go; safe to call twice."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._backlog.wake()
+        self._thread.join(_CLOSE_S)  # one that still waits for a host to answer ends when it gives up
+        self._backlog.lose(len(self._in_flight))
+        self._backlog.clear()
+        if self.dropped:
+            _log.warning("mqtt: %s did not get %d messages", self._shown, self.dropped)
+
+    # --- all below runs in the thread ---
+
+    # paho's own loop_start() is not used: while a connection is made, what it resends and what is
+    # published meanwhile overtake each other, its queue for QoS 0 has no bound, and loop_stop() waits
+    # for a broker that does not answer. Here paho holds 20 messages at most and one thread calls it.
+
+    def _run(self) -> None:
+        while True:  # once at least, for what was written before a quick end
+            self._refusal = ""
+            try:
+                reason = self._session()
+            except Exception as error:  # whatever happened, the next connection may be better
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if self._closing.is_set():
+                return
+            self._lose(reason)
+            if self._closing.wait(self._link.pause_s()):
+                return
+
+    def _session(self) -> str:
+        """One connection, from its beginning to its end; gives why it ended.
+
+        Raises:
+            OSError: there was none.
+
+        """
+        self._client.reconnect()
+        greeted = False
+        until = float("inf")
+        wait_s = _POLL_S
+        while (code := self._client.loop(wait_s)) == 0:
+            if self._closing.is_set():
+                until = min(until, time.monotonic() + _FLUSH_S)
+                if time.monotonic() >= until or (greeted and not self._backlog and not self._in_flight):
+                    self._leave()
+                    return ""
+            if not self._client.is_connected():  # the connection stands, the broker's yes is still to come
+                continue
+            if not greeted:
+                greeted = True
+                self._greet()
+            while self._in_flight and self._in_flight[0][1].is_published():
+                self._in_flight.popleft()
+                self.sent += 1
+            wait_s = _POLL_S  # for the broker's receipts, or:
+            if len(self._in_flight) < _MAX_IN_FLIGHT:
+                wait_s = 0.0
+                message = self._backlog.take(_POLL_S)
+                if message is not None:
+                    info = self._client.publish(message.topic, message.payload, self._qos, message.retain)
+                    self._in_flight.append((message, info))
+        return self._refusal or _reason(code)
+
+    def _greet(self) -> None:
+        """Tell a broker that is new to us who we are, and how the cameras are."""
+        if not self._closing.is_set():
+            gap = f"; {self.dropped} messages were dropped" if self.dropped else ""
+            self._link.up(f"{self._shown} is there{gap}")
+        self._client.publish(f"{self._prefix}/status", b"online", 1, retain=True)
+        with self._lock:
+            if self._away:  # it may have forgotten them; behind what waits, so that the newest stays
+                for message in self._statuses.values():
+                    self._backlog.put(message)
+            self._away = False
+
+    def _leave(self) -> None:
+        self._client.publish(f"{self._prefix}/status", b"offline", 1, retain=True)
+        self._client.disconnect()
+        until = time.monotonic() + _CLOSE_S - _FLUSH_S
+        while time.monotonic() < until and self._client.loop(_POLL_S) == 0:
+            pass
+
+    def _lose(self, reason: str) -> None:
+        unsure = [message for message, info in self._in_flight]
+        self._in_flight.clear()
+        self._client.drop_out_messages()  # those are the same; we send them again ourselves
+        with self._lock:
+            self._away = True
+            if self._qos == 0:
+                self._backlog.lose(len(unsure))
+                self._backlog.clear()
+            else:
+                self._backlog.put_back(unsure)
+        if self._refusal:
+            self._link.down("refused", f"{self._shown} refuses us: {reason}; are user and password right?")
+        else:
+            self._link.down("lost", f"{self._shown} is away: {reason}; trying again")
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
+        if reason_code.is_failure:
+            self._refusal = str(reason_code)
+
+
+def topic_level(camera: str) -> str:
+    """A camera's name as one level of a topic: `/ + #` and control characters become `_`."""
+    return re.sub(r"[/+#\x00-\x1f\x7f]", "_", camera) or "_"
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _reason(code: int) -> str:
+    from paho.mqtt.client import error_string
+
+    return error_string(code).rstrip(".").lower()
+
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for key in options:
+        if key not in _OPTIONS:
+            raise OutputError(f"{_FORM}: unknown option {key!r}; there are {', '.join(_OPTIONS)}")
+    if options.get("qos", "0") not in ("0", "1"):
+        raise OutputError(f"{_FORM}: qos is 0 or 1")
+    if "client_id" in options and not options["client_id"]:
+        raise OutputError(f"{_FORM}: client_id is empty")
+    if "ca" in options and parts.scheme != "mqtts":
+        raise OutputError(f"{_FORM}: ca goes with mqtts://")
+    return options
+
+
+def _prefix(parts: SplitResult) -> str:
+    prefix = unquote_of(parts.path.strip("/")) or DEFAULT_PREFIX
+    if re.search(r"[+#\x00-\x1f\x7f]|//", prefix) or len(prefix) > 1000:
+        raise OutputError(f"{_FORM}: a topic cannot begin with this PREFIX")
+    return prefix
+
+
+def _client(parts: SplitResult, options: dict[str, str]) -> Client:
+    try:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+    except ImportError:
+        raise OutputError('MQTT needs paho-mqtt: pip install "swath[stream]"') from None
+    # Two clients of one name throw each other out for ever, so by default no name comes twice.
+    name = options.get("client_id") or f"swath-{socket.gethostname()[:40]}-{secrets.token_hex(3)}"
+    client = Client(CallbackAPIVersion.VERSION2, client_id=name)
+    client.connect_timeout = _CONNECT_TIMEOUT_S
+    client.max_inflight_messages_set(0)  # the bound is ours
+    user = unquote_of(parts.username)
+    if user is not None:
+        client.username_pw_set(user, unquote_of(parts.password))
+    if parts.scheme == "mqtts":
+        try:
+            client.tls_set(options.get("ca"))
+        except (OSError, ssl.SSLError):
+            raise OutputError(f"MQTT: {options.get('ca')}: not a certificate that can be read") from None
+    assert parts.hostname is not None  # parse_address
+    client.connect_async(parts.hostname, parts.port or _PORTS[parts.scheme], KEEPALIVE_S)
+    return client

@@ -1,0 +1,201 @@
+"""`PrometheusOutput`: a `/metrics` page that a Prometheus server reads."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detection import __version__
+from detection.runtime.cameras.source import Source
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.errors import OutputError
+from detection.runtime.events import CameraStatus, Event
+from detection.runtime.outputs.contract import Output, Record
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+_log = logging.getLogger(__name__)
+
+BUCKETS_S = (
+    *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05),
+    *(0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+"""Upper ends of the histograms' buckets: at most half as large again as the one below, up to 0.3 s."""
+
+_REQUEST_TIMEOUT_S = 5.0
+_CLOSE_S = 0.8
+
+
+class PrometheusOutput(Output):
+    """Counts what passes and shows it over HTTP, in Prometheus' text format, on every path.
+
+    Names and labels stand in `docs/outputs_network.md`. There is no password: whoever reaches the port
+    can read the numbers.
+
+    Args:
+        port: to listen at; 0 takes a free one.
+        host: the address of this machine to listen at; by default nobody else can reach it.
+        model: file name of the model, for `swath_build_info`; an event that a model was swapped changes it.
+        sources: whose counts of dropped and unreadable pictures are shown.
+        outputs_dropped: gives, by output, how many records it has dropped; called from other threads.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        OutputError: the port is taken or forbidden, the host is not this machine, or
+            prometheus-client is missing.
+
+    """
+
+    needs_picture = False
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        model: str = "",
+        sources: Sequence[Source] = (),
+        outputs_dropped: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        try:
+            from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+        except ImportError:
+            raise OutputError('the metrics page needs prometheus-client: pip install "swath[stream]"') from None
+        registry = CollectorRegistry()
+        of_class, of_stage, of_status = ("camera", "class"), ("camera", "stage"), ("camera", "status")
+
+        def histogram(name: str, text: str, labels: tuple[str, ...]) -> Histogram:
+            return Histogram(name, text, labels, buckets=BUCKETS_S, registry=registry)
+
+        self._frames = Counter("swath_frames", "Pictures detected on", ("camera",), registry=registry)
+        self._found = Counter("swath_detections", "Boxes reported", of_class, registry=registry)
+        self._plants = Gauge("swath_plants_counted", "Plants seen so far, each once", of_class, registry=registry)
+        self._age = histogram("swath_frame_age_seconds", "Age of the picture when its record was made", ("camera",))
+        self._stage = histogram("swath_stage_seconds", "Where that time went", of_stage)
+        self._status = Gauge("swath_camera_status", "1: the camera is so, 0: not", of_status, registry=registry)
+        self._events = Counter("swath_events", "What happened", ("kind", "status"), registry=registry)
+        self._build = Gauge("swath_build_info", "1; what runs", ("version", "model"), registry=registry)
+        self._last_ns: dict[str, int] = {}
+        self._sources = sources
+        self._outputs_dropped = outputs_dropped
+        self._show_model(model)
+        registry.register(_AtScrape(self._read))
+        ProcessCollector(registry=registry)  # memory and descriptors: flat all season, or not
+        self._server = _serve(host, port, registry)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
+        self._thread.start()
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Count one frame."""
+        camera = record["camera"]
+        self._frames.labels(camera).inc()
+        self._age.labels(camera).observe(record["age_ms"] / 1e3)
+        for stage, ms in record["latency_ms"].items():
+            self._stage.labels(camera, stage).observe(ms / 1e3)
+        for found in record["detections"]:
+            self._found.labels(camera, found["class"]).inc()
+        for name, count in (record["counted"] or {}).items():
+            self._plants.labels(camera, name).set(count)
+        self._last_ns[camera] = record["captured_ns"]
+
+    def event(self, event: Event) -> None:
+        """Count an event, and keep how cameras are and which model runs."""
+        self._events.labels(event.kind, event.status).inc()
+        if event.kind == "camera" and event.status in tuple(CameraStatus):
+            for status in CameraStatus:
+                self._status.labels(event.subject, status.value).set(status == event.status)
+        elif event.kind == "model" and event.status == "swapped":
+            self._show_model(event.subject)
+
+    def close(self) -> None:
+        """Let go of the port; safe to call twice."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(_CLOSE_S)
+        self._server.server_close()
+
+    def _show_model(self, model: str) -> None:
+        self._build.clear()
+        self._build.labels(__version__, Path(model).name).set(1)
+
+    def _read(self) -> Iterator[Metric]:
+        """What is known elsewhere and looked up when somebody asks."""
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+        age = GaugeMetricFamily("swath_last_frame_age_seconds", "Time since the newest picture", labels=["camera"])
+        now_ns = time.monotonic_ns()
+        for camera, captured_ns in tuple(self._last_ns.items()):
+            age.add_metric([camera], (now_ns - captured_ns) / 1e9)
+        dropped = CounterMetricFamily("swath_frames_dropped", "Pictures a newer one overtook", labels=["camera"])
+        unreadable = CounterMetricFamily("swath_frames_unreadable", "Pictures not decoded", labels=["camera"])
+        for source in self._sources:
+            dropped.add_metric([source.camera], source.dropped)
+            unreadable.add_metric([source.camera], source.unreadable)
+        lost = CounterMetricFamily("swath_output_dropped", "Records an output did not get out", labels=["output"])
+        for output, count in self._outputs_dropped().items():
+            lost.add_metric([output], count)
+        yield from (age, dropped, unreadable, lost)
+
+
+class _AtScrape:
+    """A collector out of a function."""
+
+    def __init__(self, read: Callable[[], Iterator[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        return self._read()
+
+
+class _Server(ThreadingHTTPServer):
+    """One short-lived thread per request; clients that go away in the middle are nobody's news."""
+
+    def server_bind(self) -> None:
+        # http.server would ask the name service who we are, and wait where there is none.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("the metrics page failed")
+
+
+def _serve(host: str, port: int, registry: CollectorRegistry) -> _Server:
+    # prometheus_client's start_http_server gives a half-open connection a thread for ever.
+    from prometheus_client.exposition import MetricsHandler
+
+    class Handler(MetricsHandler):
+        timeout = _REQUEST_TIMEOUT_S
+
+    Handler.registry = registry
+    where = f"the metrics page cannot be at {host} port {port}"
+    try:
+        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError):
+        raise OutputError(f"{where}: there is no such address") from None
+
+    class Server(_Server):
+        address_family = address[0]
+
+    try:
+        return Server((str(address[4][0]), port), Handler)
+    except OverflowError:
+        raise OutputError(f"{where}: ports go from 0 to 65535") from None
+    except OSError as error:
+        reason = "is another program there?" if error.errno == errno.EADDRINUSE else error.strerror
+        raise OutputError(f"{where}: {reason}") from None

@@ -1,0 +1,212 @@
+"""`WebhookOutput`: finds and events by POST to any web server, a second's worth at a time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import SplitResult, parse_qsl, quote, urlunsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from detection import __version__
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.errors import OutputError
+from detection.runtime.events import Event, Listener, nobody
+from detection.runtime.outputs.backlog import Backlog
+from detection.runtime.outputs.contract import RECORD_SCHEMA, Output, Record
+from detection.runtime.outputs.link import Link, parse_address, unquote_of
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+"""How long is collected before a POST, where the URL names no `every_s`."""
+
+MAX_BODY_BYTES = 1_000_000
+"""Of one POST, about; more waits for the next."""
+
+_FORM = "webhook address https://HOST/PATH?every_s=1"
+_TIMEOUT_S = 5.0
+_POLL_S = 0.5
+_CLOSE_S = 0.8
+# "Try again" in as many words; any other 4xx, and a redirection, will be the same the next time.
+_TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+@dataclass(frozen=True)
+class _Item:
+    kind: str
+    payload: bytes
+
+    def __len__(self) -> int:
+        return len(self.payload)
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *args: Any) -> None:
+        """Follow none: urllib would make a GET of our POST, and the body would be lost as if delivered."""
+
+
+class WebhookOutput(Output):
+    """POSTs records in which something was found, and all events, as JSON. Never waits for the server.
+
+    One body is `{"schema": 1, "records": [...], "events": [...]}`, each in the order they came: what was
+    collected since the last, a second's worth unless `every_s` says otherwise. A server that is away or
+    answers 5xx, 408, 425 or 429 gets the same body again, with growing pauses and the same
+    `Idempotency-Key`, while the newest 4 MB wait. What it refuses (other 4xx, redirections) is dropped.
+
+    Args:
+        url: `http://` or `https://`. `every_s=` is taken out of its query (0: as soon as the last POST
+            is through), all else goes to the server; `USER:PASSWORD@` becomes basic authentication.
+        listener: hears when the server is there, lost, refusing us, or back.
+
+    Attributes:
+        sent: records and events that the server has.
+
+    Raises:
+        OutputError: a URL that cannot be meant. A server that is off is no error but an event.
+
+    """
+
+    needs_picture = False
+
+    def __init__(self, url: str, listener: Listener = nobody) -> None:
+        parts = parse_address(url, ("http", "https"), _FORM)
+        self.sent = 0
+        self._every_s = _every_s(parts)
+        self._url, self._headers = _without_ours(parts), _headers(parts)
+        # Host and port alone: of many services the path is the secret.
+        self._shown = parts.netloc.rpartition("@")[2]
+        self._link = Link("webhook", listener)
+        self._opener = build_opener(_NoRedirect)
+        self._backlog: Backlog[_Item] = Backlog()
+        self._batch: Sequence[_Item] = ()
+        self._closing = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Records and events that the server will not get."""
+        return self._backlog.dropped
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Hand over a record, if anything was found; returns at once."""
+        if record["detections"]:
+            self._put("records", record)
+
+    def event(self, event: Event) -> None:
+        """Hand over an event; returns at once."""
+        self._put("events", event.to_json())
+
+    def _put(self, kind: str, content: Any) -> None:
+        self._backlog.put(_Item(kind, json.dumps(content, separators=(",", ":"), allow_nan=False).encode()))
+
+    def close(self) -> None:
+        """Send what can be sent within a second and go; safe to call twice."""
+        if self._closed:
+            return
+        self._closing.set()
+        self._backlog.wake()
+        self._thread.join(_CLOSE_S)  # one that still waits for an answer ends when it gives up
+        self._closed = True
+        self._backlog.lose(len(self._batch))
+        self._backlog.clear()
+        if self.dropped:
+            _log.warning("webhook: %s did not get %d records and events", self._shown, self.dropped)
+
+    # --- all below runs in the thread ---
+
+    def _run(self) -> None:
+        while not self._closed:
+            item = self._backlog.take(0.0 if self._closing.is_set() else _POLL_S)
+            if item is None:
+                if self._closing.is_set():
+                    return
+                continue
+            self._closing.wait(self._every_s)
+            batch, size = [item], len(item)
+            while size < MAX_BODY_BYTES and (item := self._backlog.take(0.0)) is not None:
+                batch.append(item)
+                size += len(item)
+            self._batch = batch
+            if not self._deliver(batch):
+                return
+            self._batch = ()
+
+    def _deliver(self, batch: Sequence[_Item]) -> bool:
+        """Until the server has it or refuses it; False where the end came first."""
+        records, events = (
+            b",".join(item.payload for item in batch if item.kind == kind) for kind in ("records", "events")
+        )
+        body = b'{"schema":%d,"records":[%s],"events":[%s]}' % (RECORD_SCHEMA, records, events)
+        request = Request(self._url, body, {**self._headers, "Idempotency-Key": str(uuid.uuid4())}, method="POST")
+        while True:
+            try:
+                with self._opener.open(request, timeout=_TIMEOUT_S):
+                    pass
+            except Exception as error:  # whatever happened, the next attempt may be better
+                answer = error.code if isinstance(error, HTTPError) else None
+                reason = _reason(error)
+                if isinstance(error, HTTPError):
+                    error.close()
+            else:
+                if not self._closed:
+                    self.sent += len(batch)
+                    self._link.up(f"{self._shown} is there" + self._gaps())
+                return True
+            if self._closed:
+                return False
+            refused = answer is not None and answer < 500 and answer not in _TRY_AGAIN
+            if refused:
+                self._backlog.lose(len(batch))
+                self._link.down("refused", f"{self._shown} refuses what we send: {reason}")
+            else:
+                self._link.down("lost", f"{self._shown} is away: {reason}; trying again")
+            if self._closing.wait(self._link.pause_s()) or refused:
+                return refused
+
+    def _gaps(self) -> str:
+        return f"; {self.dropped} records and events were dropped" if self.dropped else ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"HTTP {error.code} {error.reason}".rstrip()
+    cause = error.reason if isinstance(error, URLError) else error
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+
+
+def _every_s(parts: SplitResult) -> float:
+    given = dict(parse_qsl(parts.query)).get("every_s", EVERY_S)
+    try:
+        every_s = float(given)
+    except ValueError:
+        every_s = -1.0
+    if not 0 <= every_s <= 3600:
+        raise OutputError(f"{_FORM}: every_s is a number of seconds, 0 to 3600")
+    return every_s
+
+
+def _without_ours(parts: SplitResult) -> str:
+    """The URL that the server sees: percent-encoded, without user, password, `every_s` and fragment."""
+    query = "&".join(p for p in parts.query.split("&") if p.partition("=")[0] != "every_s")
+    kept = "/%:@!$&'()*+,;=~?"
+    netloc = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, netloc, quote(parts.path or "/", kept), quote(query, kept), ""))
+
+
+def _headers(parts: SplitResult) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": f"swath/{__version__}"}
+    user = unquote_of(parts.username)
+    if user is not None:
+        pair = f"{user}:{unquote_of(parts.password) or ''}".encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    return headers

@@ -1,0 +1,239 @@
+"""`PlantTracker`: gives each plant one number while it is in the picture, one class, and counts it once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.tracking.motion import Motion, PictureMotion
+
+Boxes = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+_MIN_IOU = 0.2  # a plant's box now and where it must be by the ground's motion
+_SAME_IOU = 0.5  # two boxes of one picture that are one plant, whatever their classes
+_IN_VIEW = 0.5  # share of its box that a picture must cover for it to have a chance to show the plant
+_BEYOND = 0.5  # of a picture's side, outside of which a plant is forgotten
+_MISSES = 50  # pictures in a row without a plant that should be there, after which it is forgotten
+_LOOK_BACK = 4  # pictures before a plant's first sighting that may speak against it
+_NO_TRACK = -1
+
+# What sightings are worth, as log odds that there is a plant.
+_AT_THRESHOLD = -0.6  # a box with just the score of its class's threshold is right one time in three
+_PER_SCORE = 12.0  # ... with 0.1 more it is right two times in three, with 0.2 more nine in ten
+_AGAIN = 0.0
+_MISSED = -2.0  # found in nine pictures of ten: of what is there, one picture in ten shows nothing
+_BELIEVED = 1.0  # from here on it is numbered and counted
+
+
+@dataclass
+class _Track:
+    """One plant, or what may be one: votes (summed scores) by label, log odds, and its number, 0 until believed."""
+
+    log_odds: float
+    votes: dict[int, float] = field(default_factory=dict)
+    misses: int = 0
+    track_id: int = 0
+
+    def label(self) -> int:
+        return max(self.votes, key=lambda label: (self.votes[label], -label))
+
+
+class PlantTracker:
+    """Follows the plants of one camera that is driven over them.
+
+    The ground moves as a whole and plants stand on it, so a plant is looked for where the ground's motion
+    puts it, however long it was not seen, and forgotten only when it has left. Only what both pictures can
+    show is compared: a plant that was cut by the picture's edge fits its whole box a frame later. Otherwise
+    this is ByteTrack (Y. Zhang et al., 2022, https://arxiv.org/abs/2110.06864) with the ground's motion in
+    the Kalman filter's place; docs/tracking.md has the figures that led here.
+
+    Whether there is a plant is a matter of odds (as in D. Musicki et al., "Integrated probabilistic data
+    association", 1994): each sighting speaks for it, the more the higher its score, each picture that should
+    show it and does not speaks against it, those before its first sighting too. Believed plants are numbered
+    and counted; when one leaves that was seen too little, the odds decide. Its class is the one with the
+    highest sum of scores. Memory is bounded by what stands in and near the picture.
+
+    Args:
+        class_names: by label.
+        thresholds: the model's own score thresholds, one or one a class; where the stream's were changed, still
+            the model's.
+        motion: tells the ground's shift; None: seen in the pictures.
+
+    Raises:
+        ValueError: thresholds for another number of classes.
+
+    """
+
+    def __init__(
+        self, class_names: Sequence[str], thresholds: float | Sequence[float] = 0.3, motion: Motion | None = None
+    ) -> None:
+        self._class_names = tuple(class_names)
+        self._thresholds = np.broadcast_to(np.asarray(thresholds, np.float64), len(self._class_names))
+        self._motion: Motion = PictureMotion() if motion is None else motion
+        self._tracks: list[_Track] = []
+        # One row a track, in pixels of the newest picture: its box, and the picture that showed it last.
+        self._boxes: Boxes = np.zeros((0, 4))
+        self._views: Boxes = np.zeros((0, 4))
+        self._past: Boxes = np.zeros((0, 4))  # the last pictures, in pixels of the newest
+        self._settled = [0] * len(self._class_names)
+        self._last_id = 0
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """Plants of each class so far, each once.
+
+        A plant in the picture counts for the class that it has now, and may still change it or turn out to
+        be another's second box; one that has left is settled.
+        """
+        counts = list(self._settled)
+        for track in self._tracks:
+            if track.track_id:
+                counts[track.label()] += 1
+        return dict(zip(self._class_names, counts, strict=True))
+
+    def update(self, frame: Frame, detections: Detections) -> Detections:
+        """Take the next picture's detections; frames in order, gaps are fine.
+
+        Returns:
+            The same rows with `track_ids`: 1, 2, 3, ... as plants come to be believed, never given twice; -1 for
+            a row that is not believed (yet) or is a second box of a plant. The labels of believed rows are
+            their plant's class.
+
+        """
+        height, width = frame.image.shape[:2]
+        view = np.array([0.0, 0.0, width, height])
+        self._move(self._motion.shift(frame), view)
+        found = detections.boxes.astype(np.float64)
+        of_row = self._match(found, view)
+        self._miss(of_row, view)
+        of_row = self._begin(found, detections, of_row, view)
+        self._sight(found, detections, of_row, view)
+        of_row = self._merge(of_row)
+        self._past = np.concatenate([self._past[1 - _LOOK_BACK :], view[None]])
+        ids = np.full(len(found), _NO_TRACK, np.int64)
+        labels = detections.labels.copy()
+        for row in np.flatnonzero(of_row >= 0):
+            track = self._tracks[of_row[row]]
+            if track.track_id:
+                ids[row], labels[row] = track.track_id, track.label()
+        return Detections(detections.boxes, detections.scores, labels, ids)
+
+    def _move(self, shift: tuple[float, float] | None, view: Boxes) -> None:
+        """Move all with the ground, and forget what left; all where it is other ground, for all one can tell."""
+        if shift is None:
+            self._forget(np.zeros(len(self._tracks), bool))
+            self._past = self._past[:0]
+            return
+        for boxes in (self._boxes, self._views, self._past):
+            boxes += (*shift, *shift)
+        reach = _BEYOND * view[2:]
+        near = (self._boxes[:, :2] < view[2:] + reach) & (self._boxes[:, 2:] > -reach)
+        self._forget(near.all(axis=1) & np.array([track.misses < _MISSES for track in self._tracks], bool))
+
+    def _match(self, found: Boxes, view: Boxes) -> Places:
+        """The track of each row, -1 where none fits; the best overlap first."""
+        of_row = np.full(len(found), _NO_TRACK, np.int64)
+        # Of each track what is still in the picture, of each row what the track's last picture could show.
+        overlap = _iou(_clip(self._boxes, view)[:, None], _clip(found, self._views[:, None]))
+        while overlap.size and overlap.max() >= _MIN_IOU:
+            track, row = divmod(int(overlap.argmax()), len(found))
+            of_row[row] = track
+            overlap[track], overlap[:, row] = 0.0, 0.0
+        return of_row
+
+    def _miss(self, of_row: Places, view: Boxes) -> None:
+        """Hold it against those that should be in the picture and were not found."""
+        missed = _covers(view, self._boxes)
+        missed[of_row[of_row >= 0]] = False
+        for place in np.flatnonzero(missed):
+            self._tracks[place].misses += 1
+            self._tracks[place].log_odds += _MISSED
+
+    def _begin(self, found: Boxes, detections: Detections, of_row: Places, view: Boxes) -> Places:
+        """A track for each row that has none and is no second box of a plant, the surest first."""
+        of_row = of_row.copy()
+        alike = _iou(found[:, None], found) >= _SAME_IOU
+        missed = _covers(self._past, found[:, None]).sum(axis=1)
+        for row in np.argsort(-detections.scores, kind="stable"):
+            if of_row[row] == _NO_TRACK and not (alike[row] & (of_row >= 0)).any():
+                of_row[row] = len(self._tracks)
+                self._tracks.append(_Track(_MISSED * int(missed[row])))
+        begun = len(self._tracks) - len(self._boxes)
+        self._boxes = np.concatenate([self._boxes, np.zeros((begun, 4))])
+        self._views = np.concatenate([self._views, np.tile(view, (begun, 1))])
+        return of_row
+
+    def _sight(self, found: Boxes, detections: Detections, of_row: Places, view: Boxes) -> None:
+        """Let each sighting say where its plant is, of which class, and that it is there."""
+        for row in np.flatnonzero(of_row >= 0):
+            place = of_row[row]
+            self._boxes[place], self._views[place] = found[row], view
+            track = self._tracks[place]
+            label, score = int(detections.labels[row]), float(detections.scores[row])
+            track.log_odds += _AT_THRESHOLD + _PER_SCORE * (score - self._thresholds[label])
+            if track.votes:
+                track.log_odds += _AGAIN
+            track.votes[label] = track.votes.get(label, 0.0) + score
+            track.misses = 0
+            if not track.track_id and track.log_odds >= _BELIEVED:
+                self._last_id += 1
+                track.track_id = self._last_id
+
+    def _merge(self, of_row: Places) -> Places:
+        """Make one of tracks that lie on each other: two boxes of one plant may have begun one each."""
+        same = np.triu(_iou(self._boxes[:, None], self._boxes) >= _SAME_IOU, 1)
+        if not same.any():
+            return of_row
+        kept = np.ones(len(self._tracks), bool)
+        of_row = of_row.copy()
+        for stays, goes in np.argwhere(same):
+            if not (kept[stays] and kept[goes]):
+                continue
+            if not self._tracks[stays].track_id:  # the older one stays, unless only the younger has a number
+                stays, goes = goes, stays
+            for label, votes in self._tracks[goes].votes.items():
+                self._tracks[stays].votes[label] = self._tracks[stays].votes.get(label, 0.0) + votes
+            kept[goes] = False
+            of_row[of_row == goes] = _NO_TRACK if (of_row == stays).any() else stays
+        self._keep(kept)
+        places = np.cumsum(kept) - 1
+        return np.where(of_row >= 0, places[of_row], _NO_TRACK)
+
+    def _forget(self, kept: NDArray[np.bool_]) -> None:
+        """Settle and drop those that are not kept; of one that was never believed the odds decide."""
+        for place in np.flatnonzero(~kept):
+            track = self._tracks[place]
+            if track.track_id or track.log_odds > 0:
+                self._settled[track.label()] += 1
+        self._keep(kept)
+
+    def _keep(self, kept: NDArray[np.bool_]) -> None:
+        self._tracks = [track for track, keep in zip(self._tracks, kept, strict=True) if keep]
+        self._boxes, self._views = self._boxes[kept], self._views[kept]
+
+
+def _clip(boxes_xyxy: Boxes, to_xyxy: Boxes) -> Boxes:
+    """What of the boxes lies in others, broadcast; where nothing does, a box without area."""
+    low = np.maximum(boxes_xyxy[..., :2], to_xyxy[..., :2])
+    return np.concatenate([low, np.maximum(low, np.minimum(boxes_xyxy[..., 2:], to_xyxy[..., 2:]))], axis=-1)
+
+
+def _area(boxes_xyxy: Boxes) -> NDArray[np.float64]:
+    return np.asarray(np.prod(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], axis=-1), np.float64)
+
+
+def _iou(a_xyxy: Boxes, b_xyxy: Boxes) -> NDArray[np.float64]:
+    """Intersection over union, broadcast; 0 for boxes without area."""
+    shared = _area(_clip(a_xyxy, b_xyxy))
+    union = _area(a_xyxy) + _area(b_xyxy) - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0), np.float64)
+
+
+def _covers(views_xyxy: Boxes, boxes_xyxy: Boxes) -> NDArray[np.bool_]:
+    """Whether a picture covers enough of a box to show what is in it, broadcast."""
+    return np.asarray(_area(_clip(boxes_xyxy, views_xyxy)) >= _IN_VIEW * _area(boxes_xyxy), np.bool_)
