@@ -167,10 +167,10 @@ def test_a_slow_copy_is_not_read_half_way(bench: Bench) -> None:
     whole = bench.path.read_bytes()
     with bench.watch():
         with bench.path.open("wb") as file:
-            for start in range(0, len(whole), len(whole) // 8):
-                file.write(whole[start : start + len(whole) // 8])
+            for start in range(0, len(whole), len(whole) // 12):
+                file.write(whole[start : start + len(whole) // 12])
                 file.flush()
-                time.sleep(0.4)
+                time.sleep(0.2)
         assert bench.last(1).status == "swapped"
     assert [event.status for event in bench.events] == ["swapped"]
 

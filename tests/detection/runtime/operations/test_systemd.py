@@ -63,7 +63,7 @@ def environment(tmp_path: Path, watchdog_s: float | None = None) -> dict[str, st
 
 def test_ready_alive_status_stopping(systemd: Systemd, tmp_path: Path) -> None:
     heartbeat = Heartbeat()
-    with Service(heartbeat, lambda: "2 cameras live\n31 ms", Notifier(environment(tmp_path, 1.2))) as service:
+    with Service(heartbeat, lambda: "2 cameras live\n31 ms", Notifier(environment(tmp_path, 4))) as service:
         assert systemd.messages(0.2) == []  # not before it is ready
         service.ready()
         service.ready()
@@ -127,12 +127,12 @@ class Hangs(Output):
 def test_a_machine_whose_cameras_are_gone_is_alive(detector: Detector) -> None:
     heartbeat, stop = Heartbeat(), threading.Event()
     silent: list[float] = []
-    watch = threading.Thread(target=lambda: silent.extend(_watch(heartbeat, 1.0)))
+    watch = threading.Thread(target=lambda: silent.extend(_watch(heartbeat, 3.0)))
     watch.start()
-    threading.Timer(1.2, stop.set).start()
+    threading.Timer(3.2, stop.set).start()
     run_stream(detector, [Gone(), Gone()], [], stop=stop, heartbeat=heartbeat)
     watch.join()
-    assert max(silent) < 0.5
+    assert max(silent) < 1.5
 
 
 def test_a_pipeline_whose_output_hangs_is_not(detector: Detector, video_path: Path) -> None:
