@@ -77,7 +77,8 @@ def to_int8(model: onnx.ModelProto, body: Body, ranges: Ranges, layers: Collecti
     converted = {name for layer in layers for name in body.layers[layer]}
     converted |= _glue(copy, body, converted)
     _drop_activations(copy, converted)
-    writer = _Writer(copy, body, ranges)
+    pixels = _bytes_as_they_are(copy) if layers else {}
+    writer = _Writer(copy, body, ranges, pixels)
     made = {name for node in copy.graph.node if node.name in converted for name in node.output}
     for node in copy.graph.node:
         for index, name in enumerate(node.input):
@@ -95,6 +96,53 @@ def to_int8(model: onnx.ModelProto, body: Body, ranges: Ranges, layers: Collecti
     writer.finish()
     _keep_float_weights(copy)
     return copy
+
+
+def _bytes_as_they_are(model: onnx.ModelProto) -> dict[str, tuple[np.float32, np.uint8]]:
+    """Where the network gets (byte - mean) x factor, both the same for all colours, let its integers be the bytes.
+
+    A range of -1 to 1 has its zero between two integers, and rounds two grey levels to one. What the nearest integer
+    is off the mean goes into the biases: exact, but that the zeros around the picture move by up to half a grey
+    level. Backends see that nothing has to be computed, nor brought into another order: in onnxruntime the whole
+    graph takes three quarters of the time.
+
+    Returns:
+        The scale and zero of the tensor whose integers they are, by name; empty where there is none.
+
+    """
+    constants = {weight.name: weight for weight in model.graph.initializer}
+    maker = {name: node for node in model.graph.node for name in node.output}
+    for scaled in model.graph.node:
+        shifted = maker.get(scaled.input[0]) if scaled.op_type == "Mul" else None
+        cast = maker.get(shifted.input[0]) if shifted is not None and shifted.op_type == "Sub" else None
+        if shifted is None or cast is None or cast.op_type != "Cast":
+            continue
+        if scaled.input[1] not in constants or shifted.input[1] not in constants:
+            continue
+        mean, factor = (numpy_helper.to_array(constants[node.input[1]]).ravel() for node in (shifted, scaled))
+        name = scaled.output[0]
+        users = [node for node in model.graph.node if name in node.input]
+        biases = {node.input[2] for node in users if node.op_type == "Conv" and len(node.input) > 2}
+        if len(biases) != len(users) or not biases <= constants.keys() or np.ptp(mean) or np.ptp(factor):
+            continue
+        scale, zero = np.float32(factor[0]), np.uint8(np.rint(mean[0]))
+        off = (float(zero) - float(mean[0])) * float(scale)
+        for node in users:
+            weight, bias = (numpy_helper.to_array(constants[key]) for key in node.input[1:3])
+            moved = (bias + off * weight.sum(axis=(1, 2, 3))).astype(np.float32)
+            constants[node.input[2]].CopyFrom(numpy_helper.from_array(moved, node.input[2]))
+        told = (
+            numpy_helper.from_array(np.asarray(v), f"{name}_byte_{k}") for k, v in (("scale", scale), ("zero", zero))
+        )
+        model.graph.initializer.extend(told)
+        scaled.op_type = "DequantizeLinear"
+        scaled.input[:] = [cast.input[0], f"{name}_byte_scale", f"{name}_byte_zero"]
+        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
+        nodes = [n for n in nodes if n.name not in (cast.name, shifted.name)]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        return {name: (scale, zero)}
+    return {}
 
 
 def _keep_float_weights(model: onnx.ModelProto) -> None:
@@ -193,14 +241,16 @@ def _drop_activations(model: onnx.ModelProto, converted: set[str]) -> None:
 class _Writer:
     """The nodes and constants of a graph that is being converted, in order."""
 
-    def __init__(self, model: onnx.ModelProto, body: Body, ranges: Ranges) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, body: Body, ranges: Ranges, scales: dict[str, tuple[np.float32, np.uint8]]
+    ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._model = model
         self._ranges = ranges
         self._weights = {weight.name: weight for weight in model.graph.initializer}
         self._floats = body.floats
         self._done: set[str] = set()
-        self._scales: dict[str, tuple[np.float32, np.uint8]] = {}
+        self._scales = dict(scales)
 
     def flows(self, name: str) -> bool:
         """Whether a tensor is float32 and no constant."""
