@@ -1,4 +1,4 @@
-"""What backends make of pairs of QuantizeLinear and DequantizeLinear: a graph so written that they make the best of it."""
+"""What backends make of pairs of QuantizeLinear and DequantizeLinear, and how a graph must look for them."""
 
 from __future__ import annotations
 
