@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from detection.precision.body import WEIGHTED, Body
+from detection.precision.fusion import bytes_as_they_are, keep_float_weights
 
 _GLUE = ("Add", "Concat", "Resize", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip")
 """Operators with integer kernels, that are converted where they stand between converted ones."""
@@ -77,7 +78,8 @@ def to_int8(model: onnx.ModelProto, body: Body, ranges: Ranges, layers: Collecti
     converted = {name for layer in layers for name in body.layers[layer]}
     converted |= _glue(copy, body, converted)
     _drop_activations(copy, converted)
-    writer = _Writer(copy, body, ranges)
+    pixels = bytes_as_they_are(copy) if layers else {}
+    writer = _Writer(copy, body, ranges, pixels)
     made = {name for node in copy.graph.node if node.name in converted for name in node.output}
     for node in copy.graph.node:
         for index, name in enumerate(node.input):
@@ -93,46 +95,8 @@ def to_int8(model: onnx.ModelProto, body: Body, ranges: Ranges, layers: Collecti
                 writer.same_scale(node.output[0], node.input[0].removesuffix(_READ))
             writer.through_integers(node.output[0])
     writer.finish()
-    _keep_float_weights(copy)
+    keep_float_weights(copy)
     return copy
-
-
-def _keep_float_weights(model: onnx.ModelProto) -> None:
-    """Stop onnxruntime from putting the weights of layers in float into integers after all.
-
-    Where a convolution reads from integers and writes to integers, perhaps by way of a Relu or Clip, its optimiser
-    (WeightBiasQuantization, seen in 1.31) makes its weights int8 with one scale for all channels: worse than our own,
-    and ruin for a depthwise one. A LeakyRelu of slope 1 between them changes nothing, stops it, and is fused into the
-    convolution. It takes the place of an activation, as that vanishes into the integers that follow.
-    """
-    users: dict[str, list[onnx.NodeProto]] = {}
-    maker = {name: node for node in model.graph.node for name in node.output}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    ends = {value.name for value in model.graph.output}
-    floats = {weight.name for weight in model.graph.initializer if weight.data_type == onnx.TensorProto.FLOAT}
-    nodes: list[onnx.NodeProto] = []
-    vanished: set[str] = set()
-    for node in model.graph.node:
-        if node.output[0] in vanished:
-            continue
-        nodes.append(node)
-        before = maker.get(node.input[0]) if node.input else None
-        if node.op_type not in WEIGHTED or node.input[1] not in floats or before is None:
-            continue
-        path = [node.output[0]]
-        while (after := users.get(path[-1], [])) and len(after) == 1 and after[0].op_type in ("Relu", "Clip"):
-            path.append(after[0].output[0])
-        to_integers = len(after) == 1 and after[0].op_type == "QuantizeLinear" and not ends & set(path)
-        if before.op_type == "DequantizeLinear" and to_integers:
-            vanished.update(path[1:])
-            made = path[-1]
-            node.output[0] = f"{made}_float"
-            nodes.append(helper.make_node("LeakyRelu", [node.output[0]], [made], name=f"{made}_kept", alpha=1.0))
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
 
 
 def _glue(model: onnx.ModelProto, body: Body, converted: set[str]) -> set[str]:
@@ -193,14 +157,16 @@ def _drop_activations(model: onnx.ModelProto, converted: set[str]) -> None:
 class _Writer:
     """The nodes and constants of a graph that is being converted, in order."""
 
-    def __init__(self, model: onnx.ModelProto, body: Body, ranges: Ranges) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, body: Body, ranges: Ranges, scales: dict[str, tuple[np.float32, np.uint8]]
+    ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._model = model
         self._ranges = ranges
         self._weights = {weight.name: weight for weight in model.graph.initializer}
         self._floats = body.floats
         self._done: set[str] = set()
-        self._scales: dict[str, tuple[np.float32, np.uint8]] = {}
+        self._scales = dict(scales)
 
     def flows(self, name: str) -> bool:
         """Whether a tensor is float32 and no constant."""

@@ -90,6 +90,53 @@ def test_a_layer_left_out_stays_as_it_was():
     assert to_int8(model, body, EXACT, []).graph == model.graph
 
 
+def normalised(mean, factor):
+    """(byte - mean) x factor -> a 1 x 1 convolution of weight 127 and bias 3."""
+    helper, tensor = onnx.helper, onnx.numpy_helper.from_array
+    nodes = [
+        helper.make_node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["floats"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Sub", ["floats", "mean"], ["shifted"]),
+        helper.make_node("Mul", ["shifted", "factor"], ["pixels"]),
+        helper.make_node("Conv", ["pixels", "w", "b"], ["raw"]),
+    ]
+    constants = {"mean": mean, "factor": factor}
+    graph = helper.make_graph(
+        nodes,
+        "bytes",
+        [helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, [1, 1, 4, 2])],
+        [helper.make_tensor_value_info("raw", onnx.TensorProto.FLOAT, [1, 1, 1, 4])],
+        [
+            *(tensor(np.float32(v).reshape(1, 2, 1, 1), name) for name, v in constants.items()),
+            tensor(np.float32([127, 127]).reshape(1, 2, 1, 1), "w"),
+            tensor(np.float32([3]), "b"),
+        ],
+    )
+    return named(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+
+
+def test_the_integers_of_pixels_are_their_bytes():
+    # a range of -1 to 1 would round 127.5 grey levels to 128 steps, and two levels to one
+    model = normalised([127.5, 127.5], [1 / 127.5, 1 / 127.5])
+    ranges = Ranges({"pixels": -1, "raw": -251}, {"pixels": 1, "raw": 259})
+    lowered = to_int8(model, find_body(model), ranges, ["w"])
+    onnx.checker.check_model(lowered, full_check=True)
+    session = onnxruntime.InferenceSession(lowered.SerializeToString(), providers=["CPUExecutionProvider"])
+    seen = np.array([[126, 127], [128, 127], [128, 129], [0, 255]], np.uint8).reshape(1, 1, 4, 2)
+    # what comes out has steps of 2: so it says 126 + 127 and 128 + 127 and 128 + 129 apart
+    wanted = 127 * (seen.astype(float).sum(-1) - 255) / 127.5 + 3
+    assert session.run(None, {"images": seen})[0].ravel() == pytest.approx(wanted.ravel(), abs=1.01)
+    assert not {"Cast", "Sub", "Mul"} & set(operators(lowered))
+    constants = {w.name: onnx.numpy_helper.to_array(w) for w in lowered.graph.initializer}
+    assert constants["pixels_zero"] == 128 and constants["pixels_scale"] == np.float32(1 / 127.5)
+
+
+def test_colours_of_different_means_are_normalised_as_before():
+    model = normalised([124, 116], [1 / 58, 1 / 57])
+    ranges = Ranges({"pixels": -2.2, "raw": -600}, {"pixels": 2.5, "raw": 700})
+    assert {"Cast", "Sub", "Mul"} <= set(operators(to_int8(model, find_body(model), ranges, ["w"])))
+
+
 @pytest.mark.parametrize("activation", [None, "Relu", "Clip"])
 def test_weights_of_a_layer_in_float_stay_float_in_onnxruntime_too(activation):
     # between integers its optimiser would round them to int8 with one scale for both channels: 0.001 becomes 0
