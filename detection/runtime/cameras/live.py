@@ -271,6 +271,8 @@ class LiveSource(Source):
         with self._lock:
             silent_s = time.monotonic() - self._last_seen_s
             interval_s = self._interval_s or (1 / self.fps if self.fps else _INTERVAL_UNKNOWN_S)
+            if self._settings.max_fps is not None:
+                interval_s = max(interval_s, 1 / self._settings.max_fps)
             stale_after_s = max(_STALE_AFTER_S, _STALE_AFTER_INTERVALS * interval_s)
             if self._status is CameraStatus.LIVE and silent_s > stale_after_s:
                 self._become(CameraStatus.STALE, f"no picture for {silent_s:.1f} s")

@@ -352,6 +352,17 @@ def test_rate_limit_converts_only_what_is_taken() -> None:
     assert source.dropped <= 1
 
 
+def test_rate_limit_is_not_taken_for_silence(told: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(live, "_INTERVAL_UNKNOWN_S", 0.1)
+    camera = FakeCamera(10_000, lambda: False, 0.02)
+    settings = CameraSettings("0", max_fps=0.6)
+    with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
+        started_s = time.monotonic()
+        assert len([frame for _, frame in zip(range(2), source, strict=False)]) == 2
+        assert time.monotonic() - started_s > 1.5
+    assert told.statuses == ["starting", "live", "ended"]
+
+
 def test_closing_twice_is_fine() -> None:
     source = LiveSource(Driver(FakeCamera(10_000, lambda: False)), "cam", SETTINGS)
     source.close()
