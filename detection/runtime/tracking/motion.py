@@ -154,9 +154,7 @@ class PictureMotion:
                 best, best_response = (shift[0] * scale, shift[1] * scale), response
         return best
 
-    def _correlate(
-        self, before: NDArray[np.float32], now: NDArray[np.float32], guess: Shift
-    ) -> tuple[Shift, float]:
+    def _correlate(self, before: NDArray[np.float32], now: NDArray[np.float32], guess: Shift) -> tuple[Shift, float]:
         """Phase correlation of the ground that both show if `guess` holds: the shift and its response."""
         height, width = now.shape
         x, y = round(guess[0]), round(guess[1])
