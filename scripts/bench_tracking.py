@@ -1,8 +1,8 @@
 """Is each plant counted once? Rendered drives with the truth of every plant, and what a detector would make of it.
 
-    python scripts/bench_tracking.py                      # detections simulated from the truth, by fixed seeds
-    python scripts/bench_tracking.py --model mine.onnx    # a real detector's
-    python scripts/bench_tracking.py --others env1/bin/python env2/bin/python   # beside libraries, see docs/tracking.md
+    python scripts/bench_tracking.py                        # detections simulated from the truth, by fixed seeds
+    python scripts/bench_tracking.py --model mine.onnx      # a real detector's
+    python scripts/bench_tracking.py --others env/bin/python   # beside libraries, see docs/tracking.md
 
 A drive is rendered for each speed; of each, all frames and with a tenth of them dropped go through the tracker.
 Of the libraries each interpreter given runs those that it has, in the picture and on the ground that stands still.

@@ -1,8 +1,9 @@
 """The trackers that bench_tracking.py compares with, in an interpreter of their own: those that it has.
 
-Reads .npz files of detections, one a run (`rows` (N, 6): xyxy, score, label; `frames` (N,) of which frame; `shifts` (F, 2)
-of the ground since frame 0), answers with a JSON line a tracker and run: the track of each row, -1 for none, and ms a frame.
-Each runs twice: on boxes as they are in the picture, and on the ground, where plants stand still.
+Reads .npz files of detections, one a run (`rows` (N, 6): xyxy, score, label; `frames` (N,) of which frame;
+`shifts` (F, 2) of the ground since frame 0 and `times_s` (F,)), answers with a JSON line a tracker and run: the
+track of each row, -1 for none, and ms a frame. Each runs twice: on boxes as they are in the picture, and on the
+ground, where plants stand still.
 """
 
 from __future__ import annotations
@@ -97,12 +98,14 @@ def norfair() -> Follow:
 
     def follow(rows: np.ndarray, time_s: float) -> list[int]:
         found = [
-            norfair.Detection(points=r[:4].reshape(2, 2), scores=np.full(2, r[4]), data=i) for i, r in enumerate(rows)
+            norfair.Detection(points=r[:4].reshape(2, 2), scores=np.full(2, r[4]), data=(time_s, i))
+            for i, r in enumerate(rows)
         ]
         ids = [-1] * len(rows)
         for tracked in tracker.update(detections=found):
-            if tracked.last_detection in found and tracked.id is not None:
-                ids[tracked.last_detection.data] = int(tracked.id)
+            seen_s, row = tracked.last_detection.data
+            if seen_s == time_s and tracked.id is not None:
+                ids[row] = int(tracked.id)
         return ids
 
     return follow

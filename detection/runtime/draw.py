@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import cv2
@@ -35,18 +35,20 @@ def annotate(
     *,
     scores: bool = True,
     truth_xyxy: NDArray[np.float32] | None = None,
+    counted: Mapping[str, int] | None = None,
 ) -> NDArray[np.uint8]:
-    """A copy of a picture with boxes, a chip "class 0.87" (and track) at each, and a line at the top.
+    """A copy of a picture with boxes, a chip "class 0.87" (and track) at each, and lines at the top.
 
     Lines and text grow with the picture, so that a 12-megapixel photo reads like a small one.
 
     Args:
         image_bgr: uint8 (H, W, 3); stays as it is.
-        detections: boxes in its pixels.
+        detections: boxes in its pixels; a track id below 1 is none, and not drawn.
         class_names: by label.
         hud: text in the top left corner, None for none.
         scores: whether a chip gives the score; labels that a person gave have none.
         truth_xyxy: float32 (M, 4), boxes to compare with, dashed in white; None for none.
+        counted: plants so far by class name, under the text at the top; their sum where all have no room.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -62,11 +64,23 @@ def annotate(
         _box(canvas, detections.boxes[i], class_colour(int(detections.labels[i])), line_px)
     for box in () if truth_xyxy is None else truth_xyxy:
         _dashed(canvas, box, line_px)
-    hud_wh = _hud(canvas, hud, text_px) if hud else (0, 0)
+    lines: list[tuple[str, Colour | None]] = [(hud, None)] if hud else []
+    counts = [
+        (f"{n} {counted[n]:,}", class_colour(i)) for i, n in enumerate(class_names) if counted and counted.get(n)
+    ]
+    if counted and len(counts) * 2 * text_px > 0.45 * height:  # they would hide the field
+        counts: list[tuple[str, Colour | None]] = []
+    if counted and any(counted.values()):
+        seen = [(label, name) for label, name in enumerate(class_names) if counted.get(name)]
+        counts += [(f"{name} {counted[name]:,}", class_colour(label)) for label, name in seen]
+        if len(counts) * 2 * text_px > 0.45 * height:  # they would hide the field
+            counts = [(f"{sum(counted.values()):,} plants", None)]
+    lines += counts
+    hud_wh = _hud(canvas, lines, text_px) if lines else (0, 0)
     for i in order:
         label = int(detections.labels[i])
         text = f"{class_names[label]} {detections.scores[i]:.2f}" if scores else class_names[label]
-        if detections.track_ids is not None:
+        if detections.track_ids is not None and detections.track_ids[i] > 0:
             text = f"#{detections.track_ids[i]} {text}"
         x1, y1, _, y2 = (round(float(v)) for v in detections.boxes[i])
         _chip(canvas, text, (x1 - line_px, y1, y2), class_colour(label), text_px, hud_wh)
@@ -120,14 +134,25 @@ def _chip(
     cv2.putText(canvas, text, origin, _FONT, scale, ink, weight, cv2.LINE_AA)
 
 
-def _hud(canvas: NDArray[np.uint8], text: str, text_px: float) -> tuple[int, int]:
-    """A line of text in the top left corner; the width and height that it takes."""
-    (text_w, text_h), baseline, scale, weight = _measure(text, text_px)
+def _hud(canvas: NDArray[np.uint8], lines: Sequence[tuple[str, Colour | None]], text_px: float) -> tuple[int, int]:
+    """Lines of text in the top left corner, with a square of a colour before some; the size that it takes."""
+    sizes = [_measure(text, text_px) for text, _ in lines]
+    scale, weight = sizes[0][2:]
     pad = round(text_px * 0.5)
-    strip = canvas[: text_h + baseline + 2 * pad, : text_w + 2 * pad]
+    text_h = max(size[0][1] for size in sizes)
+    step = text_h + max(size[1] for size in sizes) + pad
+    indent = [0 if colour is None else text_h + pad for _, colour in lines]
+    strip = canvas[
+        : step * len(lines) + pad,
+        : max(size[0][0] + more for size, more in zip(sizes, indent, strict=True)) + 2 * pad,
+    ]
     # Darkened, not painted over: the field stays visible under it.
     strip[:] = (strip * 0.4).astype(np.uint8)
-    cv2.putText(canvas, text, (pad, pad + text_h), _FONT, scale, _WHITE, weight, cv2.LINE_AA)
+    for number, ((text, colour), more) in enumerate(zip(lines, indent, strict=True)):
+        base = pad + text_h + step * number
+        if colour is not None:
+            cv2.rectangle(canvas, (pad, base - text_h), (pad + text_h, base), colour, cv2.FILLED)
+        cv2.putText(canvas, text, (pad + more, base), _FONT, scale, _WHITE, weight, cv2.LINE_AA)
     return strip.shape[1], strip.shape[0]
 
 

@@ -22,12 +22,12 @@ _MISSES = 50  # pictures in a row without a plant that should be there, after wh
 _LOOK_BACK = 4  # pictures before a plant's first sighting that may speak against it
 _NO_TRACK = -1
 
-# What sightings are worth, as log odds that there is a plant.
-_AT_THRESHOLD = -0.6  # a box with just the score of its class's threshold is right one time in three
-_PER_SCORE = 12.0  # ... with 0.1 more it is right two times in three, with 0.2 more nine in ten
-_AGAIN = 0.0
-_MISSED = -2.0  # found in nine pictures of ten: of what is there, one picture in ten shows nothing
-_BELIEVED = 1.0  # from here on it is numbered and counted
+# What sightings are worth, as log odds that there is a plant; chosen by figures, see docs/tracking.md.
+_AT_THRESHOLD = 0.5  # a box with just the score of its class's threshold is a plant rather than not
+_PER_SCORE = 12.0  # ... and with 0.1 more it is one in five times of six
+_AGAIN = 1.0  # chance seldom puts a second box on the same ground
+_MISSED = -1.5  # what is there is found in most pictures
+_BELIEVED = 1.5  # from here on it is numbered and counted
 
 
 @dataclass
@@ -109,10 +109,10 @@ class PlantTracker:
         view = np.array([0.0, 0.0, width, height])
         self._move(self._motion.shift(frame), view)
         found = detections.boxes.astype(np.float64)
-        of_row = self._match(found, view)
+        of_row, off = self._match(found, view)
         self._miss(of_row, view)
         of_row = self._begin(found, detections, of_row, view)
-        self._sight(found, detections, of_row, view)
+        self._sight(found, detections, of_row, off, view)
         of_row = self._merge(of_row)
         self._past = np.concatenate([self._past[1 - _LOOK_BACK :], view[None]])
         ids = np.full(len(found), _NO_TRACK, np.int64)
@@ -135,16 +135,16 @@ class PlantTracker:
         near = (self._boxes[:, :2] < view[2:] + reach) & (self._boxes[:, 2:] > -reach)
         self._forget(near.all(axis=1) & np.array([track.misses < _MISSES for track in self._tracks], bool))
 
-    def _match(self, found: Boxes, view: Boxes) -> Places:
-        """The track of each row, -1 where none fits; the best overlap first."""
-        of_row = np.full(len(found), _NO_TRACK, np.int64)
+    def _match(self, found: Boxes, view: Boxes) -> tuple[Places, NDArray[np.bool_]]:
+        """The track of each row, -1 where none fits, the best overlap first; and which fit badly."""
+        of_row, off = np.full(len(found), _NO_TRACK, np.int64), np.zeros(len(found), bool)
         # Of each track what is still in the picture, of each row what the track's last picture could show.
         overlap = _iou(_clip(self._boxes, view)[:, None], _clip(found, self._views[:, None]))
         while overlap.size and overlap.max() >= _MIN_IOU:
             track, row = divmod(int(overlap.argmax()), len(found))
-            of_row[row] = track
+            of_row[row], off[row] = track, overlap[track, row] < _SAME_IOU
             overlap[track], overlap[:, row] = 0.0, 0.0
-        return of_row
+        return of_row, off
 
     def _miss(self, of_row: Places, view: Boxes) -> None:
         """Hold it against those that should be in the picture and were not found."""
@@ -168,11 +168,15 @@ class PlantTracker:
         self._views = np.concatenate([self._views, np.tile(view, (begun, 1))])
         return of_row
 
-    def _sight(self, found: Boxes, detections: Detections, of_row: Places, view: Boxes) -> None:
+    def _sight(
+        self, found: Boxes, detections: Detections, of_row: Places, off: NDArray[np.bool_], view: Boxes
+    ) -> None:
         """Let each sighting say where its plant is, of which class, and that it is there."""
         for row in np.flatnonzero(of_row >= 0):
             place = of_row[row]
-            self._boxes[place], self._views[place] = found[row], view
+            # A box that fits badly may be chance, and must not carry the plant's own off with it.
+            self._boxes[place] = (self._boxes[place] + found[row]) / 2 if off[row] else found[row]
+            self._views[place] = view
             track = self._tracks[place]
             label, score = int(detections.labels[row]), float(detections.scores[row])
             track.log_odds += _AT_THRESHOLD + _PER_SCORE * (score - self._thresholds[label])
