@@ -281,14 +281,17 @@ def main() -> None:
             wheels = [swath(r, t, thresholds, WheelMotion(speed, pixels_per_metre)) for r, t in several]
             print_row(f"{name}, by the wheels", wheels)
         every = [run for several in runs.values() for run in several]
+        speeds = [speed for (speed, _), several in runs.items() for _ in several]
         paths = [Path(folder) / f"{number}.npz" for number in range(len(every))]
         for path, (run, _) in zip(paths, every, strict=True):
             write_run(path, run)
         for interpreter in args.others:
-            compare(interpreter, paths, every)
+            compare(interpreter, paths, every, speeds)
 
 
-def compare(interpreter: str, paths: list[Path], every: list[tuple[list[Sighting], list[Truth]]]) -> None:
+def compare(
+    interpreter: str, paths: list[Path], every: list[tuple[list[Sighting], list[Truth]]], speeds: list[float]
+) -> None:
     """Run what another interpreter has; each with the least number of sightings that suits it best."""
     command = [interpreter, str(Path(__file__).with_name("bench_tracking_contestants.py")), *map(str, paths)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -300,7 +303,9 @@ def compare(interpreter: str, paths: list[Path], every: list[tuple[list[Sighting
             scores = [library(*run, a["tracks"], a["ms"], least) for run, a in zip(every, mine, strict=True)]
             if not best or np.abs([s.percent for s in scores]).mean() < np.abs([s.percent for s in best]).mean():
                 best = scores
-        print_row(f"{name}, {'on the ground' if ground else 'in the picture'}", best)
+        for speed in sorted(set(speeds)):
+            label = f"{name}, {'ground' if ground else 'picture'}, {speed} m/s"
+            print_row(label, [s for s, at in zip(best, speeds, strict=True) if at == speed])
 
 
 if __name__ == "__main__":

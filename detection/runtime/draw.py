@@ -65,11 +65,7 @@ def annotate(
     for box in () if truth_xyxy is None else truth_xyxy:
         _dashed(canvas, box, line_px)
     lines: list[tuple[str, Colour | None]] = [(hud, None)] if hud else []
-    counts = [
-        (f"{n} {counted[n]:,}", class_colour(i)) for i, n in enumerate(class_names) if counted and counted.get(n)
-    ]
-    if counted and len(counts) * 2 * text_px > 0.45 * height:  # they would hide the field
-        counts: list[tuple[str, Colour | None]] = []
+    counts: list[tuple[str, Colour | None]] = []
     if counted and any(counted.values()):
         seen = [(label, name) for label, name in enumerate(class_names) if counted.get(name)]
         counts += [(f"{name} {counted[name]:,}", class_colour(label)) for label, name in seen]

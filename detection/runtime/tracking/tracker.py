@@ -140,10 +140,13 @@ class PlantTracker:
         of_row, off = np.full(len(found), _NO_TRACK, np.int64), np.zeros(len(found), bool)
         # Of each track what is still in the picture, of each row what the track's last picture could show.
         overlap = _iou(_clip(self._boxes, view)[:, None], _clip(found, self._views[:, None]))
-        while overlap.size and overlap.max() >= _MIN_IOU:
-            track, row = divmod(int(overlap.argmax()), len(found))
-            of_row[row], off[row] = track, overlap[track, row] < _SAME_IOU
-            overlap[track], overlap[:, row] = 0.0, 0.0
+        tracks, rows = np.nonzero(overlap >= _MIN_IOU)
+        taken: set[int] = set()
+        for pair in np.argsort(-overlap[tracks, rows], kind="stable"):
+            track, row = int(tracks[pair]), int(rows[pair])
+            if of_row[row] == _NO_TRACK and track not in taken:
+                taken.add(track)
+                of_row[row], off[row] = track, overlap[track, row] < _SAME_IOU
         return of_row, off
 
     def _miss(self, of_row: Places, view: Boxes) -> None:
@@ -233,8 +236,11 @@ def _area(boxes_xyxy: Boxes) -> NDArray[np.float64]:
 
 def _iou(a_xyxy: Boxes, b_xyxy: Boxes) -> NDArray[np.float64]:
     """Intersection over union, broadcast; 0 for boxes without area."""
-    shared = _area(_clip(a_xyxy, b_xyxy))
-    union = _area(a_xyxy) + _area(b_xyxy) - shared
+    x1, y1, x2, y2 = np.moveaxis(a_xyxy, -1, 0)
+    u1, v1, u2, v2 = np.moveaxis(b_xyxy, -1, 0)
+    width, height = np.minimum(x2, u2) - np.maximum(x1, u1), np.minimum(y2, v2) - np.maximum(y1, v1)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0), np.float64)
 
 
