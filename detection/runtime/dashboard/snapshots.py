@@ -46,7 +46,7 @@ class Snapshots:
             "size_wh": [image.shape[1], image.shape[0]],
             **about,
         }
-        drawn = annotate(image, shot.detections, class_names)
+        drawn = annotate(image, shot.detections, class_names, counted=shot.record["counted"])
         camera = re.sub(r"[^\w.-]+", "_", record["camera"], flags=re.ASCII)
         stem = f"{camera}-{time.strftime('%Y-%m-%d_%H-%M-%S', time.localtime(captured_unix_s))}-{record['frame']}"
         files = {

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
-from detection.runtime.cameras.sources import open_sources
+from detection.runtime.cameras.sources import close_sources, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError
@@ -182,7 +182,9 @@ def _open_cameras(stack: ExitStack, machine: Machine, tell: Listener) -> Sequenc
         )
         for camera in machine.cameras
     ]
-    return [stack.enter_context(source) for source in open_sources(settings, on_event=tell)]
+    sources = open_sources(settings, on_event=tell)
+    stack.callback(close_sources, sources)
+    return sources
 
 
 def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -> dict[str, Tracks]:
@@ -210,7 +212,8 @@ def _refuse_to_overwrite(machine: Machine, summary: Path | None) -> None:
         OutputError: an output is one of the inputs, or two outputs are one file.
 
     """
-    taken = {machine.model.path.resolve(), *(Path(camera.source).resolve() for camera in machine.cameras)}
+    recordings = [camera.source.partition("#")[0] for camera in machine.cameras]  # without a bag's topic
+    taken = {machine.model.path.resolve(), *(Path(source).resolve() for source in recordings)}
     for output in [*machine.written, *([] if summary is None else [summary])]:
         if output.resolve() in taken:
             raise OutputError(f"{output}: would overwrite what is read or written under that name already")

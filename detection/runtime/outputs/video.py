@@ -115,7 +115,8 @@ class VideoOutput(Output):
             return
         time_s = self._time.seconds(frame)
         hud = f"{frame.camera}  frame {frame.index}  {record['age_ms']:.0f} ms"
-        drawn = self._fitted(annotate(frame.image, detections, self._class_names, hud))
+        drawn = annotate(frame.image, detections, self._class_names, hud, counted=record["counted"])
+        drawn = self._fitted(drawn)
         if self._times_s and self._is_due(time_s):
             self._finish_fragment(time_s)
         try:

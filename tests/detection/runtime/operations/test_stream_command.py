@@ -161,7 +161,10 @@ def test_signal_leaves_whole_files(
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr and "p99" in stderr
     lines = _lines(jsonl)
-    assert len(lines) >= 10 and _count(tmp_path / "d.mp4") == len(lines)
+    # What waited for the video's encoder when the second was over is not in it, and said.
+    missing = len(lines) - _count(tmp_path / "d.mp4")
+    assert len(lines) >= 10 and 0 <= missing <= 8
+    assert missing == 0 or f"{missing} by video" in stderr
     assert sorted(os.listdir(tmp_path)) == ["d.jsonl", "d.mp4"]
 
 
