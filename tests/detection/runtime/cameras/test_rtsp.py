@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,13 @@ import pytest
 
 from detection.runtime.cameras import connection
 from detection.runtime.cameras.settings import CameraSettings, Transport
-from detection.runtime.cameras.sources import open_source, open_sources
+from detection.runtime.cameras.sources import close_sources, open_source, open_sources
+from detection.runtime.detections import Detections, Frame
+from detection.runtime.detector import Detector
 from detection.runtime.errors import SourceError
 from detection.runtime.events import CameraStatus
+from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.streaming.pipeline import run_stream
 
 # A loaded machine delays a picture between its making and our look at it; a backlog would be seconds.
 AGE_MS = 900
@@ -289,32 +293,36 @@ def test_at_most_so_many_pictures_a_second(rtsp_camera: Any, open_camera: Any, s
 
 
 def test_slow_and_dead_cameras_take_nothing_from_the_others(
-    rtsp_camera: Any, relay: Any, seen: Any, told: Any
+    rtsp_camera: Any, relay: Any, detector: Detector, told: Any
 ) -> None:
-    """Four cameras: two of 25 pictures a second, one of 1, and one that accepts and never answers."""
+    """Four cameras through the stream: two of 25 pictures a second, one of 1, and one that never answers."""
+
+    class Counted(Output):
+        def __init__(self) -> None:
+            self.of: dict[str, int] = {}
+
+        def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+            self.of[frame.camera] = self.of.get(frame.camera, 0) + 1
+
+        def close(self) -> None:
+            pass
+
     fast, slow = rtsp_camera(), rtsp_camera("--fps", "1", "--gop", "1")
     dead = relay(fast.port)
     dead.hold(True)
     urls = {"left": fast.url, "right": fast.url, "slow": slow.url, "dead": f"rtsp://127.0.0.1:{dead.port}/cam"}
     sources = open_sources([CameraSettings(url, name=name) for name, url in urls.items()], on_event=told)
-    counts: dict[str, int] = dict.fromkeys(urls, 0)
-
-    def take(until: Callable[[], bool], within_s: float = 60) -> bool:
-        deadline_s = time.monotonic() + within_s
-        while not until() and time.monotonic() < deadline_s:
-            found = [frame for source in sources if (frame := source.poll(0)) is not None]
-            for frame in found:
-                counts[frame.camera] += 1
-            if not found:
-                time.sleep(0.002)
-        return until()
-
+    stop, counted = threading.Event(), Counted()
+    stream = threading.Thread(target=run_stream, args=(detector, sources, [counted]), kwargs={"stop": stop})
+    stream.start()
     try:
-        assert take(lambda: all(counts[name] for name in ("left", "right", "slow")))
-        counts.update(dict.fromkeys(counts, 0))
-        started_s = time.monotonic()
-        take(lambda: False, within_s=4)
+        deadline_s = time.monotonic() + 60
+        while not {"left", "right", "slow"} <= counted.of.keys() and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        before, started_s = dict(counted.of), time.monotonic()
+        time.sleep(4)
         seconds = time.monotonic() - started_s
+        counts = {name: counted.of.get(name, 0) - before.get(name, 0) for name in urls}
         print(", ".join(f"{name} {count / seconds:.2f}/s" for name, count in counts.items()))
         assert counts["left"] >= 0.95 * 25 * seconds - 1 and counts["right"] >= 0.95 * 25 * seconds - 1, counts
         assert counts["slow"] >= 3 and counts["dead"] == 0
@@ -322,5 +330,7 @@ def test_slow_and_dead_cameras_take_nothing_from_the_others(
         assert statuses["left"] is statuses["right"] is statuses["slow"] is CameraStatus.LIVE
         assert statuses["dead"] in (CameraStatus.STARTING, CameraStatus.LOST)
     finally:
-        for source in sources:
-            source.close()
+        stop.set()
+        stream.join(20)
+        close_sources(sources)
+    assert not stream.is_alive()
