@@ -144,7 +144,7 @@ class ModelWatcher:
     def close(self) -> None:
         """Stop watching; safe to call twice. A model that is just being loaded is not waited for."""
         self._closing.set()
-        self._thread.join(2)
+        self._thread.join(0.8)  # a machine is to stop within a second
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,6 @@ from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.recorded_source import open_recording
 from detection.runtime.blackbox.recording import read_recording
 from detection.runtime.blackbox.replay_command import replay_command
-from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
@@ -221,7 +220,7 @@ def test_regions_and_tiles_are_replayed_too(model_path: Path, tmp_path: Path, ma
     """A red patch outside of the region must not be found, one inside is: now as then."""
     detector = Detector(model_path, threads=1)
     looks = {"front": Look(roi_xyxy=(0, 62, 100, 118), tiles_rc=(1, 2))}
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "front"
     folder.mkdir()
     for i in range(6):
         image = make_field_picture(i)  # its patch lies above the region
@@ -229,7 +228,7 @@ def test_regions_and_tiles_are_replayed_too(model_path: Path, tmp_path: Path, ma
         cv2.imwrite(str(folder / f"{i}.png"), image)
     controls = Controls(detector)
     with BlackBox(tmp_path / "box", controls, after_s=0.1, uncertain_every_s=None, looks=looks) as box:
-        with open_source(CameraSettings(str(folder), "front")) as source:
+        with open_source(folder) as source:
             run_stream(controls, [source], [box], looks=looks)
         box.trigger()
         deadline = time.monotonic() + 30
