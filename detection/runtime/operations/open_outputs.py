@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Listener
@@ -38,6 +39,7 @@ class OpenOutputs:
     Attributes:
         all: what `run_stream` is given.
         dashboard_url: what to open in a browser, with its token; None without a dashboard.
+        black_box: None without one.
 
     Raises:
         OutputError: one of them cannot be opened; those before it are closed again.
@@ -56,6 +58,7 @@ class OpenOutputs:
     ) -> None:
         self.all: list[Output] = []
         self.dashboard_url: str | None = None
+        self.black_box: BlackBox | None = None
         self._queued: list[Queued] = []
         self._counted: dict[str, Output] = {}
         self._sources, self._controls, self._listener, self._stop = sources, controls, listener, stop
@@ -142,8 +145,6 @@ class OpenOutputs:
 
     def _open_for_people(self, machine: Machine, looks: Mapping[str, Look]) -> None:
         if machine.outputs.black_box is not None:
-            from detection.runtime.blackbox.black_box import BlackBox
-
             told = machine.outputs.black_box
             box = BlackBox(
                 told.folder,
@@ -159,6 +160,7 @@ class OpenOutputs:
                 uncertain_every_s=told.uncertain_every_s,
                 uncertain_band=told.uncertain_band,
             )
+            self.black_box = box
             self.all.append(box)
         if machine.outputs.dashboard is not None:
             from detection.runtime.dashboard.dashboard import Dashboard

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from detection.runtime.blackbox.button import triggered_by_signal
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import close_sources, open_sources
@@ -91,6 +92,8 @@ def run_machine(
         outputs = stack.enter_context(OpenOutputs(machine, sources, controls, looks=looks, listener=tell, stop=stop))
         if outputs.dashboard_url is not None:
             console.print(f"dashboard: {outputs.dashboard_url}", markup=False, highlight=False, soft_wrap=True)
+        if outputs.black_box is not None:
+            stack.enter_context(triggered_by_signal(outputs.black_box))
         live = any(source.live for source in sources)
         if live:
             watcher = stack.enter_context(_watch(machine.model, controls, tell))

@@ -140,6 +140,8 @@ def test_a_live_machine_stops_within_a_second_with_whole_files(
             _until(lambda jsonl=jsonl: jsonl.exists() and jsonl.read_bytes().count(b"\n") > 20)
             page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read().decode()
             assert 'swath_frames_total{camera="front"}' in page
+            process.send_signal(signal.SIGUSR1)  # the black box's button
+            _until(lambda box=folder / "out" / "box": any((box / "incidents").glob("*/recording.json")))
             process.send_signal(signal.SIGTERM)
             started_s = time.monotonic()
             _, stderr = process.communicate(timeout=30)
