@@ -34,7 +34,7 @@ _NICE = 10
 _PAUSE_S = 0.2
 _LATE_S = 0.5
 """What pictures captured within an incident may take until they are decided."""
-_FLUSH_S = 0.7
+_FLUSH_S = 0.5
 """What is left to be saved at the end may take so long: a machine is to stop within a second."""
 
 
@@ -175,7 +175,7 @@ class BlackBox(Output):
         self._asked = True
 
     def close(self) -> None:
-        """Save what is wanted, as much as 0.7 s allow; safe to call twice."""
+        """Save what is wanted, as much as half a second allows; safe to call twice."""
         with self._changed:
             if self._give_up_s is None:
                 self._give_up_s = time.monotonic() + _FLUSH_S
