@@ -20,7 +20,7 @@ from detection.runtime.errors import SourceError
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.looks import Cut, Look, cut
 
-_AHEAD = 2
+_AHEAD = 1
 _TURN_S = 0.05
 _JOIN_S = 5.0
 
