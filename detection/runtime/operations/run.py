@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from detection.runtime.blackbox.button import triggered_by_signal
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import close_sources, open_sources
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError
-from detection.runtime.events import CameraStatus, Event, Listener
+from detection.runtime.events import Event, Listener
 from detection.runtime.metadata import ModelMetadata
 from detection.runtime.operations.json_log import json_log
 from detection.runtime.operations.machine import Machine, MachineModel, Tracking
 from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_hangup
 from detection.runtime.operations.open_outputs import OpenOutputs
-from detection.runtime.operations.redaction import RedactedFormatter, Redaction
+from detection.runtime.operations.redaction import Redaction
 from detection.runtime.operations.systemd import Heartbeat, Service
-from detection.runtime.outputs.contract import Record
+from detection.runtime.operations.terminal import GRAVE, messages_on, progress, say
 from detection.runtime.signals import stopped_by_signals
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.duty import Duty
@@ -36,10 +32,6 @@ from detection.runtime.streaming.pipeline import run_stream
 from detection.runtime.streaming.publisher import EventBox, Tracks
 from detection.runtime.streaming.report import render
 from detection.runtime.streaming.summary import StreamSummary
-
-_log = logging.getLogger(__name__)
-_GRAVE = frozenset({"lost", "stale", "behind", "refused"})
-"""What the terminal shows as a warning."""
 
 
 def run_machine(
@@ -72,7 +64,7 @@ def run_machine(
     _refuse_to_overwrite(machine, json_summary)
     console = Console(stderr=True)
     with ExitStack() as stack:
-        stack.enter_context(_messages_on(console, redaction))
+        stack.enter_context(messages_on(console, redaction))
         log = None if machine.log is None else stack.enter_context(json_log(machine.log, redaction))
         stop = stack.enter_context(stopped_by_signals())
         duty = _duty(machine)
@@ -84,8 +76,8 @@ def run_machine(
             box.put(event)
             if log is not None:
                 log(event)
-            if console.is_terminal or event.status in _GRAVE or event.kind != "camera":
-                _say(console, event, redaction)
+            if console.is_terminal or event.status in GRAVE or event.kind != "camera":
+                say(console, event, redaction)
 
         sources = _open_cameras(stack, machine, tell)
         looks = {camera.name: Look(camera.roi_xyxy, camera.tiles_rc, camera.overlap) for camera in machine.cameras}
@@ -98,7 +90,7 @@ def run_machine(
         if live:
             watcher = stack.enter_context(_watch(machine.model, controls, tell))
             stack.enter_context(asked_by_hangup(watcher))
-        with _progress(console, sources, max_frames) as (show, status):
+        with progress(console, sources, max_frames) as (show, status):
             service = stack.enter_context(Service(heartbeat, status))
             service.ready()
             summary = run_stream(
@@ -230,69 +222,3 @@ def _write_summary(path: Path, summary: StreamSummary, dropped: dict[str, int]) 
         path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-@contextmanager
-def _progress(
-    console: Console, sources: Sequence[Source], max_frames: int | None
-) -> Iterator[tuple[Callable[[Frame, Detections, Record], None], Callable[[], str]]]:
-    """A bar on stderr, without an end where a source is live; and how the machine is, in a line."""
-    lengths = [s.length for s in sources]
-    total = None if None in lengths else sum(n for n in lengths if n is not None)
-    if max_frames is not None:
-        total = max_frames if total is None else min(total, max_frames)
-    columns = (
-        SpinnerColumn(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[last]}", markup=False),
-    )
-    frames, last = 0, "no picture yet"
-
-    def status() -> str:
-        live = sum(source.status is CameraStatus.LIVE for source in sources)
-        return f"{live} of {len(sources)} cameras live; {frames:,} pictures; {last}"
-
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task: Any = bar.add_task("stream", total=total, last="")
-
-        def show(frame: Frame, detections: Detections, record: Record) -> None:
-            nonlocal frames, last
-            frames += 1
-            last = f"{frame.camera}: {len(detections)} found, {record['age_ms']:.0f} ms old"
-            bar.update(task, advance=1, last=last)
-
-        yield show, status
-
-
-def _say(console: Console, event: Event, redaction: Redaction) -> None:
-    """One unbroken line, whatever the terminal's width, so that it can be searched for."""
-    kind = "warning" if event.status in _GRAVE else "note"
-    told = f"{kind}: {event.kind} {event.subject}: {event.status}" + (event.message and f", {event.message}")
-    console.print(redaction(told), markup=False, highlight=False, soft_wrap=True)
-
-
-class _LineHandler(logging.Handler):
-    """One unbroken line per message."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = f"{record.levelname.lower()}: {self.format(record)}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _messages_on(console: Console, redaction: Redaction) -> Iterator[None]:
-    """What the runtime logs from warnings on goes to stderr, above the bar."""
-    logger, handler = logging.getLogger("detection.runtime"), _LineHandler(console)
-    handler.setFormatter(RedactedFormatter(redaction))
-    logger.addHandler(handler)
-    propagate, logger.propagate = logger.propagate, False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
