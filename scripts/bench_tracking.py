@@ -149,6 +149,12 @@ def true_counts(truths: list[Truth]) -> dict[str, int]:
     return {name: labels.count(label) for label, name in enumerate(CLASS_NAMES)}
 
 
+def unseen(sightings: list[Sighting], truths: list[Truth]) -> int:
+    """Plants that the detector never found, which no tracker can count."""
+    seen = {plant for s in sightings for plant in s.plants.tolist()}
+    return len({plant for t in truths for plant in t.plants.tolist()} - seen)
+
+
 def identity_errors(sightings: list[Sighting], ids: list[NDArray[np.int64]]) -> tuple[int, int]:
     """How often a plant changed its track, and how many tracks changed their plant."""
     last_of_plant: dict[int, int] = {}
@@ -178,10 +184,15 @@ def follow(tracker: PlantTracker, sightings: list[Sighting]) -> tuple[list[NDArr
 
 @dataclass
 class Score:
-    """What a tracker made of one run: `errors` by class (counted less true), true plants, switches, mixes, ms."""
+    """What a tracker made of one run.
+
+    `errors` by class (counted less true), true `plants`, of them `unseen` by the detector, tracks that a plant
+    had too many, tracks that had several plants, milliseconds a frame.
+    """
 
     errors: dict[str, int]
     plants: int
+    unseen: int
     switches: int
     mixed: int
     ms: float
@@ -198,7 +209,9 @@ def swath(run: list[Sighting], truths: list[Truth], thresholds: Sequence[float],
     ids, took_ms = follow(tracker, run)
     true = true_counts(truths)
     errors = {name: tracker.counted[name] - count for name, count in true.items()}
-    return Score(errors, sum(true.values()), *identity_errors(run, ids), float(np.median(took_ms)))
+    return Score(
+        errors, sum(true.values()), unseen(run, truths), *identity_errors(run, ids), float(np.median(took_ms))
+    )
 
 
 def write_run(path: Path, run: list[Sighting]) -> None:
@@ -235,14 +248,15 @@ def library(run: list[Sighting], truths: list[Truth], tracks: list[int], ms: flo
     labels = [int(vote.argmax()) for track, vote in votes.items() if seen[track] >= least]
     true = true_counts(truths)
     errors = {name: labels.count(label) - true[name] for label, name in enumerate(CLASS_NAMES)}
-    return Score(errors, sum(true.values()), *identity_errors(run, ids), ms)
+    return Score(errors, sum(true.values()), unseen(run, truths), *identity_errors(run, ids), ms)
 
 
 def print_row(name: str, scores: list[Score]) -> None:
     """Mean and worst error of the counts, the classes' worst mean, identity errors a run, time."""
     off = [s.percent for s in scores]
     print(
-        f"{name:44} {np.mean(off):+7.1f} {max(off, key=abs):+7.1f} {np.mean([s.switches for s in scores]):9.1f}"
+        f"{name:44} {100 * np.mean([s.unseen / s.plants for s in scores]):8.1f}"
+        f" {np.mean(off):+7.1f} {max(off, key=abs):+8.1f} {np.mean([s.switches for s in scores]):9.1f}"
         f" {np.mean([s.mixed for s in scores]):7.1f} {np.median([s.ms for s in scores]):7.2f}",
         flush=True,
     )
@@ -274,7 +288,7 @@ def main() -> None:
                     for share in (0.0, 0.1):
                         runs.setdefault((speed, share), []).append((dropped(found, share, seed), truths))
         pixels_per_metre = args.size[1] / PICTURE_M
-        print(f"{'':44}  mean %  worst %  switches  mixed  ms a frame")
+        print(f"{'':44} unseen %  mean %  worst %  switches  mixed  ms a frame")
         for (speed, share), several in runs.items():
             name = f"{speed} m/s, {share:.0%} dropped"
             print_row(f"{name}, by the picture", [swath(r, t, thresholds, PictureMotion()) for r, t in several])
