@@ -50,6 +50,9 @@ def stream(
         float | None, typer.Option(help="Of driving, where it is known: helps --track on bare ground.")
     ] = None,
     pixels_per_metre: Annotated[float | None, typer.Option(help="On the ground; with --speed-m-s.")] = None,
+    ground_moves: Annotated[
+        str, typer.Option(help="In the picture when driving forwards: down, up, left, right; with --speed-m-s.")
+    ] = "down",
     roi: Annotated[
         str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Look at this part.", rich_help_panel=_CAMERAS)
     ] = None,
@@ -162,7 +165,9 @@ def stream(
         )
     from detection.runtime.operations.stream_command import stream_command
 
-    tracking = {"speed_m_s": speed_m_s, "pixels_per_metre": pixels_per_metre} if track else None
+    tracking = (
+        {"speed_m_s": speed_m_s, "pixels_per_metre": pixels_per_metre, "direction": ground_moves} if track else None
+    )
     if not track and (speed_m_s is not None or pixels_per_metre is not None):
         raise typer.BadParameter("they help --track: add it", param_hint="--speed-m-s, --pixels-per-metre")
     outputs: dict[str, Any] = {
@@ -198,7 +203,7 @@ def stream(
             "cool_below_c": cool_below_c,
         },
         outputs=outputs,
-        tracking=tracking,
+        tracking=driving if track else None,
         log=log_json,
         max_frames=max_frames,
         json_summary=summary,

@@ -194,7 +194,7 @@ def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -
             return None
         return WheelMotion(told.speed_m_s, told.pixels_per_metre, told.direction)
 
-    thresholds = detector.score_thresholds.tolist()
+    thresholds = detector.metadata.score_thresholds  # the model's own: the tracker knows how sure each is from them
     return {
         source.camera: PlantTracker(detector.class_names, thresholds, PictureMotion(wheels())) for source in sources
     }

@@ -107,7 +107,7 @@ def make_record(
                 "score": round(score, 4),
                 "label": label,
                 "class": class_names[label],
-                "track_id": None if tracks is None else int(tracks[i]),
+                "track_id": None if tracks is None or tracks[i] < 1 else int(tracks[i]),
             }
             # tolist: Python's own numbers, many times faster to round than numpy's.
             for i, (box, score, label) in enumerate(

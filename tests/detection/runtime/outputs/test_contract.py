@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from detection.runtime.detections import Detections
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import RECORD_SCHEMA, FoundObject, Record, per_camera
@@ -42,6 +44,11 @@ def test_record_is_the_published_schema() -> None:
 def test_record_of_an_empty_field_and_of_tracks() -> None:
     assert record_of(frame_of(), Detections.empty())["detections"] == []
     assert [d["track_id"] for d in record_of(frame_of(), found_things(tracked=True))["detections"]] == [4, 5]
+    found = found_things()
+    unsure = Detections(
+        found.boxes, found.scores, found.labels, np.array([-1, 5])
+    )  # a tracker's word for no plant yet
+    assert [d["track_id"] for d in record_of(frame_of(), unsure)["detections"]] == [None, 5]
 
 
 def test_name_per_camera() -> None:
