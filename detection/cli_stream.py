@@ -165,9 +165,7 @@ def stream(
         )
     from detection.runtime.operations.stream_command import stream_command
 
-    tracking = (
-        {"speed_m_s": speed_m_s, "pixels_per_metre": pixels_per_metre, "direction": ground_moves} if track else None
-    )
+    driving = {"speed_m_s": speed_m_s, "pixels_per_metre": pixels_per_metre, "direction": ground_moves}
     if not track and (speed_m_s is not None or pixels_per_metre is not None):
         raise typer.BadParameter("they help --track: add it", param_hint="--speed-m-s, --pixels-per-metre")
     outputs: dict[str, Any] = {
