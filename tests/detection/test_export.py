@@ -127,7 +127,7 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
     trained = load_trained(run)
     graph = deploy_graph_of(trained)
     if fault == "wrong mean":
-        graph.mean_255.mul_(0.8)
+        graph.normalise.mean_255.mul_(0.8)
     else:
         graph = fault(trained.model, 0, trained.recipe.input.size_hw).eval()
     with pytest.raises(ExportError, match="not written, it would not agree with PyTorch: [1-9]"):

@@ -60,7 +60,7 @@ def test_equal_to_torchvision_box_by_box(preset: str, size_hw: tuple[int, int], 
     assert parity.holds, parity
     with torch.no_grad():
         _, scores, labels = graph(torch.from_numpy(images))
-        pictures = (torch.from_numpy(images).permute(0, 3, 1, 2) - graph.mean_255) * graph.inverse_std_255
+        pictures = graph.normalise(torch.from_numpy(images))
         maps = model.backbone(pictures)
         proposals, alive = graph._proposals(list(maps.values()))
         expected = model.rpn(ImageList(pictures, [size_hw] * 3), maps)[0]
