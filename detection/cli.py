@@ -5,8 +5,6 @@ Heavy imports stand inside the commands, so that `swath --help` answers at once.
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -363,9 +361,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = ["--debug", *(a for a in arguments if a != "--debug")] if debug else arguments
     # Decoders and TensorFlow-born loggers would bury the one clear line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    # The interpreter's last collections look at every object of every library: half a second of a busy robot's stop.
-    atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)
     try:
         app(arguments, prog_name="swath")
     except Exception as error:

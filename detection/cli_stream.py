@@ -5,6 +5,8 @@ Heavy imports stand inside the command, so that `swath --help` answers at once.
 
 from __future__ import annotations
 
+import atexit
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,6 +150,9 @@ def stream(
 
     Cameras that fail are opened again for ever. Ctrl-C ends it within a second, with whole files.
     """
+    # The interpreter's last collections look at every object of every library: half a second of a busy robot's stop.
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     if machine is not None:
         if model is not None or sources:
             raise typer.BadParameter(

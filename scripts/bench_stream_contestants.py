@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import itertools
 import json
+import os
 import queue
 import sys
 import threading
@@ -27,13 +28,15 @@ def main() -> None:
     if job["kind"] in alone:
         alone[job["kind"]](job)
         return
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries say there is not an answer
     turn = CONTESTANTS[job["kind"]](job)
-    print("ready", flush=True)
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         frames = int(line)
         started = time.perf_counter()
         turn(frames)
-        print(json.dumps(frames / (time.perf_counter() - started)), flush=True)
+        print(json.dumps(frames / (time.perf_counter() - started)), file=answers, flush=True)
 
 
 def _detector(job: dict[str, Any]) -> Any:

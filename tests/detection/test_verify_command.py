@@ -56,7 +56,7 @@ def test_a_file_that_was_tampered_with_does_not(exported, rendered, tmp_path, ca
     shutil.copy(exported.with_suffix(".reference.npz"), model.with_suffix(".reference.npz"))
     graph = onnx.load(exported)
     weights = next(w for w in graph.graph.initializer if len(w.dims) == 4 and w.dims[0] > 8)
-    values = onnx.numpy_helper.to_array(weights) * 1.5
+    values = onnx.numpy_helper.to_array(weights) * -1
     weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
     onnx.save(graph, model)
     code, said, error = swath(capsys, "verify", model, rendered, "--json", tmp_path / "v.json")

@@ -174,10 +174,11 @@ def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_memory_grows_by_what_is_taken() -> None:
     before, most_before = memory_mb()
-    taken = np.ones(50_000_000, np.uint8)
+    # Linux books pages in batches of 64 faults, and a page may be 2 MB: a small piece may not be seen yet.
+    taken = np.ones(600_000_000, np.uint8)
     after, most_after = memory_mb()
     if before is not None and after is not None:
-        assert 40 < after - before < 70
+        assert 400 < after - before < 700
     assert most_before is None or (most_after is not None and most_after >= most_before)
     assert taken[0] == 1
 
