@@ -108,6 +108,9 @@ def stream(
             envvar="SWATH_DASHBOARD_TOKEN", help="Who opens it from elsewhere needs it.", rich_help_panel=_NETWORK
         ),
     ] = None,
+    dashboard_record: Annotated[
+        Path, typer.Option(metavar="DIR", help="Of the record button's videos.", rich_help_panel=_NETWORK)
+    ] = Path("recordings"),
     mqtt: Annotated[
         str | None,
         typer.Option(metavar="URL", help="mqtt[s]://USER:PASSWORD@HOST:PORT/PREFIX?qos=1", rich_help_panel=_NETWORK),
@@ -184,7 +187,9 @@ def stream(
         "webhook": webhook,
         "ros2": ros2,
         "metrics": None if metrics is None else _host_port(metrics, "--metrics"),
-        "dashboard": None if dashboard is None else {"address": dashboard, "token": dashboard_token},
+        "dashboard": None
+        if dashboard is None
+        else {"address": dashboard, "token": dashboard_token, "record_into": dashboard_record},
         "black_box": None if black_box is None else {"folder": black_box},
     }
     code = stream_command(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from detection.runtime.cameras.recordings import VideoFile
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import camera_name, open_source
+from detection.runtime.closing import Closing
 from detection.runtime.errors import SourceError
 
 
@@ -29,7 +28,7 @@ def made_up(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:
     return [noise, gradient, field, np.full((height, width, 3), 114, np.uint8)]
 
 
-class Recording:
+class Recording(Closing):
     """A video or a folder of pictures without end: after the last picture comes the first one again.
 
     Args:
@@ -80,11 +79,3 @@ class Recording:
     def close(self) -> None:
         """Close the file."""
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -27,8 +27,6 @@ class CameraSettings:
         name: in outputs; None derives one from `spec`.
         max_fps: take at most so many pictures a second; None takes all. What is left out is neither
             numbered nor counted as dropped, and is not converted (a video stream must be decoded all the same).
-        roi_xyxy: the region of interest in pixels of the camera's picture, whole pixels, right and lower
-            edge not included; None is all of it. Carried for the pipeline, which crops.
         transport: of RTSP.
         open_timeout_s: how long a camera on the network may take to answer and to start.
         read_timeout_s: how long it may be silent before it is given up and opened again. A camera that
@@ -45,7 +43,6 @@ class CameraSettings:
     spec: str = field(repr=False)
     name: str | None = None
     max_fps: float | None = None
-    roi_xyxy: tuple[int, int, int, int] | None = None
     transport: Transport = "tcp"
     open_timeout_s: float = OPEN_TIMEOUT_S
     read_timeout_s: float = READ_TIMEOUT_S
@@ -64,7 +61,3 @@ class CameraSettings:
         for name, value in positive.items():
             if value is not None and not 0 < value < float("inf"):
                 raise SourceError(f"{name}: must be above 0, got {value:g}")
-        if self.roi_xyxy is not None:
-            x1, y1, x2, y2 = self.roi_xyxy
-            if not (0 <= x1 < x2 and 0 <= y1 < y2):
-                raise SourceError(f"roi_xyxy: {x1},{y1},{x2},{y2} is not left, top, right, bottom of a region")

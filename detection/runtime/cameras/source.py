@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
+from detection.runtime.closing import Closing
 from detection.runtime.detections import Frame
 from detection.runtime.events import CameraStatus
 
 
-class Source(Protocol):
+class Source(Closing, Protocol):
     """Something that gives pictures, one after another; a context manager and an iterator of `Frame`.
 
     A recording (`live` False) gives every picture in order and waits for whoever asks. A live
@@ -56,11 +56,3 @@ class Source(Protocol):
             frame = self.poll(timeout_s=0.1)
             if frame is not None:
                 yield frame
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

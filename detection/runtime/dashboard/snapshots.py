@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from detection.runtime.dashboard.board import Shot
 from detection.runtime.dashboard.pictures import to_jpeg
 from detection.runtime.draw import annotate
+from detection.runtime.outputs.naming import plain
 
 KEPT = 8
 """Snapshots that can still be downloaded; an older one makes room."""
@@ -47,7 +47,7 @@ class Snapshots:
             **about,
         }
         drawn = annotate(image, shot.detections, class_names, counted=shot.record["counted"])
-        camera = re.sub(r"[^\w.-]+", "_", record["camera"], flags=re.ASCII)
+        camera = plain(record["camera"])
         stem = f"{camera}-{time.strftime('%Y-%m-%d_%H-%M-%S', time.localtime(captured_unix_s))}-{record['frame']}"
         files = {
             "annotated": (f"{stem}-annotated.jpg", to_jpeg(drawn, _QUALITY)),

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from detection.runtime.closing import Closing
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, SwathError
 from detection.runtime.events import Event, Listener, nobody
@@ -30,7 +30,7 @@ Thresholds = Callable[[ModelMetadata], float | Sequence[float] | None]
 """What a new file's thresholds are to be; None: its own. Raises ValueError where that cannot be."""
 
 
-class ModelWatcher:
+class ModelWatcher(Closing):
     """Watches a model's path, in a thread of its own.
 
     A file that was replaced (and then stood still for a second) is loaded, checked and warmed up while the old
@@ -145,14 +145,6 @@ class ModelWatcher:
         """Stop watching; safe to call twice. A model that is just being loaded is not waited for."""
         self._closing.set()
         self._thread.join(0.8)  # a machine is to stop within a second
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Protocol
 
 from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.cameras.source import Source
+from detection.runtime.closing import Closing
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Listener
 from detection.runtime.operations.machine import Machine, Outputs
@@ -22,7 +22,13 @@ from detection.runtime.streaming.looks import Look
 _log = logging.getLogger(__name__)
 
 
-class OpenOutputs:
+class _Counted(Output, Protocol):
+    @property
+    def dropped(self) -> int:
+        """What it did not take."""
+
+
+class OpenOutputs(Closing):
     """A machine's outputs; a context manager that closes them.
 
     Files are queued: of recordings every picture is written, of live cameras none makes the stream wait.
@@ -60,7 +66,7 @@ class OpenOutputs:
         self.dashboard_url: str | None = None
         self.black_box: BlackBox | None = None
         self._queued: list[Queued] = []
-        self._counted: dict[str, Output] = {}
+        self._counted: dict[str, _Counted] = {}
         self._sources, self._controls, self._listener, self._stop = sources, controls, listener, stop
         self._lossless = not any(source.live for source in sources)
         try:
@@ -72,8 +78,8 @@ class OpenOutputs:
             raise
 
     def dropped(self) -> dict[str, int]:
-        """Frames or records that each output did not take, by name; empty ones that can lose none are left out."""
-        return {name: int(getattr(output, "dropped", 0)) for name, output in self._counted.items()}
+        """Frames or records that each output did not take, by name; of those that a queue stands before."""
+        return {name: output.dropped for name, output in self._counted.items()}
 
     def _open_files(self, told: Outputs) -> None:
         class_names = self._controls.detector.class_names
@@ -177,7 +183,7 @@ class OpenOutputs:
             self.dashboard_url = dashboard.url
             self.all.append(dashboard)
 
-    def _add(self, output: Output, name: str) -> None:
+    def _add(self, output: _Counted, name: str) -> None:
         self.all.append(output)
         self._counted[name] = output
 
@@ -202,14 +208,6 @@ class OpenOutputs:
         finally:
             for closer in closers:
                 closer.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _close(output: Output) -> None:

@@ -19,6 +19,7 @@ from detection.runtime.events import Event, Listener
 from detection.runtime.metadata import ModelMetadata
 from detection.runtime.operations.json_log import json_log
 from detection.runtime.operations.machine import Machine, MachineModel, Tracking
+from detection.runtime.operations.machine_file import MachineError
 from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_hangup
 from detection.runtime.operations.open_outputs import OpenOutputs
 from detection.runtime.operations.redaction import Redaction
@@ -158,21 +159,18 @@ def _duty(machine: Machine) -> Duty | None:
     try:
         return Duty(limits.duty_cycle, limits.cool_below_c)
     except ValueError as error:
-        raise OutputError(f"limits: {error}") from None
+        raise MachineError(f"limits: {error}") from None
 
 
 def _open_cameras(stack: ExitStack, machine: Machine, tell: Listener) -> Sequence[Source]:
-    max_age_ms = machine.limits.max_age_ms
     settings = [
         CameraSettings(
             camera.source,
             camera.name,
             max_fps=camera.max_fps,
-            roi_xyxy=camera.roi_xyxy,
             transport=camera.transport,
             open_timeout_s=camera.open_timeout_s,
             read_timeout_s=camera.read_timeout_s,
-            max_age_s=None if max_age_ms is None else max_age_ms / 1e3,
             stream_clock=camera.stream_clock,
         )
         for camera in machine.cameras

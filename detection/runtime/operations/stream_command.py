@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from detection.runtime.cameras.names import camera_name, different
-from detection.runtime.errors import OutputError, SourceError
+from detection.runtime.errors import SourceError
 from detection.runtime.operations.machine import Machine
+from detection.runtime.operations.machine_file import MachineError
 from detection.runtime.operations.run import run_machine
 from detection.runtime.settings import explain
 
@@ -69,5 +70,5 @@ def stream_command(
     try:
         machine = Machine.model_validate(content)
     except ValidationError as error:
-        raise OutputError("; ".join(dict.fromkeys(explain(fault, Machine) for fault in error.errors()))) from None
+        raise MachineError("; ".join(dict.fromkeys(explain(fault, Machine) for fault in error.errors()))) from None
     return run_machine(machine, max_frames=max_frames, json_summary=json_summary)

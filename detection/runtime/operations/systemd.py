@@ -12,8 +12,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Self
+
+from detection.runtime.closing import Closing
 
 _log = logging.getLogger(__name__)
 _STATUS_EVERY_S = 2.0
@@ -73,7 +73,7 @@ class Notifier:
                 _log.warning("systemd cannot be told how the machine is (%s)", error.strerror or error)
 
 
-class Service:
+class Service(Closing):
     """A machine under systemd: READY=1, WATCHDOG=1 while the pipeline goes round, STATUS=..., STOPPING=1.
 
     A network, device or output that hangs stops the pipeline. After half of WatchdogSec there is no sign of life
@@ -140,11 +140,3 @@ class Service:
             self._thread.join(_SEND_TIMEOUT_S + 1)
         if self._dumps:
             faulthandler.disable()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self, TypedDict
+from typing import Protocol, TypedDict
 
+from detection.runtime.closing import Closing
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.events import Event
 from detection.runtime.outputs.naming import plain
@@ -41,7 +41,7 @@ class Record(TypedDict):
     detections: list[FoundObject]
 
 
-class Output(Protocol):
+class Output(Closing, Protocol):
     """Something that takes every frame's detections; a context manager.
 
     Attributes:
@@ -71,14 +71,6 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Finish what was written, so that it is whole; safe to call twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def make_record(

@@ -110,15 +110,17 @@ class Publisher:
 
         """
         while True:
-            self._check()
+            self.check()
             try:
                 return self._queue.put(item, timeout=_TURN_S)
             except queue.Full:
                 continue
 
     def check(self) -> None:
-        """Raise what went wrong so far."""
-        self._check()
+        """Raise what went wrong so far, once."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def close(self) -> None:
         """Write what is handed over already, then the events that are left; raises as `put` does."""
@@ -129,12 +131,7 @@ class Publisher:
             except queue.Full:
                 continue
         self._thread.join()
-        self._check()
-
-    def _check(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        self.check()
 
     def _run(self) -> None:
         try:

@@ -106,8 +106,6 @@ def test_names_with_spaces_and_umlauts(tmp_path: Path, make_video: Any) -> None:
         ({"max_age_s": -1.0}, "max_age_s"),
         ({"read_timeout_s": float("nan")}, "read_timeout_s"),
         ({"open_timeout_s": float("inf")}, "open_timeout_s"),
-        ({"roi_xyxy": (10, 0, 10, 5)}, "roi_xyxy: 10,0,10,5"),
-        ({"roi_xyxy": (-1, 0, 10, 5)}, "roi_xyxy"),
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any], said: str) -> None:
@@ -117,7 +115,7 @@ def test_settings_that_cannot_be(wrong: dict[str, Any], said: str) -> None:
 
 
 def test_settings_show_no_password() -> None:
-    settings = CameraSettings("rtsp://farm:secret@host/cam", name="left", roi_xyxy=(0, 0, 8, 8))
+    settings = CameraSettings("rtsp://farm:secret@host/cam", name="left")
     assert "secret" not in repr(settings) and "left" in repr(settings)
 
 

@@ -159,3 +159,29 @@ def named_controls(tiny: ModuleType, tmp_path: Path) -> Any:
         return Controls(Detector(path, threads=1))
 
     return make
+
+
+@pytest.fixture
+def opened(browser, drive, open_dashboard):
+    """A function that opens a dashboard; at the end no page complained or asked another machine for anything.
+
+    (It asks for `drive` and `open_dashboard` so that pages are closed before what they show.)
+    """
+    said, asked_for, contexts = [], [], []
+
+    def opening(dashboard, size=(1200, 900), url=None, **options):
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked_for.append(request.url))
+        page.goto(url or dashboard.url)
+        return page
+
+    opening.said = said
+    yield opening
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert asked_for and {urlsplit(url).hostname for url in asked_for if not url.startswith("blob:")} == {"127.0.0.1"}

@@ -89,7 +89,7 @@ def test_snapshot_is_the_picture_as_it_was(open_dashboard, request_to, make_shot
     files = _json(request_to(dashboard, "/api/snapshots", send={"camera": "a/ü <b>"}))["files"]
     dashboard.write(*make_shot("a/ü <b>", 200))  # later ones do not change it
     status, headers, plain = request_to(dashboard, files["plain"]["url"])
-    assert status == 200 and headers["content-disposition"].startswith("attachment; filename*=utf-8''a_b_-20")
+    assert status == 200 and headers["content-disposition"].startswith("attachment; filename*=utf-8''a_%C3%BC_b_-20")
     image = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (48, 64, 3) and (image == 7).all()
     annotated = cv2.imdecode(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import time
 from urllib.parse import urlsplit
 
@@ -15,46 +13,7 @@ import pytest
 
 from detection.runtime.events import CameraStatus, Event
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install -y chromium")
-
 PHONE, DESK = (390, 844), (1200, 900)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        # root may not have a sandbox, as in a container
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=arguments) as opened:
-            yield opened
-
-
-@pytest.fixture
-def opened(browser, drive, open_dashboard):
-    """A function that opens a dashboard; at the end no page complained or asked another machine for anything.
-
-    (It asks for `drive` and `open_dashboard` so that pages are closed before what they show.)
-    """
-    said, asked_for, contexts = [], [], []
-
-    def opening(dashboard, size=DESK, url=None, **options):
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked_for.append(request.url))
-        page.goto(url or dashboard.url)
-        return page
-
-    opening.said = said
-    yield opening
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert asked_for and {urlsplit(url).hostname for url in asked_for if not url.startswith("blob:")} == {"127.0.0.1"}
 
 
 def _until(page, true, timeout_s=30.0):

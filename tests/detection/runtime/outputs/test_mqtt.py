@@ -77,17 +77,17 @@ def test_records_arrive_unchanged_and_in_order(
 ) -> None:
     broker.start()
     heard = subscribe(broker.port)
-    with MqttOutput(f"mqtt://127.0.0.1:{broker.port}/farm/robot%207?qos={qos}") as output:
+    with MqttOutput(f"mqtt://127.0.0.1:{broker.port}/field/robot%207?qos={qos}") as output:
         written = []
         for i in range(300):
             call = sample.call(i)
             written.append(call[2])
             output.write(*call)
     # closed at once: what was handed over is sent first
-    eventually(lambda: heard.last("farm/robot 7/status") == b"offline", "goes with a word")
-    assert heard.records(prefix="farm/robot 7") == written
+    eventually(lambda: heard.last("field/robot 7/status") == b"offline", "goes with a word")
+    assert heard.records(prefix="field/robot 7") == written
     assert output.dropped == 0 and output.sent == 300
-    assert [payload for topic, payload, _ in heard.messages if topic == "farm/robot 7/status"] == [
+    assert [payload for topic, payload, _ in heard.messages if topic == "field/robot 7/status"] == [
         b"online",
         b"offline",
     ]
