@@ -120,7 +120,11 @@ def simulated(frames: list[Frame], truths: list[Truth], seed: int) -> list[Sight
 
 
 def detected(frames: list[Frame], truths: list[Truth], detector: Detector) -> list[Sighting]:
-    """What a real detector finds; a row is of the plant that it overlaps most, by an IoU of 0.3 at least."""
+    """What a real detector finds, down to what the tracker wants to know of.
+
+    A row is of the plant that it overlaps most, by an IoU of 0.3 at least.
+    """
+    detector.set_score_thresholds(PlantTracker(CLASS_NAMES, detector.metadata.score_thresholds).score_floors.tolist())
     sightings = []
     for frame, truth in zip(frames, truths, strict=True):
         detections = detector(frame.image)
@@ -150,7 +154,7 @@ def true_counts(truths: list[Truth]) -> dict[str, int]:
 
 
 def unseen(sightings: list[Sighting], truths: list[Truth]) -> int:
-    """Plants that the detector never found, which no tracker can count."""
+    """Plants that the detector never found, not even faintly, which no tracker can count."""
     seen = {plant for s in sightings for plant in s.plants.tolist()}
     return len({plant for t in truths for plant in t.plants.tolist()} - seen)
 
@@ -274,7 +278,7 @@ def main() -> None:
     parser.add_argument("--others", nargs="*", default=[], help="interpreters that have libraries to compare with")
     args = parser.parse_args()
     detector = Detector(args.model) if args.model else None
-    thresholds = detector.score_thresholds.tolist() if detector else [0.3] * len(CLASS_NAMES)
+    thresholds = detector.metadata.score_thresholds if detector else [0.3] * len(CLASS_NAMES)
     runs: dict[tuple[float, float], list[tuple[list[Sighting], list[Truth]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for speed in args.speeds:

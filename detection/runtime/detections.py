@@ -76,6 +76,18 @@ class Detections:
         tracks = None if self.track_ids is None else self.track_ids[index]
         return Detections(self.boxes[index], self.scores[index], self.labels[index], tracks)
 
+    def __add__(self, more: Detections) -> Detections:
+        """These rows, then those of `more`; track ids only where both have them."""
+        ids = None
+        if self.track_ids is not None and more.track_ids is not None:
+            ids = np.concatenate([self.track_ids, more.track_ids])
+        return Detections(
+            np.concatenate([self.boxes, more.boxes]),
+            np.concatenate([self.scores, more.scores]),
+            np.concatenate([self.labels, more.labels]),
+            ids,
+        )
+
     def to_supervision(self) -> supervision.Detections:
         """The same as `supervision.Detections` (needs the package `supervision`)."""
         import supervision

@@ -202,9 +202,15 @@ class Detector:
         """
         return self.backend.bare_run
 
-    def finish(self, raw: Raw, row: int, placement: Placement) -> Detections:
-        """Third stage: what row `row` of `raw` says of the picture that lies at `placement`."""
-        return to_detections(raw.boxes[row], raw.scores[row], raw.labels[row], placement, self.score_thresholds)
+    def finish(
+        self, raw: Raw, row: int, placement: Placement, score_thresholds: NDArray[np.float32] | None = None
+    ) -> Detections:
+        """Third stage: what row `row` of `raw` says of the picture that lies at `placement`.
+
+        `score_thresholds`, float32 (classes,), count instead of those in force where they are given.
+        """
+        thresholds = self.score_thresholds if score_thresholds is None else score_thresholds
+        return to_detections(raw.boxes[row], raw.scores[row], raw.labels[row], placement, thresholds)
 
     def set_score_thresholds(self, score_thresholds: float | Sequence[float] | None) -> None:
         """Report boxes from these scores on, from the next call; arguments and errors as of the class."""

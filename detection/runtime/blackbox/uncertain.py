@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,13 +46,11 @@ def look_again(detector: Detector, image_bgr: NDArray[np.uint8], band: float, lo
 
     """
     thresholds = np.asarray(detector.score_thresholds, np.float32)
-    lenient = copy.copy(detector)  # shares the graph, not the thresholds
-    lenient.set_score_thresholds(np.maximum(thresholds - band, 0).tolist())
-    parts = cut(lenient, image_bgr, look)
+    parts = cut(detector, image_bgr, look)
     found = Detections.empty()
     if parts.prepared:
-        raw = lenient.infer_all([prepared.pixels for prepared in parts.prepared])
-        found = joined(lenient, raw, 0, parts)
+        raw = detector.infer_all([prepared.pixels for prepared in parts.prepared])
+        found = joined(detector, raw, 0, parts, np.maximum(thresholds - band, 0))
     near = np.abs(found.scores - thresholds[found.labels]) < band
     return SecondLook(found, detector.class_names, int(near.sum()))
 

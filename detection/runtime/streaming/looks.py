@@ -84,7 +84,9 @@ def cut(detector: Detector, image_bgr: NDArray[np.uint8], look: Look) -> Cut:
     return Cut(tuple(windows), tuple(detector.prepare(image_bgr[y1:y2, x1:x2]) for x1, y1, x2, y2 in windows))
 
 
-def joined(detector: Detector, raw: Raw, first_row: int, parts: Cut) -> Detections:
+def joined(
+    detector: Detector, raw: Raw, first_row: int, parts: Cut, score_thresholds: NDArray[np.float32] | None = None
+) -> Detections:
     """What the rows of `raw` from `first_row` on say of one picture.
 
     Args:
@@ -92,6 +94,7 @@ def joined(detector: Detector, raw: Raw, first_row: int, parts: Cut) -> Detectio
         raw: one row per part, this picture's together.
         first_row: that of its first part.
         parts: of `cut`.
+        score_thresholds: float32 (classes,), from which on a box counts; None: those in force.
 
     Returns:
         Boxes in pixels of the picture, highest score first.
@@ -99,7 +102,7 @@ def joined(detector: Detector, raw: Raw, first_row: int, parts: Cut) -> Detectio
     """
     found = []
     for row, (window, prepared) in enumerate(zip(parts.windows_xyxy, parts.prepared, strict=True), first_row):
-        here = detector.finish(raw, row, prepared.placement)
+        here = detector.finish(raw, row, prepared.placement, score_thresholds)
         found.append(_shifted(here, window[:2]))
     if len(found) == 1:
         return found[0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import cv2
 
 from detection.runtime.cameras.source import Source
 from detection.runtime.detector import Detector
@@ -46,7 +48,8 @@ def run_stream(
     Threads: recordings are decoded and prepared ahead, one thread each; this thread takes what is ready
     from each source in turn and runs the network; one more makes records and gives them to the outputs.
     A source that fails is logged as an error, stands in the summary's `failures`, and does not stop the
-    others. The caller opens and closes sources and outputs.
+    others. The caller opens and closes sources and outputs. Meanwhile OpenCV works with one thread a
+    call in the whole process: the cores are the network's.
 
     Args:
         detector: warmed up by the caller; `Controls` where thresholds or model may change meanwhile.
@@ -72,6 +75,7 @@ def run_stream(
     tally = Tally.of(len(sources))
     looks, trackers = looks or {}, trackers or {}
     with ExitStack() as stack:
+        stack.enter_context(_one_opencv_thread())
         gathered = _Gatherer(
             [feed_of(i, source, looks.get(source.camera, WHOLE), controls) for i, source in enumerate(sources)],
             tally,
@@ -105,6 +109,17 @@ def run_stream(
             publisher.close()
         wall_s = time.perf_counter() - started
     return tally.summary(sources, wall_s)
+
+
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """While the stream runs. A second one gains nothing and makes the network's threads wait: docs/stream.md."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _young(ready: list[Ready], tally: Tally, sources: Sequence[Source], max_age_s: float | None) -> list[Ready]:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detection.runtime.backends.contract import Raw
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.events import Event
@@ -33,8 +36,12 @@ class Tracks(Protocol):
     def counted(self) -> dict[str, int]:
         """How many plants of each class were seen so far, each once."""
 
-    def update(self, frame: Frame, detections: Detections) -> Detections:
-        """The detections with `track_ids`."""
+    @property
+    def score_floors(self) -> NDArray[np.float32]:
+        """(classes,): from which scores on it wants to know of boxes."""
+
+    def update(self, frame: Frame, detections: Detections, faint: Detections) -> Detections:
+        """The detections with `track_ids`; `faint` are those that only the tracker is told of."""
 
 
 class EventBox:
@@ -157,12 +164,15 @@ class Publisher:
         """One frame, stage by stage on one clock, so that the stages add up to the age."""
         ready, frame, place = item.ready, item.ready.frame, item.ready.place
         finished = time.monotonic_ns()
-        detections = joined(ready.detector, item.raw, item.first_row, ready.parts)
+        thresholds = ready.detector.score_thresholds  # once: they may change meanwhile
+        detections = joined(ready.detector, item.raw, item.first_row, ready.parts, thresholds)
         clock = [frame.captured_ns, ready.taken_ns, ready.prepared_ns, item.begun_ns, finished, time.monotonic_ns()]
         names = ["source", "prepare", "wait", "infer", "finish"]
         tracker = self._trackers[place]
         if tracker is not None:
-            detections = tracker.update(frame, detections)
+            all_rows = joined(ready.detector, item.raw, item.first_row, ready.parts, tracker.score_floors)
+            faint = all_rows[all_rows.scores < thresholds[all_rows.labels]]
+            detections = tracker.update(frame, detections, faint)
             clock.append(time.monotonic_ns())
             names.append("track")
         age_ns = clock[-1] - clock[0]

@@ -28,6 +28,7 @@ _PER_SCORE = 12.0  # ... and with 0.1 more it is one in five times of six
 _AGAIN = 1.0  # chance seldom puts a second box on the same ground
 _MISSED = -1.5  # what is there is found in most pictures
 _BELIEVED = 1.5  # from here on it is numbered and counted
+_FAINT = 0.7  # of its threshold, from which score on a box says something
 
 
 @dataclass
@@ -52,11 +53,13 @@ class PlantTracker:
     this is ByteTrack (Y. Zhang et al., 2022, https://arxiv.org/abs/2110.06864) with the ground's motion in
     the Kalman filter's place; docs/tracking.md has the figures that led here.
 
-    Whether there is a plant is a matter of odds (as in D. Musicki et al., "Integrated probabilistic data
-    association", 1994): each sighting speaks for it, the more the higher its score, each picture that should
-    show it and does not speaks against it, those before its first sighting too. Believed plants are numbered
-    and counted; when one leaves that was seen too little, the odds decide. Its class is the one with the
-    highest sum of scores. Memory is bounded by what stands in and near the picture.
+    As in ByteTrack, boxes below the threshold, which nobody else is told of, speak for a plant too; unlike
+    there, several of them can make one. Whether there is a plant is a matter of odds (as in D. Musicki et
+    al., "Integrated probabilistic data association", 1994): each sighting speaks for it, the more the
+    higher its score, each picture that should show it and does not speaks against it, those before its
+    first sighting too. Believed plants are numbered and counted; when one leaves that was seen too little,
+    the odds decide. Its class is the one with the highest sum of scores. Memory is bounded by what stands
+    in and near the picture.
 
     Args:
         class_names: by label.
@@ -96,32 +99,50 @@ class PlantTracker:
                 counts[track.label()] += 1
         return dict(zip(self._class_names, counts, strict=True))
 
-    def update(self, frame: Frame, detections: Detections) -> Detections:
+    @property
+    def score_floors(self) -> NDArray[np.float32]:
+        """float32 (classes,): boxes with lower scores say nothing of a plant."""
+        return (_FAINT * self._thresholds).astype(np.float32)
+
+    def update(self, frame: Frame, detections: Detections, faint: Detections | None = None) -> Detections:
         """Take the next picture's detections; frames in order, gaps are fine.
 
+        Args:
+            frame: the picture.
+            detections: what is reported of it.
+            faint: what is not, because its scores are below the thresholds in force but not below
+                `score_floors`: a plant whose every sighting is a bit too weak is still counted.
+
         Returns:
-            The same rows with `track_ids`: 1, 2, 3, ... as plants come to be believed, never given twice; -1 for
-            a row that is not believed (yet) or is a second box of a plant. The labels of believed rows are
-            their plant's class.
+            The rows of `detections` with `track_ids`: 1, 2, 3, ... as plants come to be believed, never given
+            twice; -1 for a row that is not believed (yet) or is a second box of a plant. The labels of believed
+            rows are their plant's class.
 
         """
         height, width = frame.image.shape[:2]
         view = np.array([0.0, 0.0, width, height])
         self._move(self._motion.shift(frame), view)
+        rows = detections if faint is None else detections + faint
+        telling = np.flatnonzero(rows.scores >= self.score_floors[rows.labels])
+        of_row = np.full(len(rows), _NO_TRACK, np.int64)
+        of_row[telling] = self._follow(rows[telling], view)
+        self._past = np.concatenate([self._past[1 - _LOOK_BACK :], view[None]])
+        ids = np.full(len(detections), _NO_TRACK, np.int64)
+        labels = detections.labels.copy()
+        for row in np.flatnonzero(of_row[: len(ids)] >= 0):
+            track = self._tracks[of_row[row]]
+            if track.track_id:
+                ids[row], labels[row] = track.track_id, track.label()
+        return Detections(detections.boxes, detections.scores, labels, ids)
+
+    def _follow(self, detections: Detections, view: Boxes) -> Places:
+        """The track of each row, -1 for second boxes of a plant; all tracks know better afterwards."""
         found = detections.boxes.astype(np.float64)
         of_row, off = self._match(found, view)
         self._miss(of_row, view)
         of_row = self._begin(found, detections, of_row, view)
         self._sight(found, detections, of_row, off, view)
-        of_row = self._merge(of_row)
-        self._past = np.concatenate([self._past[1 - _LOOK_BACK :], view[None]])
-        ids = np.full(len(found), _NO_TRACK, np.int64)
-        labels = detections.labels.copy()
-        for row in np.flatnonzero(of_row >= 0):
-            track = self._tracks[of_row[row]]
-            if track.track_id:
-                ids[row], labels[row] = track.track_id, track.label()
-        return Detections(detections.boxes, detections.scores, labels, ids)
+        return self._merge(of_row)
 
     def _move(self, shift: tuple[float, float] | None, view: Boxes) -> None:
         """Move all with the ground, and forget what left; all where it is other ground, for all one can tell."""

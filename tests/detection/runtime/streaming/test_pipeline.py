@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -226,8 +227,9 @@ def test_recordings_are_decoded_while_the_network_works(detector: Detector) -> N
 def test_region_and_tracks_by_camera(detector: Detector, video_path: Path) -> None:
     class Numbered:
         counted: dict[str, int] = {}
+        score_floors = np.float32([0.0])
 
-        def update(self, frame: Frame, detections: Detections) -> Detections:
+        def update(self, frame: Frame, detections: Detections, faint: Detections) -> Detections:
             self.counted = {"weed": frame.index + 1}
             ids = np.full(len(detections), 7, np.int64)
             return Detections(detections.boxes, detections.scores, detections.labels, ids)
@@ -243,6 +245,42 @@ def test_region_and_tracks_by_camera(detector: Detector, video_path: Path) -> No
     (found,) = kept.records[29]["detections"]
     np.testing.assert_allclose(found["box_xyxy"], [29, 16, 40, 32], atol=2)
     assert "track" in kept.records[0]["latency_ms"]
+
+
+def test_a_tracker_hears_of_boxes_that_nobody_else_is_told_of(detector: Detector, video_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+
+    class Listening:
+        counted: dict[str, int] = {}
+        score_floors = np.float32([0.0])
+
+        def update(self, frame: Frame, detections: Detections, faint: Detections) -> Detections:
+            heard.append((len(detections), len(faint)))
+            return detections
+
+    kept = Kept()
+    for threshold in (0.0, 1.0):
+        detector.set_score_thresholds(threshold)
+        with open_source(video_path) as source:
+            run_stream(detector, [source], [kept], trackers={"field": Listening()}, max_frames=1)
+    assert heard == [(1, 0), (0, 1)]
+    assert [len(record["detections"]) for record in kept.records] == [1, 0]
+
+
+def test_opencv_leaves_the_cores_to_the_network_while_a_stream_runs(detector: Detector) -> None:
+    seen: list[int] = []
+
+    class Asking(Kept):
+        def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+            seen.append(cv2.getNumThreads())
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        run_stream(detector, [Scripted("a", [0, 1])], [Asking()])
+        assert seen == [1, 1] and cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 class Aged(Scripted):

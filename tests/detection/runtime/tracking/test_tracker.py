@@ -160,6 +160,24 @@ def test_each_class_has_its_own_threshold() -> None:
         PlantTracker(NAMES, [0.1, 0.2, 0.3])
 
 
+def test_faint_sightings_make_a_plant_that_no_single_one_would() -> None:
+    track = tracker(thresholds=0.5)
+    np.testing.assert_allclose(track.score_floors, [0.35, 0.35])
+    for i in range(6):
+        faint = found(plant(10 * i, 50, 0.45, 0), plant(10 * i, 120, 0.34, 1))
+        assert len(track.update(frame(i), Detections.empty(), faint)) == 0
+    assert track.counted == {"crop": 1, "weed": 0}
+    assert ids(track.update(frame(6), found(plant(60, 50, 0.6, 0)))) == [1]
+
+
+def test_what_is_reported_below_its_floor_gets_no_number() -> None:
+    track = tracker(thresholds=0.5)
+    for i in range(6):
+        out = track.update(frame(i), found(plant(10 * i, 50, 0.7, 0), plant(10 * i, 120, 0.3, 1)))
+        assert ids(out) == [1, -1]
+    assert track.counted == {"crop": 1, "weed": 0}
+
+
 def test_a_machine_that_rolls_back_counts_nothing_twice() -> None:
     speeds = iter([0.0] + [2.0] * 6 + [-2.0] * 6 + [2.0] * 6)
     track = PlantTracker(NAMES, motion=WheelMotion(lambda: next(speeds), 100))
