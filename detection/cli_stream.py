@@ -46,7 +46,13 @@ def stream(
         str | None,
         typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of the network for one picture [all cores; recordings: 1, with several pictures at once].",
+        ),
+    ] = None,
     track: Annotated[bool, typer.Option("--track", help="Follow plants, number them, count each once.")] = False,
     speed_m_s: Annotated[
         float | None, typer.Option(help="Of driving, where it is known: helps --track on bare ground.")

@@ -84,19 +84,19 @@ def bound(job: dict[str, Any]) -> Callable[[int], None]:
 
 
 def swath(job: dict[str, Any]) -> Callable[[int], None]:
-    """The stream as `swath stream` runs it."""
+    """The stream as `swath stream` runs it on a recording: one thread a picture, several pictures at once."""
     from detection.runtime import open_source, run_stream
     from detection.runtime.outputs.jsonl import JsonlOutput
 
-    detector = _detector(job)
+    detector, workers = _detector({**job, "threads": 1}), job["threads"]
 
     def turn(frames: int) -> None:
         with open_source(job["video"]) as source:
             if job["kind"] == "swath_jsonl":
                 with JsonlOutput(Path(job["out"]) / "bench.jsonl") as output:
-                    summary = run_stream(detector, [source], [output], max_frames=frames)
+                    summary = run_stream(detector, [source], [output], max_frames=frames, workers=workers)
             else:
-                summary = run_stream(detector, [source], [], max_frames=frames)
+                summary = run_stream(detector, [source], [], max_frames=frames, workers=workers)
         assert summary.frames == frames
 
     return turn

@@ -12,7 +12,16 @@ import cv2
 from detection.runtime.cameras import capture
 from detection.runtime.cameras.bags import BagPictures, is_bag
 from detection.runtime.cameras.live import LiveSource
-from detection.runtime.cameras.names import RAW_PREFIX, URL, camera_name, different, without_secrets
+from detection.runtime.cameras.names import (
+    GENICAM_PREFIX,
+    RAW_PREFIX,
+    URL,
+    camera_name,
+    different,
+    is_device,
+    is_pipeline,
+    without_secrets,
+)
 from detection.runtime.cameras.openers import live_opener
 from detection.runtime.cameras.raw_pictures import RawPictures
 from detection.runtime.cameras.recordings import PictureFolder, VideoFile, is_picture, is_video_name
@@ -21,7 +30,7 @@ from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener, nobody
 
-__all__ = ["camera_name", "close_sources", "open_source", "open_sources", "without_secrets"]
+__all__ = ["camera_name", "close_sources", "is_recording", "open_source", "open_sources", "without_secrets"]
 
 
 def open_source(source: str | Path | CameraSettings) -> Source:
@@ -74,7 +83,7 @@ def open_sources(sources: Sequence[str | Path | CameraSettings], *, on_event: Li
         names = different([settings.name or camera_name(settings.spec) for settings in asked])
         for settings, unique in zip(asked, names, strict=True):
             settings = replace(settings, name=unique)
-            opener = None if _is_recording_url(settings.spec) else live_opener(settings)
+            opener = None if is_recording(settings.spec) else live_opener(settings)
             one = LiveSource(opener, unique, settings, on_event=on_event) if opener else open_source(settings)
             found.append(opened.enter_context(one))
         opened.pop_all()
@@ -110,6 +119,10 @@ def _open_recording(settings: CameraSettings, name: str) -> Source:
     return VideoFile(opened, spec, name, settings.max_fps)
 
 
-def _is_recording_url(spec: str) -> bool:
-    """Whether a URL names a video file, so that it need not be opened to know that it ends."""
-    return spec.lower().startswith(("http://", "https://")) and is_video_name(without_secrets(spec))
+def is_recording(spec: str) -> bool:
+    """Whether a source is a file or folder, here or at a URL that names a video, for all that its name tells."""
+    if spec.lower().startswith(("http://", "https://")):
+        return is_video_name(without_secrets(spec))
+    return not (
+        spec.startswith((RAW_PREFIX, GENICAM_PREFIX)) or is_pipeline(spec) or URL.match(spec) or is_device(spec)
+    )

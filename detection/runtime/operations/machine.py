@@ -46,7 +46,9 @@ class MachineModel(_Settings):
 
     path: HomePath = Field(description="the .onnx that swath export wrote")
     provider: str | None = Field(None, description="cpu, openvino, cuda, tensorrt, ...; null: onnxruntime on the CPU")
-    threads: int | None = Field(None, ge=1, description="within one operator; null: the backend's own choice")
+    threads: int | None = Field(
+        None, ge=1, description="for one picture; null: all cores for cameras, one for recordings, several at once"
+    )
     score: Fraction | None = Field(None, description="one threshold for all classes; null: the model file's own")
     score_thresholds: dict[str, Fraction] = Field(
         {}, description="thresholds by class; others are the model file's own"

@@ -17,6 +17,7 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError
 from detection.runtime.events import Event, Listener
 from detection.runtime.metadata import ModelMetadata
+from detection.runtime.operations.cores import share_cores
 from detection.runtime.operations.json_log import json_log
 from detection.runtime.operations.machine import Machine, MachineModel, Tracking
 from detection.runtime.operations.machine_file import MachineError
@@ -69,7 +70,8 @@ def run_machine(
         log = None if machine.log is None else stack.enter_context(json_log(machine.log, redaction))
         stop = stack.enter_context(stopped_by_signals())
         duty = _duty(machine)
-        detector = _detector(machine.model)
+        threads, workers = share_cores(machine)
+        detector = _detector(machine.model, threads)
         detector.warm_up()  # before cameras open: what they deliver meanwhile would count as dropped
         controls, box, heartbeat = Controls(detector), EventBox(), Heartbeat()
 
@@ -106,6 +108,7 @@ def run_machine(
                 events=box,
                 max_age_s=None if machine.limits.max_age_ms is None else machine.limits.max_age_ms / 1e3,
                 batch_wait_s=None if machine.limits.batch_wait_ms is None else machine.limits.batch_wait_ms / 1e3,
+                workers=workers,
                 duty=duty,
                 heartbeat=heartbeat,
             )
@@ -117,12 +120,8 @@ def run_machine(
     return 1 if summary.failures else 0
 
 
-def _detector(told: MachineModel) -> Detector:
-    detector = Detector(
-        told.path,
-        providers=None if told.provider is None else [told.provider],
-        threads=told.threads,
-    )
+def _detector(told: MachineModel, threads: int | None) -> Detector:
+    detector = Detector(told.path, providers=None if told.provider is None else [told.provider], threads=threads)
     _set_thresholds(detector, told)
     return detector
 

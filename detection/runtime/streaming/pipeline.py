@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import cv2
@@ -19,7 +20,7 @@ from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.duty import Duty
 from detection.runtime.streaming.feeds import Feed, Ready, feed_of
 from detection.runtime.streaming.looks import WHOLE, Look
-from detection.runtime.streaming.publisher import EventBox, Inferred, Progress, Publisher, Tracks
+from detection.runtime.streaming.publisher import EventBox, Inferred, Progress, Publisher, Run, Tracks
 from detection.runtime.streaming.summary import StreamSummary, Tally
 
 _log = logging.getLogger(__name__)
@@ -40,13 +41,15 @@ def run_stream(
     events: EventBox | None = None,
     max_age_s: float | None = None,
     batch_wait_s: float | None = None,
+    workers: int = 1,
     duty: Duty | None = None,
     heartbeat: Callable[[], None] | None = None,
 ) -> StreamSummary:
     """Run until all sources ended, `stop` is set, or `max_frames` frames are through.
 
     Threads: recordings are decoded and prepared ahead, one thread each; this thread takes what is ready
-    from each source in turn and runs the network; one more makes records and gives them to the outputs.
+    from each source in turn and runs the network, or has it run by `workers`; one more makes records and
+    gives them to the outputs, in order.
     A source that fails is logged as an error, stands in the summary's `failures`, and does not stop the
     others. The caller opens and closes sources and outputs. Meanwhile OpenCV works with one thread a
     call in the whole process: the cores are the network's.
@@ -64,6 +67,10 @@ def run_stream(
         max_age_s: live pictures that are older are neither inferred nor told of, but counted.
         batch_wait_s: with several cameras: give the network several pictures at once where trying shows
             that it pays, and wait so long at most for the slower ones; None: one at a time.
+        workers: so many pictures in the network at once, each in a thread of its own. With a `Detector` of
+            one thread for each core this is quicker than one picture by all threads, which wait for each
+            other at every layer. Counts for recordings alone, and without `duty`: a live picture is not to
+            wait for others, and a machine that may not get hot not to do two things at once.
         duty: pauses for a machine that may not get hot.
         heartbeat: called at each turn, every 50 ms at least while all is well.
 
@@ -74,6 +81,8 @@ def run_stream(
     controls = detector if isinstance(detector, Controls) else Controls(detector)
     tally = Tally.of(len(sources))
     looks, trackers = looks or {}, trackers or {}
+    if duty is not None or any(source.live for source in sources):
+        workers = 1
     with ExitStack() as stack:
         stack.enter_context(_one_opencv_thread())
         gathered = _Gatherer(
@@ -91,7 +100,10 @@ def run_stream(
             max_age_s=max_age_s,
             live=[source.live for source in sources],
             on_progress=on_progress,
+            behind=max(1, workers - 1),
         )
+        network = _Network(workers, publisher)
+        stack.callback(network.close)
         batch = 1
         if batch_wait_s is not None and len(sources) > 1:
             batch = worthwhile_batch(controls.detector, len(sources))
@@ -102,7 +114,7 @@ def run_stream(
                     heartbeat()
                 publisher.check()
                 for ready in _runs(_young(gathered.next(batch, batch_wait_s or 0.0), tally, sources, max_age_s)):
-                    worked_s = _infer(ready, publisher)
+                    worked_s = network.infer(ready)
                     if duty is not None:
                         duty.rest(worked_s, gathered.stop)
         finally:
@@ -150,18 +162,39 @@ def _runs(ready: list[Ready]) -> list[list[Ready]]:
     return groups
 
 
-def _infer(ready: list[Ready], publisher: Publisher) -> float:
-    """One run of the network, handed over; seconds that it took."""
-    detector = ready[0].detector
+class _Network:
+    """Runs the network: here and now, or by several workers; hands over to the publisher in order."""
+
+    def __init__(self, workers: int, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._pool = None if workers == 1 else ThreadPoolExecutor(workers, thread_name_prefix="infer")
+
+    def infer(self, ready: list[Ready]) -> float:
+        """One run, handed over; seconds that it kept the caller."""
+        begun_s = time.perf_counter()
+        run: Future[Run]
+        if self._pool is not None:
+            run = self._pool.submit(_run, ready)
+        else:
+            run = Future()
+            run.set_result(_run(ready))
+        worked_s = time.perf_counter() - begun_s
+        row = 0
+        for item in ready:
+            self._publisher.put(Inferred(item, run, row))
+            row += len(item.parts.prepared)
+        return worked_s
+
+    def close(self) -> None:
+        """Let the workers go."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _run(ready: list[Ready]) -> Run:
     pixels = [prepared.pixels for item in ready for prepared in item.parts.prepared]
     begun_ns = time.monotonic_ns()
-    raw = detector.infer_all(pixels)
-    worked_s = (time.monotonic_ns() - begun_ns) / 1e9
-    row = 0
-    for item in ready:
-        publisher.put(Inferred(item, raw, row, begun_ns))
-        row += len(item.parts.prepared)
-    return worked_s
+    return Run(ready[0].detector.infer_all(pixels), begun_ns)
 
 
 class _Gatherer:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,6 @@ from detection.runtime.streaming.feeds import Ready
 from detection.runtime.streaming.looks import joined
 from detection.runtime.streaming.summary import Tally
 
-_BEHIND = 1
 _TURN_S = 0.05
 _EVENTS = 1000
 
@@ -63,13 +63,20 @@ class EventBox:
 
 
 @dataclass(frozen=True, eq=False)
+class Run:
+    """What the network gave, and when it began."""
+
+    raw: Raw
+    begun_ns: int
+
+
+@dataclass(frozen=True, eq=False)
 class Inferred:
-    """A picture that the network has seen: `ready`, its rows of `raw` from `first_row` on, and the two times."""
+    """A picture that the network has seen, or is about to: its rows of what `run` gives start at `first_row`."""
 
     ready: Ready
-    raw: Raw
+    run: Future[Run]
     first_row: int
-    begun_ns: int
 
 
 class Publisher:
@@ -87,6 +94,7 @@ class Publisher:
         max_age_s: a live picture that is older is not told of; None: any age is told.
         live: per source, whether time goes on without us.
         on_progress: called after each frame.
+        behind: how many pictures may wait here.
 
     """
 
@@ -100,11 +108,12 @@ class Publisher:
         max_age_s: float | None,
         live: Sequence[bool],
         on_progress: Progress | None,
+        behind: int = 1,
     ) -> None:
         self._outputs, self._tally, self._events = outputs, tally, events
         self._trackers, self._live, self._on_progress = trackers, live, on_progress
         self._max_age_ns = None if max_age_s is None else round(max_age_s * 1e9)
-        self._queue: queue.Queue[Inferred | None] = queue.Queue(_BEHIND)
+        self._queue: queue.Queue[Inferred | None] = queue.Queue(behind)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self._thread.start()
@@ -163,14 +172,15 @@ class Publisher:
     def _publish(self, item: Inferred) -> None:
         """One frame, stage by stage on one clock, so that the stages add up to the age."""
         ready, frame, place = item.ready, item.ready.frame, item.ready.place
+        run = item.run.result()
         finished = time.monotonic_ns()
         thresholds = ready.detector.score_thresholds  # once: they may change meanwhile
-        detections = joined(ready.detector, item.raw, item.first_row, ready.parts, thresholds)
-        clock = [frame.captured_ns, ready.taken_ns, ready.prepared_ns, item.begun_ns, finished, time.monotonic_ns()]
+        detections = joined(ready.detector, run.raw, item.first_row, ready.parts, thresholds)
+        clock = [frame.captured_ns, ready.taken_ns, ready.prepared_ns, run.begun_ns, finished, time.monotonic_ns()]
         names = ["source", "prepare", "wait", "infer", "finish"]
         tracker = self._trackers[place]
         if tracker is not None:
-            all_rows = joined(ready.detector, item.raw, item.first_row, ready.parts, tracker.score_floors)
+            all_rows = joined(ready.detector, run.raw, item.first_row, ready.parts, tracker.score_floors)
             faint = all_rows[all_rows.scores < thresholds[all_rows.labels]]
             detections = tracker.update(frame, detections, faint)
             clock.append(time.monotonic_ns())
