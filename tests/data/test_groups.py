@@ -97,7 +97,11 @@ def test_best_key_prefers_attributes_and_wants_enough_groups():
 
 @pytest.mark.parametrize(
     ("name", "count", "sizes"),
-    [("apple_bbch81", 78, set(range(5, 16))), ("cwfid", 39, {1}), ("sesame_weed", 442, {1, 2})],
+    [
+        pytest.param("apple_bbch81", 78, set(range(5, 16)), marks=pytest.mark.slow),  # 858 pictures
+        ("cwfid", 39, {1}),
+        ("sesame_weed", 442, {1, 2}),
+    ],
 )
 def test_photos_of_real_datasets(real_dataset, name, count, sizes):
     parts = load_parts(real_dataset(name))

@@ -80,11 +80,14 @@ def trained_of(preset: str, model: torch.nn.Module) -> Trained:
     return Trained(model, recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
 
 
+# the same graphs as other presets', with more regions or a larger backbone
+NIGHTLY = ("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_resnet50_fpn_v2", "fcos_resnet50_fpn")
+
+
 @pytest.mark.parametrize(
     "preset",
     [
-        # the same graph as the 320 preset's, with more regions
-        pytest.param(p, marks=[pytest.mark.slow] if p == "fasterrcnn_mobilenet_v3_large_fpn" else [])
+        pytest.param(p, marks=[pytest.mark.slow] if p in NIGHTLY else [])
         for p in PRESETS
         if not p.startswith("fcos_lite")
     ],
