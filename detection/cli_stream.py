@@ -50,7 +50,7 @@ def stream(
         int | None,
         typer.Option(
             min=1,
-            help="Threads of the network for one picture [all cores; recordings: 1, with several pictures at once].",
+            help="Threads of the network for one picture: all cores; for recordings 1, several pictures at once.",
         ),
     ] = None,
     track: Annotated[bool, typer.Option("--track", help="Follow plants, number them, count each once.")] = False,
