@@ -60,3 +60,14 @@ def test_there_and_back_through_supervision() -> None:
 def test_frame_refuses_what_is_no_picture() -> None:
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\), got float64"):
         Frame(np.zeros((2, 2, 3)), "c", 0, 0)  # type: ignore[arg-type]
+
+
+def test_rows_of_two_one_after_the_other() -> None:
+    a = Detections([[0, 0, 1, 1]], [0.9], [1], [7])
+    b = Detections([[2, 2, 3, 4], [5, 5, 6, 6]], [0.4, 0.3], [0, 1], [-1, 8])
+    both = a + b
+    np.testing.assert_array_equal(both.boxes, [[0, 0, 1, 1], [2, 2, 3, 4], [5, 5, 6, 6]])
+    np.testing.assert_allclose(both.scores, [0.9, 0.4, 0.3])
+    assert both.labels.tolist() == [1, 0, 1] and both.track_ids is not None and both.track_ids.tolist() == [7, -1, 8]
+    untracked = Detections(b.boxes, b.scores, b.labels)
+    assert (a + untracked).track_ids is None and len(a + Detections.empty()) == 1
