@@ -26,6 +26,13 @@ SMALL_AP_FALL_POINTS = {"int8": 1.0}
 IOU_TOLERANCE = 1e-3
 """Within this of the NMS threshold, which of two boxes survives may hang on the last bit."""
 
+TIE = 1e-6
+"""Of two boxes that suppress each other with scores as near as this, either may survive: many places of a flat
+picture look alike."""
+
+TIED_SHARE = 0.01
+"""So many of all boxes may be survivors of such a tie; more are a graph that puts its boxes elsewhere."""
+
 
 @dataclass
 class Parity:
@@ -38,7 +45,8 @@ class Parity:
         max_score_error: largest distance of their scores.
         undecided: boxes on one side only, because they lie on the edge of a cut: the score floor, the
             number of detections, or the NMS threshold.
-        unmatched: boxes on one side only, without that excuse.
+        tied: boxes on one side only, where the other side has one that overlaps it and is as sure.
+        apart: boxes on one side only, without such an excuse.
         wrong_form: answers that break the graph's own promises (order, padding, range).
 
     """
@@ -48,8 +56,14 @@ class Parity:
     max_box_error_px: float = 0.0
     max_score_error: float = 0.0
     undecided: int = 0
-    unmatched: int = 0
+    tied: int = 0
+    apart: int = 0
     wrong_form: int = 0
+
+    @property
+    def unmatched(self) -> int:
+        """Boxes that make two detectors of them: those apart, and the tied ones where they are more than chance."""
+        return self.apart + (self.tied if self.tied > TIED_SHARE * self.boxes else 0)
 
     @property
     def holds(self) -> bool:
@@ -96,11 +110,13 @@ class Parity:
         ]
         # A box that lives only because an excused one does not suppress it is excused with it.
         edge = [own[mask] for (own, _), mask in zip(sides, excused, strict=True)]
-        for (own, _), mask in zip(sides, excused, strict=True):
+        for (own, other), mask in zip(sides, excused, strict=True):
             for i in np.flatnonzero(~mask):
                 mask[i] = any(_overlaps(own[i : i + 1], rivals, nms_iou) for rivals in edge)
+            tied = np.array([_tied(own[i : i + 1], other, nms_iou) for i in range(len(own))], bool) & ~mask
             self.undecided += int(mask.sum())
-            self.unmatched += int((~mask).sum())
+            self.tied += int(tied.sum())
+            self.apart += int((~mask & ~tied).sum())
 
     def to_dict(self) -> dict[str, float | int]:
         """For the parity report."""
@@ -110,6 +126,7 @@ class Parity:
             "max_box_error_px": round(self.max_box_error_px, 6),
             "max_score_error": round(self.max_score_error, 8),
             "undecided_boxes": self.undecided,
+            "tied_boxes": self.tied,
             "unmatched_boxes": self.unmatched,
             "wrong_form": self.wrong_form,
         }
@@ -167,6 +184,11 @@ def _on_a_cut(one: Detections, other: Detections, score_floor: float, nms_iou: f
         return True
     rivals = other[(other.labels == one.labels[0]) & (other.scores >= score - SCORE_TOLERANCE)]
     return bool((np.abs(iou(one.boxes[0], rivals.boxes) - nms_iou) <= IOU_TOLERANCE).any())
+
+
+def _tied(one: Detections, other: Detections, nms_iou: float) -> bool:
+    """Whether `other` has a box that is as sure as the single box `one` and would suppress it, or be suppressed."""
+    return _overlaps(one, other[np.abs(other.scores - one.scores[0]) <= TIE], nms_iou)
 
 
 def _overlaps(one: Detections, rivals: Detections, nms_iou: float) -> bool:

@@ -90,3 +90,24 @@ def test_at_the_nms_threshold_the_last_bit_decides() -> None:
     under_edge = (10, 10, 50, 32, 0.6, 0)
     assert compare(detections(A, edge), detections(A, under_edge)).undecided == 2
     assert compare(detections(A, edge), detections(A, (150, 10, 190, 32, 0.6, 0))).unmatched == 1
+
+
+def test_of_two_that_suppress_each_other_and_are_as_sure_either_may_survive() -> None:
+    parity = Parity()
+    many = [(20 * i, 100, 20 * i + 10, 110, 0.5, 1) for i in range(99)]
+    left, right = (100, 10, 200, 60, 0.30000001, 0), (120, 10, 220, 60, 0.3, 0)
+    for answer in (left, right, left):
+        # two of 300 boxes: each side has one that the other lacks
+        parity.add(detections(left, *many), detections(answer, *many), **{**CUTS, "max_detections": 200})
+    assert (parity.tied, parity.unmatched) == (2, 0) and parity.holds
+
+
+def test_boxes_that_all_lie_elsewhere_are_no_ties() -> None:
+    parity = compare(detections(A, B), detections((12, 10, 52, 50, 0.9, 0), (103, 10, 153, 60, 0.5, 1)))
+    assert (
+        (parity.tied, parity.unmatched) == (4, 4)
+        and not parity.holds
+        and parity.fault().startswith("4 of 2 boxes differ")
+    )
+    apart = compare(detections(A, B), detections((12, 10, 52, 50, 0.9001, 0), B))
+    assert (apart.tied, apart.unmatched) == (0, 2)
