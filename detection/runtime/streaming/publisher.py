@@ -119,7 +119,7 @@ class Publisher:
         self._thread.start()
 
     def put(self, item: Inferred) -> None:
-        """Hand over what the network gave.
+        """Hand over a picture that the network has seen, or is about to; in the order of the outputs.
 
         Raises:
             OutputError: an earlier one could not be written.

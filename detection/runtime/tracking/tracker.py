@@ -67,6 +67,9 @@ class PlantTracker:
             the model's.
         motion: tells the ground's shift; None: seen in the pictures.
 
+    Attributes:
+        score_floors: float32 (classes,): boxes with lower scores say nothing of a plant.
+
     Raises:
         ValueError: thresholds for another number of classes.
 
@@ -77,6 +80,7 @@ class PlantTracker:
     ) -> None:
         self._class_names = tuple(class_names)
         self._thresholds = np.broadcast_to(np.asarray(thresholds, np.float64), len(self._class_names))
+        self.score_floors: NDArray[np.float32] = (_FAINT * self._thresholds).astype(np.float32)
         self._motion: Motion = PictureMotion() if motion is None else motion
         self._tracks: list[_Track] = []
         # One row a track, in pixels of the newest picture: its box, and the picture that showed it last.
@@ -98,11 +102,6 @@ class PlantTracker:
             if track.track_id:
                 counts[track.label()] += 1
         return dict(zip(self._class_names, counts, strict=True))
-
-    @property
-    def score_floors(self) -> NDArray[np.float32]:
-        """float32 (classes,): boxes with lower scores say nothing of a plant."""
-        return (_FAINT * self._thresholds).astype(np.float32)
 
     def update(self, frame: Frame, detections: Detections, faint: Detections | None = None) -> Detections:
         """Take the next picture's detections; frames in order, gaps are fine.

@@ -104,10 +104,7 @@ def test_of_two_that_suppress_each_other_and_are_as_sure_either_may_survive() ->
 
 def test_boxes_that_all_lie_elsewhere_are_no_ties() -> None:
     parity = compare(detections(A, B), detections((12, 10, 52, 50, 0.9, 0), (103, 10, 153, 60, 0.5, 1)))
-    assert (
-        (parity.tied, parity.unmatched) == (4, 4)
-        and not parity.holds
-        and parity.fault().startswith("4 of 2 boxes differ")
-    )
+    assert (parity.tied, parity.unmatched) == (4, 4)
+    assert not parity.holds and parity.fault().startswith("4 of 2 boxes differ")
     apart = compare(detections(A, B), detections((12, 10, 52, 50, 0.9001, 0), B))
     assert (apart.tied, apart.unmatched) == (0, 2)

@@ -21,7 +21,7 @@ def machine(*sources: str, **model: Any) -> Machine:
     ("told", "threads", "workers"),
     [
         (machine("drive.mp4"), 1, 4),
-        (machine("drive.mp4", "photos", "bag.mcap#/front", "https://farm/drive.mp4"), 1, 4),
+        (machine("drive.mp4", "photos", "bag.mcap#/front", "https://field/drive.mp4"), 1, 4),
         (machine("drive.mp4", provider="cpu"), 1, 4),
         (machine("drive.mp4", threads=2), 2, 2),
         (machine("drive.mp4", threads=3), 3, 1),
