@@ -14,7 +14,7 @@ from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
-from detection.runtime.errors import DeviceError, OutputError, SourceError
+from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
@@ -281,56 +281,6 @@ def test_opencv_leaves_the_cores_to_the_network_while_a_stream_runs(detector: De
         assert seen == [1, 1] and cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
-
-
-class Unsteady:
-    """A detector whose runs take the longer the earlier they begin; knows how many there were at once."""
-
-    def __init__(self, detector: Detector, fails_at: int = -1) -> None:
-        self._detector, self._fails_at = detector, fails_at
-        self._lock = threading.Lock()
-        self._begun = self._running = self.most = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._detector, name)
-
-    def infer_all(self, pixels: list[np.ndarray]) -> Raw:
-        with self._lock:
-            begun, self._begun = self._begun, self._begun + 1
-            self._running += 1
-            self.most = max(self.most, self._running)
-        if begun == self._fails_at:
-            raise DeviceError("no memory left")
-        time.sleep(0.03 if begun % 3 == 0 else 0.001)
-        with self._lock:
-            self._running -= 1
-        return self._detector.infer_all(pixels)
-
-
-def test_several_workers_give_what_one_gives_in_order(detector: Detector, video_path: Path) -> None:
-    told = []
-    for workers in (1, 3):
-        unsteady, kept = Unsteady(detector), Kept()
-        with open_source(video_path) as source:
-            summary = run_stream(unsteady, [source], [kept], workers=workers)  # type: ignore[arg-type]
-        assert unsteady.most == workers and summary.frames == 30
-        told.append([(record["frame"], record["detections"]) for record in kept.records])
-    assert [frame for frame, _ in told[1]] == list(range(30))
-    assert told[0] == told[1]
-
-
-def test_a_live_picture_has_the_network_for_itself(detector: Detector) -> None:
-    unsteady = Unsteady(detector)
-    run_stream(unsteady, [Scripted("a", list(range(6)))], [Kept()], workers=3)  # type: ignore[arg-type]
-    assert unsteady.most == 1
-
-
-def test_a_worker_that_fails_ends_the_run_and_earlier_pictures_are_told(detector: Detector, video_path: Path) -> None:
-    kept = Kept()
-    with open_source(video_path) as source, pytest.raises(DeviceError, match="no memory left"):
-        run_stream(Unsteady(detector, fails_at=7), [source], [kept], workers=2)  # type: ignore[arg-type]
-    assert [record["frame"] for record in kept.records] == list(range(7))
-    assert not [t for t in threading.enumerate() if t.name.startswith(("infer", "prepare", "publish"))]
 
 
 class Aged(Scripted):
