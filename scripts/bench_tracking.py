@@ -120,11 +120,7 @@ def simulated(frames: list[Frame], truths: list[Truth], seed: int) -> list[Sight
 
 
 def detected(frames: list[Frame], truths: list[Truth], detector: Detector) -> list[Sighting]:
-    """What a real detector finds, down to what the tracker wants to know of.
-
-    A row is of the plant that it overlaps most, by an IoU of 0.3 at least.
-    """
-    detector.set_score_thresholds(PlantTracker(CLASS_NAMES, detector.metadata.score_thresholds).score_floors.tolist())
+    """What a real detector finds; a row is of the plant that it overlaps most, by an IoU of 0.3 at least."""
     sightings = []
     for frame, truth in zip(frames, truths, strict=True):
         detections = detector(frame.image)
@@ -270,6 +266,7 @@ def main() -> None:
     """Render, follow, count, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a real detector instead of simulated detections")
+    parser.add_argument("--sure-only", action="store_true", help="of its boxes those above the thresholds alone")
     parser.add_argument("--speeds", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="m/s")
     parser.add_argument("--metres", type=float, default=12.0, help="length of each drive")
     parser.add_argument("--size", type=int, nargs=2, default=[240, 320], metavar=("H", "W"))
@@ -279,6 +276,8 @@ def main() -> None:
     args = parser.parse_args()
     detector = Detector(args.model) if args.model else None
     thresholds = detector.metadata.score_thresholds if detector else [0.3] * len(CLASS_NAMES)
+    if detector and not args.sure_only:  # as the stream does
+        detector.set_score_thresholds(PlantTracker(CLASS_NAMES, thresholds).score_floors.tolist())
     runs: dict[tuple[float, float], list[tuple[list[Sighting], list[Truth]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for speed in args.speeds:
