@@ -160,6 +160,7 @@ def export(
     from detection.export import calibration_pictures, deploy_graph_of, parity_pictures
     from detection.export import export as write
     from detection.precision.lowering import Fp16, Int8, Lowering
+    from detection.runtime.parity import DELTA_AP_POINTS
     from detection.terminal import TerminalWatcher
 
     trained = load_trained(run)
@@ -193,6 +194,12 @@ def export(
             )
         if precision != "fp32":
             watcher.note(_gained(precision, report))
+        if report["delta_ap_points"] > DELTA_AP_POINTS[precision]:
+            watcher.note(
+                f"AP is off by {report['delta_ap_points']:.2f} points, more than {precision}'s "
+                f"{DELTA_AP_POINTS[precision]}; {report['delta_ap_chance_points']:.2f} of them may be chance: more "
+                "pictures in data.val would tell"
+            )
     near = f"corners within {report['max_box_error_px']:.4f} px" if precision == "fp32" else report["agreement_means"]
     alike = report["boxes"] if precision == "fp32" else f"{report['agreement']:.1%} of {report['boxes']}"
     typer.echo(

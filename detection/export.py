@@ -107,7 +107,7 @@ def export(
     )
     chosen = choose_thresholds(truth.judged, goals, crops) if goals else {}
     coco = truth.metrics.coco
-    proof = Proof(trained, reference, pictures, coco, progress)
+    proof = Proof(trained, reference, truth, progress)
 
     def told(precision: str, report: dict[str, Any]) -> str:
         return _metadata(trained, truth.metrics, report, held_out, chosen, precision).to_json()
@@ -176,6 +176,7 @@ def _found(verdict: Verdict) -> dict[str, Any]:
         "ap_onnx": verdict.ap,
         "aps_onnx": verdict.aps,
         "delta_ap_points": round(verdict.delta_points, 4),
+        "delta_ap_chance_points": round(verdict.chance_points, 4),
         "small_ap_fall_points": None if small_fall is None else round(small_fall, 4),
     }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data import Dataset
 from detection.checkpoint import Trained
-from detection.evaluate import evaluate
+from detection.evaluate import Evaluation, evaluate
+from detection.evaluation.curves import Matches
+from detection.evaluation.intervals import differences, draw_groups
 from detection.runtime import letterbox as letterbox_rule
 from detection.runtime.agreement import Agreement
 from detection.runtime.detector import Detector
@@ -24,6 +25,7 @@ Progress = Callable[[str, int, int], None]
 
 _PARITY_PICTURES = 64  # compared box by box at most; AP is compared on all
 _KEPT_PICTURES = 4  # of these so many stay beside the model, to be compared again elsewhere
+_RESAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Verdict:
         outcome: boxes compared, on all pictures chosen for that.
         ap, aps: of the file, all objects and small ones; fractions, -1 where undefined.
         delta_points: by how much AP differs from PyTorch's, in hundredths, either way.
+        chance_points: of that, what other pictures may have shown instead: down to the near end of the difference's
+            95 % interval. 0 in float32, where boxes must be the same.
         small_fall_points: by how much that of small objects is lower; None where there are none.
         faults: why the file is refused, in words; none where it holds.
 
@@ -43,6 +47,7 @@ class Verdict:
     ap: float
     aps: float
     delta_points: float
+    chance_points: float
     small_fall_points: float | None
     faults: tuple[str, ...]
 
@@ -53,8 +58,7 @@ class Proof:
     Args:
         trained: the detector.
         reference: the same, as PyTorch runs it.
-        pictures: labelled, not none.
-        coco: what PyTorch reaches on them, by COCO's names.
+        truth: what PyTorch reaches on labelled pictures, not none.
         progress: told of every comparison.
 
     Attributes:
@@ -66,14 +70,12 @@ class Proof:
         self,
         trained: Trained,
         reference: TorchDetector,
-        pictures: Dataset,
-        coco: Mapping[str, float],
+        truth: Evaluation,
         progress: Progress | None = None,
     ) -> None:
-        self._pictures = pictures
-        self._coco = coco
+        self._truth = truth
         self._progress = progress
-        real = [picture.read() for picture in pictures.spread(_PARITY_PICTURES).pictures]
+        real = [picture.read() for picture in truth.dataset.spread(_PARITY_PICTURES).pictures]
         size_hw = trained.recipe.input.size_hw
         self.asked = _reference(reference, real, size_hw)
         self._inputs = [*self.asked.inputs_rgb, *(letterbox(picture, size_hw)[0] for picture in real)]
@@ -90,11 +92,19 @@ class Proof:
         if isinstance(outcome, Agreement) and outcome.holds:
             # `swath verify` without a dataset has these few alone: they must hold by themselves
             faults.append(compare(detector, self.asked.inputs_rgb, self.asked.answers).fault())
-        coco = evaluate(detector, self._pictures, progress=told("onnxruntime")).metrics.coco
-        delta = 100 * abs(coco["AP"] - self._coco["AP"])
-        small_fall = 100 * (self._coco["APs"] - coco["APs"]) if self._coco["APs"] >= 0 else None
-        faults += ap_faults(detector.metadata.precision, delta, small_fall)
-        return Verdict(outcome, coco["AP"], coco["APs"], delta, small_fall, tuple(f for f in faults if f))
+        metrics = evaluate(detector, self._truth.dataset, progress=told("onnxruntime")).metrics
+        own, pytorch = metrics.coco, self._truth.metrics.coco
+        delta = 100 * abs(own["AP"] - pytorch["AP"])
+        chance = self._chance_points(metrics.matches) if isinstance(outcome, Agreement) else 0.0
+        small_fall = 100 * (pytorch["APs"] - own["APs"]) if pytorch["APs"] >= 0 else None
+        faults += ap_faults(detector.metadata.precision, delta, small_fall, chance)
+        return Verdict(outcome, own["AP"], own["APs"], delta, chance, small_fall, tuple(f for f in faults if f))
+
+    def _chance_points(self, matches: Matches) -> float:
+        # Picture by picture, not field by field: how numbers round in one tells nothing of its neighbour.
+        each = [str(number) for number in range(len(self._truth.dataset))]
+        drawn = draw_groups(each, _RESAMPLES, seed=0)
+        return 100 * differences(self._truth.metrics.matches, matches, drawn)["AP"].by_chance
 
 
 def _reference(detector: TorchDetector, pictures: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int]) -> Reference:

@@ -226,7 +226,9 @@ class Train(_Part):
         0.0, ge=0, lt=1, description="share of the run before the pretrained backbone starts to learn"
     )
     freeze_stem: bool = Field(True, description="keep the pretrained backbone up to stride 4 as it is")
-    freeze_batchnorm: bool = Field(True, description="keep the pretrained batch-norm statistics")
+    freeze_batchnorm: bool = Field(
+        True, description="keep the pretrained batch-norm statistics; a random start has none"
+    )
     validate_every: int = Field(5, ge=1, description="epochs between validations")
     patience: int | None = Field(
         None, ge=1, description="validations without a better AP after which the run ends; null: it never does"
@@ -295,6 +297,16 @@ class Recipe(_Part):
         if self.model.preset.startswith("fcos_lite") and self.model.channels == 32 and max(self.input.size_hw) <= 128:
             raise ValueError("with model.channels 32, input.size_hw needs a side above 128")
         return self
+
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether there is something in the backbone that is worth keeping."""
+        return self.model.weights != "none"
+
+    @property
+    def freezes_batchnorm(self) -> bool:
+        """Whether batch norms keep their statistics: those of a random start would pass everything on as it is."""
+        return self.train.freeze_batchnorm and self.starts_pretrained
 
     def to_yaml(self) -> str:
         """The resolved recipe, as it is kept in the run."""

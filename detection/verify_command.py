@@ -89,7 +89,8 @@ def _said(
         wrong.append("it is not the file that was exported: its SHA-256 is another")
     if not parity.holds:
         wrong.append(parity.fault())
-    wrong += ap_faults(detector.metadata.precision, delta, fall)
+    at_export = detector.metadata.parity
+    wrong += ap_faults(detector.metadata.precision, delta, fall, float(at_export.get("delta_ap_chance_points", 0.0)))
     if out is not None:
         content = {
             "schema": 1,

@@ -137,7 +137,7 @@ def contestants(recipe: Recipe, out: Path, venv: Path, console: Console) -> dict
     }
     for name in ("ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"):
         model = recipe.model.model_dump() | others | {"preset": name, "assign": "centre"}
-        changes = {"pretrain": None, "model": model, "train": {"freeze_batchnorm": False}}
+        changes = {"pretrain": None, "model": model}
         found[name.split("_")[0]] = Contestant(f"torchvision {name}", NO_WEIGHTS, plain(changes, out))
     python, why_not = ultralytics_python(venv)
     if python is None:

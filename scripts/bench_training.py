@@ -87,7 +87,6 @@ def _swath(args: argparse.Namespace, preset: str) -> Start:
                 "workers": args.workers,
                 "precision": args.precision,
                 "compile": args.compile,
-                "freeze_batchnorm": False,
             },
         }
     )

@@ -56,6 +56,12 @@ class Difference:
         """Whether the interval leaves zero out."""
         return self.change.low > 0 or self.change.high < 0
 
+    @property
+    def by_chance(self) -> float:
+        """How much of the change's size may be chance: down to the near end of its interval, or all of it."""
+        surely = max(self.change.low, -self.change.high, 0.0)
+        return max(abs(self.change.value) - surely, 0.0)
+
 
 def draw_groups(groups: Sequence[str], count: int, seed: int) -> NDArray[np.float64]:
     """Resamples that take groups whole, as many as there are, with replacement.

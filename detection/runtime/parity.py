@@ -18,7 +18,10 @@ SCORE_TOLERANCE = 1e-3
 """Scores may differ by this much."""
 
 DELTA_AP_POINTS = {"fp32": 0.1, "fp16": 0.2, "int8": 0.5}
-"""By how many points (hundredths of AP) a file may differ from PyTorch on the pictures it was checked on."""
+"""By how many points (hundredths of AP) a file may differ from PyTorch, beyond what may be chance."""
+
+CHANCE_IN_BUDGETS = 2.0
+"""So much may be put down to chance at most, however few the pictures were."""
 
 SMALL_AP_FALL_POINTS = {"int8": 1.0}
 """By how many points the AP of small objects may fall, where that is watched."""
@@ -142,18 +145,23 @@ class Parity:
         return f"corners within {self.max_box_error_px:.4f} px, scores within {self.max_score_error:.1e}"
 
 
-def ap_faults(precision: str, delta_points: float | None, small_fall_points: float | None) -> list[str]:
+def ap_faults(
+    precision: str, delta_points: float | None, small_fall_points: float | None, chance_points: float = 0.0
+) -> list[str]:
     """What is wrong with a file's AP, in words; nothing where it holds.
 
     Args:
         precision: of the file.
         delta_points: by how much its AP differs from PyTorch's, either way; None: not known.
         small_fall_points: by how much that of small objects is lower; None: not known, or there are none.
+        chance_points: how much of `delta_points` other pictures of the same kind may have shown instead.
 
     """
     faults = []
-    if delta_points is not None and delta_points > DELTA_AP_POINTS[precision]:
-        faults.append(f"AP is off by {delta_points:.2f} points")
+    budget = DELTA_AP_POINTS[precision]
+    if delta_points is not None and delta_points - min(chance_points, CHANCE_IN_BUDGETS * budget) > budget:
+        by_chance = f", of which {chance_points:.2f} may be chance" if chance_points else ""
+        faults.append(f"AP is off by {delta_points:.2f} points{by_chance}")
     most = SMALL_AP_FALL_POINTS.get(precision)
     if most is not None and small_fall_points is not None and small_fall_points > most:
         faults.append(f"AP of small objects is {small_fall_points:.2f} points lower")

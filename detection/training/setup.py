@@ -98,20 +98,19 @@ def set_up(
         watcher.note(distill_into(network, teacher, size_hw=recipe.input.size_hw, kind=kind, weight=weight))
         if saved is None:
             licence = f"{licence}; taught by {teacher.name}, {teacher.licence}"
-    starts_pretrained = recipe.model.weights != "none"
-    if settings.freeze_stem and starts_pretrained:
+    if settings.freeze_stem and recipe.starts_pretrained:
         freeze_stem(network, recipe.model.preset)
     # on CPU and on tensor cores alike, convolutions run faster with the channels innermost
     if fabric.device.type != "xla":
         network = network.to(memory_format=torch.channels_last)
-    elif settings.freeze_batchnorm:
+    elif recipe.freezes_batchnorm:
         norm_by_arithmetic(network)
     keep_freed_memory()
     body = body_parameters(network)
     groups = parameter_groups(
         network,
         learning_rate=settings.learning_rate,
-        backbone_rate=settings.backbone_rate if starts_pretrained else 1.0,
+        backbone_rate=settings.backbone_rate if recipe.starts_pretrained else 1.0,
         weight_decay=settings.weight_decay,
         layer_decay=settings.layer_decay,
     )

@@ -127,7 +127,7 @@ class Setup:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Each loss on a batch, in training mode."""
         self.model.train()
-        if self.recipe.train.freeze_batchnorm:
+        if self.recipe.freezes_batchnorm:
             freeze_batchnorm_statistics(self.model)
         losses: dict[str, Tensor] = self.model(*self.inputs(batch))
         return losses

@@ -41,7 +41,8 @@ def _failed(path: Path, precision: str, report: Mapping[str, Any]) -> str:
     try:
         if report["precision"] != precision or precision not in DELTA_AP_POINTS:
             return f"{path}: its parity report is of {report['precision']}, the file of {precision}; export it again"
-        faults = ap_faults(precision, report["delta_ap_points"], report["small_ap_fall_points"])
+        chance_points = report.get("delta_ap_chance_points", 0.0)  # files of before have none
+        faults = ap_faults(precision, report["delta_ap_points"], report["small_ap_fall_points"], chance_points)
         if report["wrong_form"]:
             faults.append(f"{report['wrong_form']} malformed answers")
         if precision in TOLERANCES and report["agreement"] < TOLERANCES[precision].share:

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from detection.evaluation.curves import Matches, average_precision, resampled_precision
-from detection.evaluation.intervals import HEADLINE, class_intervals, differences, draw_groups, headline, intervals
+from detection.evaluation.intervals import (
+    HEADLINE,
+    Difference,
+    Interval,
+    class_intervals,
+    differences,
+    draw_groups,
+    headline,
+    intervals,
+)
 
 IOU = np.array([0.3, *np.arange(0.5, 1.0, 0.05)])
 
@@ -115,3 +124,17 @@ def test_curves_in_steps_differ_little_from_whole_ones(rate):
     assert np.abs(whole - steps).max() < 0.1 * whole.std(axis=0).max()  # far below what is to be shown
     assert (resampled_precision(many, np.ones((1, 5000))) == average_precision(many)).all()
     assert resampled_precision(many, np.zeros((1, 5000))).max() == -1
+
+
+@pytest.mark.parametrize(
+    ("change", "by_chance"),
+    [
+        ((0.72, 0.30, 1.10), 0.42),
+        ((-0.5, -0.9, -0.2), 0.3),
+        ((0.72, -0.1, 1.4), 0.72),  # the interval holds zero: all of it
+        ((0.0, 0.0, 0.0), 0.0),
+        ((0.2, 0.25, 0.4), 0.0),  # percentiles need not hold the value itself
+    ],
+)
+def test_what_of_a_change_may_be_chance(change, by_chance):
+    assert Difference(0.5, 0.5 + change[0], Interval(*change)).by_chance == pytest.approx(by_chance)

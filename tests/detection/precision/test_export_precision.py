@@ -68,6 +68,8 @@ def test_int8_by_the_command(int8, run):
     assert report["precision"] == Detector(int8).metadata.precision == "int8"
     assert report["agreement"] >= report["agreement_least"] == 0.9 and report["boxes"] > 100
     assert report["delta_ap_points"] <= 0.5 and report["small_ap_fall_points"] <= 1
+    assert 0 <= report["delta_ap_chance_points"] <= report["delta_ap_points"]
+    assert report["made_from"]["delta_ap_chance_points"] == 0  # in float32 nothing is chance's doing
     assert report["ap_pytorch"] > 0 and report["aps_pytorch"] > 0
     made = report["int8"]
     assert made["layers"] > 50 and len(made["layers_in_float"]) <= made["layers"] / 2
@@ -122,7 +124,7 @@ def test_a_budget_that_cannot_be_held_is_one_line(whole, rendered):
 
     def never(candidate, task):
         asked.append(task)
-        return Verdict(Agreement("int8", ()), 0, 0, 9, 0, ("AP is off by 9.00 points",))
+        return Verdict(Agreement("int8", ()), 0, 0, 9, 0, 0, ("AP is off by 9.00 points",))
 
     pictures = load_dataset(rendered)
     with pytest.raises(PrecisionError, match=r"even with 30 of 61 layers in float \(AP is off by 9.00 p"):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from detection.runtime.detections import Detections
-from detection.runtime.parity import Parity, iou
+from detection.runtime.parity import Parity, ap_faults, iou
 
 CUTS = {"score_floor": 0.05, "nms_iou": 0.6, "max_detections": 4}
 
@@ -108,3 +108,24 @@ def test_boxes_that_all_lie_elsewhere_are_no_ties() -> None:
     assert not parity.holds and parity.fault().startswith("4 of 2 boxes differ")
     apart = compare(detections(A, B), detections((12, 10, 52, 50, 0.9001, 0), B))
     assert (apart.tied, apart.unmatched) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("delta", "chance", "said"),
+    [
+        (0.5, 0.0, []),
+        (0.51, 0.0, ["AP is off by 0.51 points"]),
+        (0.72, 0.3, []),  # 0.42 of it is no chance
+        (0.9, 0.3, ["AP is off by 0.90 points, of which 0.30 may be chance"]),
+        (1.5, 1.5, []),
+        (1.6, 1.6, ["AP is off by 1.60 points, of which 1.60 may be chance"]),  # too much to be excused
+        (None, 0.0, []),
+    ],
+)
+def test_a_budget_of_ap_is_what_no_chance_explains(delta: float | None, chance: float, said: list[str]) -> None:
+    assert ap_faults("int8", delta, None, chance) == said
+
+
+def test_small_objects_have_a_budget_of_their_own() -> None:
+    assert ap_faults("int8", 0.0, 1.0) == [] == ap_faults("fp16", 0.0, 1.2)
+    assert ap_faults("int8", 0.0, 1.2) == ["AP of small objects is 1.20 points lower"]

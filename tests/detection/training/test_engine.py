@@ -77,6 +77,16 @@ def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, rendered):
     assert len(losses(tmp_path / "run")) == 2  # 12 pictures, 6 a step
 
 
+@pytest.mark.parametrize(("weights", "moves"), [("none", True), ("imagenet-offline", False)])
+def test_batch_norms_keep_no_statistics_of_a_random_start(weights, moves, tmp_path, rendered):
+    ready = set_up(load_recipe(write_recipe(tmp_path / "r.yaml", rendered, model={"weights": weights})), Quiet())
+    norms = [module for module in ready.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms]
+    ready.learn(next(ready.batches(1, workers=0, cache="none")))
+    moved = [not torch.equal(mean, norm.running_mean) for mean, norm in zip(before, norms, strict=True)]
+    assert len(moved) > 40 and all(one == moves for one in moved)
+
+
 @pytest.mark.parametrize(("count", "most", "sizes"), [(4, 4, [4]), (5, 2, [2, 1, 2]), (7, 4, [4, 3]), (1, 8, [1])])
 def test_parts_are_of_about_one_size(count, most, sizes):
     batch = Batch(torch.zeros(count, 3, 2, 2), [{} for _ in range(count)], list(range(count)))
