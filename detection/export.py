@@ -46,6 +46,8 @@ MAX_BATCH = 8
 DEFAULT_THRESHOLD = 0.3
 """Score threshold of a class where no validation split says a better one."""
 
+_LEARNED_NOTHING = 0.01  # AP
+
 _OPSET = 20
 
 
@@ -123,6 +125,9 @@ def export(
         def proved(verdict: Verdict) -> Verdict:
             if verdict.faults:
                 why = "; ".join(verdict.faults)
+                if 0 <= coco["AP"] < _LEARNED_NOTHING:
+                    why += f" (PyTorch's AP is {coco['AP']:.4f}: what has learned next to nothing is as sure of one "
+                    why += "box as of the next, and the last bit decides; train it longer)"
                 raise ExportError(f"{out}: not written, it would not agree with PyTorch: {why}")
             return verdict
 

@@ -138,6 +138,14 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_refusal_says_so_where_a_detector_has_learned_nothing(run, tmp_path, coco_file) -> None:
+    trained = load_trained(run)
+    pictures = load_dataset(coco_file([[(3, (70, 50, 6, 6))], []], names=trained.class_names))
+    graph = Bgr(trained.model, 0, trained.recipe.input.size_hw).eval()
+    with pytest.raises(ExportError, match=r"boxes differ .* \(PyTorch's AP is 0.0000: .* train it longer\)"):
+        export(trained, tmp_path / "m.onnx", pictures=pictures, held_out=True, graph=graph)
+
+
 def test_thresholds_of_a_goal_go_into_the_file_and_out_of_it_into_the_evaluation(run, rendered, tmp_path, capsys):
     out = tmp_path / "m.onnx"
     wanted = ("--goal", "recall>=0.2", "--goal", "thistle:crop-hits<=0.9", "--crop", "sugar_beet")
