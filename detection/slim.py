@@ -1,4 +1,4 @@
-"""Pretrained backbones at about half their hidden width: cut in closed form on the pictures that are to be learned.
+"""Pretrained backbones at half their hidden width: cut down in closed form on the pictures that are to be learned.
 
 The widest maps of a MobileNet-like net are hidden ones: each block widens its input by six, filters every channel by
 itself, and narrows it again. Half of those channels give nearly what all gave, if the narrowing is fitted anew: one
@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -22,20 +21,15 @@ from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 
 SLIM = "slim:"
-"""A backbone's name that starts with this is the timm model of the rest, at about half its hidden width."""
+"""A backbone's name that starts with this is the timm model of the rest, at half its hidden width."""
 
-KEPT_FINE, KEPT_COARSE = 0.5, 0.7
-"""Share of the hidden channels that stay, in maps of stride 2 to 8 and in coarser ones. Fine maps are large: there a
-channel costs most, and is missed least (`scripts/bench_slim.py`)."""
+KEPT = 0.5
+"""Share of the hidden channels that stay."""
 
 _FAMILIES = ("tf_efficientnet_lite", "efficientnet_lite")
 _MULTIPLE = 16  # of channels: runtimes lay maps out in blocks of 16 and compute whole blocks anyhow
 _POSITIONS = 8192  # of a map, drawn at random, that the systems are set up from, per picture and block
 _PULL = 1e-2  # of the mean diagonal: how much the narrowing is held to what it was, where pictures say little
-
-# The layers around hidden maps, in the order they run. The stem and the first block, which does not widen, are one.
-_STEM = ("conv_stem", "bn1", "blocks.0.0.conv_dw", "blocks.0.0.bn1", "blocks.0.0.conv_pw", "blocks.0.0.bn2")
-_BLOCK = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
 
 
 def wide_name(backbone: str) -> str:
@@ -54,16 +48,26 @@ def wide_name(backbone: str) -> str:
 
 def narrow(body: nn.Module) -> nn.Module:
     """Give a wide backbone, in place, the shape of a slim one, with random weights; and give it back."""
-    for part in _parts(body):
-        widening, norm, depthwise, second_norm, narrowing, _ = part.layers()
-        kept = torch.arange(part.kept)
-        for conv in (widening, depthwise):
-            conv.weight = nn.Parameter(torch.empty_like(conv.weight[kept]))
-        narrowing.weight = nn.Parameter(torch.empty_like(narrowing.weight[:, kept]))
-        part.resize()
-        for one in (norm, second_norm):
-            _take(one, kept)
-        for conv in (widening, depthwise, narrowing):
+    for block in _blocks(body):
+        hidden = _kept(block.conv_dw.out_channels)
+        widening, depthwise, narrowing = block.conv_pw, block.conv_dw, block.conv_pwl
+        block.conv_pw = nn.Conv2d(widening.in_channels, hidden, 1, bias=False)
+        # timm's own class where it pads as TensorFlow does
+        block.conv_dw = type(depthwise)(
+            hidden,
+            hidden,
+            depthwise.kernel_size,
+            depthwise.stride,
+            depthwise.padding,
+            groups=hidden,
+            bias=False,
+        )
+        block.conv_pwl = nn.Conv2d(hidden, narrowing.out_channels, 1, bias=False)
+        for name in ("bn1", "bn2"):
+            norm = deepcopy(getattr(block, name))
+            _take(norm, torch.arange(hidden))
+            setattr(block, name, norm)
+        for conv in (block.conv_pw, block.conv_dw, block.conv_pwl):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return body
 
@@ -83,95 +87,64 @@ def slimmed(body: nn.Module, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
         What `narrow(body)` loads, by name.
 
     """
-    body, whole = deepcopy(body).eval(), deepcopy(body).eval()
+    body = deepcopy(body).eval()
     generator = torch.Generator().manual_seed(0)
-    wide = slim = list(pictures)
-    for part, original in zip(_parts(body), _parts(whole), strict=True):
-        wide = [original(features) for features in wide]
-        _cut(part, slim, wide, generator)
-        slim = [part(features) for features in slim]
+    stem: Any = body
+    wide = [stem.bn1(stem.conv_stem(picture)) for picture in pictures]
+    slim = list(wide)
+    for stage in stem.blocks:
+        for place, block in enumerate(stage):
+            wide = [block(features) for features in wide]
+            if isinstance(block, InvertedResidual):
+                stage[place] = _cut(block, slim, wide, generator)
+            slim = [stage[place](features) for features in slim]
     return body.state_dict()
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Hidden maps and what is around them.
-
-    Attributes:
-        root: the module that the layers are in.
-        names: of the layers in it: what widens and filters, each with its norm, and what narrows.
-        has_skip: whether what comes in is added to what comes out.
-        kept: so many hidden channels stay.
-
-    """
-
-    root: nn.Module
-    names: tuple[str, ...]
-    has_skip: bool
-    kept: int
-
-    def layers(self) -> list[Any]:
-        return [self.root.get_submodule(name) for name in self.names]
-
-    def hidden(self, features: Tensor) -> Tensor:
-        for layer in self.layers()[:4]:
-            features = layer(features)
-        return features
-
-    def __call__(self, features: Tensor) -> Tensor:
-        narrowing, norm = self.layers()[4:]
-        answer: Tensor = norm(narrowing(self.hidden(features)))
-        return answer + features if self.has_skip else answer
-
-    def resize(self) -> None:
-        """Have the convolutions say what their weights are."""
-        widening, _, depthwise, _, narrowing, _ = self.layers()
-        widening.out_channels = narrowing.in_channels = self.kept
-        depthwise.groups = depthwise.in_channels = depthwise.out_channels = self.kept
+def _blocks(body: nn.Module) -> Iterator[Any]:
+    for module in list(body.modules()):
+        if isinstance(module, InvertedResidual):
+            yield module
 
 
-def _parts(body: Any) -> Iterator[_Part]:
-    """In the order they run."""
-    yield _Part(body, _STEM, has_skip=False, kept=_kept(body.conv_stem.out_channels, KEPT_FINE))
-    stride = 2
-    for block in (block for stage in body.blocks for block in stage if isinstance(block, InvertedResidual)):
-        share = KEPT_FINE if stride <= 8 else KEPT_COARSE
-        yield _Part(block, _BLOCK, block.has_skip, _kept(block.conv_dw.out_channels, share))
-        stride *= block.conv_dw.stride[0]
+def _kept(hidden: int) -> int:
+    return min(hidden, math.ceil(hidden * KEPT / _MULTIPLE) * _MULTIPLE)
 
 
-def _kept(hidden: int, share: float) -> int:
-    return min(hidden, math.ceil(hidden * share / _MULTIPLE) * _MULTIPLE)
+def _hidden(block: Any, features: Tensor) -> Tensor:
+    maps: Tensor = block.bn2(block.conv_dw(block.bn1(block.conv_pw(features))))
+    return maps
 
 
-def _cut(part: _Part, given: list[Tensor], wanted: list[Tensor], generator: torch.Generator) -> None:
-    """Leave, in place, the hidden channels that matter most, and fit the narrowing anew by least squares."""
+def _cut(block: Any, given: list[Tensor], wanted: list[Tensor], generator: torch.Generator) -> Any:
+    """The block with the hidden channels that matter most, its narrowing fitted anew by least squares."""
     gram = cross = torch.zeros(())
     for features, target in zip(given, wanted, strict=True):
-        rows = _rows(part.hidden(features))
-        aims = _rows(target - features if part.has_skip else target)
+        rows = _rows(_hidden(block, features))
+        aims = _rows(target - features if block.has_skip else target)
         drawn = torch.randperm(len(rows), generator=generator)[:_POSITIONS]
         rows = torch.cat([rows[drawn], torch.ones(len(drawn), 1)], dim=1).double()  # the last is the bias
         gram = gram + rows.T @ rows / len(rows)
         cross = cross + rows.T @ aims[drawn].double() / len(rows)
-    widening, first_norm, depthwise, second_norm, narrowing, last_norm = part.layers()
     pull = _PULL * gram.diagonal().mean()
-    gram = gram + pull * torch.eye(len(gram), dtype=gram.dtype)
-    cross = cross + pull * _as_matrix(narrowing, last_norm)
-    chosen = _most_useful(gram, cross, part.kept)
+    gram, cross = gram + pull * torch.eye(len(gram), dtype=gram.dtype), cross + pull * _narrowing(block)
+    chosen = _most_useful(gram, cross, _kept(block.conv_dw.out_channels))
     with_bias = torch.cat([chosen, torch.tensor([len(gram) - 1])])
     fitted = torch.linalg.solve(gram[with_bias][:, with_bias], cross[with_bias]).float()
-    for conv in (widening, depthwise):
-        conv.weight = nn.Parameter(conv.weight[chosen].clone())
-    narrowing.weight = nn.Parameter(fitted[:-1].T[:, :, None, None].contiguous())
-    part.resize()
-    for norm in (first_norm, second_norm):
-        _take(norm, chosen)
+    slim = deepcopy(block)
+    slim.conv_pw.weight = nn.Parameter(block.conv_pw.weight[chosen].clone())
+    slim.conv_dw.weight = nn.Parameter(block.conv_dw.weight[chosen].clone())
+    slim.conv_dw.groups = slim.conv_dw.in_channels = slim.conv_dw.out_channels = len(chosen)
+    _take(slim.bn1, chosen)
+    _take(slim.bn2, chosen)
+    slim.conv_pwl.weight = nn.Parameter(fitted[:-1].T[:, :, None, None].contiguous())
     # the norm behind it does nothing but add the bias
-    last_norm.running_mean.zero_()
-    last_norm.running_var.fill_(1 - last_norm.eps)
-    last_norm.weight = nn.Parameter(torch.ones_like(last_norm.weight))
-    last_norm.bias = nn.Parameter(fitted[-1].clone())
+    norm = slim.bn3
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+    norm.weight = nn.Parameter(torch.ones_like(norm.weight))
+    norm.bias = nn.Parameter(fitted[-1].clone())
+    return slim
 
 
 def _rows(maps: Tensor) -> Tensor:
@@ -179,10 +152,11 @@ def _rows(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
-def _as_matrix(narrowing: Any, norm: Any) -> Tensor:
-    """A pointwise convolution and its norm, float64 (C + 1, D), the bias its last row."""
+def _narrowing(block: Any) -> Tensor:
+    """The block's last convolution and norm as one matrix, float64 (C + 1, D), the bias its last row."""
+    norm = block.bn3
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    weights = narrowing.weight[:, :, 0, 0].T * scale
+    weights = block.conv_pwl.weight[:, :, 0, 0].T * scale
     return torch.cat([weights, (norm.bias - norm.running_mean * scale)[None]]).double()
 
 

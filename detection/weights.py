@@ -181,7 +181,7 @@ def _slimmed(
     wide.load_state_dict({name.removeprefix(BODY): tensor for name, tensor in body.items()}, strict=False)
     cut = {BODY + name: tensor for name, tensor in slimmed(wide, pictures()).items()}
     rest = {name: tensor for name, tensor in state.items() if name not in theirs}
-    return replace(found, state={**rest, **cut}, source=f"{found.source}, backbone's hidden maps cut to about half")
+    return replace(found, state={**rest, **cut}, source=f"{found.source}, backbone cut to half its hidden width")
 
 
 def _imagenet(preset: str, chosen: Preset, backbone: str) -> _Found:
