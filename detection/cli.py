@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -159,8 +159,7 @@ def export(
     from detection.checkpoint import load_trained
     from detection.export import calibration_pictures, deploy_graph_of, parity_pictures
     from detection.export import export as write
-    from detection.precision.lowering import Fp16, Int8, Lowering
-    from detection.runtime.parity import DELTA_AP_POINTS
+    from detection.precision.lowering import Fp16, Int8, Lowering, said_of
     from detection.terminal import TerminalWatcher
 
     trained = load_trained(run)
@@ -192,29 +191,14 @@ def export(
                 f"{name}: threshold {chosen['threshold']:.3f}; {chosen['goal']} {verb} ({rate['count']} of "
                 f"{rate['of']}, 95 % interval {rate['low']:.3f} to {rate['high']:.3f})"
             )
-        if precision != "fp32":
-            watcher.note(_gained(precision, report))
-        if report["delta_ap_points"] > DELTA_AP_POINTS[precision]:
-            watcher.note(
-                f"AP is off by {report['delta_ap_points']:.2f} points, more than {precision}'s "
-                f"{DELTA_AP_POINTS[precision]}; {report['delta_ap_chance_points']:.2f} of them may be chance: more "
-                "pictures in data.val would tell"
-            )
+        for line in said_of(report):
+            watcher.note(line)
     near = f"corners within {report['max_box_error_px']:.4f} px" if precision == "fp32" else report["agreement_means"]
     alike = report["boxes"] if precision == "fp32" else f"{report['agreement']:.1%} of {report['boxes']}"
     typer.echo(
         f"{out}: agrees with PyTorch on {alike} boxes of {report['pictures']} pictures "
         f"({near}, AP within {report['delta_ap_points']:.2f} points)"
     )
-
-
-def _gained(precision: str, report: Mapping[str, Any]) -> str:
-    """What a file of lower precision brings, in a line."""
-    gain, int8 = report["size_and_speed"], report.get("int8", {})
-    kept = f"; {len(int8['layers_in_float'])} of {int8['layers']} layers in float" if int8 else ""
-    size = f"{gain['bytes'] / 1e6:.1f} MB (fp32 {gain['fp32_bytes'] / 1e6:.1f} MB)"
-    time = f"{gain['cpu_ms']:.1f} ms a picture by onnxruntime on this CPU (fp32 {gain['fp32_cpu_ms']:.1f} ms"
-    return f"{precision}: {size}, {time}, {gain['cpu_speed_up']:.2f} x){kept}"
 
 
 @app.command(

@@ -89,8 +89,8 @@ def _said(
         wrong.append("it is not the file that was exported: its SHA-256 is another")
     if not parity.holds:
         wrong.append(parity.fault())
-    at_export = detector.metadata.parity
-    wrong += ap_faults(detector.metadata.precision, delta, fall, float(at_export.get("delta_ap_chance_points", 0.0)))
+    chance = float(detector.metadata.parity.get("delta_ap_chance_points", 0.0))
+    wrong += ap_faults(detector.metadata.precision, delta, fall, chance)
     if out is not None:
         content = {
             "schema": 1,
@@ -102,6 +102,7 @@ def _said(
             "known_pictures": outcome.known,
             "unknown_pictures": outcome.unknown,
             "delta_ap_points": delta,
+            "delta_ap_chance_points": chance,
             "small_ap_fall_points": fall,
         }
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import onnx
@@ -15,6 +15,7 @@ from detection.precision.int8 import calibrated_tensors, to_int8
 from detection.precision.search import fewest_in_float, sensitivity
 from detection.proof import Progress, Verdict
 from detection.runtime.errors import SwathError
+from detection.runtime.parity import DELTA_AP_POINTS
 
 Judge = Callable[[onnx.ModelProto, str], Verdict]
 """Judges a graph; the second argument names it to whoever watches."""
@@ -129,3 +130,22 @@ class Int8:
                 "weights": "int8 symmetric, per channel",
             },
         }
+
+
+def said_of(report: Mapping[str, Any]) -> Iterator[str]:
+    """What a parity report says of a file of lower precision, line by line; nothing of one in float32."""
+    precision = report["precision"]
+    if precision == "fp32":
+        return
+    gain, int8 = report["size_and_speed"], report.get("int8", {})
+    kept = f"; {len(int8['layers_in_float'])} of {int8['layers']} layers in float" if int8 else ""
+    size = f"{gain['bytes'] / 1e6:.1f} MB (fp32 {gain['fp32_bytes'] / 1e6:.1f} MB)"
+    time = f"{gain['cpu_ms']:.1f} ms a picture by onnxruntime on this CPU (fp32 {gain['fp32_cpu_ms']:.1f} ms"
+    yield f"{precision}: {size}, {time}, {gain['cpu_speed_up']:.2f} x){kept}"
+    delta, budget = report["delta_ap_points"], DELTA_AP_POINTS[precision]
+    if delta > budget:
+        chance = report["delta_ap_chance_points"]
+        yield (
+            f"AP is off by {delta:.2f} points, more than {precision}'s {budget}; {chance:.2f} of them may be "
+            "chance: more pictures in data.val would tell"
+        )

@@ -3,6 +3,7 @@ import pytest
 
 from data import load_dataset
 from detection.precision.calibration import choose, spread
+from detection.precision.lowering import said_of
 from detection.precision.search import fewest_in_float
 
 
@@ -49,3 +50,13 @@ def test_where_even_most_do_not_help_there_is_none():
     count, trials = fewest_in_float(20, 8, lambda left: (False, "off"))
     assert count is None
     assert [t.in_float for t in trials] == [0, 1, 2, 4, 8]
+
+
+def test_what_is_said_of_a_file_whose_difference_only_chance_excuses() -> None:
+    gain = {"bytes": 2.2e6, "fp32_bytes": 6.8e6, "cpu_ms": 20.0, "fp32_cpu_ms": 40.0, "cpu_speed_up": 2.0}
+    report = {"precision": "fp16", "size_and_speed": gain, "delta_ap_points": 0.2, "delta_ap_chance_points": 0.1}
+    (size,) = said_of(report)
+    assert size.startswith("fp16: 2.2 MB (fp32 6.8 MB), 20.0 ms") and "2.00 x)" in size
+    _, ap = said_of({**report, "delta_ap_points": 0.25})
+    assert ap.startswith("AP is off by 0.25 points, more than fp16's 0.2; 0.10 of them may be chance")
+    assert list(said_of({"precision": "fp32"})) == []

@@ -7,6 +7,8 @@ import pytest
 
 from data import load_dataset
 from detection.checkpoint import load_trained
+from detection.evaluate import evaluate, load_detector
+from detection.evaluation.intervals import differences, draw_groups
 from detection.export import ExportError, calibration_pictures, export
 from detection.precision.body import find_body, named, trunk
 from detection.precision.calibration import inputs_of, measure
@@ -63,12 +65,15 @@ def int8(run, tmp_path_factory):
     return out
 
 
-def test_int8_by_the_command(int8, run):
+def test_int8_by_the_command(int8, run, rendered):
     report = json.loads(int8.with_suffix(".parity.json").read_text())
     assert report["precision"] == Detector(int8).metadata.precision == "int8"
     assert report["agreement"] >= report["agreement_least"] == 0.9 and report["boxes"] > 100
     assert report["delta_ap_points"] <= 0.5 and report["small_ap_fall_points"] <= 1
-    assert 0 <= report["delta_ap_chance_points"] <= report["delta_ap_points"]
+    evaluated = [evaluate(load_detector(one), load_dataset(rendered)).metrics.matches for one in (run, int8)]
+    apart = differences(*evaluated, draw_groups([str(i) for i in range(12)], 400, seed=0))["AP"]
+    assert report["delta_ap_points"] == pytest.approx(100 * abs(apart.change.value), abs=1e-3) != 0
+    assert report["delta_ap_chance_points"] == pytest.approx(100 * apart.by_chance, abs=1e-3) != 0
     assert report["made_from"]["delta_ap_chance_points"] == 0  # in float32 nothing is chance's doing
     assert report["ap_pytorch"] > 0 and report["aps_pytorch"] > 0
     made = report["int8"]

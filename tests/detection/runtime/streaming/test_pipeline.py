@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
@@ -265,22 +264,6 @@ def test_a_tracker_hears_of_boxes_that_nobody_else_is_told_of(detector: Detector
             run_stream(detector, [source], [kept], trackers={"field": Listening()}, max_frames=1)
     assert heard == [(1, 0), (0, 1)]
     assert [len(record["detections"]) for record in kept.records] == [1, 0]
-
-
-def test_opencv_leaves_the_cores_to_the_network_while_a_stream_runs(detector: Detector) -> None:
-    seen: list[int] = []
-
-    class Asking(Kept):
-        def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-            seen.append(cv2.getNumThreads())
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(2)
-    try:
-        run_stream(detector, [Scripted("a", [0, 1])], [Asking()])
-        assert seen == [1, 1] and cv2.getNumThreads() == 2
-    finally:
-        cv2.setNumThreads(before)
 
 
 class Aged(Scripted):

@@ -7,13 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from detection.runtime.backends.contract import Raw
 from detection.runtime.cameras.sources import open_source
+from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import DeviceError
+from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.pipeline import run_stream
 
 
@@ -39,6 +42,19 @@ class Unsteady:
         with self._lock:
             self._running -= 1
         return self._detector.infer_all(pixels)
+
+
+class Asking(Output):
+    """Notes with how many threads OpenCV works when an output is written."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self._seen = seen
+
+    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
+        self._seen.append(cv2.getNumThreads())
+
+    def close(self) -> None:
+        pass
 
 
 def test_several_workers_give_what_one_gives_in_order(detector: Detector, video_path: Path) -> None:
@@ -78,3 +94,15 @@ def test_a_worker_that_fails_ends_the_run_and_earlier_pictures_are_told(detector
         )
     assert told == list(range(7))
     assert not [t for t in threading.enumerate() if t.name.startswith(("infer", "prepare", "publish"))]
+
+
+def test_opencv_leaves_the_cores_to_the_network_while_a_stream_runs(detector: Detector, video_path: Path) -> None:
+    seen: list[int] = []
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        with open_source(video_path) as source:
+            run_stream(detector, [source], [Asking(seen)], max_frames=2)
+        assert seen == [1, 1] and cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
