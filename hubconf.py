@@ -13,12 +13,12 @@ from typing import Any as _Any
 
 from torch import nn as _nn
 
-from detection.checkpoint import load_trained as _load_trained
-from detection.models import PRESETS as _PRESETS
-from detection.models import build_model as _build_model
-from detection.slim import SLIM as _SLIM
-from detection.weights import OFFLINE_BACKBONE as _OFFLINE_BACKBONE
-from detection.weights import load_weights as _load_weights
+from detection.models.checkpoint import load_trained as _load_trained
+from detection.models.presets import PRESETS as _PRESETS
+from detection.models.presets import build_model as _build_model
+from detection.models.pruning import SLIM as _SLIM
+from detection.models.weights import OFFLINE_BACKBONE as _OFFLINE_BACKBONE
+from detection.models.weights import load_weights as _load_weights
 
 dependencies = ["torch", "torchvision", "timm", "safetensors", "pydantic", "yaml", "numpy", "cv2"]
 
@@ -33,7 +33,7 @@ def _detector(preset: str, num_classes: int, weights: str | None = None, **optio
             a file. None: the offline ones where they fit, else the backbone's own from the network. `fcos_lite_n`,
             whose backbone is cut on photos, wants a run of it or `none`.
         options: `backbone`, `channels`, `head_convs`, `neck`, `size_hw`, `score_floor`, `nms_iou`, ... as
-            `detection.models.build_model` takes them.
+            `detection.models.presets.build_model` takes them.
 
     Raises:
         SwathError: no such backbone, or weights that cannot be had.

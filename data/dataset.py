@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.pictures import read_picture_at
+from data.images import read_picture_at
 from data.window import Window
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "valid": ("val", "valid"), "test": ("test",)}

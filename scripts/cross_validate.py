@@ -17,16 +17,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data.coco import save_coco
-from data.formats import load_dataset
-from data.tiles import tile_dataset
-from detection.checkpoint import LAST
-from detection.config import load_recipe
-from detection.evaluate import evaluate, load_detector
-from detection.flips import Flipped, views_of
-from detection.metrics_json import metrics_json
-from detection.terminal import TerminalWatcher
-from detection.train import train
+from data.formats.coco import save_coco
+from data.formats.load import load_dataset
+from data.loading.tiles import tile_dataset
+from detection.cli.terminal import TerminalWatcher
+from detection.evaluation.evaluate import evaluate, load_detector
+from detection.evaluation.metrics_json import metrics_json
+from detection.evaluation.tta import Flipped, views_of
+from detection.models.checkpoint import LAST
+from detection.recipe.reading import load_recipe
+from detection.training.train import train
 
 SHOWN = ("AP", "AP50", "AP75", "AR100")
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from detection.cli import main
+from detection.cli.app import main
 
 if __name__ == "__main__":
     main(["evaluate", *sys.argv[1:]])

@@ -5,7 +5,7 @@ python scripts/stream.py model.onnx field.mp4 --jsonl detections.jsonl --video a
 
 import sys
 
-from detection.cli import main
+from detection.cli.app import main
 
 if __name__ == "__main__":
     main(["stream", *sys.argv[1:]])

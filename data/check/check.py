@@ -10,11 +10,11 @@ from typing import Any
 from data.check.findings import KINDS, Example, Finding, Report, finding, in_order
 from data.check.labels import class_findings, label_findings, noted_findings, numbers
 from data.check.leaks import group_leaks, picture_leaks
-from data.check.looks import Look, look_at
+from data.check.signature import Look, look_at
 from data.dataset import Dataset, Picture
 from data.errors import DataError, NoSuchSplit
-from data.formats import load_dataset
-from data.repair import Noted, every_fault
+from data.formats.load import load_dataset
+from data.formats.repair import Noted, every_fault
 
 Progress = Callable[[str, int, int], None]
 """Called with (task, done, total)."""
@@ -97,7 +97,7 @@ def check(
 
     Args:
         parts: the splits, each compared with each.
-        by: a group key (see `data.groups`) that must not be on both sides; None looks at the usual ones.
+        by: a group key (see `data.splits.groups`) that must not be on both sides; None looks at the usual ones.
         size_hw: the network's input, by which boxes are too small.
         overlaps: look for tiles of one photo on both sides by their pixels too, which takes as long again.
         progress: told of what is being done.

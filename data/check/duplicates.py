@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.check.looks import THUMBNAIL_PX, Look, flips_and_turns
+from data.check.signature import THUMBNAIL_PX, Look, flips_and_turns
 
 NEAR_BITS = 16
 """Perceptual hashes (64 bits) that differ in at most so many are compared closely."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data.check.findings import KINDS, Example, Finding, finding
 from data.dataset import Dataset
-from data.repair import Noted
+from data.formats.repair import Noted
 
 STRIDE_PX = 8
 """The finest grid of the detectors: what is smaller at the network's input is hardly learned."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from data.check.duplicates import correlation, exact_duplicates, near_duplicates
 from data.check.findings import Example, Finding, Severity, finding
-from data.check.looks import Look
 from data.check.overlap import overlapping
+from data.check.signature import Look
 from data.dataset import Picture
-from data.groups import DERIVED, group_pictures
+from data.splits.groups import DERIVED, group_pictures
 
 _ALWAYS_WRONG = ("photo", "video")  # neighbouring tiles and frames show the same; a field on both sides may be meant
 _LOOKED_AT = ("field", "session", "video", "photo", "date")
@@ -61,7 +61,7 @@ def group_leaks(pictures: Sequence[Picture], sides: Sequence[str], by: str | Non
     Args:
         pictures: of all parts.
         sides: the part of each.
-        by: a group key (see `data.groups`), on which a leak is an error; None looks at all usual keys, and
+        by: a group key (see `data.splits.groups`), on which a leak is an error; None looks at all usual keys, and
             takes photos and videos for errors, fields, sessions and days for warnings.
 
     Raises:

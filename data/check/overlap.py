@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.check.looks import Keypoints
+from data.check.signature import Keypoints
 
 _MOST_OF_A_WORD = 16  # a word in more keypoints than this is no mark of one place
 _SHARED_WORDS = 6

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data.check.check import Part
 from data.check.findings import Example, Finding, Report
 from data.errors import DataError
-from data.pictures import read_picture
+from data.images import read_picture
 
 SHOWN = 4
 """So many thumbnails, or pairs of them, stand below each finding."""

@@ -1,1 +1,1 @@
-"""What an evaluation is made of; `detection.evaluate` is its door."""
+"""What an evaluation is made of; `detection.evaluation.evaluate` is its door."""

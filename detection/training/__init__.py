@@ -1,1 +1,1 @@
-"""What a training is made of; the loop itself is `detection.train`."""
+"""What a training is made of; the loop itself is `detection.training.train`."""

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data import Dataset
-from data.loader import Batch
-from detection.checkpoint import write_whole
-from detection.models import PRESETS
-from detection.recipe import Recipe
-from detection.torch_detector import TorchDetector
-from detection.training.drawn import labelled, write_png
-from detection.training.pretrain import practised_before
+from data.loading.loader import Batch
+from detection.models.checkpoint import write_whole
+from detection.models.presets import PRESETS
+from detection.models.torch_detector import TorchDetector
+from detection.recipe.schema import Recipe
 from detection.training.setup import set_up
 from detection.training.steps import Setup
+from detection.training.synthetic_pretraining import practised_before
+from detection.training.visualisation import labelled, write_png
 from detection.training.watcher import Watcher
 
 PICTURE = "dry_run.png"

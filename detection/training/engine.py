@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from detection.recipe import Train
+from detection.recipe.schema import Train
 from detection.runtime.errors import SwathError
 
 _FULL = (

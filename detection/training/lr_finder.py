@@ -16,10 +16,10 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.checkpoint import write_whole
-from detection.recipe import Recipe
-from detection.training.pretrain import practised_before
+from detection.models.checkpoint import write_whole
+from detection.recipe.schema import Recipe
 from detection.training.setup import set_up
+from detection.training.synthetic_pretraining import practised_before
 from detection.training.watcher import NotFinite, TrainingError, Watcher
 
 STEPS = 100

@@ -14,21 +14,21 @@ from lightning_fabric.utilities.seed import seed_everything
 
 from data import Dataset
 from data.check import check_before_training, load_allowing
-from data.formats import load_dataset
-from data.loader import Batch
-from data.negatives import with_negatives
-from data.tiles import tile_dataset
-from detection.checkpoint import model_from_recipe
-from detection.models import freeze_stem, norm_by_arithmetic
-from detection.recipe import Data, Recipe, Tiles
+from data.formats.load import load_dataset
+from data.loading.loader import Batch
+from data.loading.negatives import with_negatives
+from data.loading.tiles import tile_dataset
+from detection.models.checkpoint import model_from_recipe
+from detection.models.presets import freeze_stem, norm_by_arithmetic
+from detection.models.weights import WeightsReport, load_weights
+from detection.recipe.schema import Data, Recipe, Tiles
 from detection.runtime.letterbox import letterbox
 from detection.training.allocator import keep_freed_memory
-from detection.training.distill import distill_into, load_teacher
+from detection.training.distillation import distill_into, load_teacher
 from detection.training.engine import is_out_of_memory, make_fabric
 from detection.training.optimizer import body_parameters, parameter_groups
 from detection.training.steps import Setup, number
 from detection.training.watcher import Nobody, TrainingError, Watcher
-from detection.weights import WeightsReport, load_weights
 
 
 def set_up(
@@ -40,7 +40,8 @@ def set_up(
         recipe: what to train, on what.
         watcher: told of what is there and what is done.
         saved: the content of a `last.ckpt` to go on from; None starts from the recipe's weights.
-        start: a detector that has practised (`detection.training.pretrain`), instead of the recipe's weights.
+        start: a detector that has practised (`detection.training.synthetic_pretraining`), instead of the
+            recipe's weights.
 
     Raises:
         SwathError: weights that cannot be had, a checkpoint of another detector, or a dataset without boxes.

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data import Dataset
-from data.augment import Augment
-from data.loader import Batch, CacheKind, training_batches
-from data.sampling import picture_weights
-from detection.models import PRESETS, freeze_batchnorm_statistics
-from detection.recipe import Recipe
+from data.augmentation.augment import Augment
+from data.loading.loader import Batch, CacheKind, training_batches
+from data.loading.sampling import picture_weights
+from detection.models.presets import PRESETS, freeze_batchnorm_statistics
+from detection.models.weights import WeightsReport
+from detection.recipe.schema import Recipe
 from detection.runtime.letterbox import letterbox
 from detection.training.allocator import hand_back_freed_memory
 from detection.training.engine import is_out_of_memory
 from detection.training.watcher import NotFinite, TrainingError, Watcher
-from detection.weights import WeightsReport
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from detection.runtime.errors import SwathError
-from detection.training.pace import Pace
+from detection.training.throughput import Pace
 
 
 class TrainingError(SwathError):

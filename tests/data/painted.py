@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.augment import Augment
+from data.augmentation.augment import Augment
 
 NOTHING = {
     "hflip": 0,

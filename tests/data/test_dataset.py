@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data import DataError, Dataset, Picture, load_dataset
-from data.repair import Notices, repair_boxes
+from data.formats.repair import Notices, repair_boxes
 
 
 def picture(path="a.png", boxes=((1, 2, 3, 4),), image_id=1, size_hw=(40, 60), **changes) -> Picture:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detection.cli import main
+from detection.cli.app import main
 from detection.training.watcher import Step
 
 
@@ -63,8 +63,8 @@ def write_recipe(path: Path, dataset: Path, **changes: object) -> Path:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
     """A run folder: 18 steps on the rendered field, its own pictures as validation split."""
-    from detection.config import load_recipe
-    from detection.train import train
+    from detection.recipe.reading import load_recipe
+    from detection.training.train import train
 
     folder = tmp_path_factory.mktemp("run")
     recipe = load_recipe(
@@ -119,7 +119,7 @@ def lively():
     """Builds a detector with random weights whose answers differ from place to place and from class to class."""
     import torch
 
-    from detection.models import build_model
+    from detection.models.presets import build_model
 
     def make(preset: str, size_hw: tuple[int, int] = (96, 128), **changes: float):
         torch.manual_seed(3)

@@ -70,7 +70,7 @@ def test_the_data_benchmark_compares_loaders_on_the_same_pictures(rendered: Path
     asked = ["--pictures", 16, "--size", 64, "--batch", 4, "--epochs", 3, "--rounds", 1, "--workers", 0]
     (tmp_path / "file").write_text("")
     loaders = ["--only", "swath-ram", "torchvision", "ultralytics", "--ultralytics-venv", tmp_path / "file" / "venv"]
-    done = script("bench_data", rendered, *asked, *loaders, "--json", tmp_path / "bench.json")
+    done = script("bench/loading", rendered, *asked, *loaders, "--json", tmp_path / "bench.json")
     assert done.returncode == 0, done.stderr
     assert "Ultralytics cannot be installed here, its rows stay empty" in done.stdout
     runs = {run["loader"]: run["passes"] for run in json.loads((tmp_path / "bench.json").read_text())["runs"]}
@@ -78,13 +78,13 @@ def test_the_data_benchmark_compares_loaders_on_the_same_pictures(rendered: Path
     for passes in runs.values():
         assert [p["pass"] for p in passes] == [1, 2, 3]
         assert all(p["pictures"] == 16 and p["seconds"] > 0 for p in passes)
-    refused = script("bench_data", rendered, "--epochs", 2)
+    refused = script("bench/loading", rendered, "--epochs", 2)
     assert refused.returncode == 2 and "--epochs must be 3 or more" in refused.stderr
 
 
 def test_the_cost_of_every_effect_is_printed_and_written(rendered: Path, tmp_path: Path) -> None:
     options = ("--size", 96, "--rounds", 1, "--json", tmp_path / "cost.json")
-    done = script("bench_augment", "--dataset", rendered, *options)
+    done = script("bench/augment", "--dataset", rendered, *options)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "cost.json").read_text())["median_mean_ms"]
     assert {"nothing", "rain", "mosaic", "multi_scale", "strength season"} <= set(figures)

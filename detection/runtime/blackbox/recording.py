@@ -24,7 +24,7 @@ from detection.runtime.blackbox.ring import Kept
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Event
-from detection.runtime.streaming.looks import Look
+from detection.runtime.streaming.slices import Look
 
 SCHEMA = 1
 """Of a recording; raised when a key changes its meaning or goes."""

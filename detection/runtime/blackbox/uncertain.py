@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
-from detection.runtime.streaming.looks import WHOLE, Look, cut, joined
+from detection.runtime.streaming.slices import WHOLE, Look, cut, joined
 
 _THUMB = (32, 32)
 _ALIKE = 3.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS, ImageMessage, decode_message
-from detection.runtime.cameras.pace import Pace
+from detection.runtime.cameras.rate_limit import Pace
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError

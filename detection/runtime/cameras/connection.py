@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.cameras.capture import Capture
-from detection.runtime.cameras.pace import Pace
+from detection.runtime.cameras.rate_limit import Pace
 from detection.runtime.cameras.stream_clock import StreamClock
 from detection.runtime.errors import SourceError
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.cameras.capture import Capture
-from detection.runtime.cameras.pace import Pace
+from detection.runtime.cameras.rate_limit import Pace
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError

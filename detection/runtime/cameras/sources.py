@@ -23,7 +23,7 @@ from detection.runtime.cameras.names import (
     without_secrets,
 )
 from detection.runtime.cameras.openers import live_opener
-from detection.runtime.cameras.raw_pictures import RawPictures
+from detection.runtime.cameras.raw_images import RawPictures
 from detection.runtime.cameras.recordings import PictureFolder, VideoFile, is_picture, is_video_name
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source

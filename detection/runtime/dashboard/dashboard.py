@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detection.runtime.dashboard.address import Address, is_loopback, reachable_at
 from detection.runtime.dashboard.board import Board
-from detection.runtime.dashboard.pictures import Pictures
+from detection.runtime.dashboard.images import Pictures
 from detection.runtime.dashboard.recorder import Recorder
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError

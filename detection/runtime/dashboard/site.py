@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from detection.runtime.dashboard.access import Access
 from detection.runtime.dashboard.board import Board
-from detection.runtime.dashboard.pictures import WIDTHS, Pictures, pack
+from detection.runtime.dashboard.images import WIDTHS, Pictures, pack
 from detection.runtime.dashboard.recorder import Recorder
 from detection.runtime.dashboard.snapshots import Snapshots
 from detection.runtime.draw import class_colour

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detection.runtime.dashboard.board import Shot
-from detection.runtime.dashboard.pictures import to_jpeg
+from detection.runtime.dashboard.images import to_jpeg
 from detection.runtime.draw import annotate
 from detection.runtime.outputs.naming import plain
 

@@ -18,9 +18,9 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, SwathError
 from detection.runtime.events import Event, Listener, nobody
 from detection.runtime.metadata import ModelMetadata
-from detection.runtime.operations.parity_report import parity_fault
+from detection.runtime.parity.report import parity_fault
+from detection.runtime.parity.verify import unpadded
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.verify import unpadded
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.1

@@ -17,7 +17,7 @@ from detection.runtime.operations.machine import Machine, Outputs
 from detection.runtime.outputs.contract import Output, per_camera
 from detection.runtime.outputs.queued import Queued, close_all
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.looks import Look
+from detection.runtime.streaming.slices import Look
 
 _log = logging.getLogger(__name__)
 

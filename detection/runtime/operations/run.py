@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from detection.cli.stream_tables import render
+from detection.cli.stream_terminal import GRAVE, messages_on, progress, say
 from detection.runtime.blackbox.button import triggered_by_signal
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
@@ -25,14 +27,12 @@ from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_ha
 from detection.runtime.operations.open_outputs import OpenOutputs
 from detection.runtime.operations.redaction import Redaction
 from detection.runtime.operations.systemd import Heartbeat, Service
-from detection.runtime.operations.terminal import GRAVE, messages_on, progress, say
 from detection.runtime.signals import stopped_by_signals
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.duty import Duty
-from detection.runtime.streaming.looks import Look
 from detection.runtime.streaming.pipeline import run_stream
 from detection.runtime.streaming.publisher import EventBox, Tracks
-from detection.runtime.streaming.report import render
+from detection.runtime.streaming.slices import Look
 from detection.runtime.streaming.summary import StreamSummary
 
 

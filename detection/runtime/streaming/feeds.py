@@ -18,7 +18,7 @@ from detection.runtime.detections import Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SourceError
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.looks import Cut, Look, cut
+from detection.runtime.streaming.slices import Cut, Look, cut
 
 _AHEAD = 1
 _TURN_S = 0.05

@@ -19,8 +19,8 @@ from detection.runtime.streaming.batching import worthwhile_batch
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.duty import Duty
 from detection.runtime.streaming.feeds import Feed, Ready, feed_of
-from detection.runtime.streaming.looks import WHOLE, Look
 from detection.runtime.streaming.publisher import EventBox, Inferred, Progress, Publisher, Run, Tracks
+from detection.runtime.streaming.slices import WHOLE, Look
 from detection.runtime.streaming.summary import StreamSummary, Tally
 
 _log = logging.getLogger(__name__)

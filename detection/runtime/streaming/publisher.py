@@ -19,7 +19,7 @@ from detection.runtime.detections import Detections, Frame
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record, make_record
 from detection.runtime.streaming.feeds import Ready
-from detection.runtime.streaming.looks import joined
+from detection.runtime.streaming.slices import joined
 from detection.runtime.streaming.summary import Tally
 
 _TURN_S = 0.05

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from data.check import check, named_apart, read_parts
-from data.groups import photos
+from data.splits.groups import photos
 
 CWFID_TRAIN = (
     "2 5 6 7 8 11 12 14 16 17 18 19 20 23 24 25 27 28 31 33 34 36 37 38 40 41 42 43 45 46 49 50 51 52 53 "

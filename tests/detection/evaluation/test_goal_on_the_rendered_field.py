@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.formats import load_dataset
+from data.formats.load import load_dataset
 from data.synthetic import render_dataset
-from detection.config import config_folder, load_recipe
-from detection.evaluate import evaluate, load_detector, score
+from detection.evaluation.evaluate import evaluate, load_detector, score
 from detection.evaluation.operating import choose_thresholds
 from detection.evaluation.thresholds import Goal, crop_plants, recall_at
-from detection.train import train
+from detection.recipe.reading import config_folder, load_recipe
+from detection.training.train import train
 from detection.training.watcher import Nobody
 
 CROP = "sugar_beet"

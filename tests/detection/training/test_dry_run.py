@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from data.formats import load_dataset
-from detection.config import load_recipe
+from data.formats.load import load_dataset
+from detection.recipe.reading import load_recipe
 from detection.training.dry_run import count, dry_run, gflops, parts, saved_bytes
-
-from ..conftest import Quiet, swath, write_recipe
+from tests.detection.conftest import Quiet, swath, write_recipe
 
 CPU = torch.device("cpu")
 

@@ -8,17 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data.loader import Batch
-from detection.checkpoint import load_training_state
-from detection.config import load_recipe
-from detection.train import train
+from data.loading.loader import Batch
+from detection.models.checkpoint import load_training_state
+from detection.recipe.reading import load_recipe
 from detection.training.engine import is_out_of_memory
 from detection.training.setup import set_up
 from detection.training.steps import _parts
+from detection.training.train import train
 from detection.training.watcher import NotFinite, TrainingError
-
-from ..conftest import Quiet, write_recipe
-from ..test_train import rows
+from tests.detection.conftest import Quiet, write_recipe
+from tests.detection.training.test_train import rows
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

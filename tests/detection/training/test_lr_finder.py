@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.config import load_recipe
+from detection.recipe.reading import load_recipe
 from detection.training.lr_finder import HIGHEST, LOWEST, find_learning_rate, rate_curve, rate_plot
-
-from ..conftest import Quiet, swath, write_recipe
+from tests.detection.conftest import Quiet, swath, write_recipe
 
 RATES = np.geomspace(LOWEST, HIGHEST, 100)
 

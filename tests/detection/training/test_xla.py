@@ -10,11 +10,10 @@ from statistics import fmean
 
 import pytest
 
-from detection.checkpoint import load_trained
-from detection.config import load_recipe
-from detection.train import train
-
-from ..conftest import Quiet, write_recipe
+from detection.models.checkpoint import load_trained
+from detection.recipe.reading import load_recipe
+from detection.training.train import train
+from tests.detection.conftest import Quiet, write_recipe
 
 ROOT = Path(__file__).parents[3]
 PINS = ("torch==2.9.1", "torchvision==0.24.1", "torch_xla==2.9.0")
@@ -22,9 +21,9 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 import torch_xla.debug.metrics as metrics
-from detection.config import load_recipe
+from detection.recipe.reading import load_recipe
 from detection.training.watcher import Nobody
-from detection.train import train
+from detection.training.train import train
 
 class Counting(Nobody):
     rows = []

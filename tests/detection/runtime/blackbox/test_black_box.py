@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.coco import read_coco
+from data.formats.coco import read_coco
 from detection.runtime.blackbox import relabel
 from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.button import triggered_by_signal
@@ -28,7 +28,7 @@ from detection.runtime.errors import OutputError
 from detection.runtime.events import CameraStatus, Event
 from detection.runtime.outputs.contract import make_record
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.looks import Look
+from detection.runtime.streaming.slices import Look
 
 Make = Callable[..., BlackBox]
 

@@ -9,18 +9,18 @@ import cv2
 import numpy as np
 import pytest
 
+from detection.cli.replay import replay_command
 from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.recorded_source import open_recording
 from detection.runtime.blackbox.recording import read_recording
-from detection.runtime.blackbox.replay_command import replay_command
 from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError, SourceError
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.looks import Look
 from detection.runtime.streaming.pipeline import run_stream
+from detection.runtime.streaming.slices import Look
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from detection.runtime.cameras.backoff import Backoff
-from detection.runtime.cameras.pace import Pace
+from detection.runtime.cameras.rate_limit import Pace
 from detection.runtime.cameras.stream_clock import StreamClock
 
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from mcap.reader import make_reader
 
-MACHINE = "import sys; from detection.cli import main; sys.argv = ['swath', *sys.argv[1:]]; main()"
+MACHINE = "import sys; from detection.cli.app import main; sys.argv = ['swath', *sys.argv[1:]]; main()"
 
 
 @contextmanager

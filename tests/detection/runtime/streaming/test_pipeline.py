@@ -17,9 +17,9 @@ from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.looks import Look
 from detection.runtime.streaming.pipeline import run_stream
 from detection.runtime.streaming.publisher import EventBox
+from detection.runtime.streaming.slices import Look
 from detection.runtime.streaming.summary import STAGES
 
 

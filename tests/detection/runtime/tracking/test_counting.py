@@ -21,7 +21,7 @@ THRESHOLDS = [0.3] * 5
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    path = Path(__file__).resolve().parents[4] / "scripts" / "bench_tracking.py"
+    path = Path(__file__).resolve().parents[4] / "scripts" / "bench" / "tracking.py"
     spec = importlib.util.spec_from_file_location("bench_tracking", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,0 +1,137 @@
+"""What a picture looks like: whether it can be read, its digest, its perceptual hashes, its keypoints."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.dataset import Picture
+from data.errors import DataError
+from data.images import picture_header, read_picture
+
+THUMBNAIL_PX = 64
+"""Side of the square grey thumbnail by which near-duplicates are compared."""
+
+_HASHED_PX = 32  # what imagehash's phash scales a picture to
+_KEYPOINTS = 1000
+_EDGE_PX = 16  # ORB leaves 31 px out by default, half of a strip that two tiles share
+_LEVELS = 4
+_LARGEST_SIDE_PX = 1024  # keypoints are looked for in pictures of at most this size
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """ORB keypoints of a picture.
+
+    Attributes:
+        xy: float32 (K, 2), pixels of the picture as displayed.
+        descriptors: uint8 (K, 32), 256 bits each.
+
+    """
+
+    xy: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What was seen of one picture.
+
+    Attributes:
+        fault: why it cannot be used, None where it can; then the rest is empty.
+        size_differs: the fault is that its size is not the one its boxes were read with.
+        digest: SHA-256 of its pixels, so that another header makes no other picture.
+        hashes: uint64 (8,), perceptual hashes of the picture and of its flips and quarter turns.
+        thumbnail: uint8 (64, 64), grey.
+        orientation: EXIF orientation, 1 to 8.
+        keypoints: None where not asked for.
+
+    """
+
+    fault: str | None
+    size_differs: bool
+    digest: bytes
+    hashes: NDArray[np.uint64]
+    thumbnail: NDArray[np.uint8]
+    orientation: int
+    keypoints: Keypoints | None
+
+
+def look_at(
+    pictures: Sequence[Picture], *, keypoints: bool, progress: Callable[[int, int], None] | None = None
+) -> list[Look]:
+    """Decode every picture and describe it, in threads.
+
+    Args:
+        pictures: what to look at.
+        keypoints: find keypoints too, which takes as long again.
+        progress: called after each picture with (done, total), from the calling thread.
+
+    """
+    import imagehash  # noqa: F401  (imported once here: threads that import together wait for each other)
+
+    looks: list[Look] = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for look in pool.map(lambda picture: _look(picture, keypoints), pictures):
+            looks.append(look)
+            if progress:
+                progress(len(looks), len(pictures))
+    return looks
+
+
+def flips_and_turns(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The 8 ways to lay a square picture down; the first is the picture itself."""
+    turned = [np.rot90(image, quarter) for quarter in range(4)]
+    return [np.ascontiguousarray(one) for one in (*turned, *(one[:, ::-1] for one in turned))]
+
+
+def _look(picture: Picture, keypoints: bool) -> Look:
+    try:
+        image = read_picture(picture.path)
+        _, orientation = picture_header(picture.path)
+    except DataError as error:
+        return _faulty(str(error), size_differs=False)
+    if image.shape[:2] != picture.size_hw:
+        height, width = picture.size_hw
+        line = f"{picture.path}: is {image.shape[1]} x {image.shape[0]}, its labels say {width} x {height}"
+        return _faulty(line, size_differs=True)
+    digest = hashlib.sha256(np.array(image.shape, "<i8").tobytes() + image.tobytes()).digest()
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+    thumbnail = np.asarray(cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA), np.uint8)
+    found = find_keypoints(grey) if keypoints else None
+    return Look(None, False, digest, _hashes(thumbnail), thumbnail, orientation, found)
+
+
+def _faulty(fault: str, *, size_differs: bool) -> Look:
+    empty = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
+    return Look(fault, size_differs, b"", np.zeros(8, np.uint64), empty, 1, None)
+
+
+def _hashes(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    import imagehash
+    from PIL import Image
+
+    small = cv2.resize(thumbnail, (_HASHED_PX, _HASHED_PX), interpolation=cv2.INTER_AREA)
+    bits = [imagehash.phash(Image.fromarray(one)).hash for one in flips_and_turns(np.asarray(small, np.uint8))]
+    return np.packbits(np.array(bits).reshape(8, 64), axis=1).view(">u8").astype(np.uint64).ravel()
+
+
+def find_keypoints(grey: NDArray[np.uint8]) -> Keypoints:
+    """ORB keypoints (Rublee et al., ICCV 2011) of a grey picture (H, W)."""
+    scale = min(1.0, _LARGEST_SIDE_PX / max(grey.shape))
+    if scale < 1:
+        grey = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    points, descriptors = cv2.ORB.create(
+        nfeatures=_KEYPOINTS, nlevels=_LEVELS, edgeThreshold=_EDGE_PX
+    ).detectAndCompute(grey, None)
+    if not len(points):  # then there are no descriptors either, not even an empty array
+        return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
+    xy = np.array([point.pt for point in points], np.float32) / np.float32(scale)
+    return Keypoints(xy, np.asarray(descriptors, np.uint8))

@@ -1,0 +1,1 @@
+"""Public datasets by name: fetched, verified, unpacked."""

@@ -1,0 +1,186 @@
+"""Which files a dataset may refer to. The one rule, for every format.
+
+A dataset often comes from strangers: a `file_name` of `../../home/me/x.png`, an absolute path in a list or a
+symbolic link in an archive would make Swath read, show and copy pictures that nobody meant to give away.
+So a reference, links followed, must lead
+
+1. into one of the dataset's own folders: the folder of the label file, or the one above a folder
+   `annotations`; for YOLO also the folder that `path` in the `data.yaml` names, which is said in a notice; or
+2. into the folder that the user names: `images_dir`, `--images-dir`, `data.images_dir` in a recipe; or
+3. anywhere else to a picture whose digest stands beside the reference. Whoever wrote it has held that very
+   picture, so reading it gives nothing away. This is how splits and converted datasets refer to their
+   originals: `content_sha256` of an image in a COCO JSON, `references.json` beside other formats.
+
+Anything else is refused with a line that says so. What is referred to is a regular file: pipes and devices are
+refused wherever they lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from data.errors import DataError
+from data.files import open_regular, read_text
+from data.images import PICTURE_SUFFIXES
+
+REFERENCES = "references.json"
+"""Beside a dataset that Swath wrote: path of each picture that lies elsewhere -> its digest."""
+
+_DIGEST_BYTES = 1 << 16
+
+
+class Roots:
+    """The folders a dataset's files may lie in, and the digests of pictures that lie elsewhere.
+
+    Args:
+        home: the dataset's folder; its `references.json` is read where there is one.
+        more: further folders of the dataset.
+        images_dir: a folder that the user named.
+
+    Raises:
+        DataError: `references.json` is faulty.
+
+    """
+
+    def __init__(self, home: Path, more: Iterable[Path] = (), images_dir: Path | None = None) -> None:
+        self.home = Path(os.path.abspath(home))
+        named = [] if images_dir is None else [images_dir]
+        self._folders = tuple(dict.fromkeys(os.path.realpath(folder) for folder in (home, *more, *named)))
+        self._real_folders: dict[str, str] = {}
+        self._digests = _digests(self.home / REFERENCES)
+
+    def digest(self, reference: str) -> str | None:
+        """What `references.json` says of a reference, written as it stands in the labels."""
+        return self._digests.get(reference)
+
+    def holds(self, file: Path) -> bool:
+        """Whether `file`, links followed, lies in one of the folders."""
+        real = self._real(file)
+        return any(real == folder or real.startswith(os.path.join(folder, "")) for folder in self._folders)
+
+    def _real(self, file: Path) -> str:
+        # Thousands of pictures share a folder: following its links once is enough.
+        folder = os.path.dirname(os.path.abspath(file))
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._real_folders[folder], os.path.basename(file))
+        return os.path.realpath(real) if os.path.islink(real) else real
+
+    def check(self, file: Path, where: str, digest: str | None = None) -> None:
+        """Refuse a file that the dataset may not refer to.
+
+        Args:
+            file: an existing file.
+            where: what refers to it, for the message.
+            digest: what stands beside the reference, see `content_sha256`.
+
+        Raises:
+            DataError: it leads out of the dataset without proof, or to another picture than the proof.
+
+        """
+        if self.holds(file):
+            return
+        digest = digest or self._digests.get(Path(os.path.relpath(os.path.abspath(file), self.home)).as_posix())
+        target = os.path.realpath(file)
+        if digest is None:
+            folder = target if os.path.isdir(target) else os.path.dirname(target)
+            raise DataError(
+                f"{where}: {file} leads out of the dataset's folder, to {target}: refused. If you trust it, "
+                f"name the folder of the pictures: --images-dir {folder} (data.images_dir in a recipe)"
+            )
+        if content_sha256(file) != digest:
+            raise DataError(
+                f"{where}: {target} is not the picture that was meant when this was written (another digest): "
+                "write the dataset again"
+            )
+
+    def pictures_in(self, folder: Path) -> list[Path]:
+        """The picture files below `folder`, sorted; names that begin with a dot are left out.
+
+        Raises:
+            DataError: a folder leads out of the dataset, or is reached twice through links.
+
+        """
+        files: list[Path] = []
+        seen: set[str] = set()
+        for home, folders, names in os.walk(folder, followlinks=True, onerror=_unlistable):
+            real = os.path.realpath(home)
+            if real in seen:
+                raise DataError(f"{home}: a link to a folder that is read already ({real}): remove the link")
+            seen.add(real)
+            if os.path.islink(home) or home == str(folder):
+                self.check(Path(home), str(folder))
+            folders.sort()
+            files += (Path(home, name) for name in names if not name.startswith("."))
+        return sorted(file for file in files if file.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def pictures_by_stem(folder: Path, roots: Roots) -> dict[Path, Path]:
+    """The pictures below `folder`, by their path relative to it without the suffix.
+
+    Raises:
+        DataError: two pictures share it, so that nobody can tell whose labels are meant.
+
+    """
+    found: dict[Path, Path] = {}
+    for file in roots.pictures_in(folder):
+        other = found.setdefault(file.relative_to(folder).with_suffix(""), file)
+        if other != file:
+            raise DataError(
+                f"{other} and {file.name}: two pictures for the same labels: rename or remove one of them"
+            )
+    return found
+
+
+def _unlistable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror or error})")
+
+
+def content_sha256(file: Path) -> str | None:
+    """SHA-256 of a file's length (8 bytes, little endian) and its first 64 KiB, as 64 hex digits.
+
+    None where it cannot be read. A photo's first 64 KiB hold its noise: nobody guesses them.
+    """
+    try:
+        with open_regular(file) as content:
+            length = os.fstat(content.fileno()).st_size
+            return hashlib.sha256(length.to_bytes(8, "little") + content.read(_DIGEST_BYTES)).hexdigest()
+    except (OSError, ValueError, DataError):
+        return None
+
+
+def leads_out(file: Path, home: Path) -> bool:
+    """Whether `file`, links followed, lies outside the folder `home`."""
+    return not os.path.realpath(file).startswith(os.path.join(os.path.realpath(home), ""))
+
+
+def reference(file: Path, home: Path) -> str:
+    """How labels in the folder `home` (its real path) refer to a picture: relative, with `/`."""
+    # The file's folder is resolved, the file is not: `..` must be right when the system follows it,
+    # and a link to a picture keeps its own name.
+    real = os.path.join(os.path.realpath(file.parent), file.name)
+    try:
+        return Path(os.path.relpath(real, home)).as_posix()
+    except ValueError:  # another drive on Windows
+        return Path(real).as_posix()
+
+
+def references_text(digests: Mapping[str, str]) -> str:
+    """What `references.json` holds, from relative path -> digest."""
+    return json.dumps({"references": dict(digests)}, ensure_ascii=False, indent=1) + "\n"
+
+
+def _digests(file: Path) -> Mapping[str, str]:
+    if not os.path.isfile(file):
+        return {}
+    try:
+        given = json.loads(read_text(file, kind="Swath's list of references"))["references"]
+        if not all(isinstance(text, str) for pair in given.items() for text in pair):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise DataError(f"{file}: not Swath's list of references: remove it, or write the dataset again") from None
+    return dict(given)

@@ -1,0 +1,1 @@
+"""Training batches: order, cache, tiles, negatives; and a preview of what training sees."""

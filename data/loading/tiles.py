@@ -1,0 +1,306 @@
+"""Large photos as tiles, so that a plant of 30 pixels on 20 megapixels is learned from all of its pixels.
+
+Tiles are windows that overlap (F. C. Akyon et al., "Slicing Aided Hyper Inference", ICIP 2022, slices training
+photos in the same way). Training cuts them as it goes, without a copy of the pictures on the disk; `write_tiles`
+writes them for other tools. `Window.to_photo` brings boxes found in a tile back to the photo.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.dataset import Dataset, Picture
+from data.errors import DataError
+from data.files import whole_folder, write_whole
+from data.formats.coco import save_coco
+from data.formats.repair import MIN_SIDE_PX, SIDE_ROUNDING_PX
+from data.window import Window
+
+TileFormat = Literal["auto", "jpg", "png"]
+
+LEAST_SIDE_PX = 32
+"""The smallest tile: less of a photo shows no plant."""
+MOST_OVERLAP = 0.75
+"""Tiles overlapping more would show every spot of the photo more than 16 times."""
+
+_WHOLE = 1 - 1e-6  # float32 boxes at an edge lose a hair by clipping
+_JPEG_QUALITY = 95
+_SUFFIX = {"jpg": ".jpg", "png": ".png"}
+
+
+@dataclass
+class TileCounts:
+    """What became of the boxes when photos were cut into tiles.
+
+    Attributes:
+        photos: photos cut.
+        tiles: tiles made of them.
+        empty: tiles without a box.
+        boxes: boxes in the photos.
+        whole: boxes in tiles, uncut; a box in the overlap counts once for each tile.
+        cut: boxes in tiles, cut by an edge and kept.
+        dropped: parts of boxes in tiles, of which too little is visible.
+        thin: parts of boxes in tiles that hold no whole pixel.
+        lost: boxes of which no tile keeps anything.
+        min_visible: what is too little.
+
+    """
+
+    min_visible: float
+    photos: int = 0
+    tiles: int = 0
+    empty: int = 0
+    boxes: int = 0
+    whole: int = 0
+    cut: int = 0
+    dropped: int = 0
+    thin: int = 0
+    lost: int = 0
+
+    def lines(self) -> tuple[str, ...]:
+        """One line for each thing worth saying."""
+        said = [
+            f"{self.photos} photos in {self.tiles} tiles, {self.empty} of them without a box",
+            f"{self.boxes} boxes in the photos; in the tiles {self.whole} whole and {self.cut} cut by an edge",
+        ]
+        if self.dropped:
+            share = f"of which less than {self.min_visible:g} is visible in the tile"
+            said.append(f"{self.dropped} parts of boxes {share}: dropped there")
+        if self.thin:
+            said.append(f"{self.thin} parts of boxes thinner than {MIN_SIDE_PX:g} px in the tile: dropped there")
+        if self.lost:
+            said.append(f"{self.lost} boxes in no tile at all: take larger tiles, more overlap or less min_visible")
+        return tuple(said)
+
+
+def tile_corners(photo_hw: tuple[int, int], side_px: int, overlap_px: int) -> list[tuple[int, int, int, int]]:
+    """The tiles of a photo, row by row: left, top, right, bottom in whole pixels of the photo.
+
+    Neighbours overlap by `overlap_px`; the last of a row or column is aligned to the photo's edge and overlaps
+    more. Together they cover the photo, none reaches outside, and a box with both sides up to `overlap_px` lies
+    whole in at least one. Along a side shorter than `side_px` there is one tile, as long as that side.
+
+    Raises:
+        ValueError: not 0 <= overlap_px < side_px.
+
+    """
+    if not 0 <= overlap_px < side_px:
+        raise ValueError(f"overlap must be 0 to {side_px - 1} px, got {overlap_px}")
+    (height, width), step = photo_hw, side_px - overlap_px
+
+    def starts(length: int) -> list[int]:
+        last = max(0, length - side_px)
+        return [*range(0, last, step), last]
+
+    return [
+        (left, top, min(left + side_px, width), min(top + side_px, height))
+        for top in starts(height)
+        for left in starts(width)
+    ]
+
+
+def tile_windows(
+    photo_hw: tuple[int, int],
+    *,
+    size_px: int,
+    overlap: float,
+    tile_m: float | None = None,
+    gsd_mm: float | None = None,
+) -> list[Window]:
+    """The tiles of a photo as windows.
+
+    Args:
+        photo_hw: height and width of the photo.
+        size_px: side of a tile as it is shown, in pixels.
+        overlap: how much of a tile's side its neighbour shows too, as a fraction.
+        tile_m: side of a tile on the ground, in metres; such tiles are resized to `size_px`, so that photos
+            from all heights show plants at one size. None: tiles are `size_px` of the photo's own pixels.
+        gsd_mm: ground that one pixel of the photo covers, in millimetres; needed with `tile_m`.
+
+    Raises:
+        DataError: a number is out of its range, or a tile would be less than `LEAST_SIDE_PX` of the photo.
+
+    """
+    if size_px < LEAST_SIDE_PX or not 0 <= overlap <= MOST_OVERLAP:
+        raise DataError(
+            f"tiles of {size_px} px overlapping by {overlap:g}: give a size of {LEAST_SIDE_PX} px or more "
+            f"and an overlap of 0 to {MOST_OVERLAP:g}"
+        )
+    side_px = size_px
+    if tile_m is not None:
+        if gsd_mm is None or not gsd_mm > 0 or not tile_m > 0:
+            raise DataError(f"tiles of {tile_m:g} m: give the millimetres of ground that a pixel covers (gsd_mm)")
+        # a tile larger than the photo is cut to it below; the bound keeps whole numbers whole
+        side_px = round(min(tile_m * 1000 / gsd_mm, 1e6))
+        if side_px < LEAST_SIDE_PX:
+            raise DataError(f"tiles of {tile_m:g} m have {side_px} px at {gsd_mm:g} mm a pixel: take larger ones")
+    scale = size_px / side_px
+    return [
+        Window(photo_hw, (x1, y1, x2, y2), (max(1, round((y2 - y1) * scale)), max(1, round((x2 - x1) * scale))))
+        for x1, y1, x2, y2 in tile_corners(photo_hw, side_px, round(side_px * overlap))
+    ]
+
+
+def tile_dataset(
+    dataset: Dataset,
+    *,
+    size_px: int = 640,
+    overlap: float = 0.25,
+    min_visible: float = 0.4,
+    tile_m: float | None = None,
+    gsd_mm: float | None = None,
+) -> tuple[Dataset, TileCounts]:
+    """Every photo as its tiles, numbered from 1. No pixel is read or written: a tile is a window of its file.
+
+    A box cut by a tile's edge is clipped to it and marked truncated; where less than `min_visible` of its area
+    remains it is dropped from that tile. A cut box's own area (of a mask) shrinks as its box does. Attributes
+    carry over; `photo` (the photo's name, unless there is such an attribute already) keeps tiles of one photo
+    together in a split, and `window_xyxy` says where in the photo the tile lies.
+
+    Args:
+        dataset: whole photos, or tiles on the disk; not windows.
+        size_px: as in `tile_windows`, like `overlap` and `tile_m`.
+        overlap: boxes with sides up to this fraction of a tile lie whole in at least one.
+        min_visible: least share of a box's area that a tile must show to keep it.
+        tile_m: side of a tile on the ground, in metres.
+        gsd_mm: ground that a pixel covers, of all photos; None takes each photo's attribute `gsd_mm`.
+
+    Returns:
+        The tiles, what became of the boxes said in their `notices`, and the same as counts.
+
+    Raises:
+        DataError: a number is out of its range, a photo does not say its `gsd_mm`, or is a window itself.
+
+    """
+    if not 0 <= min_visible <= 1:
+        raise DataError(f"min_visible must be 0 to 1, got {min_visible:g}")
+    counts = TileCounts(min_visible)
+    names = _photo_names(dataset.pictures)
+    tiles: list[Picture] = []
+    for picture, name in zip(dataset.pictures, names, strict=True):
+        if picture.window is not None:
+            raise DataError(f"{picture.path}: is a tile already: give the photos themselves")
+        ground_mm = _own_gsd_mm(picture) if tile_m is not None and gsd_mm is None else gsd_mm
+        windows = tile_windows(picture.size_hw, size_px=size_px, overlap=overlap, tile_m=tile_m, gsd_mm=ground_mm)
+        kept_somewhere = np.zeros(len(picture.boxes_xyxy), np.bool_)
+        for window in windows:
+            tile, kept = _tile(picture, window, counts)
+            attributes = {"photo": name, **picture.attributes, "window_xyxy": _said(window.corners_xyxy)}
+            if ground_mm is not None:
+                attributes["gsd_mm"] = f"{ground_mm / window.scale_xyxy[0]:g}"
+            tiles.append(replace(tile, image_id=len(tiles) + 1, attributes=attributes))
+            kept_somewhere[kept] = True
+            counts.empty += not len(kept)
+        counts.photos += 1
+        counts.tiles += len(windows)
+        counts.boxes += len(kept_somewhere)
+        counts.lost += int((~kept_somewhere).sum())
+    notices = (*dataset.notices, *counts.lines())
+    return replace(dataset, pictures=tuple(tiles), notices=notices), counts
+
+
+def write_tiles(
+    tiled: Dataset,
+    folder: Path,
+    *,
+    format: TileFormat = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write windows as pictures of their own: `images/` and `annotations.json` (COCO).
+
+    Args:
+        tiled: what `tile_dataset` gives; each photo is decoded once.
+        folder: new, or empty. It appears whole or not at all, also when the writing is interrupted.
+        format: jpg (quality 95), png, or auto: jpg for tiles of JPEGs, png for all others.
+        progress: called after each tile with (done, total).
+
+    Raises:
+        DataError: the folder is taken, or a picture cannot be read or written.
+
+    """
+    with whole_folder(folder) as staging:
+        written: list[Picture] = []
+        names: set[str] = set()
+        for picture, image in tiled.read():
+            kind = format
+            if kind == "auto":
+                kind = "jpg" if picture.path.suffix.lower() in (".jpg", ".jpeg") else "png"
+            # the corners at the end, from which others too (data.groups) see that it is a tile, and of what
+            name = f"{picture.path.stem}_{picture.attributes['window_xyxy'].replace(' ', '_')}"
+            if name in names:  # photos of one name in several folders
+                name = f"{picture.image_id}_{name}"
+            names.add(name)
+            place = staging / "images" / f"{name}{_SUFFIX[kind]}"
+            settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if kind == "jpg" else []
+            _, encoded = cv2.imencode(_SUFFIX[kind], image, settings)
+            write_whole(place, encoded.tobytes(), sync=False)
+            written.append(replace(picture, path=place, window=None))
+            if progress:
+                progress(len(written), len(tiled))
+        save_coco(replace(tiled, pictures=tuple(written)), staging / "annotations.json")
+
+
+def _tile(picture: Picture, window: Window, counts: TileCounts) -> tuple[Picture, NDArray[np.intp]]:
+    """One tile, and which of the photo's boxes it keeps."""
+    height, width = window.size_hw
+    moved = window.to_window(picture.boxes_xyxy)
+    clipped = np.clip(moved, 0.0, np.array([width, height, width, height], np.float64))
+    sides = clipped[:, 2:] - clipped[:, :2]
+    share = np.prod(sides, axis=1) / np.prod(moved[:, 2:] - moved[:, :2], axis=1)
+    inside = (sides > 0).all(axis=1)
+    thick = (sides >= MIN_SIDE_PX - SIDE_ROUNDING_PX).all(axis=1)
+    whole, visible = share >= _WHOLE, share >= counts.min_visible
+    keep = inside & visible & thick
+    counts.whole += int((keep & whole).sum())
+    counts.cut += int((keep & ~whole).sum())
+    counts.dropped += int((inside & ~visible).sum())
+    counts.thin += int((inside & visible & ~thick).sum())
+    areas_px = picture.areas_px * share * np.prod(window.scale_xyxy[:2])
+    kept = np.flatnonzero(keep)
+    tile = replace(
+        picture,
+        size_hw=window.size_hw,
+        boxes_xyxy=clipped[kept].astype(np.float32),
+        labels=picture.labels[kept],
+        areas_px=areas_px[kept],
+        iscrowd=picture.iscrowd[kept],
+        truncated=(picture.truncated | ~whole)[kept],
+        window=window,
+    )
+    return tile, kept
+
+
+def _photo_names(pictures: Sequence[Picture]) -> list[str]:
+    """The file name of each picture; with its folders, where two would share one name."""
+    files = {os.path.abspath(picture.path) for picture in pictures}
+    most = max(Counter(os.path.basename(file) for file in files).values(), default=0)
+    if most <= 1:
+        return [picture.path.name for picture in pictures]
+    home = os.path.commonpath([os.path.dirname(file) for file in files])
+    return [Path(os.path.relpath(os.path.abspath(picture.path), home)).as_posix() for picture in pictures]
+
+
+def _own_gsd_mm(picture: Picture) -> float:
+    given = picture.attributes.get("gsd_mm")
+    if given is None:
+        raise DataError(
+            f"{picture.path}: has no attribute gsd_mm (millimetres of ground a pixel): give it for all photos, "
+            "or to each image in the COCO JSON"
+        )
+    try:
+        return float(given)
+    except ValueError:
+        raise DataError(f"{picture.path}: its attribute gsd_mm is {given!r}, not a number of millimetres") from None
+
+
+def _said(corners_xyxy: tuple[int, int, int, int]) -> str:
+    return " ".join(map(str, corners_xyxy))

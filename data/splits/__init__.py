@@ -1,0 +1,1 @@
+"""Splits that keep what belongs together on one side."""

@@ -1,0 +1,128 @@
+"""What `swath bench` does, without its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from detection.runtime.bench import bench
+from detection.runtime.bench.images import Recording
+from detection.runtime.bench.report import render, to_json
+from detection.runtime.bench.safe_speed import Sprayer
+from detection.runtime.errors import OutputError
+from detection.runtime.signals import stopped_by_signals
+
+
+def bench_command(
+    models: Sequence[Path],
+    *,
+    source: str | None = None,
+    providers: Sequence[str] = (),
+    threads: Sequence[int] = (),
+    runs: int = 200,
+    seconds: float = 120.0,
+    cold_starts: int = bench.COLD_STARTS,
+    sprayer: Sprayer | None = None,
+    json_: Path | None = None,
+) -> int:
+    """Measure, print the table, write the JSON.
+
+    Models and source are opened before anything is measured. SIGINT (Ctrl-C) and SIGTERM end it after the call at
+    work, and what was measured is shown; a second one ends it at once.
+
+    Args:
+        models: deploy graphs, one or more.
+        source: a video, a picture or a folder of pictures; None: pictures made up at each input's own size.
+        providers: every model runs on each of them; none is the CPU.
+        threads: and with each of these numbers; none is the backend's own choice.
+        runs: turns.
+        seconds: no turn begins after these.
+        cold_starts: processes of each contestant.
+        sprayer: the machine; None is the default one.
+        json_: gets the measurement; replaced whole, or left as it was.
+
+    Returns:
+        0.
+
+    Raises:
+        SwathError: a model or the source cannot be opened, or the JSON cannot be written.
+        KeyboardInterrupt: it was stopped before one turn was through.
+
+    """
+    sprayer = sprayer or Sprayer()
+    _check_writable(json_, models)
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        stop = stack.enter_context(stopped_by_signals())
+        entered = bench.contestants(models, providers, threads)
+        recording = stack.enter_context(Recording(source)) if source is not None else None
+        with _progress(console) as told:
+            measured = bench.measure(
+                entered,
+                recording=recording,
+                runs=runs,
+                seconds=seconds,
+                cold_starts=cold_starts,
+                stop=stop,
+                progress=told,
+            )
+    if not entered[0].runs:
+        raise KeyboardInterrupt
+    sizes = recording.sizes_hw if recording else {one.detector.metadata.input_size_hw for one in entered}
+    pictures: dict[str, Any] = {
+        "source": recording.name if recording else None,
+        "sizes_hw": [list(size_hw) for size_hw in sorted(sizes)],
+    }
+    Console().print(render(measured, sprayer, pictures))
+    if json_ is not None:
+        _write(json_, json.dumps(to_json(measured, sprayer, pictures), indent=2, allow_nan=False) + "\n")
+    return 0
+
+
+def _check_writable(path: Path | None, models: Sequence[Path]) -> None:
+    """Minutes of measuring must not end at a folder that is read-only.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the path is a folder or one of the models.
+
+    """
+    if path is None:
+        return
+    if path.resolve() in {model.resolve() for model in models}:
+        raise OutputError(f"{path}: is the model; give --json another name")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give --json the name of a file")
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: cannot be written ({folder} is no folder that may be written)")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[bench.Progress]:
+    """A bar on stderr that leaves nothing behind."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield told

@@ -1,0 +1,91 @@
+"""A dry run in tables, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.syntax import Syntax
+from rich.table import Table
+
+from detection.cli.training_view import duration
+from detection.training.dry_run import Counted, DryRun
+
+
+def dry_run_tables(seen: DryRun) -> Iterator[RenderableType]:
+    """What to print, from the recipe to the time that the run would take."""
+    yield Syntax(seen.recipe.to_yaml().rstrip(), "yaml", background_color="default", word_wrap=True)
+    yield ""
+    yield _pictures(seen)
+    yield ""
+    yield _parameters(seen)
+    yield ""
+    yield _run(seen)
+
+
+def _pictures(seen: DryRun) -> Table:
+    table = _table("pictures and boxes", "class", "train pictures", "boxes")
+    if seen.val is not None:
+        for name in ("val pictures", "boxes"):
+            table.add_column(name, justify="right")
+    parts = [seen.train, *([] if seen.val is None else [seen.val])]
+    for name in seen.train.per_class:
+        cells = [part.per_class.get(name, (0, 0)) for part in parts]
+        table.add_row(name, *(f"{number:,}" for cell in cells for number in cell))
+    table.add_row("no box", *(text for part in parts for text in (f"{part.empty:,}", "")), style="dim")
+    table.add_row(
+        "all", *(text for part in parts for text in (f"{part.pictures:,}", f"{_boxes(part):,}")), style="bold"
+    )
+    return table
+
+
+def _parameters(seen: DryRun) -> Table:
+    table = _table("parameters", "part", "all", "learning")
+    for part in seen.parts:
+        table.add_row(part.name, f"{part.total:,}", f"{part.trainable:,}")
+    whole = (sum(part.total for part in seen.parts), sum(part.trainable for part in seen.parts))
+    table.add_row("all", *(f"{number:,}" for number in whole), style="bold")
+    return table
+
+
+def _run(seen: DryRun) -> Table:
+    settings = seen.recipe.train
+    height, width = seen.recipe.input.size_hw
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("starts from", seen.weights)
+    table.add_row("computes on", f"{seen.device}, {settings.precision}")
+    table.add_row("a picture", f"{height} x {width} px, {seen.gflops:.2f} GFLOPs forward")
+    loading = f"{seen.load_s:.2f} s to load in one process ({settings.workers} in the run)"
+    table.add_row(
+        f"a step of {seen.pictures_a_step}", f"about {seen.step_s:.2f} s: {seen.compute_s:.2f} s to learn, {loading}"
+    )
+    memory = seen.memory
+    inner = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "optimizer": memory.optimizer,
+        "activations": memory.activations,
+        "pictures": memory.batch,
+    }
+    inside = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in inner.items())
+    table.add_row("its memory", f"about {memory.total / 2**20:,.0f} MiB besides torch itself: {inside}")
+    if seen.val is not None:
+        table.add_row("a validation", f"about {duration(seen.validation_s)}, every {settings.validate_every} epochs")
+    table.add_row("the run", f"{seen.steps:,} steps, {settings.epochs} epochs: about {duration(seen.run_s)}")
+    if seen.ended_by_budget:
+        table.add_row("", f"ended by train.max_minutes ({settings.max_minutes:g}), before all its steps")
+    return table
+
+
+def _table(title: str, first: str, *numbers: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _boxes(part: Counted) -> int:
+    return sum(boxes for _, boxes in part.per_class.values())

@@ -1,0 +1,130 @@
+"""What `swath verify` does, without its command line. Torch is not needed; DATASET needs `data` and pycocotools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from detection.runtime.detector import Detector
+from detection.runtime.errors import OutputError, SwathError
+from detection.runtime.parity.parity import ap_faults
+from detection.runtime.parity.verify import Verified, verify
+
+if TYPE_CHECKING:
+    from data import Dataset
+
+
+def verify_command(
+    model: Path,
+    dataset: str | None = None,
+    *,
+    provider: str | None = None,
+    split: str = "val",
+    out: Path | None = None,
+) -> int:
+    """Compare, say it in a line, write it as JSON where that is wanted.
+
+    Args:
+        model: the deploy graph, its reference beside it.
+        dataset: the pictures that the export was checked on; None: those that the reference holds.
+        provider: as `Detector` takes it; None is onnxruntime on the CPU.
+        split: part of the dataset.
+        out: gets the JSON.
+
+    Returns:
+        0 where it is the file that was exported and agrees, else 1.
+
+    Raises:
+        SwathError: model, reference or dataset cannot be read, or is of other pictures.
+
+    """
+    detector = Detector(model, providers=None if provider is None else [provider], score_thresholds=0.0)
+    with _progress() as bar:
+        task = bar.add_task("box by box", total=None)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if dataset is None:
+            outcome, delta, fall = verify(model, detector, progress=told), None, None
+        else:
+            from data.formats.load import load_dataset
+
+            pictures = load_dataset(dataset, split=split)
+            outcome = verify(model, detector, (image for _, image in pictures.read()), told)
+            if not outcome.known:
+                at_export = detector.metadata.parity.get("compared_on", "other pictures")
+                raise SwathError(f"{dataset}: the export was checked on none of its pictures, but on {at_export}")
+            delta, fall = _ap(detector, pictures, told)
+    return _said(model, detector, outcome, delta, fall, out)
+
+
+def _ap(detector: Detector, pictures: Dataset, told: Callable[[int, int], None]) -> tuple[float | None, float | None]:
+    """By how many points AP differs from PyTorch's, and by how many that of small objects is lower.
+
+    None where these are not all the pictures it was computed on, or no object of them is small.
+    """
+    at_export = detector.metadata.parity
+    if pictures.fingerprint() != at_export.get("compared_on_fingerprint"):
+        return None, None
+    from detection.evaluation.evaluate import evaluate
+
+    coco = evaluate(detector, pictures, progress=told).metrics.coco
+    small = float(at_export.get("aps_pytorch", -1))
+    return 100 * abs(coco["AP"] - float(at_export["ap_pytorch"])), None if small < 0 else 100 * (small - coco["APs"])
+
+
+def _said(
+    model: Path, detector: Detector, outcome: Verified, delta: float | None, fall: float | None, out: Path | None
+) -> int:
+    parity = outcome.parity
+    wrong = []
+    if not outcome.same_file:
+        wrong.append("it is not the file that was exported: its SHA-256 is another")
+    if not parity.holds:
+        wrong.append(parity.fault())
+    chance = float(detector.metadata.parity.get("delta_ap_chance_points", 0.0))
+    wrong += ap_faults(detector.metadata.precision, delta, fall, chance)
+    if out is not None:
+        content = {
+            "schema": 1,
+            "model": str(model),
+            "agrees": not wrong,
+            "same_file": outcome.same_file,
+            "runs_on": detector.runs_on,
+            **parity.to_dict(),
+            "known_pictures": outcome.known,
+            "unknown_pictures": outcome.unknown,
+            "delta_ap_points": delta,
+            "delta_ap_chance_points": chance,
+            "small_ap_fall_points": fall,
+        }
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{out}: cannot be written ({error.strerror})") from None
+    if outcome.unknown:
+        typer.echo(f"{outcome.unknown} pictures that the export was not checked on: left out of the boxes", err=True)
+    if wrong:
+        typer.echo(f"swath: {model}: {'; '.join(wrong)} ({detector.runs_on})", err=True)
+        return 1
+    ap = "" if delta is None else f", AP within {delta:.2f} points"
+    typer.echo(
+        f"{model}: agrees with PyTorch on {parity.boxes} boxes of {parity.pictures} pictures "
+        f"({parity.closeness()}{ap}), {detector.runs_on}"
+    )
+    return 0
+
+
+def _progress() -> Progress:
+    """A bar on stderr that leaves nothing behind."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

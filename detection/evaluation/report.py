@@ -1,0 +1,148 @@
+"""`report.html`: what a person wants to see of an evaluation, in one file that needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.evaluation.coco_metrics import ClassMetrics
+from detection.evaluation.confusion import calibration
+from detection.evaluation.evaluate import RESAMPLES, Evaluation
+from detection.evaluation.matching import MATCH_IOU
+from detection.evaluation.metrics_json import metrics_json
+from detection.evaluation.report_images import shown
+from detection.evaluation.robustness import STRENGTHS, Robustness
+from detection.models.checkpoint import write_whole
+
+MISTAKES = {
+    "class": "covers a plant of another class",
+    "location": "on the right plant, but laid badly: IoU below 0.5",
+    "both": "of another class and laid badly",
+    "duplicate": "one more box on a plant that is found already",
+    "background": "on nothing that is labelled",
+    "missed": "a plant that no detection was about",
+}
+"""The kinds of mistakes of `detection.evaluation.error_breakdown`, in a reader's words."""
+
+_CURVE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def write_evaluation(
+    folder: Path, evaluation: Evaluation, *, model: str, robustness: Robustness | None = None
+) -> None:
+    """Write `metrics.json`, `detections.json` (COCO results) and `report.html` into `folder`.
+
+    Raises:
+        DataError: a picture that the report shows cannot be read any more.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "metrics.json": metrics_json(evaluation, model, robustness.to_dict() if robustness else None),
+        "detections.json": json.dumps(evaluation.results) + "\n",
+        "report.html": html_report(evaluation, model=model, robustness=robustness),
+    }
+    for name, text in texts.items():
+        write_whole(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+
+
+def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | None = None) -> str:
+    """The page as text."""
+    dataset, metrics = evaluation.dataset, evaluation.metrics
+    kinds = Counter(pair.kind for pair in evaluation.pairs)
+    pictures, crops = shown(dataset, evaluation.pairs)
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    pages.filters["number"] = lambda value: "–" if value is None or value < 0 else f"{value:.3f}"
+    pages.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    pages.filters["ends"] = lambda i: "" if i.value < 0 else f"{i.low:.3f} to {i.high:.3f}"
+    return pages.get_template("report.html.j2").render(
+        model=model,
+        dataset=dataset,
+        fingerprint=dataset.fingerprint(),
+        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        coco=metrics.coco,
+        per_class=metrics.per_class,
+        class_intervals=evaluation.class_intervals,
+        sizes=metrics.sizes,
+        latency_ms=evaluation.latency_ms,
+        runs_on=evaluation.runs_on,
+        card=evaluation.card,
+        intervals=evaluation.intervals,
+        grouped_by=evaluation.grouped_by,
+        groups=len(set(evaluation.groups)),
+        resamples=RESAMPLES,
+        lost=evaluation.lost,
+        at_work=evaluation.at_work,
+        counts=evaluation.counts,
+        sprayer=evaluation.sprayer,
+        sprayed=evaluation.sprayed,
+        at_best=evaluation.sprayed_at_best,
+        trade_off=evaluation.trade_off,
+        own_thresholds=evaluation.own_thresholds,
+        mistakes=MISTAKES,
+        parts=evaluation.parts,
+        robustness=robustness,
+        strengths=STRENGTHS,
+        confusion=_confusion(evaluation.confusion, dataset.class_names),
+        calibration=calibration(metrics.matches),
+        notices=evaluation.notices,
+        hits=kinds["hit"],
+        false_alarms=kinds["false"] + kinds["confused"],
+        missed=kinds["missed"] + kinds["confused"],
+        curves=_curves(metrics.per_class),  # type: ignore[arg-type]
+        pictures=pictures,
+        crops=crops,
+        match_iou=MATCH_IOU,
+    )
+
+
+def _confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Of each row its name, and of each cell the count and its share of the row."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return [
+        (name, list(zip(counts.tolist(), row.tolist(), strict=True)))
+        for name, counts, row in zip((*names, "background"), matrix, shares, strict=True)
+    ]
+
+
+def _curves(per_class: dict[str, ClassMetrics]) -> list[dict[str, Any]]:
+    """Precision over recall at IoU 0.5, each class as an SVG polyline in a square of 100."""
+    curves = []
+    for number, (name, scored) in enumerate(per_class.items()):
+        if scored.boxes == 0:
+            continue
+        points = zip(scored.curve_recall, np.maximum(scored.curve_precision, 0), strict=True)
+        curves.append(
+            {
+                "name": name,
+                "colour": _CURVE_COLOURS[number % len(_CURVE_COLOURS)],
+                "dash": ("", "6 3", "2 2")[number // len(_CURVE_COLOURS) % 3],
+                "points": " ".join(f"{100 * r:.1f},{100 - 100 * p:.1f}" for r, p in points),
+                "f1": _f1_over_score(scored),
+                "at": None
+                if scored.threshold is None
+                else (100 * scored.recall, 100 - 100 * scored.precision, scored.threshold),
+            }
+        )
+    return curves
+
+
+def _f1_over_score(scored: ClassMetrics) -> str:
+    """An SVG polyline in a square of 100; the curve's points are those of COCO's recalls that are reached."""
+    precision, recall = scored.curve_precision, scored.curve_recall
+    reached = precision > 0
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    points = zip(scored.curve_score[reached], f1[reached], strict=True)
+    return " ".join(f"{100 * s:.1f},{100 - 100 * f:.1f}" for s, f in points)

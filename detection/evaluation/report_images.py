@@ -1,0 +1,228 @@
+"""The pictures of a report: those with the most mistakes, and the worst mistakes one by one."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data import Dataset, Picture
+from detection.evaluation.confusion import Kind, Pair
+from detection.evaluation.error_breakdown import BACKGROUND_IOU
+from detection.evaluation.matching import MATCH_IOU, ious
+
+SHOWN_PICTURES = 12
+"""So many whole pictures are shown: those with the most mistakes."""
+
+SHOWN_MISTAKES = 12
+"""So many mistakes of each kind: the surest false detections and confusions, the largest missed boxes."""
+
+_THUMBNAIL_WIDTH_PX = 560
+_CROP_PX, _AROUND = 220, 1.8  # a crop's side, and how much of it shows beyond the boxes
+_LEAST_CROP = 0.08  # of the picture's longer side
+_JPEG_QUALITY = 82
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
+# Okabe and Ito's palette, told apart by every kind of colour vision; BGR for OpenCV.
+_HIT, _FALSE, _MISSED = (115, 158, 0), (0, 94, 213), (233, 180, 86)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A whole picture.
+
+    Attributes:
+        name: of its file.
+        jpeg: in base64.
+        hits, false_alarms, missed: how many of each; a confusion is one of both.
+
+    """
+
+    name: str
+    jpeg: str
+    hits: int
+    false_alarms: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One mistake.
+
+    Attributes:
+        kind: of mistake.
+        classes: names of the classes it is about, for the reader to filter by.
+        words: what went wrong.
+        name: of the picture's file.
+        jpeg: in base64.
+
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    words: str
+    name: str
+    jpeg: str
+
+
+def shown(dataset: Dataset, matched: Sequence[Pair]) -> tuple[list[Shown], list[Crop]]:
+    """What the report shows; every picture is read once, and none is kept.
+
+    Args:
+        dataset: the truth.
+        matched: as `detection.evaluation.confusion.pairs` gives them.
+
+    Raises:
+        DataError: a picture cannot be read any more.
+
+    """
+    of_picture: list[list[Pair]] = [[] for _ in dataset.pictures]
+    for pair in matched:
+        of_picture[pair.picture].append(pair)
+    # a confusion is a false detection and a missed box at once
+    count = [sum({"hit": 0, "confused": 2}.get(pair.kind, 1) for pair in own) for own in of_picture]
+    whole = sorted(range(len(dataset)), key=lambda i: -count[i])[:SHOWN_PICTURES]
+    worst: list[Pair] = []
+    for kind in ("false", "confused", "missed"):
+        own = [pair for pair in matched if pair.kind == kind]
+        worst += sorted(own, key=_size_of if kind == "missed" else _score_of, reverse=True)[:SHOWN_MISTAKES]
+    pictures: dict[int, Shown] = {}
+    crops: dict[int, Crop] = {}
+    for index in sorted({*whole, *(pair.picture for pair in worst)}):
+        image = dataset.pictures[index].read()
+        for place, pair in enumerate(worst):
+            if pair.picture == index:
+                crops[place] = _crop(dataset, image, pair)
+        if index in whole:
+            pictures[index] = _whole(dataset, index, image, of_picture[index])
+    return [pictures[index] for index in whole], [crops[place] for place in sorted(crops)]
+
+
+def _score_of(pair: Pair) -> float:
+    return pair.score
+
+
+def _size_of(pair: Pair) -> float:
+    box = pair.truth_xyxy
+    return 0.0 if box is None else float(np.prod(box[2:] - box[:2]))
+
+
+def _in_words(pair: Pair, names: Sequence[str], truth: Picture) -> str:
+    if pair.found_xyxy is None:
+        return f"{names[pair.truth_label]} missed"
+    found = f"{names[pair.found_label]} {pair.score:.2f}"
+    if pair.kind != "false":
+        return f"{names[pair.truth_label]} taken for {found}"
+    real = ~truth.iscrowd
+    overlaps = ious(pair.found_xyxy[None], truth.boxes_xyxy[real])[0]
+    if overlaps.max(initial=0.0) < BACKGROUND_IOU:
+        return f"{found} where nothing is labelled"
+    nearest = names[int(truth.labels[real][overlaps.argmax()])]
+    if overlaps.max() < MATCH_IOU:
+        return f"{found} laid badly: overlaps a {nearest} by {overlaps.max():.2f}"
+    return f"{found} on a {nearest} that has its box already"
+
+
+def _crop(dataset: Dataset, image: NDArray[np.uint8], pair: Pair) -> Crop:
+    boxes = np.array([box for box in (pair.truth_xyxy, pair.found_xyxy) if box is not None], np.float64)
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    height, width = image.shape[:2]
+    side = max(_AROUND * float((high - low).max()), _LEAST_CROP * max(height, width))
+    corner = np.rint((low + high) / 2 - side / 2).astype(int)
+    x1, y1 = (int(v) for v in np.maximum(corner, 0))
+    x2, y2 = min(width, int(corner[0] + side) + 1), min(height, int(corner[1] + side) + 1)
+    scale = _CROP_PX / max(x2 - x1, y2 - y1)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    part = np.asarray(cv2.resize(image[y1:y2, x1:x2], None, fx=scale, fy=scale, interpolation=how), np.uint8)
+    offset = np.array([x1, y1, x1, y1])
+    truth = dataset.pictures[pair.picture]
+    for box in truth.boxes_xyxy[~truth.iscrowd]:  # all of them: one beside it may be what was meant
+        _outline(part, (box - offset) * scale, _MISSED, dashed=True)
+    if pair.found_xyxy is not None:
+        _outline(part, (pair.found_xyxy - offset) * scale, _FALSE)
+    names = dataset.class_names
+    classes = tuple(names[label] for label in dict.fromkeys((pair.truth_label, pair.found_label)) if label >= 0)
+    file = dataset.pictures[pair.picture].path.name
+    return Crop(pair.kind, classes, _in_words(pair, names, truth), file, _jpeg(part))
+
+
+def _whole(dataset: Dataset, index: int, image: NDArray[np.uint8], own: Sequence[Pair]) -> Shown:
+    scale = min(1.0, _THUMBNAIL_WIDTH_PX / image.shape[1])
+    if scale < 1:
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    names = dataset.class_names
+    captions: list[tuple[NDArray[Any], tuple[int, int, int], str]] = []
+    for pair in own:
+        if pair.truth_xyxy is not None and pair.kind != "hit":
+            box = pair.truth_xyxy * scale
+            _outline(image, box, _MISSED, dashed=True)
+            captions.append((box, _MISSED, f"missed {names[pair.truth_label]}"))
+    for pair in own:
+        if pair.found_xyxy is not None:
+            box, hit = pair.found_xyxy * scale, pair.kind == "hit"
+            _outline(image, box, _HIT if hit else _FALSE)
+            name = names[pair.found_label]
+            captions.append((box, _HIT, name) if hit else (box, _FALSE, f"{name} {pair.score:.2f}"))
+    _write_captions(image, captions)
+    kinds = [pair.kind for pair in own]
+    confused = kinds.count("confused")
+    return Shown(
+        dataset.pictures[index].path.name,
+        _jpeg(image),
+        kinds.count("hit"),
+        kinds.count("false") + confused,
+        kinds.count("missed") + confused,
+    )
+
+
+def _jpeg(image: NDArray[np.uint8]) -> str:
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    return base64.b64encode(encoded.tobytes()).decode()
+
+
+def _outline(
+    image: NDArray[np.uint8], box: NDArray[Any], colour: tuple[int, int, int], *, dashed: bool = False
+) -> None:
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    if not dashed:
+        cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA)
+        return
+    corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
+    for (ax, ay), (bx, by) in pairwise(corners):
+        pieces = max(1, (abs(bx - ax) + abs(by - ay)) // 5)
+        for k in range(0, pieces, 2):
+            start = (ax + (bx - ax) * k // pieces, ay + (by - ay) * k // pieces)
+            end = (ax + (bx - ax) * (k + 1) // pieces, ay + (by - ay) * (k + 1) // pieces)
+            cv2.line(image, start, end, colour, 2, cv2.LINE_AA)
+
+
+def _write_captions(image: NDArray[np.uint8], captions: list[tuple[NDArray[Any], tuple[int, int, int], str]]) -> None:
+    """A chip of the box's colour at each box, where it hides the least of the chips before it."""
+    height, width = image.shape[:2]
+    taken: list[tuple[int, int, int, int]] = []
+    for box, colour, text in captions:
+        (text_w, text_h), baseline = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)
+        chip_w, chip_h = text_w + 4, text_h + baseline + 2
+        x1, y1, x2, y2 = (round(float(v)) for v in box)
+        spots = [
+            (min(max(0, x), max(0, width - chip_w)), min(max(0, y), max(0, height - chip_h)))
+            for y in (y1 - chip_h, y2, y1, y2 - chip_h, y1 - 2 * chip_h, y2 + chip_h)
+            for x in (x1 - 1, x2 + 1 - chip_w)
+        ]
+        hidden = [sum(_overlap_px((x, y, x + chip_w, y + chip_h), other) for other in taken) for x, y in spots]
+        x, y = spots[int(np.argmin(hidden))]
+        taken.append((x, y, x + chip_w, y + chip_h))
+        cv2.rectangle(image, (x, y), (x + chip_w - 1, y + chip_h - 1), colour, cv2.FILLED)
+        ink = (0, 0, 0) if colour == _MISSED else (255, 255, 255)
+        cv2.putText(image, text, (x + 2, y + text_h + 1), _FONT, _FONT_SCALE, ink, 1, cv2.LINE_AA)
+
+
+def _overlap_px(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> int:
+    """Area that two rectangles x1, y1, x2, y2 share."""
+    wide, high = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    return max(0, wide) * max(0, high)

@@ -1,0 +1,1 @@
+"""From a trained detector to one checked .onnx."""

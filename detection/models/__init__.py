@@ -1,0 +1,1 @@
+"""Detectors: presets, heads, label assignment, backbones, necks, pruning, weights, checkpoints."""

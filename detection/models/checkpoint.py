@@ -1,0 +1,247 @@
+"""What a run leaves on disk: `best.safetensors`, a detector that explains itself, and `last.ckpt`, to go on from."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import detection
+from detection.models.presets import build_model
+from detection.recipe.schema import Recipe
+from detection.runtime.errors import SwathError
+
+BEST = "best.safetensors"
+LAST = "last.ckpt"
+BROKEN_BATCH = "broken_batch.safetensors"
+"""The batch at which a loss was not finite, for inspection."""
+HEADER_KEY = "swath"
+"""Under which the header of a .safetensors says all that `load_trained` gives back, as JSON."""
+
+
+TRAINING_ONLY = "distill."
+"""Tensors whose names start with this serve training alone: the adapters to a teacher's features."""
+
+
+class CheckpointError(SwathError):
+    """A run or checkpoint that is missing, damaged or not Swath's."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector with what must be known to use it.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        recipe: that trained it.
+        class_names: label 0, 1, ... by name.
+        dataset_fingerprint: of what it was trained on.
+        weights_licence: of the weights it started from.
+        metrics: of its last validation; empty without one.
+        path: the file it was read from.
+
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    dataset_fingerprint: str
+    weights_licence: str
+    metrics: dict[str, float]
+    path: Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a file beside `path`, then rename: whoever reads `path` finds a whole file or the old one.
+
+    That holds after a power loss too: the file's content and then its name are on the disk when this returns.
+
+    Raises:
+        CheckpointError: the disk is full, or the file cannot be written; what was there is as it was.
+
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        was = "the one from before is intact" if path.exists() else "nothing was written"
+        raise CheckpointError(f"{path}: cannot be written ({reason}); {was}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def model_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's detector for `num_classes` classes, with random weights."""
+    post = recipe.postprocess
+    return build_model(
+        recipe.model.preset,
+        num_classes,
+        backbone=recipe.model.backbone,
+        channels=recipe.model.channels,
+        head_convs=recipe.model.head_convs,
+        loss={"assign": recipe.model.assign, "quality": recipe.model.quality, "box_loss": recipe.model.box_loss},
+        neck=recipe.model.neck,
+        size_hw=recipe.input.size_hw,
+        score_floor=post.score_floor,
+        nms_iou=post.nms_iou,
+        max_detections=post.max_detections,
+        candidates=post.candidates,
+    )
+
+
+def save_trained(
+    path: Path,
+    state: dict[str, Tensor],
+    *,
+    recipe: Recipe,
+    class_names: tuple[str, ...],
+    dataset_fingerprint: str,
+    weights_licence: str,
+    metrics: dict[str, float],
+) -> None:
+    """Write a detector's tensors and, in the file's header, all that `load_trained` gives back."""
+    header = {
+        "swath_version": detection.__version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "class_names": class_names,
+        "dataset_fingerprint": dataset_fingerprint,
+        "weights_licence": weights_licence,
+        "metrics": metrics,
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items() if not k.startswith(TRAINING_ONLY)}
+    write_whole(path, lambda partial: save_file(tensors, partial, {HEADER_KEY: json.dumps(header)}))
+
+
+def save_batch(path: Path, images: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> None:
+    """Keep a batch: `images` uint8 (B, 3, H, W) RGB, and `boxes_0`, `labels_0`, `boxes_1`, ... of its pictures.
+
+    Raises:
+        CheckpointError: it cannot be written.
+
+    """
+    tensors = {"images": images.contiguous()}
+    for number, target in enumerate(targets):
+        tensors |= {f"{key}_{number}": value.contiguous() for key, value in target.items()}
+    write_whole(path, lambda partial: save_file(tensors, partial))
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The .safetensors that a run folder or a file's path means.
+
+    Raises:
+        CheckpointError: there is none.
+
+    """
+    if path.is_dir():
+        best = path / BEST
+        if not best.is_file():
+            raise CheckpointError(f"{path}: no {BEST} in it; is it a run, and did its training get that far?")
+        return best
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such run, checkpoint or .onnx")
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: give a run folder, its {BEST} or an .onnx")
+    return path
+
+
+def load_trained(path: Path) -> Trained:
+    """Read a detector from a run folder or its `best.safetensors`.
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by Swath.
+
+    """
+    path = find_checkpoint(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from None
+    if header is None:
+        raise CheckpointError(f"{path}: not trained by Swath; give it as model.weights instead")
+    recipe = Recipe.model_validate(header["recipe"])
+    names = tuple(header["class_names"])
+    model = model_from_recipe(recipe, len(names)).eval()
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise CheckpointError(f"{path}: its tensors do not fit its own recipe; the file is damaged") from None
+    return Trained(
+        model,
+        recipe,
+        names,
+        header["dataset_fingerprint"],
+        header["weights_licence"],
+        header["metrics"],
+        path,
+    )
+
+
+def save_training_state(path: Path, content: Mapping[str, Any], *, step: int = 0, keep: int = 1) -> None:
+    """Write a `last.ckpt`.
+
+    Args:
+        path: of it.
+        content: tensors and plain values by name.
+        step: that it was reached at.
+        keep: how many checkpoints stay: with more than one, this one has a second name, `last-00000123.ckpt` for
+            step 123, and of such only the latest `keep` are left. To go on from one, copy it over `last.ckpt`.
+
+    Raises:
+        CheckpointError: it cannot be written.
+
+    """
+    buffer = io.BytesIO()  # torch's own writer of files tells neither a full disk nor anything else apart
+    torch.save(dict(content), buffer)
+    write_whole(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
+    if keep > 1:
+        by_step = path.with_name(f"{path.stem}-{step:08}{path.suffix}")
+        write_whole(by_step, lambda partial: _second_name(path, partial))
+        kept = sorted(path.parent.glob(f"{path.stem}-{'[0-9]' * 8}{path.suffix}"))
+        for old in kept[:-keep]:
+            old.unlink(missing_ok=True)
+
+
+def _second_name(path: Path, other: Path) -> None:
+    """One file with two names takes no space; where the file system knows no such thing, it is a copy."""
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
+def load_training_state(path: Path) -> dict[str, Any]:
+    """Everything in a `last.ckpt`.
+
+    Raises:
+        CheckpointError: missing or damaged.
+
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: nothing to resume; leave --resume out to start anew")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise a dozen types
+        raise CheckpointError(f"{path}: damaged ({type(error).__name__}); start anew without --resume") from error
+    return state

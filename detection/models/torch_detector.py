@@ -1,0 +1,68 @@
+"""The trained detector in PyTorch, answering as the robot's `Detector` does: picture in, `Detections` out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detection.models.checkpoint import Trained
+from detection.models.presets import PRESETS
+from detection.runtime.detections import Detections
+from detection.runtime.detector import to_detections
+from detection.runtime.letterbox import letterbox
+
+
+class TorchDetector:
+    """Runs a torchvision detector with torchvision's own postprocessing.
+
+    Args:
+        model: in eval mode; it stays where it is.
+        preset: its preset's name.
+        class_names: label 0, 1, ... by name.
+        size_hw: the input's height and width in pixels.
+
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, preset: str, class_names: tuple[str, ...], size_hw: tuple[int, int]
+    ) -> None:
+        self.class_names = class_names
+        self._model = model
+        self._label_offset = PRESETS[preset].label_offset
+        self._size_hw = size_hw
+
+    @classmethod
+    def of(cls, trained: Trained) -> TorchDetector:
+        """The detector of a loaded checkpoint."""
+        size_hw = trained.recipe.input.size_hw
+        return cls(trained.model, trained.recipe.model.preset, trained.class_names, size_hw)
+
+    @property
+    def runs_on(self) -> str:
+        """By what, where and at which size it runs, in words."""
+        device = next(self._model.parameters()).device
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
+        height, width = self._size_hw
+        return f"PyTorch {torch.__version__}, {where}, input {height} x {width}"
+
+    @torch.inference_mode()
+    def on_inputs(self, inputs_rgb: NDArray[np.uint8]) -> list[Detections]:
+        """Letterboxed inputs uint8 (N, H, W, 3) RGB -> detections in input pixels, all above the score floor."""
+        device = next(self._model.parameters()).device
+        pictures = torch.from_numpy(inputs_rgb).to(device).permute(0, 3, 1, 2).float() / 255
+        return [
+            Detections(
+                answer["boxes"].float().cpu().numpy(),
+                answer["scores"].float().cpu().numpy(),
+                answer["labels"].cpu().numpy() - self._label_offset,
+            )
+            for answer in self._model(list(pictures))
+        ]
+
+    def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
+        """A picture uint8 (H, W, 3) BGR -> detections in its own pixels, all above the score floor."""
+        canvas, place = letterbox(image_bgr, self._size_hw)
+        found = self.on_inputs(canvas[None])[0]
+        everything = np.zeros(len(self.class_names), np.float32)
+        return to_detections(found.boxes, found.scores, found.labels, place, everything)

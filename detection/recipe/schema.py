@@ -1,0 +1,313 @@
+"""The keys of a recipe: what each is, what it may be, and what it is if left out. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from data.augmentation.settings import AugmentSettings
+from data.augmentation.strengths import STRENGTHS
+
+PresetName = Literal[
+    "fcos_lite",
+    "fcos_lite_n",
+    "fcos_lite_s",
+    "fcos_lite_m",
+    "fcos_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "ssdlite320_mobilenet_v3_large",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+]
+
+
+def _multiple_of_32(size_hw: tuple[int, int]) -> tuple[int, int]:
+    if any(side < 64 or side % 32 for side in size_hw):
+        raise ValueError("height and width must be multiples of 32, at least 64")
+    return size_hw
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+SizeHW = Annotated[tuple[int, int], AfterValidator(_multiple_of_32)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tiles(_Part):
+    """Large photos learned as tiles, at full resolution."""
+
+    size_px: int = Field(640, ge=32, description="side of a tile in pixels")
+    overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile's side that its neighbour shows too")
+    min_visible: Fraction = Field(0.4, description="boxes with less of their area in a tile are dropped from it")
+    tile_m: float | None = Field(
+        None, gt=0, description="side of a tile on the ground in metres, resized to size_px; null: no resizing"
+    )
+    gsd_mm: float | None = Field(
+        None, gt=0, description="with tile_m: ground a pixel covers, millimetres; null: each picture's attribute"
+    )
+
+
+class Data(_Part):
+    """Which pictures."""
+
+    train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
+    val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
+    allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
+    format: Literal["auto", "coco", "yolo", "voc", "csv", "masks"] = Field(
+        "auto", description="of train and val, where they are not recognised rightly"
+    )
+    unlabelled: Literal["background", "skip"] = Field(
+        "background", description="what a picture without a label file is: background, or not labelled yet"
+    )
+    images_dir: str | None = Field(
+        None, description="the folder of the pictures, where it lies outside of the DATASET's own; it is trusted"
+    )
+    tiles: Tiles | None = Field(None, description="cut the photos of train and val into tiles; null: whole pictures")
+    balance: Fraction = Field(
+        0.0, description="how much more often pictures with rare classes come: 0 not, 0.5 by the square root, 1 fully"
+    )
+    negatives: str | None = Field(
+        None, description="DATASET or folder of pictures that show nothing to be found; learned as background"
+    )
+    negative_share: float = Field(0.1, gt=0, lt=1, description="of the pictures learned from, how many are negatives")
+    licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How `data.formats.load_dataset` is to read train and val."""
+        return {"format": self.format, "unlabelled": self.unlabelled, "images_dir": self.images_dir}
+
+
+class Model(_Part):
+    """Which detector, and where it starts from."""
+
+    preset: PresetName = Field("fcos_lite", description="a torchvision detector by name")
+    backbone: str | None = Field(
+        None,
+        description="fcos_lite only: a timm model, or torchvision: and the name of one; null is the preset's own",
+    )
+    weights: str = Field(
+        "imagenet-offline",
+        description="coco, imagenet (the backbone's own pretrained ones), imagenet-offline, none, "
+        "hub:owner/repo:entry, a run, or a .safetensors or .pth file",
+    )
+    trust_hub: bool = Field(False, description="let code of the Torch Hub repository that weights names run here")
+    channels: int | None = Field(
+        None, ge=32, multiple_of=32, description="fcos_lite only: width of neck and head; null is the preset's own"
+    )
+    head_convs: int | None = Field(
+        None, ge=1, le=8, description="fcos_lite only: depth of the head; null is the preset's own"
+    )
+    neck: Literal["fpn", "pan"] | None = Field(
+        None, description="fcos_lite only: top-down, or bottom-up after it as well; null is the preset's own"
+    )
+    assign: Literal["centre", "atss", "task_aligned"] = Field(
+        "centre", description="fcos_lite only: which positions learn a box; centre is FCOS's own way"
+    )
+    quality: Literal["qfl", "vfl"] = Field("qfl", description="fcos_lite only: loss of the score; not with centre")
+    box_loss: Literal["giou", "diou", "ciou"] = Field(
+        "giou", description="fcos_lite only: loss of the box; not with centre"
+    )
+
+
+class Input(_Part):
+    """What the network sees."""
+
+    size_hw: SizeHW = Field((512, 512), description="height and width in pixels; pictures are letterboxed to it")
+
+
+class Augment(_Part):
+    """How the pictures are varied while training; strengths and probabilities."""
+
+    strength: Literal["none", "basic", "light", "field", "season"] = Field(
+        "basic", description="defaults of all keys below: none, basic, light, field or season; a key given here wins"
+    )
+    view: Literal["top_down", "oblique"] = Field(
+        "top_down", description="top_down may be turned any way; oblique is only mirrored left and right"
+    )
+    hflip: Fraction = Field(0.5, description="probability of mirroring left and right")
+    vflip: Fraction = Field(0.5, description="probability of mirroring top and bottom; 0 for oblique cameras")
+    rotate90: Fraction = Field(0.5, description="probability of a quarter turn; 0 for oblique cameras")
+    scale_crop: Fraction = Field(0.7, description="probability of cutting out a part and scaling it up")
+    crop_scale: tuple[Fraction, Fraction] = Field((0.4, 1.0), description="share of the area that the cut keeps")
+    brightness: Fraction = Field(0.25, description="largest change of brightness")
+    contrast: Fraction = Field(0.25, description="largest change of contrast")
+    hue: Fraction = Field(0.015, description="largest shift along the colour circle")
+    saturation: Fraction = Field(0.15, description="largest change of saturation")
+    blur: Fraction = Field(0.1, description="probability of blur")
+    min_visibility: Fraction = Field(0.3, description="boxes with less of their area left in the frame are dropped")
+    amount: tuple[Fraction, Fraction] = Field(
+        (0.2, 0.8), description="how strong the effects below come, least and most: 0 hardly seen, 1 strongest"
+    )
+    mosaic: Fraction = Field(0.0, description="probability of four pictures in one")
+    copy_paste: Fraction = Field(0.0, description="probability of plants copied in from another picture")
+    mixup: Fraction = Field(0.0, description="probability of another picture showing through")
+    mixes_end: Fraction = Field(
+        0.9, description="share of the run after which these three stop: whole fields at last"
+    )
+    camera_height: Fraction = Field(0.0, description="probability of another camera height")
+    camera_pitch: Fraction = Field(0.0, description="probability of a pitched camera")
+    rolling_shutter: Fraction = Field(0.0, description="probability of rows read one after another while driving")
+    wet_soil: Fraction = Field(0.0, description="probability of soil after rain")
+    daylight: Fraction = Field(0.0, description="probability of warmer or colder daylight")
+    low_sun: Fraction = Field(0.0, description="probability of a low sun")
+    hard_shadow: Fraction = Field(0.0, description="probability of the machine's or leaves' shadow")
+    haze: Fraction = Field(0.0, description="probability of mist")
+    dust: Fraction = Field(0.0, description="probability of dust in the air")
+    rain: Fraction = Field(0.0, description="probability of falling rain")
+    sun_flare: Fraction = Field(0.0, description="probability of the sun shining into the lens")
+    lens_dust: Fraction = Field(0.0, description="probability of dust and mud on the lens")
+    defocus: Fraction = Field(0.0, description="probability of a picture out of focus")
+    motion_blur: Fraction = Field(0.0, description="probability of blur along the driving direction")
+    exposure: Fraction = Field(0.0, description="probability of a wrong exposure")
+    white_balance: Fraction = Field(0.0, description="probability of a wrong white balance")
+    noise: Fraction = Field(0.0, description="probability of sensor noise")
+    jpeg: Fraction = Field(0.0, description="probability of strong JPEG compression")
+    video: Fraction = Field(0.0, description="probability of strong video compression")
+    multi_scale: Fraction = Field(0.0, description="probability of the picture lying smaller in the input")
+    height_range: tuple[float, float] = Field(
+        (0.8, 1.25), description="lowest and highest camera; 1 is the photos' own"
+    )
+    pitch_deg: float = Field(8.0, ge=0, le=30, description="largest pitch either way, degrees")
+    smallest_scale: float = Field(0.5, ge=0.1, le=1, description="side of the smallest picture under multi_scale")
+    speed_kmh: tuple[float, float] = Field((3.0, 15.0), description="lowest and highest driving speed")
+    exposure_ms: tuple[float, float] = Field((0.5, 4.0), description="shortest and longest exposure")
+    readout_ms: float = Field(15.0, ge=0, description="time in which a rolling shutter reads all rows")
+    gsd_mm: float = Field(1.0, gt=0, description="ground that one pixel of the photo covers, millimetres")
+    heading_deg: float = Field(0.0, description="where the machine drives in the photo: 0 up, 90 right")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_strength(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        fragment = STRENGTHS.get(str(given.get("strength", "basic")), {})
+        upright = {"vflip": 0.0, "rotate90": 0.0} if given.get("view") == "oblique" else {}
+        return {**fragment, **upright, **given}
+
+    @model_validator(mode="after")
+    def _ranges_hold(self) -> Augment:
+        AugmentSettings(**self.settings())  # says what does not go together
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The single keys, as `data.augmentation.augment.Augment` takes them."""
+        return self.model_dump(exclude={"strength", "mixes_end"})
+
+
+class Train(_Part):
+    """How long and how fast it learns."""
+
+    epochs: int = Field(30, ge=1, description="passes over the training pictures")
+    max_minutes: float | None = Field(
+        None, gt=0, description="wall-clock budget; epochs or minutes, whichever comes first"
+    )
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        4, description="pictures computed at once; auto: as many as fit into the GPU's memory, 4 elsewhere"
+    )
+    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step, and so a bigger batch")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate for neck and head")
+    backbone_rate: float = Field(0.3, gt=0, description="the backbone's rate as a share of the peak rate")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the rate rises")
+    clip_norm: float = Field(10.0, gt=0, description="gradients are scaled down to this norm")
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay of the weights' moving average, which then is what is kept; 0: no average"
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each stage of the backbone has this share of the next one's rate"
+    )
+    thaw: float = Field(
+        0.0, ge=0, lt=1, description="share of the run before the pretrained backbone starts to learn"
+    )
+    freeze_stem: bool = Field(True, description="keep the pretrained backbone up to stride 4 as it is")
+    freeze_batchnorm: bool = Field(
+        True, description="keep the pretrained batch-norm statistics; a random start has none"
+    )
+    validate_every: int = Field(5, ge=1, description="epochs between validations")
+    patience: int | None = Field(
+        None, ge=1, description="validations without a better AP after which the run ends; null: it never does"
+    )
+    save_every_minutes: float = Field(5.0, gt=0, description="the most that a power loss costs; --resume goes on")
+    keep_last: int = Field(1, ge=1, description="checkpoints that stay: last.ckpt, and earlier ones by their step")
+    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the main one")
+    cache: Literal["none", "ram", "disk"] = Field(
+        "ram", description="where decoded pictures stay: nowhere, in memory, or in files that the next run finds"
+    )
+    cache_mb: int = Field(1024, ge=0, description="how much the cache may hold, in MiB, all workers together")
+    accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="where it computes")
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="how many of them share each step, batch_size pictures each; auto: all (torchrun's own wins)"
+    )
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of the arithmetic")
+    compile: bool = Field(False, description="torch.compile backbone and neck; takes a minute before the first step")
+    loggers: tuple[Literal["csv", "tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("csv", "tensorboard"), description="where numbers go: csv, tensorboard, mlflow (local by default), wandb"
+    )
+
+
+class Distill(_Part):
+    """Learning from a bigger detector, beside the labels."""
+
+    teacher: str = Field(description="a run that knows the same classes, or a preset with COCO weights")
+    kind: Literal["foreground", "whole"] = Field(
+        "foreground", description="imitate its features in and around the boxes, or everywhere"
+    )
+    weight: float = Field(1.0, gt=0, description="of the imitation, beside the losses of the labels")
+
+
+class Pretrain(_Part):
+    """Practice on a rendered field first: minutes, once; later runs with the same model section find it."""
+
+    pictures: int = Field(400, ge=1, description="how many are rendered, five of each field")
+    epochs: int = Field(6, ge=1, description="passes over them")
+    input: Input = Field(Input(size_hw=(320, 416)), description="what the network sees in practice")
+
+
+class Postprocess(_Part):
+    """From the network's answers to boxes; the same in PyTorch and in the deploy graph."""
+
+    score_floor: float = Field(0.05, gt=0, lt=1, description="boxes at or below it are dropped")
+    nms_iou: float = Field(0.6, gt=0, le=1, description="within a class, boxes overlapping more are dropped")
+    max_detections: int = Field(100, ge=1, description="most boxes a picture")
+    candidates: int = Field(300, ge=1, description="most boxes into NMS, per level (SSD: class; not Faster R-CNN)")
+
+
+class Recipe(_Part):
+    """One training, whole."""
+
+    data: Data
+    pretrain: Pretrain | None = Field(None, description="practice on a rendered field first; null: none")
+    model: Model = Model()
+    input: Input = Input()
+    augment: Augment = Augment()
+    train: Train = Train()
+    distill: Distill | None = Field(None, description="a teacher to learn from as well; null: labels only")
+    postprocess: Postprocess = Postprocess()
+
+    @model_validator(mode="after")
+    def _coarsest_level_can_be_normalised(self) -> Recipe:
+        # GroupNorm's 32 groups hold one channel each at 32 channels, and need more than one position then.
+        if self.model.preset.startswith("fcos_lite") and self.model.channels == 32 and max(self.input.size_hw) <= 128:
+            raise ValueError("with model.channels 32, input.size_hw needs a side above 128")
+        return self
+
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether there is something in the backbone that is worth keeping."""
+        return self.model.weights != "none"
+
+    @property
+    def freezes_batchnorm(self) -> bool:
+        """Whether batch norms keep their statistics: those of a random start would pass everything on as it is."""
+        return self.train.freeze_batchnorm and self.starts_pretrained
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, as it is kept in the run."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,295 @@
+"""How fast a detector is here: every stage, the bare run of the same graph as the limit, batches; many in turns.
+
+All contestants are timed call by call in turns, each in another place every turn, so that whatever else the machine
+does hits all alike. Milliseconds depend on the machine and the hour; ratios of one measurement do not, or much less.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.bench.cold_start import ColdStart, cold_start
+from detection.runtime.bench.energy import EnergyMeter
+from detection.runtime.bench.images import Recording, made_up
+from detection.runtime.detector import Detector
+
+STAGES = ("decode", "letterbox", "infer", "finish", "call", "bare", "age")
+"""What is timed: the picture's decoding, the detector's three stages, `Detector.__call__`, `Detector.bare_run`, and
+decoding and call together. All in ms. The three stages, the call and the bare run are calls of their own."""
+
+BATCHES = (1, 2, 4, 8)
+WARM_UP_RUNS = 5
+COLD_STARTS = 3
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, total)."""
+
+
+@dataclass(eq=False)
+class Contestant:
+    """One model on one provider, and all that was measured of it.
+
+    Attributes:
+        model: the file.
+        provider, threads: as asked; None is the CPU, and the backend's own choice.
+        detector: it.
+        samples_ms: by `STAGES`; the same place in each list is the same turn. `decode` and `age` are nan where the
+            picture was there before it was asked for.
+        batches_ms: durations of `Detector.detect_batch` by number of pictures.
+        cold: starts in processes of their own; a string says why there was none.
+        joules: of every whole call, where they can be read.
+
+    """
+
+    model: Path
+    provider: str | None
+    threads: int | None
+    detector: Detector
+    samples_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+    batches_ms: dict[int, list[float]] = field(default_factory=dict)
+    cold: list[ColdStart | str] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
+
+    @property
+    def runs(self) -> int:
+        """Turns that were finished."""
+        return len(self.samples_ms["call"])
+
+    @property
+    def overhead_percent(self) -> float:
+        """How much longer than the bare run the whole call takes: the median over turns of their ratio, less 1."""
+        calls, bare = np.array(self.samples_ms["call"]), np.array(self.samples_ms["bare"])
+        return 100 * (float(np.median(calls / bare)) - 1)
+
+    @property
+    def pictures_per_s(self) -> float:
+        """One by one: the calls' number by their sum."""
+        calls = self.samples_ms["call"]
+        return 1000 * len(calls) / sum(calls)
+
+    def ratio_to(self, other: Contestant) -> float:
+        """The median over turns of this call's duration by that of `other` in the same turn."""
+        mine, others = np.array(self.samples_ms["call"]), np.array(other.samples_ms["call"])
+        return float(np.median(mine / others))
+
+    def throughput(self) -> dict[int, float]:
+        """Pictures a second by size of the batch: of the median duration."""
+        return {size: 1000 * size / float(np.median(taken)) for size, taken in self.batches_ms.items() if taken}
+
+
+@dataclass(eq=False)
+class Measurement:
+    """What `measure` gives.
+
+    Attributes:
+        contestants: in the order asked for.
+        ended_by: "runs" where all turns were made, "seconds" where time was up, "user" where it was stopped.
+        energy: where it was read, or why it was not.
+
+    """
+
+    contestants: list[Contestant]
+    ended_by: str
+    energy: EnergyMeter
+
+
+def percentile_ms(samples_ms: Sequence[float], percent: float) -> float:
+    """The smallest sample that `percent` percent of all do not exceed (nearest rank); nan of none."""
+    if not len(samples_ms):
+        return math.nan
+    return sorted(samples_ms)[max(1, math.ceil(len(samples_ms) * percent / 100)) - 1]
+
+
+def summary_ms(samples_ms: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and max of the samples that are numbers, exact; empty of none."""
+    known = [value for value in samples_ms if not math.isnan(value)]
+    if not known:
+        return {}
+    return {**{f"p{p}": percentile_ms(known, p) for p in (50, 95, 99)}, "max": max(known)}
+
+
+def contestants(
+    models: Sequence[Path], providers: Sequence[str] = (), threads: Sequence[int] = ()
+) -> list[Contestant]:
+    """Every model on every provider with every number of threads, opened.
+
+    Raises:
+        SwathError: one of them cannot be opened.
+
+    """
+    some_provider: Sequence[str | None] = providers or [None]
+    some_threads: Sequence[int | None] = threads or [None]
+    return [
+        Contestant(
+            model, provider, count, Detector(model, providers=None if provider is None else [provider], threads=count)
+        )
+        for model, provider, count in product(models, some_provider, some_threads)
+    ]
+
+
+def measure(
+    entered: Sequence[Contestant],
+    *,
+    recording: Recording | None = None,
+    runs: int = 200,
+    seconds: float = 120.0,
+    cold_starts: int = COLD_STARTS,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+    energy: EnergyMeter | None = None,
+) -> Measurement:
+    """Measure everything of everybody.
+
+    Args:
+        entered: from `contestants`; gets what is measured.
+        recording: pictures for all; None makes some up at each input's own size.
+        runs: turns, 1 or more.
+        seconds: no further turn begins after these (warm-up and cold starts not counted; batches get a quarter more).
+        cold_starts: processes per contestant; 0 for none.
+        stop: ends it after the call at work; what was measured stays.
+        progress: called with (what, done, total).
+        energy: the meter; None takes this machine's.
+
+    Raises:
+        SourceError: the recording broke off.
+
+    """
+    stop, told = stop or threading.Event(), progress or (lambda what, done, total: None)
+    meter = energy or EnergyMeter()
+    _start_cold(entered, cold_starts, stop, told)
+    own = [made_up(one.detector.metadata.input_size_hw) for one in entered]
+    for place, one in enumerate(entered):
+        told("warm-up", place, len(entered))
+        for picture in range(WARM_UP_RUNS):
+            if not stop.is_set():
+                one.detector(own[place][picture % len(own[place])])
+    began = time.monotonic()
+    ended_by = "runs"
+    for turn in range(runs):
+        told("turns", turn, runs)
+        if turn and time.monotonic() - began > seconds:
+            ended_by = "seconds"
+            break
+        shared = recording.next() if recording else None
+        pictures = [shared[0] if shared else mine[turn % len(mine)] for mine in own]
+        decode_ms = shared[1] if shared and shared[1] is not None else math.nan
+        if not _turn(entered, pictures, turn, decode_ms, stop, meter):
+            ended_by = "user"
+            break
+    batch_pictures = [[shared[0]] if shared else mine for mine in own] if entered and runs else []
+    _batches(entered, batch_pictures, max(3, min(10, runs // 20)), seconds / 4, stop, told)
+    return Measurement(list(entered), "user" if stop.is_set() else ended_by, meter)
+
+
+def _start_cold(entered: Sequence[Contestant], times: int, stop: threading.Event, told: Progress) -> None:
+    """First of all, while this process's own networks have not run yet and leave the cores alone."""
+    for done, (_, one) in enumerate(product(range(times), entered)):
+        told("cold starts", done, times * len(entered))
+        if stop.is_set():
+            return
+        outcome = cold_start(one.model, one.provider, one.threads)
+        if not stop.is_set():  # Ctrl-C ends the other process too
+            one.cold.append(outcome)
+
+
+def _turn(
+    entered: Sequence[Contestant],
+    pictures: Sequence[NDArray[np.uint8]],
+    turn: int,
+    decode_ms: float,
+    stop: threading.Event,
+    meter: EnergyMeter,
+) -> bool:
+    """Everybody's stages, whole call and bare run once; False, and nothing kept, where it was stopped on the way."""
+    taken: list[dict[str, float]] = [{"decode": decode_ms} for _ in entered]
+    joules: list[float | None] = [None for _ in entered]
+    calls = list(product(range(len(entered)), ("stages", "call", "bare")))
+    first = turn % len(calls)
+    for place, kind in calls[first:] + calls[:first]:
+        if stop.is_set():
+            return False
+        detector, picture, mine = entered[place].detector, pictures[place], taken[place]
+        if kind == "stages":
+            mine.update(_stages(detector, picture))
+        elif kind == "call":
+            before = meter.read()
+            with _timed(mine, "call"):
+                detector(picture)
+            joules[place] = meter.joules_between(before, meter.read()) if before else None
+        else:
+            pixels, run = detector.prepare(picture).pixels[None], detector.bare_run
+            with _timed(mine, "bare"):
+                run(pixels)
+    for one, mine, spent in zip(entered, taken, joules, strict=True):
+        mine["age"] = mine["decode"] + mine["call"]
+        for stage in STAGES:
+            one.samples_ms[stage].append(mine[stage])
+        if spent is not None:
+            one.joules.append(spent)
+    return True
+
+
+class _timed:  # noqa: N801  (reads as a statement; a generator's context manager would cost microseconds)
+    def __init__(self, into: dict[str, float], stage: str) -> None:
+        self._into, self._stage = into, stage
+
+    def __enter__(self) -> None:
+        self._began_ns = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        self._into[self._stage] = (time.perf_counter_ns() - self._began_ns) / 1e6
+
+
+def _stages(detector: Detector, picture: NDArray[np.uint8]) -> dict[str, float]:
+    """One call of each stage, in ms; `letterbox` has the making of a batch of one in it, as the whole call has."""
+    times_ns = [time.perf_counter_ns()]
+    prepared = detector.prepare(picture)
+    pixels = np.stack([prepared.pixels])
+    times_ns.append(time.perf_counter_ns())
+    raw = detector.infer(pixels)
+    times_ns.append(time.perf_counter_ns())
+    detector.finish(raw, 0, prepared.placement)
+    times_ns.append(time.perf_counter_ns())
+    took = np.diff(times_ns) / 1e6
+    return dict(zip(("letterbox", "infer", "finish"), took.tolist(), strict=True))
+
+
+def _batches(
+    entered: Sequence[Contestant],
+    pictures: Sequence[Sequence[NDArray[np.uint8]]],
+    rounds: int,
+    seconds: float,
+    stop: threading.Event,
+    told: Progress,
+) -> None:
+    sizes = [[size for size in BATCHES if size <= one.detector.metadata.max_batch] for one in entered]
+    for one, mine in zip(entered, sizes, strict=True):
+        one.batches_ms = {size: [] for size in mine}
+    began = time.monotonic()
+    for turn in range(-1, rounds):  # the first one warms up: every size has its own buffers
+        told("batches", max(0, turn), rounds)
+        for place, size in _in_turns(sizes):
+            if stop.is_set() or (turn > 0 and time.monotonic() - began > seconds):
+                return
+            batch = [pictures[place][k % len(pictures[place])] for k in range(size)]
+            into: dict[str, float] = {}
+            with _timed(into, "batch"):
+                entered[place].detector.detect_batch(batch)
+            if turn >= 0:
+                entered[place].batches_ms[size].append(into["batch"])
+
+
+def _in_turns(sizes: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    for size in BATCHES:
+        for place, mine in enumerate(sizes):
+            if size in mine:
+                yield place, size

@@ -1,0 +1,60 @@
+"""What share of a model file is its postprocessing? The whole graph beside the same graph cut off behind its network.
+
+    python scripts/bench/graph.py mine.onnx --pictures photos
+
+Both take turns on the same pictures, in onnxruntime on the CPU; the boxes that it finds cost what they cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from data import load_dataset
+from detection.export.precision.network import find_body, named, trunk
+from detection.runtime import Detector
+from detection.runtime.letterbox import letterbox
+
+
+def main() -> None:
+    """Parse the command line, let both take turns, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--pictures", required=True, help="DATASET: 16 of its pictures are looked at")
+    parser.add_argument("--turns", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    whole = named(onnx.load(args.model))
+    graphs = {"whole": whole, "network": trunk(whole, find_body(whole))}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or one would slow the other
+    sessions = {
+        name: onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for name, graph in graphs.items()
+    }
+    detector = Detector(args.model, score_thresholds=0.0)
+    dataset = load_dataset(args.pictures, split="train")
+    pictures = [picture.read() for picture in dataset.spread(16).pictures]
+    inputs = [letterbox(picture, detector.metadata.input_size_hw)[0][None] for picture in pictures]
+    took: dict[str, list[float]] = {name: [] for name in sessions}
+    for turn in range(args.turns):
+        for name, session in sessions.items():
+            start = time.perf_counter_ns()
+            session.run(None, {"images": inputs[turn % len(inputs)]})
+            took[name].append((time.perf_counter_ns() - start) / 1e6)
+    warm = {name: np.array(times[args.turns // 10 :]) for name, times in took.items()}
+    share = 1 - np.median(warm["network"] / warm["whole"])
+    for name, times in warm.items():
+        print(f"{name}: {np.median(times):.2f} ms")
+    found = np.mean([len(detector(picture)) for picture in pictures])
+    print(f"postprocessing: {100 * share:.1f} % of the whole, with {found:.0f} boxes a picture above the score floor")
+
+
+if __name__ == "__main__":
+    main()

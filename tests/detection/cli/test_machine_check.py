@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detection.cli.machine_check import machine_check_command, machine_unit_command
+from detection.runtime.errors import SwathError
+from detection.runtime.operations.machine_file import load_machine
+from detection.runtime.operations.systemd_unit import unit
+
+PASSED = {"precision": "fp32", "pictures": 4, "unmatched_boxes": 0, "wrong_form": 0, "delta_ap_points": 0.0}
+PASSED = {**PASSED, "small_ap_fall_points": None}
+
+
+@pytest.fixture
+def write(tiny: Any, tmp_path: Path, video_path: Path) -> Any:
+    def give(parity: dict[str, Any] = PASSED, source: str = "", **changes: Any) -> Path:
+        tiny.write(tmp_path / "weeds.onnx", tiny.metadata(parity=parity))
+        content = {
+            "name": "sprayer",
+            "model": {"path": "weeds.onnx"},
+            "cameras": [{"name": "left", "source": source or video_path.name}],
+            "outputs": {"jsonl": "out/d.jsonl", "black_box": {"folder": "out/box"}},
+            **changes,
+        }
+        path = tmp_path / "machine.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return give
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, without the lines of the table."""
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_a_machine_that_can_be_started(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert machine_check_command(write(), cameras=True) == 0
+    shown = told(capsys)
+    assert "nothing is wrong" in shown and "96 x 64" in shown and "weed, crop" in shown
+    assert machine_check_command(write()) == 0
+    assert "cameras were not opened" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "cameras", "why"),
+    [
+        ({"model": {"path": "none.onnx"}}, False, "there is no such model file"),
+        ({"model": {"path": "weeds.onnx", "score_thresholds": {"thistle": 0.4}}}, False, "does not find thistle"),
+        ({"parity": {}}, False, "no parity report"),
+        ({"source": "/nowhere/drive.mp4"}, False, "there is no such file"),
+        ({"source": "/nowhere/drive.mp4"}, True, "there is no such video"),
+        ({"outputs": {"jsonl": "weeds.onnx/d.jsonl"}}, False, "weeds.onnx is no folder"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    write: Any, changes: dict[str, Any], cameras: bool, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert machine_check_command(write(**changes), cameras=cameras) == 1
+    shown = told(capsys)
+    assert why in shown and "need attention" in shown
+
+
+def test_a_region_that_leaves_the_picture(write: Any, video_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cameras = [{"name": "left", "source": video_path.name, "roi_xyxy": [0, 0, 97, 64]}]
+    assert machine_check_command(write(cameras=cameras), cameras=True) == 1
+    assert "leaves its picture of 96 x 64" in told(capsys)
+
+
+def test_a_port_that_is_taken(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        path = write(outputs={"metrics": {"port": port}, "dashboard": {"address": f"127.0.0.1:{port}"}})
+        assert machine_check_command(path) == 1
+    shown = told(capsys)
+    assert shown.count(f"port {port} cannot be listened on") == 2
+
+
+def test_the_unit_passes_systemds_own_check(write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert machine_unit_command(write(), user="root", watchdog_s=7) == 0
+    text = capsys.readouterr().out
+    for line in ("Type=notify", "WatchdogSec=7", "Restart=always", "NoNewPrivileges=yes", "User=root"):
+        assert line in text.splitlines()
+    assert f"stream --machine {tmp_path / 'machine.yaml'}" in text
+    assert f"ReadWritePaths=-{tmp_path / 'out'} -{tmp_path / 'out' / 'box'}" in text
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze here")
+    path = tmp_path / "swath-sprayer.service"
+    path.write_text(text)
+    done = subprocess.run([analyze, "verify", "--man=no", str(path)], capture_output=True, text=True, timeout=120)
+    complaints = [line for line in done.stderr.splitlines() if "swath-sprayer" in line]
+    assert done.returncode == 0 and complaints == [], done.stderr
+    path.write_text(text.replace("WatchdogSec", "WatchdogSecs"))  # it does look
+    done = subprocess.run([analyze, "verify", "--man=no", str(path)], capture_output=True, text=True, timeout=120)
+    assert "WatchdogSecs" in done.stderr
+
+
+def test_the_unit_needs_no_secrets_and_refuses_odd_paths(write: Any, tmp_path: Path) -> None:
+    path = write(source="rtsp://a:${NO_SUCH_PASSWORD}@cam/x")
+    text = unit(load_machine(path, fill_in=False), command=[sys.executable, "-m", "detection.cli.app"])
+    assert "EnvironmentFile=-/etc/swath/swath-sprayer.env" in text and "NO_SUCH" not in text
+    with pytest.raises(SwathError, match="without spaces"):
+        unit(load_machine(path, fill_in=False), command=["/opt/my robot/swath"])

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from detection.cli.stream_machine import stream_command
+from detection.runtime.errors import DeviceError, ModelFileError, OutputError, SourceError, SwathError
+
+RUN = """
+import sys
+from pathlib import Path
+from detection.cli.stream_machine import stream_command
+model, source, out = sys.argv[1:4]
+sys.exit(stream_command(Path(model), [source], outputs={"jsonl": Path(out, "d.jsonl"), "video": Path(out, "d.mp4")}))
+"""
+
+
+def _count(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    assert capture.isOpened()
+    frames = 0
+    while capture.read()[0]:
+        frames += 1
+    capture.release()
+    return frames
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    content = path.read_text()
+    assert content.endswith("\n")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def test_all_outputs(model_path: Path, video_path: Path, tmp_path: Path, capfd: Any) -> None:
+    out = tmp_path / "out"
+    code = stream_command(
+        model_path,
+        [str(video_path)],
+        outputs={"jsonl": out / "d.jsonl", "video": out / "d.mp4"},
+        json_summary=out / "s.json",
+    )
+    assert code == 0
+    assert [line["frame"] for line in _lines(out / "d.jsonl")] == list(range(30))
+    assert _count(out / "d.mp4") == 30
+    summary = json.loads((out / "s.json").read_text())
+    assert (summary["frames"], summary["detections"], summary["failures"]) == (30, 30, [])
+    assert set(summary["latency_ms"]["infer"]) == {"p50", "p95", "p99", "max"}
+    stdout, stderr = capfd.readouterr()
+    assert stdout == "" and "p99" in stderr and "30 frames" in stderr
+    assert sorted(os.listdir(out)) == ["d.jsonl", "d.mp4", "s.json"]
+
+
+def test_several_sources_one_video_each(model_path: Path, tmp_path: Path, make_video: Any) -> None:
+    left, right = make_video(tmp_path / "left.mp4", 4), make_video(tmp_path / "right.mp4", 7)
+    code = stream_command(
+        model_path, [str(left), str(right)], outputs={"jsonl": tmp_path / "d.jsonl", "video": tmp_path / "seen.mp4"}
+    )
+    assert code == 0 and len(_lines(tmp_path / "d.jsonl")) == 11
+    assert (_count(tmp_path / "seen-left.mp4"), _count(tmp_path / "seen-right.mp4")) == (4, 7)
+    assert not (tmp_path / "seen.mp4").exists()
+
+
+def test_score_overrides_the_thresholds(model_path: Path, tmp_path: Path) -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[8:16, 8:16, 2] = 160  # a weed at 0.63, below its threshold of 0.7
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    for score, count in ((None, 0), (0.5, 1)):
+        stream_command(model_path, [str(tmp_path / "a.png")], outputs={"jsonl": tmp_path / "d.jsonl"}, score=score)
+        assert [len(line["detections"]) for line in _lines(tmp_path / "d.jsonl")] == [count]
+
+
+def test_pictures_with_a_broken_one(model_path: Path, tmp_path: Path, capfd: Any) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (folder / "b.png").write_bytes(b"broken")
+    assert stream_command(model_path, [str(folder)], max_frames=None, threads=1) == 0
+    (warning,) = [line for line in capfd.readouterr().err.splitlines() if "warning" in line]
+    assert str(folder / "b.png") in warning
+
+
+def test_camera_that_is_lost_is_opened_again_and_said(
+    model_path: Path, tmp_path: Path, camera_server: Any, capfd: Any
+) -> None:
+    camera_server.frames = 5  # then it hangs up
+    url = f"http://farm:secret@{camera_server.address}/cam"
+    outputs = {"jsonl": tmp_path / "d.jsonl", "events": tmp_path / "e.jsonl"}
+    assert stream_command(model_path, [url], outputs=outputs, max_frames=8) == 0
+    indices = [line["frame"] for line in _lines(tmp_path / "d.jsonl")]
+    assert len(indices) == 8 and indices == sorted(set(indices))
+    stderr = capfd.readouterr().err
+    assert "warning: camera" in stderr and "lost" in stderr and "secret" not in stderr
+    events = (tmp_path / "e.jsonl").read_text()
+    assert '"lost"' in events and "secret" not in events + (tmp_path / "d.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"model": "none.onnx"}, ModelFileError),
+        ({"sources": ["VIDEO", "none.mp4"]}, SourceError),
+        ({"sources": []}, SourceError),
+        ({"provider": "warp"}, DeviceError),
+        ({"video": "d.avi"}, OutputError),
+    ],
+)
+def test_what_cannot_start_writes_nothing(
+    model_path: Path, video_path: Path, tmp_path: Path, change: dict[str, Any], error: type[SwathError]
+) -> None:
+    out = tmp_path / "out"
+    arguments: dict[str, Any] = {"model": model_path, "sources": ["VIDEO"], "video": "d.mp4", **change}
+    sources = [str(video_path) if s == "VIDEO" else s for s in arguments.pop("sources")]
+    video = out / arguments.pop("video")
+    with pytest.raises(error) as raised:
+        stream_command(
+            Path(arguments.pop("model")),
+            sources,
+            outputs={"jsonl": out / "d.jsonl", "video": video},
+            json_summary=out / "s.json",
+            **arguments,
+        )
+    assert "\n" not in str(raised.value)
+    assert not out.exists()
+
+
+def test_never_overwrites_what_it_reads(model_path: Path, video_path: Path, tmp_path: Path) -> None:
+    before = video_path.read_bytes()
+    with pytest.raises(OutputError, match="would overwrite"):
+        stream_command(model_path, [str(video_path)], outputs={"video": tmp_path / "." / "field.mp4"})
+    with pytest.raises(OutputError, match="would overwrite"):
+        stream_command(model_path, [str(video_path)], outputs={"jsonl": tmp_path / "x"}, json_summary=tmp_path / "x")
+    assert video_path.read_bytes() == before
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_leaves_whole_files(
+    model_path: Path, tmp_path: Path, camera_server: Any, number: signal.Signals
+) -> None:
+    url = f"http://{camera_server.address}/cam"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(model_path), url, str(tmp_path)], stderr=subprocess.PIPE, text=True
+    )
+    jsonl = tmp_path / "d.jsonl"
+    deadline = time.monotonic() + 30
+    while not (jsonl.exists() and jsonl.read_bytes().count(b"\n") >= 10) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    stderr = process.communicate(timeout=20)[1]
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr and "p99" in stderr
+    lines = _lines(jsonl)
+    # What waited for the video's encoder when the second was over is not in it, and said.
+    missing = len(lines) - _count(tmp_path / "d.mp4")
+    assert len(lines) >= 10 and 0 <= missing <= 8
+    assert missing == 0 or f"{missing} by video" in stderr
+    assert sorted(os.listdir(tmp_path)) == ["d.jsonl", "d.mp4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_kill_leaves_whole_lines(model_path: Path, tmp_path: Path, camera_server: Any) -> None:
+    camera_server.interval_s = 0.001
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(model_path), f"http://{camera_server.address}/cam", str(tmp_path)],
+        stderr=subprocess.DEVNULL,
+    )
+    jsonl = tmp_path / "d.jsonl"
+    deadline = time.monotonic() + 30
+    while not (jsonl.exists() and jsonl.read_bytes().count(b"\n") >= 50) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait(10)
+    assert len(_lines(jsonl)) >= 50
+    if (tmp_path / "d.mp4").exists():  # it had come to a first fragment
+        assert _count(tmp_path / "d.mp4") >= 12
+
+
+def test_import_is_quick_and_pulls_no_training_library() -> None:
+    code = """
+import sys, time
+started = time.perf_counter()
+import detection.runtime
+quick_s = time.perf_counter() - started
+import detection.cli.stream_machine, detection.runtime.cameras.live
+training = {"torch", "torchvision", "albumentations", "pycocotools", "onnx", "data", "timm"}
+print(quick_s, sorted(training & set(sys.modules)))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    quick, bad = answer.split(maxsplit=1)
+    assert bad.strip() == "[]"
+    assert float(quick) < 0.5
+
+
+def test_public_names_resolve() -> None:
+    import detection.runtime as runtime
+
+    assert len(runtime.__all__) == 16
+    for name in runtime.__all__:
+        assert getattr(runtime, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = runtime.Nonsense

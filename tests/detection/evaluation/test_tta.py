@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from detection.evaluation.tta import BOTH, LEFT_RIGHT, Flipped, fused_boxes
+from detection.runtime.detections import Detections
+
+WIDTH, HEIGHT = 60, 40
+
+
+def answer(*rows: tuple[float, float, float, float, float, int]):
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return table[:, :4], table[:, 4], table[:, 5].astype(np.int64)
+
+
+class Brightest:
+    """Finds the box of all pixels above 200, scored by what it is told."""
+
+    class_names = ("spot",)
+
+    def __init__(self, scores=(0.8,)) -> None:
+        self.scores, self.calls = list(scores), 0
+
+    def __call__(self, image_bgr):
+        rows, columns = np.nonzero(image_bgr[..., 0] > 200)
+        score = self.scores[self.calls % len(self.scores)]
+        self.calls += 1
+        if not len(rows) or not score:
+            return Detections.empty()
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        return Detections(np.array([box], np.float32), np.array([score], np.float32), np.zeros(1, np.int64))
+
+
+@pytest.fixture
+def picture():
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[5:12, 40:58] = 255
+    return image
+
+
+@pytest.mark.parametrize(("views", "times"), [(BOTH, 4), (LEFT_RIGHT, 2)])
+def test_answers_come_back_into_the_picture_as_it_is(picture, views, times):
+    detector = Brightest()
+    found = Flipped(detector, views)(picture)
+    assert detector.calls == times
+    assert found.boxes.tolist() == [[40, 5, 58, 12]]
+    assert found.scores.tolist() == pytest.approx([0.8])
+    assert found.labels.tolist() == [0]
+
+
+def test_what_one_view_of_four_saw_counts_a_quarter(picture):
+    found = Flipped(Brightest((0.8, 0, 0, 0)))(picture)
+    assert found.scores.tolist() == pytest.approx([0.2])
+    assert len(Flipped(Brightest((0,)))(picture)) == 0
+
+
+def test_boxes_are_fused_by_their_scores_on_paper():
+    # IoU of the first two: 90 / 110; the mean weighs 3 to 1: x1 = (0 * 0.6 + 1 * 0.2) / 0.8 = 0.25
+    one = answer((0, 0, 10, 10, 0.6, 0))
+    two = answer((1, 0, 11, 10, 0.2, 0), (0, 0, 10, 10, 0.5, 1))
+    boxes, scores, labels = fused_boxes([one, two], match_iou=0.55)
+    assert labels.tolist() == [0, 1]  # a box of another class stays by itself
+    assert scores.tolist() == pytest.approx([0.4, 0.25])
+    assert boxes[0].tolist() == pytest.approx([0.25, 0, 10.25, 10])
+    assert boxes[1].tolist() == [0, 0, 10, 10]
+
+
+def test_two_boxes_of_one_answer_are_two_things():
+    close = answer((0, 0, 10, 10, 0.9, 0), (1, 0, 11, 10, 0.8, 0))
+    boxes, scores, _ = fused_boxes([close, close], match_iou=0.55)
+    assert boxes.tolist() == [[0, 0, 10, 10], [1, 0, 11, 10]]
+    assert scores.tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_nothing_fuses_to_nothing():
+    boxes, scores, labels = fused_boxes([answer(), answer()], match_iou=0.55)
+    assert boxes.shape == (0, 4) and scores.shape == (0,) and labels.shape == (0,)

@@ -1,0 +1,174 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from data import load_dataset
+from detection.evaluation.evaluate import evaluate, load_detector
+from detection.export.export import ExportError, deploy_graph_of, export
+from detection.export.graph.one_stage import DeployGraph
+from detection.models.checkpoint import Trained, load_trained
+from detection.models.presets import PRESETS
+from detection.models.torch_detector import TorchDetector
+from detection.recipe.schema import Model, Recipe
+from detection.runtime.detector import Detector
+from tests.detection.conftest import swath
+
+SIZE_HW = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export(load_trained(run), out, pictures=load_dataset(rendered), held_out=True)
+    return out
+
+
+def test_one_file_with_its_report_beside_it(exported: Path) -> None:
+    assert sorted(p.name for p in exported.parent.iterdir()) == [
+        "model.onnx",
+        "model.parity.json",
+        "model.reference.npz",
+    ]
+    onnx.checker.check_model(onnx.load(exported), full_check=True)
+    report = json.loads((exported.parent / "model.parity.json").read_text())
+    assert report["unmatched_boxes"] == report["wrong_form"] == 0
+    assert report["boxes"] > 100
+    assert report["pictures"] >= 12 + 4
+    assert report["max_box_error_px"] < 0.05
+    assert report["delta_ap_points"] <= 0.1
+    assert report["batches"] == [1, 2, 5, 8]
+
+
+def test_the_file_explains_itself_and_names_no_folder_of_this_machine(exported: Path, run: Path) -> None:
+    metadata = Detector(exported).metadata
+    assert metadata.class_names == ("sugar_beet", "fat_hen", "chamomile", "thistle", "foxtail")
+    assert (metadata.preset, metadata.backbone, metadata.precision) == ("fcos_lite", "tf_efficientnet_lite0", "fp32")
+    assert metadata.input_size_hw == (128, 160)
+    assert metadata.dataset_fingerprint == load_trained(run).dataset_fingerprint
+    assert set(metadata.metrics) >= {"AP", "AP50"}
+    assert metadata.parity["unmatched_boxes"] == 0
+    assert metadata.licences.weights == "EfficientNet-Lite0 on ImageNet, Apache-2.0"
+    assert str(Path.cwd()).encode() not in exported.read_bytes()
+
+
+def test_the_file_and_the_checkpoint_score_the_same(exported: Path, run: Path, rendered: Path) -> None:
+    dataset = load_dataset(rendered)
+    torch_side = evaluate(load_detector(run), dataset).metrics.coco
+    onnx_side = evaluate(load_detector(exported), dataset).metrics.coco
+    assert 100 * abs(torch_side["AP"] - onnx_side["AP"]) <= 0.1
+    assert onnx_side == pytest.approx(torch_side, abs=1e-3)
+
+
+def test_the_detector_gives_the_checkpoints_boxes_in_pixels_of_any_picture(exported: Path, run: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 220, 3), np.uint8)
+    expected = TorchDetector.of(load_trained(run))(image)
+    found = Detector(exported, score_thresholds=0.0)(image)
+    assert len(expected) == len(found) > 0
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+def trained_of(preset: str, model: torch.nn.Module) -> Trained:
+    recipe = Recipe.model_validate(
+        {"data": {"train": "x"}, "model": Model(preset=preset).model_dump(), "input": {"size_hw": SIZE_HW}}
+    )
+    return Trained(model, recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
+
+
+# the same graphs as other presets', with more regions or a larger backbone
+NIGHTLY = ("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_resnet50_fpn_v2", "fcos_resnet50_fpn")
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] if p in NIGHTLY else [])
+        for p in PRESETS
+        if not p.startswith("fcos_lite")
+    ],
+)
+def test_every_other_preset_passes_the_gate(preset: str, tmp_path: Path, coco_file, lively) -> None:
+    out = tmp_path / "m.onnx"
+    pictures = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
+    report = export(trained_of(preset, lively(preset)), out, pictures=pictures, held_out=False)
+    assert report["boxes"] > 100
+    assert report["unmatched_boxes"] == 0
+    assert Detector(out).metadata.score_thresholds == (0.3, 0.3, 0.3)  # nothing held out to choose better by
+
+
+class Swapped(DeployGraph):
+    """A graph that confuses the first two classes."""
+
+    def forward(self, images):
+        boxes, scores, labels = super().forward(images)
+        return boxes, scores, torch.where(labels == 0, 1, torch.where(labels == 1, 0, labels))
+
+
+class Bgr(DeployGraph):
+    """A graph that takes red for blue."""
+
+    def forward(self, images):
+        return super().forward(images.flip(-1))
+
+
+class Centred(DeployGraph):
+    """A graph made for another letterbox: the picture lies 8 pixels lower than it is put."""
+
+    def forward(self, images):
+        return super().forward(torch.roll(images, 8, 1))
+
+
+@pytest.mark.parametrize("fault", ["wrong mean", Swapped, Bgr, Centred])
+def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
+    fault: str | type[DeployGraph], run: Path, rendered: Path, tmp_path: Path
+) -> None:
+    trained = load_trained(run)
+    graph = deploy_graph_of(trained)
+    if fault == "wrong mean":
+        graph.normalise.mean_255.mul_(0.8)
+    else:
+        graph = fault(trained.model, 0, trained.recipe.input.size_hw).eval()
+    with pytest.raises(ExportError, match="not written, it would not agree with PyTorch: [1-9]"):
+        export(trained, tmp_path / "m.onnx", pictures=load_dataset(rendered), held_out=True, graph=graph)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_says_so_where_a_detector_has_learned_nothing(run, tmp_path, coco_file) -> None:
+    trained = load_trained(run)
+    pictures = load_dataset(coco_file([[(3, (70, 50, 6, 6))], []], names=trained.class_names))
+    graph = Bgr(trained.model, 0, trained.recipe.input.size_hw).eval()
+    with pytest.raises(ExportError, match=r"boxes differ .* \(PyTorch's AP is 0.0000: .* train it longer\)"):
+        export(trained, tmp_path / "m.onnx", pictures=pictures, held_out=True, graph=graph)
+
+
+def test_thresholds_of_a_goal_go_into_the_file_and_out_of_it_into_the_evaluation(run, rendered, tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    wanted = ("--goal", "recall>=0.2", "--goal", "thistle:crop-hits<=0.9", "--crop", "sugar_beet")
+    code, _, notes = swath(capsys, "export", run, "--out", out, *wanted)
+    assert code == 0 and "thistle: threshold 0." in notes and "crop-hits<=0.9 reached" in notes
+    report = json.loads(out.with_suffix(".parity.json").read_text())["thresholds"]
+    thresholds = dict(zip(Detector(out).class_names, Detector(out).metadata.score_thresholds, strict=True))
+    assert thresholds == pytest.approx({name: chosen["threshold"] for name, chosen in report.items()}, abs=1e-6)
+    assert report["thistle"]["goal"] == "crop-hits<=0.9" and report["thistle"]["rate"]["high"] <= 0.9
+    code, _, _ = swath(capsys, "evaluate", out, rendered, "--crop", "sugar_beet", "--out", tmp_path / "scored")
+    point = json.loads((tmp_path / "scored" / "metrics.json").read_text())["operating_point"]
+    assert point["thresholds"] == "the model's own"
+    for name, chosen in report.items():  # chosen on these very pictures, so that they give the same here
+        if chosen["goal"] == "recall>=0.2" and chosen["reached"]:
+            assert point["classes"][name]["recall"]["value"] == pytest.approx(chosen["rate"]["value"], abs=0.02)
+            assert point["classes"][name]["recall"]["value"] >= 0.2
+    assert any(chosen["reached"] for chosen in report.values())
+    assert point["crop_hits"]["of"] > 0
+
+
+def test_goals_that_are_none_or_cannot_be_chosen_are_refused(run, tmp_path, capsys):
+    out = tmp_path / "m.onnx"
+    code, _, error = swath(capsys, "export", run, "--out", out, "--goal", "best")
+    assert code == 2 and "is no goal" in error
+    code, _, error = swath(capsys, "export", run, "--out", out, "--goal", "nettle:f1")
+    assert code == 1 and "no class nettle" in error
+    assert not out.exists()

@@ -1,0 +1,291 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from data import load_dataset
+from detection.models.checkpoint import CheckpointError, load_trained, load_training_state, write_whole
+from detection.recipe.reading import load_recipe
+from detection.training.train import TrainingError, train
+from tests.detection.conftest import Quiet, write_recipe
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_is_whole(run: Path) -> None:
+    names = {p.name for p in run.iterdir()}
+    assert {"config.yaml", "metrics.csv", "best.safetensors", "last.ckpt"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if "partial" in name]
+    table = rows(run)
+    steps = [int(row["step"]) for row in table if row["loss"]]
+    assert steps == list(range(1, 19))  # 12 pictures, 2 a step, 3 epochs
+    assert [int(row["step"]) for row in table if row["AP"]] == [12, 18]  # every 2 epochs, and at the end
+    assert load_recipe(run / "config.yaml").train.epochs == 3
+
+
+def test_it_learns(run: Path) -> None:
+    losses = [float(row["loss"]) for row in rows(run) if row["loss"]]
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+def test_the_best_weights_explain_themselves(run: Path) -> None:
+    trained = load_trained(run)
+    best = max(float(row["AP"]) for row in rows(run) if row["AP"])
+    assert trained.metrics["AP"] == pytest.approx(best, abs=1e-5)
+    assert trained.class_names[0] == "sugar_beet"
+    assert trained.dataset_fingerprint.startswith("sha256:")
+    assert not trained.model.training
+
+
+class StopAfter(Quiet):
+    """Asks the run to stop after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.stop = threading.Event()
+        self._steps = steps
+
+    def step(self, taken) -> None:
+        super().step(taken)
+        if taken.number == self._steps:
+            self.stop.set()
+
+
+def test_a_resumed_run_ends_with_the_same_weights_as_an_uninterrupted_one(tmp_path: Path, rendered: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered))
+    whole = Quiet()
+    train(recipe, tmp_path / "whole", watcher=whole)
+    first = StopAfter(2)
+    with pytest.raises(TrainingError, match="stopped at step 2 of 6; go on with --resume"):
+        train(recipe, tmp_path / "halves", watcher=first, stop=first.stop)
+    second = Quiet()
+    train(recipe, tmp_path / "halves", watcher=second, resume=True)
+    assert first.losses + second.losses == whole.losses
+    expected = load_file(tmp_path / "whole" / "best.safetensors")
+    resumed = load_file(tmp_path / "halves" / "best.safetensors")
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert [row["step"] for row in rows(tmp_path / "halves")] == [str(n) for n in range(1, 7)]
+
+
+def test_a_budget_of_minutes_ends_the_run_and_cools_it_down(tmp_path: Path, rendered: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 1000, "max_minutes": 0.05}))
+    train(recipe, tmp_path / "run", watcher=Quiet())
+    table = rows(tmp_path / "run")
+    assert 1 <= len(table) < 1000
+    assert load_training_state(tmp_path / "run" / "last.ckpt")["state"]["elapsed_s"] >= 3
+    assert load_trained(tmp_path / "run").metrics == {}
+
+
+def test_a_run_is_not_overwritten(run: Path, tmp_path: Path, rendered: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered))
+    before = (run / "best.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(recipe, run, watcher=Quiet())
+    assert (run / "best.safetensors").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path: Path, rendered: Path) -> None:
+    changes = {"learning_rate": 1e18, "warmup": 0.0, "clip_norm": 1e30, "epochs": 5}
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train=changes))
+    with pytest.raises(TrainingError, match="the loss is not finite; lower train.learning_rate"):
+        train(recipe, tmp_path / "run", watcher=Quiet())
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    batch = load_file(tmp_path / "run" / "broken_batch.safetensors")
+    assert batch["images"].dtype == torch.uint8 and batch["images"].shape[1] == 3
+    assert len(batch["boxes_0"]) == len(batch["labels_0"])
+    drawn = cv2.imread(str(tmp_path / "run" / "broken_batch.png"))
+    assert drawn.shape[0] > batch["images"].shape[2]
+
+
+def test_what_cannot_be_trained_on_is_said_before_anything_is_written(tmp_path: Path, coco_file, rendered) -> None:
+    empty = coco_file([[], []])
+    with pytest.raises(TrainingError, match="has no boxes; there is nothing to learn"):
+        train(load_recipe(write_recipe(tmp_path / "r.yaml", empty)), tmp_path / "run", watcher=Quiet())
+    other = write_recipe(tmp_path / "s.yaml", rendered, data={"val": str(empty)})
+    with pytest.raises(TrainingError, match="no class in common"):
+        train(load_recipe(other), tmp_path / "run", watcher=Quiet())
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        recipe = load_recipe(write_recipe(tmp_path / "t.yaml", rendered))
+        train(recipe, tmp_path / "run", watcher=Quiet(), resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+
+    def fails(partial: Path) -> None:
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(CheckpointError, match="f: cannot be written .*; the one from before is intact"):
+        write_whole(path, fails)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 400, "workers": 1})
+    command = [sys.executable, "-m", "detection.cli.app", "train", str(recipe), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        csv_path = tmp_path / "run" / "metrics.csv"
+        deadline = time.monotonic() + 120
+        while not (csv_path.exists() and len(csv_path.read_text().splitlines()) > 3):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
+        error = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "Traceback" not in error
+    assert "go on with --resume" in error.splitlines()[-1]
+    state = load_training_state(tmp_path / "run" / "last.ckpt")["state"]
+    assert state["step"] >= 3
+    changed = yaml.safe_load(recipe.read_text())
+    changed["train"]["epochs"] = 1 + state["step"] // 6
+    recipe.write_text(yaml.safe_dump(changed))
+    subprocess.run([*command, "--resume"], check=True, stderr=subprocess.DEVNULL)
+    assert load_trained(tmp_path / "run").class_names[0] == "sugar_beet"
+
+
+def test_workers_change_nothing(tmp_path: Path, rendered: Path) -> None:
+    losses = []
+    for workers in (0, 1):
+        recipe = load_recipe(write_recipe(tmp_path / f"{workers}.yaml", rendered, train={"workers": workers}))
+        watcher = Quiet()
+        train(recipe, tmp_path / f"run{workers}", watcher=watcher)
+        losses.append(watcher.losses)
+    assert len(losses[0]) == 6
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_the_published_datasets_train_as_they_stand(tmp_path: Path, real_dataset) -> None:
+    for name, source in (("cwfid", "annotations.json"), ("apple_bbch81", "data.yaml"), ("sesame_weed", "data.yaml")):
+        recipe = load_recipe(
+            write_recipe(tmp_path / f"{name}.yaml", real_dataset(name) / source), ["train.max_minutes=0.1"]
+        )
+        watcher = Quiet()
+        train(recipe, tmp_path / name, watcher=watcher)
+        assert watcher.losses
+        assert json.dumps(load_trained(tmp_path / name).class_names) in (
+            '["crop", "weed"]',
+            '["apple"]',
+        )
+
+
+_TRAIN_WITHIN = """
+import resource, sys
+from detection.cli.app import main
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+main(sys.argv[2:])
+"""
+
+
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path: Path, rendered: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 1, "loggers": ["csv"]})
+    train(load_recipe(recipe), tmp_path / "run", watcher=Quiet())
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    longer = [str(recipe), "-s", "train.epochs=2", "--out", str(tmp_path / "run"), "--resume"]
+    # no file may grow beyond half of a checkpoint, as on a disk that is nearly full
+    command = [sys.executable, "-c", _TRAIN_WITHIN, str(len(before) // 2), "train", *longer]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "last.ckpt: cannot be written" in done.stderr.splitlines()[-1]
+    assert "the one from before is intact" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*partial"))
+    train(load_recipe(recipe, ["train.epochs=2"]), tmp_path / "run", watcher=Quiet(), resume=True)
+    assert len(rows(tmp_path / "run")) == 12
+
+
+def killed_and_resumed(tmp_path: Path, rendered: Path, kills: int, seed: int) -> None:
+    """A run killed without warning at random moments can go on every time, and ends with all of its steps."""
+    changes = {"epochs": 400, "save_every_minutes": 0.001, "loggers": ["csv"]}
+    recipe = write_recipe(tmp_path / "r.yaml", rendered, train=changes)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "detection.cli.app", "train", str(recipe), "--out", str(out)]
+    random, step, resumed = np.random.default_rng(seed), 0, 0
+    while resumed < kills:
+        going_on = ["--resume"] if (out / "last.ckpt").exists() else []
+        process = subprocess.Popen([*command, *going_on], stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 120
+            begun = (out / "last.ckpt").stat().st_mtime_ns if going_on else 0
+            while not ((out / "last.ckpt").exists() and (out / "last.ckpt").stat().st_mtime_ns > begun):
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 0.5))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        state = load_training_state(out / "last.ckpt")["state"]
+        assert state["step"] > step
+        step, resumed = state["step"], resumed + bool(going_on)
+    train(load_recipe(recipe, [f"train.epochs={1 + step // 6}"]), out, watcher=Quiet(), resume=True)
+    numbers = [int(row["step"]) for row in rows(out)]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= step
+
+
+def test_kill_9_at_two_random_moments(tmp_path: Path, rendered: Path) -> None:
+    killed_and_resumed(tmp_path, rendered, kills=2, seed=0)
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_random_moments(tmp_path: Path, rendered: Path) -> None:
+    killed_and_resumed(tmp_path, rendered, kills=20, seed=1)
+
+
+def test_a_run_ends_where_validations_get_no_better(tmp_path: Path, rendered: Path) -> None:
+    changes = {"epochs": 50, "validate_every": 1, "patience": 2, "learning_rate": 1e-9}
+    data = {"val": str(rendered), "allow": ["splits-identical"]}
+    watcher = Quiet()
+    train(
+        load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train=changes, data=data)),
+        tmp_path / "run",
+        watcher=watcher,
+    )
+    # the first is the best, for nothing is learned at such a rate; two more get no better
+    assert len(watcher.validations) == 3
+    assert any("train.patience" in note for note in watcher.notes)
+
+
+def test_the_average_is_what_is_kept(tmp_path: Path, rendered: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train={"average": 0.9}))
+    train(recipe, tmp_path / "run", watcher=Quiet())
+    state, kept = (
+        load_training_state(tmp_path / "run" / "last.ckpt"),
+        load_file(tmp_path / "run" / "best.safetensors"),
+    )
+    name = "head.classification_head.cls_logits.weight"
+    assert torch.equal(kept[name], state["average"][f"module.{name}"])
+    assert not torch.equal(kept[name], state["model"][name])
+    plain = load_recipe(tmp_path / "r.yaml", ["train.average=0"])
+    train(plain, tmp_path / "plain", watcher=Quiet())
+    last = load_training_state(tmp_path / "plain" / "last.ckpt")
+    assert last["average"] is None
+    assert torch.equal(load_file(tmp_path / "plain" / "best.safetensors")[name], last["model"][name])
+
+
+def test_a_run_says_what_it_was_made_with(run: Path, rendered: Path) -> None:
+    said = json.loads((run / "environment.json").read_text())
+    assert said["packages"]["torch"] and said["dataset"] == load_dataset(rendered).fingerprint()
