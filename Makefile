@@ -26,7 +26,7 @@ MODEL ?= demo/model.onnx
 bench: .venv/ready $(MODEL)
 	$(BIN)/swath bench $(MODEL)
 	$(BIN)/python scripts/bench/letterbox.py
-	$(BIN)/python scripts/bench/evaluate.py --pictures 1000 --rounds 1
+	$(BIN)/python scripts/bench/evaluate.py --images 1000 --rounds 1
 
 demo/model.onnx: | .venv/ready
 	$(BIN)/swath demo --out demo

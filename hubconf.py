@@ -1,7 +1,7 @@
 """Swath's detectors through Torch Hub: `torch.hub.load("owner/swath", "fcos_lite", num_classes=3)`.
 
 Each entry gives a detector in training mode that takes what torchvision's detectors take: a list of float
-(3, H, W) RGB pictures in 0..1, here of one size, and targets. `trained` gives one that `swath train` made.
+(3, H, W) RGB images in 0..1, here of one size, and targets. `trained` gives one that `swath train` made.
 """
 
 from __future__ import annotations

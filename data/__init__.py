@@ -1,7 +1,7 @@
-"""Labelled pictures in, batches out. Importing this needs neither torch nor albumentations."""
+"""Labelled images in, batches out. Importing this needs neither torch nor albumentations."""
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.formats.load import load_dataset
 
-__all__ = ["DataError", "Dataset", "Picture", "load_dataset"]
+__all__ = ["DataError", "Dataset", "LabelledImage", "load_dataset"]

@@ -1,4 +1,4 @@
-"""`Dataset`: pictures, their boxes and class names, whatever format they came in."""
+"""`Dataset`: images, their boxes and class names, whatever format they came in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.images import read_picture_at
+from data.images import read_image_at
 from data.window import Window
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "valid": ("val", "valid"), "test": ("test",)}
@@ -37,25 +37,25 @@ def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ..
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One labelled picture; its arrays are read-only copies.
+class LabelledImage:
+    """One labelled image; its arrays are read-only copies.
 
     Attributes:
         image_id: the dataset's own id; unique in a `Dataset`.
-        path: the picture file.
+        path: the image file.
         size_hw: height and width in pixels as displayed (EXIF orientation applied); of the window, where it
             is one.
-        boxes_xyxy: float32 (N, 4), absolute pixels of the picture as displayed, continuous corners,
-            inside the picture, x2 > x1 and y2 > y1. N may be 0: a background picture.
+        boxes_xyxy: float32 (N, 4), absolute pixels of the image as displayed, continuous corners,
+            inside the image, x2 > x1 and y2 > y1. N may be 0: a background image.
         labels: int64 (N,), index into the dataset's `class_names`.
         areas_px: float32 (N,), the annotation's own area (of a mask) where it gave one, else the box's.
         iscrowd: bool (N,), a group that is neither to be learned nor counted.
-        attributes: what else is known of the picture (`field`, `session`, `camera`, ...).
-        truncated: bool (N,), marked by who labelled it as going on outside of the picture; none where left out.
-        window: the part of the photo in `path` that this picture is; None, and it is the whole file.
+        attributes: what else is known of the image (`field`, `session`, `camera`, ...).
+        truncated: bool (N,), marked by who labelled it as going on outside of the image; none where left out.
+        window: the part of the photo in `path` that this image is; None, and it is the whole file.
 
     Raises:
-        ValueError: shapes or dtypes are wrong, a box is not inside the picture, or the window is of another size.
+        ValueError: shapes or dtypes are wrong, a box is not inside the image, or the window is of another size.
 
     """
 
@@ -77,9 +77,9 @@ class Picture:
             raise ValueError(f"size_hw must be positive, got {self.size_hw}")
         inside = (boxes >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
         if not inside or not (boxes[:, 2:] > boxes[:, :2]).all():
-            raise ValueError(f"{self.path}: boxes must lie inside the picture, x2 > x1 and y2 > y1")
+            raise ValueError(f"{self.path}: boxes must lie inside the image, x2 > x1 and y2 > y1")
         if self.window is not None and self.window.size_hw != (height, width):
-            raise ValueError(f"{self.path}: a window of {self.window.size_hw} in a picture of {self.size_hw}")
+            raise ValueError(f"{self.path}: a window of {self.window.size_hw} in an image of {self.size_hw}")
         n = len(boxes)
         set_field = object.__setattr__
         set_field(self, "path", Path(self.path))
@@ -93,10 +93,10 @@ class Picture:
         set_field(self, "attributes", MappingProxyType(dict(self.attributes)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Worker processes get pictures by pickle, which knows neither read-only arrays nor mapping proxies.
+        # Worker processes get images by pickle, which knows neither read-only arrays nor mapping proxies.
         arrays = (self.boxes_xyxy, self.labels, self.areas_px, self.iscrowd)
         rest = (dict(self.attributes), self.truncated, self.window)
-        return Picture, (self.image_id, self.path, self.size_hw, *arrays, *rest)
+        return LabelledImage, (self.image_id, self.path, self.size_hw, *arrays, *rest)
 
     def read(self) -> NDArray[np.uint8]:
         """The pixels that the boxes lie on: uint8 (*size_hw, 3), BGR.
@@ -106,19 +106,19 @@ class Picture:
 
         """
         if self.window is None:
-            return read_picture_at(self.path, self.size_hw, self.size_hw)
-        return self.window.cut(read_picture_at(self.path, self.window.photo_hw, self.window.photo_hw))
+            return read_image_at(self.path, self.size_hw, self.size_hw)
+        return self.window.cut(read_image_at(self.path, self.window.photo_hw, self.window.photo_hw))
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled pictures of one source; a transform returns a new one.
+    """Labelled images of one source; a transform returns a new one.
 
     Attributes:
         name: where it came from, for messages.
-        class_names: (C,) names; `Picture.labels` index into them.
+        class_names: (C,) names; `LabelledImage.labels` index into them.
         category_ids: (C,) the source's own class ids, aligned with `class_names`.
-        pictures: in the order of the source.
+        images: in the order of the source.
         notices: one line for each thing that was repaired or assumed while reading.
 
     Raises:
@@ -129,88 +129,88 @@ class Dataset:
     name: str
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    pictures: tuple[Picture, ...]
+    images: tuple[LabelledImage, ...]
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("class_names", "category_ids", "pictures", "notices"):
+        for name in ("class_names", "category_ids", "images", "notices"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         count = len(self.class_names)
         if len(set(self.class_names)) != count or len(set(self.category_ids)) != len(self.category_ids):
             raise ValueError(f"class names and category ids must each be unique: {self.class_names}")
         if len(self.category_ids) != count:
             raise ValueError(f"{count} class names but {len(self.category_ids)} category ids")
-        if len({picture.image_id for picture in self.pictures}) != len(self.pictures):
+        if len({image.image_id for image in self.images}) != len(self.images):
             raise ValueError("image ids must be unique")
-        for picture in self.pictures:
-            if len(picture.labels) and not 0 <= picture.labels.min() <= picture.labels.max() < count:
-                raise ValueError(f"{picture.path}: labels must be 0 to {count - 1}")
+        for image in self.images:
+            if len(image.labels) and not 0 <= image.labels.min() <= image.labels.max() < count:
+                raise ValueError(f"{image.path}: labels must be 0 to {count - 1}")
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     @property
     def box_count(self) -> int:
-        """Number of boxes in all pictures, crowds included."""
-        return sum(len(picture.boxes_xyxy) for picture in self.pictures)
+        """Number of boxes in all images, crowds included."""
+        return sum(len(image.boxes_xyxy) for image in self.images)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
-        """The pictures at `indices`, in that order, under the same classes.
+        """The images at `indices`, in that order, under the same classes.
 
         `notices` stay with the whole: they were said when it was read.
         """
-        chosen = tuple(self.pictures[index] for index in indices)
+        chosen = tuple(self.images[index] for index in indices)
         return Dataset(self.name, self.class_names, self.category_ids, chosen)
 
     def spread(self, most: int) -> Dataset:
-        """At most so many of the pictures, evenly spread, so that all fields and days have their say."""
+        """At most so many of the images, evenly spread, so that all fields and days have their say."""
         indices = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int))
         return self.subset(indices.tolist())
 
-    def read(self) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
-        """Each picture with its pixels, uint8 (H, W, 3) BGR. Windows of one photo that stand together decode it once.
+    def read(self) -> Iterator[tuple[LabelledImage, NDArray[np.uint8]]]:
+        """Each image with its pixels, uint8 (H, W, 3) BGR. Windows of one photo that stand together decode it once.
 
         Raises:
-            DataError: as `Picture.read` does.
+            DataError: as `LabelledImage.read` does.
 
         """
         path: Path | None = None
         photo = np.zeros((0, 0, 3), np.uint8)
-        for picture in self.pictures:
-            if picture.window is None:
-                yield picture, picture.read()
+        for image in self.images:
+            if image.window is None:
+                yield image, image.read()
                 continue
-            if picture.path != path:
-                path, photo_hw = picture.path, picture.window.photo_hw
-                photo = read_picture_at(path, photo_hw, photo_hw)
-            yield picture, picture.window.cut(photo)
+            if image.path != path:
+                path, photo_hw = image.path, image.window.photo_hw
+                photo = read_image_at(path, photo_hw, photo_hw)
+            yield image, image.window.cut(photo)
 
     def fingerprint(self) -> str:
         """What the dataset holds, as "sha256:" and 64 hex digits.
 
         The same on every machine, in every folder and order, under any file name; another one when a
-        class, a box, a picture or a window changes. Boxes count to a hundredth of a pixel. Pictures above
+        class, a box, an image or a window changes. Boxes count to a hundredth of a pixel. Images above
         1 MiB are hashed by their length and five samples of 64 KiB.
 
         Raises:
-            DataError: a picture cannot be read.
+            DataError: an image cannot be read.
 
         """
         names = "\0".join(self.class_names).encode()
-        digests = sorted(_picture_digest(picture) for picture in self.pictures)
+        digests = sorted(_image_digest(image) for image in self.images)
         whole = hashlib.sha256(hashlib.sha256(names).digest() + b"".join(digests))
         return f"sha256:{whole.hexdigest()}"
 
 
-def _picture_digest(picture: Picture) -> bytes:
-    columns = (picture.labels, picture.iscrowd, *np.rint(picture.boxes_xyxy.T.astype(np.float64) * 100))
+def _image_digest(image: LabelledImage) -> bytes:
+    columns = (image.labels, image.iscrowd, *np.rint(image.boxes_xyxy.T.astype(np.float64) * 100))
     rows = np.stack([np.asarray(column, np.float64).astype("<i8") for column in columns], axis=1)
     rows = rows[np.lexsort(rows.T)]  # the order of boxes means nothing
-    digest = hashlib.sha256(np.array([*picture.size_hw, len(rows)], "<i8").tobytes() + rows.tobytes())
-    if picture.window is not None:
-        digest.update(np.array([*picture.window.photo_hw, *picture.window.corners_xyxy], "<i8").tobytes())
+    digest = hashlib.sha256(np.array([*image.size_hw, len(rows)], "<i8").tobytes() + rows.tobytes())
+    if image.window is not None:
+        digest.update(np.array([*image.window.photo_hw, *image.window.corners_xyxy], "<i8").tobytes())
     try:
-        with picture.path.open("rb") as file:
+        with image.path.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
             digest.update(length.to_bytes(8, "little"))
             if length <= _WHOLE_BYTES:
@@ -220,12 +220,12 @@ def _picture_digest(picture: Picture) -> bytes:
                     file.seek((length - _SAMPLE_BYTES) * fifth // 4)
                     digest.update(file.read(_SAMPLE_BYTES))
     except OSError as error:
-        raise DataError(f"{picture.path}: cannot be read ({error.strerror or error})") from None
+        raise DataError(f"{image.path}: cannot be read ({error.strerror or error})") from None
     return digest.digest()
 
 
 def merged(parts: Mapping[str, Dataset]) -> Dataset:
-    """Datasets as one, image ids numbered anew where they repeat; a picture file that is in several counts once.
+    """Datasets as one, image ids numbered anew where they repeat; an image file that is in several counts once.
 
     Raises:
         DataError: there is none, or their classes differ.
@@ -237,11 +237,11 @@ def merged(parts: Mapping[str, Dataset]) -> Dataset:
     first = some[0]
     if any((part.class_names, part.category_ids) != (first.class_names, first.category_ids) for part in some):
         raise DataError(f"{first.name}: its parts have different classes ({', '.join(parts)}): make them the same")
-    by_file = {(os.path.realpath(p.path), p.window): p for part in some for p in part.pictures}
-    pictures = tuple(by_file.values())
-    if len({picture.image_id for picture in pictures}) < len(pictures):
-        pictures = tuple(replace(picture, image_id=number) for number, picture in enumerate(pictures, start=1))
+    by_file = {(os.path.realpath(p.path), p.window): p for part in some for p in part.images}
+    images = tuple(by_file.values())
+    if len({image.image_id for image in images}) < len(images):
+        images = tuple(replace(image, image_id=number) for number, image in enumerate(images, start=1))
     notices = dict.fromkeys(line for part in some for line in part.notices)
-    repeated = sum(map(len, some)) - len(pictures)
-    more = [f"{repeated} pictures stand in several parts: taken once"] if repeated else []
-    return Dataset(first.name, first.class_names, first.category_ids, pictures, (*notices, *more))
+    repeated = sum(map(len, some)) - len(images)
+    more = [f"{repeated} images stand in several parts: taken once"] if repeated else []
+    return Dataset(first.name, first.class_names, first.category_ids, images, (*notices, *more))

@@ -1,4 +1,4 @@
-"""What goes wrong with labelled pictures, as one clear line each."""
+"""What goes wrong with labelled images, as one clear line each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def one_line(text: str) -> str:
 
 
 class DataError(Exception):
-    """Labels or pictures the user can mend; its message is one line: what, where and what to do.
+    """Labels or images the user can mend; its message is one line: what, where and what to do.
 
     Args:
         message: the line.

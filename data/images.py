@@ -1,4 +1,4 @@
-"""A picture file in, pixels or its size out: upright, whole, or a `DataError`."""
+"""An image file in, pixels or its size out: upright, whole, or a `DataError`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from PIL import Image, UnidentifiedImageError
 from data.errors import DataError
 from data.files import open_regular
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""What counts as a picture when a folder is listed, lower case."""
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""What counts as an image when a folder is listed, lower case."""
 
 MAX_PIXELS = 180_000_000
-"""A larger picture is no photo (the largest sensors have 150 million) and would fill the memory: refused."""
+"""A larger image is no photo (the largest sensors have 150 million) and would fill the memory: refused."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow knows stranger ones, some of which start programs
 _MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _MAX_BYTES = 2 << 30
-_BOMB_PIXELS = 50_000_000  # from this size on a picture must hold some detail:
+_BOMB_PIXELS = 50_000_000  # from this size on an image must hold some detail:
 _BOMB_PIXELS_PER_BYTE = 200  # photos have 0.2 to 20 pixels a byte, a PNG of one colour 340 to 8,000
 _QUIET = threading.Lock()
 _EXIF_ORIENTATION = 0x0112
@@ -43,39 +43,39 @@ _REDUCED = {
 _GENTLE = 0.6
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Decode a picture the way a viewer shows it, EXIF orientation applied.
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image the way a viewer shows it, EXIF orientation applied.
 
     Args:
         path: JPEG, PNG, BMP, TIFF or WebP, 8 bits a channel (16-bit PNG is reduced to 8);
-            grey pictures get three equal channels, transparency is dropped.
+            grey images get three equal channels, transparency is dropped.
 
     Returns:
         uint8 (H, W, 3), BGR.
 
     Raises:
-        DataError: the file is missing, empty, cut short, or not a picture that can be decoded.
+        DataError: the file is missing, empty, cut short, or not an image that can be decoded.
 
     """
     return _read(path, None)[0]
 
 
-def read_picture_at(path: Path, size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode a picture at a smaller size, and a large JPEG without decoding all of it.
+def read_image_at(path: Path, size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode an image at a smaller size, and a large JPEG without decoding all of it.
 
     Shrinking averages pixel areas, as the letterbox does. A JPEG is decoded at 1/n of its size where
     `_decoded_part` allows it (libjpeg scales its 8 x 8 blocks in the frequency domain). No side is enlarged.
 
     Args:
-        path: as `read_picture` takes it.
-        size_hw: height and width that the whole picture must have, as displayed.
+        path: as `read_image` takes it.
+        size_hw: height and width that the whole image must have, as displayed.
         wanted_hw: height and width to return, at most `size_hw`.
 
     Returns:
         uint8 (*wanted_hw, 3), BGR.
 
     Raises:
-        DataError: as `read_picture`, or the picture has another size than `size_hw`.
+        DataError: as `read_image`, or the image has another size than `size_hw`.
 
     """
     image, found_hw = _read(path, wanted_hw)
@@ -90,14 +90,14 @@ def read_picture_at(path: Path, size_hw: tuple[int, int], wanted_hw: tuple[int, 
 
 
 def working_hw(size_hw: tuple[int, int], scale_range: tuple[float, float]) -> tuple[int, int]:
-    """The size at which training works on a picture: never less than the network will see of it.
+    """The size at which training works on an image: never less than the network will see of it.
 
-    What is cut out of the picture at this size is not enlarged on its way into the input, up to whole
-    pixels. Where that way is always the same, it is gone at once; where it depends on the crop, a picture
+    What is cut out of the image at this size is not enlarged on its way into the input, up to whole
+    pixels. Where that way is always the same, it is gone at once; where it depends on the crop, an image
     is only decoded smaller: averaging areas twice by factors near 1 would cost it a third of its fine detail.
 
     Args:
-        size_hw: height and width of the whole picture.
+        size_hw: height and width of the whole image.
         scale_range: the fewest and the most input pixels that one of its pixels can become.
 
     """
@@ -130,22 +130,22 @@ def read_mask(path: Path) -> NDArray[np.int64]:
         raise DataError(f"{path}: the mask is damaged or cut short ({error})") from None
 
 
-def picture_size_hw(path: Path) -> tuple[int, int]:
-    """Height and width of a picture as displayed (EXIF orientation applied), read from its header.
+def image_size_hw(path: Path) -> tuple[int, int]:
+    """Height and width of an image as displayed (EXIF orientation applied), read from its header.
 
     Raises:
-        DataError: the file is missing, empty or not a picture.
+        DataError: the file is missing, empty or not an image.
 
     """
-    (height, width), orientation = picture_header(path)
+    (height, width), orientation = image_header(path)
     return (width, height) if orientation >= 5 else (height, width)
 
 
-def picture_header(path: Path) -> tuple[tuple[int, int], int]:
-    """Height and width of a picture as stored, and its EXIF orientation, 1 (upright) to 8.
+def image_header(path: Path) -> tuple[tuple[int, int], int]:
+    """Height and width of an image as stored, and its EXIF orientation, 1 (upright) to 8.
 
     Raises:
-        DataError: the file is missing, empty or not a picture.
+        DataError: the file is missing, empty or not an image.
 
     """
     try:
@@ -159,18 +159,18 @@ def picture_header(path: Path) -> tuple[tuple[int, int], int]:
 def upright_boxes(
     boxes_xyxy: NDArray[np.float64], stored_hw: tuple[int, int], orientation: int
 ) -> NDArray[np.float64]:
-    """Boxes (N, 4) drawn on the picture as stored -> boxes on the picture as displayed.
+    """Boxes (N, 4) drawn on the image as stored -> boxes on the image as displayed.
 
     Args:
-        boxes_xyxy: absolute pixels of the stored picture, continuous corners.
-        stored_hw: height and width of the stored picture.
+        boxes_xyxy: absolute pixels of the stored image, continuous corners.
+        stored_hw: height and width of the stored image.
         orientation: EXIF orientation, 1 to 8.
 
     """
     height, width = stored_hw
     x1, y1, x2, y2 = boxes_xyxy.reshape(-1, 4).T
     left, right, top, bottom = (x1, x2), (width - x2, width - x1), (y1, y2), (height - y2, height - y1)
-    # (span along x, span along y) in the displayed picture
+    # (span along x, span along y) in the displayed image
     spans = {
         1: (left, top),
         2: (right, top),
@@ -186,7 +186,7 @@ def upright_boxes(
 
 
 def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """The picture, not smaller than `wanted_hw` (None: whole), and the whole picture's size; both as displayed."""
+    """The image, not smaller than `wanted_hw` (None: whole), and the whole image's size; both as displayed."""
     try:
         with open_regular(path) as file:
             content = file.read(_MAX_BYTES + 1)
@@ -206,10 +206,10 @@ def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uin
         else:
             return _upright(_decoded_by_pillow(header, path), orientation), displayed_hw
     if not whole:
-        raise DataError(f"{path}: the picture is cut short (its end is missing): copy it again or remove it")
+        raise DataError(f"{path}: the image is cut short (its end is missing): copy it again or remove it")
     divisor = 1 if wanted_hw is None or kind == "PNG" else _decoded_part(displayed_hw, wanted_hw)
     try:
-        # Orientation is left to `_upright`, so that this and `picture_size_hw` cannot disagree.
+        # Orientation is left to `_upright`, so that this and `image_size_hw` cannot disagree.
         flags = _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
@@ -233,17 +233,17 @@ def _decoded_part(size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> int:
 def _opened(file: IO[bytes], path: Path) -> Image.Image:
     """Pillow's view of a file's header."""
     if not file.read(1):
-        raise DataError(f"{path}: the picture file is empty (0 bytes): copy it again or remove it")
+        raise DataError(f"{path}: the image file is empty (0 bytes): copy it again or remove it")
     file.seek(0)
     try:
         with _pillow_quiet():
             header = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not a picture that can be read, or its beginning is damaged") from None
+        raise DataError(f"{path}: not an image that can be read, or its beginning is damaged") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: far too large to be one photo: cut it into tiles first") from None
     except (OSError, ValueError, SyntaxError, struct.error, OverflowError, MemoryError) as error:
-        raise DataError(f"{path}: the picture's header cannot be read ({error})") from None
+        raise DataError(f"{path}: the image's header cannot be read ({error})") from None
     pixels, length = header.size[0] * header.size[1], file.seek(0, os.SEEK_END)
     if pixels > MAX_PIXELS:
         raise DataError(f"{path}: far too large to be one photo: cut it into tiles first")
@@ -257,7 +257,7 @@ def _opened(file: IO[bytes], path: Path) -> Image.Image:
 
 @contextmanager
 def _pillow_quiet() -> Iterator[None]:
-    """Without Pillow's warnings: of large pictures, whose limit is ours, and of damaged tags, which it skips."""
+    """Without Pillow's warnings: of large images, whose limit is ours, and of damaged tags, which it skips."""
     with _QUIET, warnings.catch_warnings():  # filters belong to the whole process: one thread at a time
         warnings.simplefilter("ignore")
         yield
@@ -265,7 +265,7 @@ def _pillow_quiet() -> Iterator[None]:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: no such picture file")
+        return DataError(f"{path}: no such image file")
     return DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
@@ -296,18 +296,18 @@ def _jpeg_has_end(content: bytes) -> bool:
 
 
 def _decoded_by_pillow(header: Image.Image, path: Path) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) BGR of an opened picture, as stored."""
+    """uint8 (H, W, 3) BGR of an opened image, as stored."""
     if header.mode.startswith(("I", "F")):
-        raise DataError(f"{path}: {header.mode} pixels; convert the picture to 8 bits a channel first")
+        raise DataError(f"{path}: {header.mode} pixels; convert the image to 8 bits a channel first")
     try:
         rgb = np.asarray(header.convert("RGB"), np.uint8)
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{path}: the picture is damaged or cut short ({error})") from None
+        raise DataError(f"{path}: the image is damaged or cut short ({error})") from None
     return np.ascontiguousarray(rgb[:, :, ::-1])
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn a stored picture (H, W, 3) the way its EXIF orientation says."""
+    """Turn a stored image (H, W, 3) the way its EXIF orientation says."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

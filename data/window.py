@@ -1,4 +1,4 @@
-"""`Window`: a part of a photo that stands for a picture of its own, and the way from one to the other."""
+"""`Window`: a part of a photo that stands for an image of its own, and the way from one to the other."""
 
 from __future__ import annotations
 

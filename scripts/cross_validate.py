@@ -1,9 +1,9 @@
-"""How good is a recipe on a small dataset? Trains and evaluates k times, each time on pictures it has not seen.
+"""How good is a recipe on a small dataset? Trains and evaluates k times, each time on images it has not seen.
 
     python scripts/cross_validate.py configs/crop_weed.yaml --folds 5 --out folds -s train.max_minutes=6
 
-Folds are runs of neighbouring pictures, not a random draw: neighbours in a field look alike, and a random
-draw would put them on both sides. Every fold is a COCO JSON that refers to the original pictures, and a run.
+Folds are runs of neighbouring images, not a random draw: neighbours in a field look alike, and a random
+draw would put them on both sides. Every fold is a COCO JSON that refers to the original images, and a run.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
         for fold in range(args.folds)
         if (args.out / f"fold{fold}" / f"metrics{suffix}.json").is_file()
     }
-    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} pictures, {args.folds} folds{and_flips}")
+    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} images, {args.folds} folds{and_flips}")
     for fold, row in rows.items():
         table.add_row(str(fold), *(f"{row[k]:.3f}" for k in SHOWN))
     means = {k: statistics.fmean(row[k] for row in rows.values()) for k in SHOWN}

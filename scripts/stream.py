@@ -1,4 +1,4 @@
-"""Detect on cameras, videos or picture folders: `swath stream` from a checkout.
+"""Detect on cameras, videos or image folders: `swath stream` from a checkout.
 
 python scripts/stream.py model.onnx field.mp4 --jsonl detections.jsonl --video annotated.mp4
 """

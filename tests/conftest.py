@@ -13,11 +13,11 @@ REAL_DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a rendered dataset of 12 pictures, 240 x 320, some of them empty or sparse."""
+    """A folder with a rendered dataset of 12 images, 240 x 320, some of them empty or sparse."""
     from data.synthetic import render_dataset
 
     folder = tmp_path_factory.mktemp("rendered")
-    render_dataset(folder, pictures=12, size_hw=(240, 320), seed=7)
+    render_dataset(folder, images=12, size_hw=(240, 320), seed=7)
     return folder
 
 

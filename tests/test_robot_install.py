@@ -155,7 +155,7 @@ Reference.path_of(model).write_bytes(Reference(file_digest(model), (black,), (no
 """
     _run(_program(robot, "python"), "-c", code, model, cwd=tmp_path)
     done = _run(_program(robot, "swath"), "verify", model, cwd=tmp_path)
-    assert "agrees with PyTorch on 0 boxes of 32 pictures" in done.stdout
+    assert "agrees with PyTorch on 0 boxes of 32 images" in done.stdout
 
 
 def test_measures_itself(robot: Path, model: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from data.augmentation.settings import EFFECTS, GEOMETRY, LOOKS, MIXES, AugmentS
 from data.augmentation.stock import basic_recipe, daylight, defocus, jpeg, video, window_recipe
 
 Other = Callable[[np.random.Generator], tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]]
-"""Draws another picture of the dataset, with its boxes and labels, by the generator it is given."""
+"""Draws another image of the dataset, with its boxes and labels, by the generator it is given."""
 
 _Look = Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.uint8]]
 _LOOKS: dict[str, _Look] = {
@@ -45,19 +45,19 @@ _LARGEST_WOBBLE_PX, _WOBBLE_CYCLES = 2.5, (1.5, 5.0)
 
 
 class Augment:
-    """Vary a picture together with its boxes; the same for the same seed.
+    """Vary an image together with its boxes; the same for the same seed.
 
-    In this order: mixes with other pictures (or the crop); where the camera stands and how it drives;
+    In this order: mixes with other images (or the crop); where the camera stands and how it drives;
     light, weather, glass, sensor and file; flips and turns; brightness, colour and blur; last the
-    smaller picture of `multi_scale`. So driving directions turn along with the picture.
+    smaller image of `multi_scale`. So driving directions turn along with the image.
 
-    The crop takes a window out of the picture and does not resize it: fitting to the network's input
-    stays the letterbox's business, so that training sees the pixels that the robot will see. A picture
+    The crop takes a window out of the image and does not resize it: fitting to the network's input
+    stays the letterbox's business, so that training sees the pixels that the robot will see. An image
     that any field effect falls on is first shrunk to the scale that the letterbox would give it: effects
     then cost the same for every photo, and what they do is not averaged away.
 
     Args:
-        size_hw: the network's input; a crop's shape lies between the picture's and this one's.
+        size_hw: the network's input; a crop's shape lies between the image's and this one's.
         settings: the fields of `AugmentSettings`.
 
     Raises:
@@ -92,17 +92,17 @@ class Augment:
             min_visibility=s.min_visibility,
         )
 
-    def scale_range(self, picture_hw: tuple[int, int]) -> tuple[float, float]:
-        """The fewest and the most input pixels that a pixel of the picture can become, whatever is drawn.
+    def scale_range(self, image_hw: tuple[int, int]) -> tuple[float, float]:
+        """The fewest and the most input pixels that a pixel of the image can become, whatever is drawn.
 
-        The loader decides by it how much of a picture's resolution to decode. It holds for a fit that
+        The loader decides by it how much of an image's resolution to decode. It holds for a fit that
         scales both sides alike until the crop just fits into the input, up to whole pixels.
 
         Args:
-            picture_hw: height and width of the picture in pixels.
+            image_hw: height and width of the image in pixels.
 
         """
-        (height, width), (input_h, input_w) = picture_hw, self.size_hw
+        (height, width), (input_h, input_w) = image_hw, self.size_hw
         s = self.settings
         smallest = largest = min(input_h / height, input_w / width)
         if s.rotate90 > 0:
@@ -110,7 +110,7 @@ class Augment:
             smallest, largest = min(smallest, turned), max(largest, turned)
         if s.scale_crop > 0:
             # A window of the input's own shape is enlarged most; where the drawn area does not fit into
-            # the picture in that shape, `_Window` shrinks it until it does.
+            # the image in that shape, `_Window` shrinks it until it does.
             widest_w = min(width, height * input_w / input_h)
             fitting_px = widest_w * (widest_w * input_h / input_w)
             least_px = min(s.crop_scale[0] * height * width, fitting_px)
@@ -128,20 +128,20 @@ class Augment:
         photo_px: float = 1.0,
         mixed: bool = True,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
-        """Augment one picture; the arguments are left as they are.
+        """Augment one image; the arguments are left as they are.
 
         Args:
             image_bgr: uint8 (H, W, 3), BGR.
-            boxes_xyxy: float32 (N, 4), absolute pixels, inside the picture, N may be 0.
+            boxes_xyxy: float32 (N, 4), absolute pixels, inside the image, N may be 0.
             labels: int64 (N,).
-            seed: 0 or more; the same seed does the same to the same picture.
-            other: draws other pictures; needed where `mosaic`, `copy_paste` or `mixup` are above 0.
-            photo_px: how many pixels of the photo one pixel of the picture spans, where it was decoded
+            seed: 0 or more; the same seed does the same to the same image.
+            other: draws other images; needed where `mosaic`, `copy_paste` or `mixup` are above 0.
+            photo_px: how many pixels of the photo one pixel of the image spans, where it was decoded
                 smaller; `gsd_mm` counts the photo's.
             mixed: whether `mosaic`, `copy_paste` and `mixup` may come; nothing else changes without them.
 
         Returns:
-            The picture uint8 (H', W', 3) BGR, its boxes float32 (M, 4) in pixels of that picture, and
+            The image uint8 (H', W', 3) BGR, its boxes float32 (M, 4) in pixels of that image, and
             their labels int64 (M,).
 
         Raises:
@@ -204,7 +204,7 @@ class Augment:
 
     def _mixed(self, name: str, sample: Sample, seed: int, other: Other | None) -> Sample:
         if other is None:
-            raise ValueError(f"{name} needs other pictures: give `other`")
+            raise ValueError(f"{name} needs other images: give `other`")
         rng, amount = self._drawn(name, seed)
         count = 3 if name == "mosaic" else 1
         more = [at_most(Sample(*other(rng)), self.size_hw) for _ in range(count)]
@@ -215,7 +215,7 @@ class Augment:
         if name == "mixup":
             return mixup(sample, more[0], rng, min_visibility=visible)
         rows, columns = sample.image_bgr.shape[:2]
-        # A picture of one row or column cannot be cut in four.
+        # An image of one row or column cannot be cut in four.
         return mosaic([sample, *more], (max(2, rows), max(2, columns)), rng, min_visibility=visible)
 
     def _seen(
@@ -238,12 +238,12 @@ class Augment:
         )
 
     def _drawn(self, name: str, seed: int) -> tuple[np.random.Generator, float]:
-        """The generator of one effect for one picture, and how strong it comes."""
+        """The generator of one effect for one image, and how strong it comes."""
         rng = np.random.default_rng([seed, _CHOICE + 1 + EFFECTS.index(name)])
         return rng, float(rng.uniform(*self.settings.amount))
 
     def _shift_xy(self, seed: int, time_ms: float, gsd_mm: float) -> tuple[float, float]:
-        """How far the ground moves through the picture in `time_ms`; one speed for blur and shutter."""
+        """How far the ground moves through the image in `time_ms`; one speed for blur and shutter."""
         _, pace = self._drawn("rolling_shutter", seed)
         length = travel_px(_between(self.settings.speed_kmh, pace), time_ms, gsd_mm)
         x, y = ground_moves_xy(self.settings.heading_deg)

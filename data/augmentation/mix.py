@@ -1,4 +1,4 @@
-"""One training picture out of several: mosaic, mixup, and plants copied from one field into another."""
+"""One training image out of several: mosaic, mixup, and plants copied from one field into another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RIM_ALPHA = 0.65  # of a plant's outermost pixels: as soft as a lens draws them
 def mosaic(
     samples: Sequence[Sample], size_hw: tuple[int, int], rng: np.random.Generator, *, min_visibility: float
 ) -> Sample:
-    """Four pictures, each a window in its own quarter of a frame whose cross lies somewhere in the middle.
+    """Four images, each a window in its own quarter of a frame whose cross lies somewhere in the middle.
 
     Bochkovskiy et al., "YOLOv4" (2020). Every quarter is filled: no grey, and nothing seen twice.
 
@@ -53,7 +53,7 @@ def mosaic(
 
 
 def mixup(first: Sample, second: Sample, rng: np.random.Generator, *, min_visibility: float) -> Sample:
-    """Two pictures seen through each other, at 0.4 to 0.6, with the boxes of both.
+    """Two images seen through each other, at 0.4 to 0.6, with the boxes of both.
 
     Zhang et al., "mixup" (ICLR 2018), as detectors use it: Zhang et al., "Bag of Freebies" (2019).
 

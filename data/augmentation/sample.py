@@ -1,4 +1,4 @@
-"""`Sample`: one picture with its boxes on the way to the network, and the one rule by which cut boxes go."""
+"""`Sample`: one image with its boxes on the way to the network, and the one rule by which cut boxes go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEAST_SIDE_PX = 1e-2  # thinner is nothing: float32 rounds it away
 
 
 class Sample(NamedTuple):
-    """A picture uint8 (H, W, 3) BGR, its boxes (N, 4) in its pixels, and their labels int64 (N,)."""
+    """An image uint8 (H, W, 3) BGR, its boxes (N, 4) in its pixels, and their labels int64 (N,)."""
 
     image_bgr: NDArray[np.uint8]
     boxes_xyxy: NDArray[Any]
@@ -20,7 +20,7 @@ class Sample(NamedTuple):
 
 
 def cut_to_frame(sample: Sample, min_visibility: float) -> Sample:
-    """Clip boxes to the picture; drop those of which less than `min_visibility` (of the area) is left in it.
+    """Clip boxes to the image; drop those of which less than `min_visibility` (of the area) is left in it.
 
     A box with nothing left goes whatever `min_visibility` says. Boxes come out as float64.
     """

@@ -37,14 +37,14 @@ BASICS = ("hflip", "vflip", "rotate90", "scale_crop", "brightness", "contrast", 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How a picture is varied. All effects from `mosaic` on are off unless asked for.
+    """How an image is varied. All effects from `mosaic` on are off unless asked for.
 
     Attributes:
         hflip: probability of mirroring left to right.
         vflip: probability of mirroring top to bottom.
         rotate90: probability of drawing one of 0, 1, 2 or 3 quarter turns.
         scale_crop: probability of cropping.
-        crop_scale: smallest and largest crop, as fractions of the picture's area.
+        crop_scale: smallest and largest crop, as fractions of the image's area.
         brightness: largest change, as a fraction of full white, either way.
         contrast: largest change of the contrast factor, either way.
         hue: largest shift, as a fraction of the colour circle, either way. Small: green means plant.
@@ -53,9 +53,9 @@ class AugmentSettings:
         min_visibility: boxes with less than this fraction of their area left in the frame are dropped.
         view: `top_down` looks at the ground; `oblique` has an up and a down, and is only mirrored.
         amount: how strong a field effect is when it comes, least and most: 0 hardly to be seen, 1 the strongest.
-        mosaic: probability of four pictures in one.
-        copy_paste: probability of plants copied in from another picture.
-        mixup: probability of another picture showing through.
+        mosaic: probability of four images in one.
+        copy_paste: probability of plants copied in from another image.
+        mixup: probability of another image showing through.
         camera_height: probability of another height of the camera.
         camera_pitch: probability of a pitched camera.
         rolling_shutter: probability of rows read one after another while driving.
@@ -68,14 +68,14 @@ class AugmentSettings:
         rain: probability of falling rain.
         sun_flare: probability of the sun shining into the lens.
         lens_dust: probability of dust and mud on the front glass.
-        defocus: probability of a picture out of focus.
+        defocus: probability of an image out of focus.
         motion_blur: probability of blur along the driving direction.
         exposure: probability of a wrong exposure.
         white_balance: probability of a wrong white balance.
         noise: probability of sensor noise.
         jpeg: probability of a strongly compressed JPEG.
         video: probability of a strongly compressed video frame.
-        multi_scale: probability of the picture lying smaller in the network's input.
+        multi_scale: probability of the image lying smaller in the network's input.
         height_range: lowest and highest camera, 1 being the one that took the photos.
         pitch_deg: largest pitch either way, degrees.
         smallest_scale: length of a side under `multi_scale` at its strongest.

@@ -26,7 +26,7 @@ _WARMEST_K, _NEUTRAL_K, _COLDEST_K = 3800, 6500, 12000
 
 
 def window_recipe(size_hw: tuple[int, int], scale: tuple[float, float], p: float, min_visibility: float) -> Any:
-    """The crop that takes a window out of a picture."""
+    """The crop that takes a window out of an image."""
     return _composed([_Window(size_hw[1] / size_hw[0], scale, p)], min_visibility)
 
 
@@ -88,7 +88,7 @@ def video(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator)
 
 
 class _Window(BaseCrop):
-    """Crop a random window whose shape lies between the picture's own and the network input's."""
+    """Crop a random window whose shape lies between the image's own and the network input's."""
 
     def __init__(self, aspect_wh: float, scale: tuple[float, float], p: float) -> None:
         super().__init__(p=p)
@@ -111,7 +111,7 @@ class _Window(BaseCrop):
     def apply_to_bboxes(
         self, bboxes: NDArray[np.float64], crop_coords: tuple[int, int, int, int], **params: Any
     ) -> NDArray[np.float64]:
-        """Rows of fractions of the picture -> of the window; its parent does this in float32."""
+        """Rows of fractions of the image -> of the window; its parent does this in float32."""
         height, width = params["shape"][:2]
         x1, y1, x2, y2 = crop_coords
         moved = bboxes.copy()

@@ -22,7 +22,7 @@ STRENGTHS: dict[str, dict[str, Any]] = {
     },
     # Flips, turns, crops, brightness, colour, a little blur.
     "basic": {},
-    # One camera on one day: what it does by itself from picture to picture.
+    # One camera on one day: what it does by itself from image to image.
     "light": {
         "amount": (0.1, 0.5),
         "motion_blur": 0.1,

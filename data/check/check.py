@@ -9,9 +9,9 @@ from typing import Any
 
 from data.check.findings import KINDS, Example, Finding, Report, finding, in_order
 from data.check.labels import class_findings, label_findings, noted_findings, numbers
-from data.check.leaks import group_leaks, picture_leaks
+from data.check.leaks import group_leaks, image_leaks
 from data.check.signature import Look, look_at
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.formats.load import load_dataset
 from data.formats.repair import Noted, every_fault
@@ -103,7 +103,7 @@ def check(
         progress: told of what is being done.
 
     Raises:
-        DataError: no picture has the key `by`.
+        DataError: no image has the key `by`.
 
     """
     found: list[Finding] = []
@@ -117,29 +117,29 @@ def check(
             found += label_findings(part.name, part.dataset, size_hw)
     found += class_findings(readable)
     found += _identical(readable)
-    pictures, sides = _all_pictures(readable, found)
-    found += group_leaks(pictures, sides, by)  # first, for a wrong key is to be said before the long work
+    images, sides = _all_images(readable, found)
+    found += group_leaks(images, sides, by)  # first, for a wrong key is to be said before the long work
     looks = look_at(
-        pictures,
+        images,
         keypoints=overlaps and len(set(sides)) > 1,
-        progress=(lambda done, total: progress("looking at pictures", done, total)) if progress else None,
+        progress=(lambda done, total: progress("looking at images", done, total)) if progress else None,
     )
-    found += _look_findings(pictures, sides, looks)
-    comparing = (lambda done, total: progress("comparing pictures", done, total)) if progress else None
-    found += picture_leaks(pictures, sides, looks, progress=comparing)
+    found += _look_findings(images, sides, looks)
+    comparing = (lambda done, total: progress("comparing images", done, total)) if progress else None
+    found += image_leaks(images, sides, looks, progress=comparing)
     return Report(in_order(found), {name: numbers(dataset, size_hw) for name, dataset in readable.items()})
 
 
 def check_before_training(
     train: Dataset, val: Dataset | None, *, allow: Iterable[str] = (), progress: Progress | None = None
 ) -> tuple[str, ...]:
-    """The part of the check that a training waits for: every picture decoded, nothing in both train and val.
+    """The part of the check that a training waits for: every image decoded, nothing in both train and val.
 
     Overlapping tiles are looked for by their names only, not by their pixels.
 
     Args:
-        train: pictures to learn from.
-        val: pictures to choose the best weights by.
+        train: images to learn from.
+        val: images to choose the best weights by.
         allow: kinds of errors that are meant.
         progress: told of what is being done.
 
@@ -154,12 +154,12 @@ def check_before_training(
     found: list[Finding] = []
     parts = {"train": train} if val is None else {"train": train, "val": val}
     found += _identical(parts)
-    pictures, sides = _all_pictures(parts, found)
-    report = (lambda done, total: progress("checking pictures", done, total)) if progress else None
-    looks = look_at(pictures, keypoints=False, progress=report)
-    found += _look_findings(pictures, sides, looks)
-    found += picture_leaks(pictures, sides, looks)
-    found += group_leaks(pictures, sides)
+    images, sides = _all_images(parts, found)
+    report = (lambda done, total: progress("checking images", done, total)) if progress else None
+    looks = look_at(images, keypoints=False, progress=report)
+    found += _look_findings(images, sides, looks)
+    found += image_leaks(images, sides, looks)
+    found += group_leaks(images, sides)
     errors = [one for one in in_order(found) if one.severity == "error"]
     refuse([one for one in errors if one.kind not in allowed])
     return tuple(one.line() for one in errors)
@@ -180,9 +180,7 @@ def load_allowing(load: Callable[[], Dataset], allow: Iterable[str]) -> Dataset:
     found = [one for one in noted_findings(dataset.name, noted) if one.severity == "error"]
     refuse([one for one in found if one.kind not in allowed])
     more = (f"{one.count} {one.message}: left out, as data.allow says" for one in found)
-    return Dataset(
-        dataset.name, dataset.class_names, dataset.category_ids, dataset.pictures, (*dataset.notices, *more)
-    )
+    return Dataset(dataset.name, dataset.class_names, dataset.category_ids, dataset.images, (*dataset.notices, *more))
 
 
 def known_kinds(kinds: Iterable[str]) -> frozenset[str]:
@@ -212,7 +210,7 @@ def refuse(errors: Sequence[Finding]) -> None:
 
 def _with_detail(one: Finding) -> str:
     first = one.examples[0] if one.examples else None
-    if first and one.kind in ("picture-unreadable", "picture-missing", "size-mismatch"):
+    if first and one.kind in ("image-unreadable", "image-missing", "size-mismatch"):
         return f"{one.kind}: {one.part}: {one.count} {one.message}, such as {first.detail}"
     return one.line()
 
@@ -222,28 +220,28 @@ def _identical(parts: dict[str, Dataset]) -> list[Finding]:
     seen: dict[frozenset[Path], str] = {}
     found = []
     for name, dataset in parts.items():
-        files = frozenset(picture.path.resolve() for picture in dataset.pictures)
+        files = frozenset(image.path.resolve() for image in dataset.images)
         first = seen.setdefault(files, name)
         if first != name:
             found.append(finding("splits-identical", f"{first} / {name}", [Example(dataset.name)], count=2))
     return found
 
 
-def _all_pictures(parts: dict[str, Dataset], found: Sequence[Finding]) -> tuple[list[Picture], list[str]]:
-    """The pictures of all parts with the part of each; a part that another one repeats whole is left out."""
+def _all_images(parts: dict[str, Dataset], found: Sequence[Finding]) -> tuple[list[LabelledImage], list[str]]:
+    """The images of all parts with the part of each; a part that another one repeats whole is left out."""
     repeats = {one.part.split(" / ")[1] for one in found if one.kind == "splits-identical"}
-    pairs = [(p, name) for name, dataset in parts.items() if name not in repeats for p in dataset.pictures]
-    return [picture for picture, _ in pairs], [side for _, side in pairs]
+    pairs = [(p, name) for name, dataset in parts.items() if name not in repeats for p in dataset.images]
+    return [image for image, _ in pairs], [side for _, side in pairs]
 
 
-def _look_findings(pictures: Sequence[Picture], sides: Sequence[str], looks: Sequence[Look]) -> list[Finding]:
-    """Pictures that cannot be read, and those that EXIF turns."""
+def _look_findings(images: Sequence[LabelledImage], sides: Sequence[str], looks: Sequence[Look]) -> list[Finding]:
+    """Images that cannot be read, and those that EXIF turns."""
     examples: dict[tuple[str, str], list[Example]] = {}
-    for picture, side, look in zip(pictures, sides, looks, strict=True):
+    for image, side, look in zip(images, sides, looks, strict=True):
         if look.fault:
-            kind = "size-mismatch" if look.size_differs else "picture-unreadable"
-            examples.setdefault((kind, side), []).append(Example(str(picture.path), look.fault))
+            kind = "size-mismatch" if look.size_differs else "image-unreadable"
+            examples.setdefault((kind, side), []).append(Example(str(image.path), look.fault))
         elif look.orientation != 1:
             detail = f"EXIF orientation {look.orientation}"
-            examples.setdefault(("exif-orientation", side), []).append(Example(str(picture.path), detail))
+            examples.setdefault(("exif-orientation", side), []).append(Example(str(image.path), detail))
     return [finding(kind, side, found) for (kind, side), found in examples.items()]

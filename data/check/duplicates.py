@@ -1,4 +1,4 @@
-"""Pictures that show the same: exactly, or after recompression, resizing, flips, turns and small shifts."""
+"""Images that show the same: exactly, or after recompression, resizing, flips, turns and small shifts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEAR_BITS = 16
 """Perceptual hashes (64 bits) that differ in at most so many are compared closely."""
 
 NEAR_CORRELATION = 0.85
-"""From this correlation of their thumbnails on, two pictures show the same."""
+"""From this correlation of their thumbnails on, two images show the same."""
 
 _SHIFT_PX = 5  # of the thumbnail's 64: shifts of up to 8 % are seen through
 _FLATTEST = 4.0  # grey levels (standard deviation); below, there is nothing to compare
@@ -23,7 +23,7 @@ _ROWS = 512
 
 
 def exact_duplicates(looks: Sequence[Look]) -> list[list[int]]:
-    """Indices of pictures whose pixels are equal, in groups of two and more."""
+    """Indices of images whose pixels are equal, in groups of two and more."""
     same: defaultdict[bytes, list[int]] = defaultdict(list)
     for index, look in enumerate(looks):
         if look.fault is None:
@@ -32,7 +32,7 @@ def exact_duplicates(looks: Sequence[Look]) -> list[list[int]]:
 
 
 def near_duplicates(looks: Sequence[Look]) -> list[tuple[int, int]]:
-    """Pairs of pictures that show the same but are not equal, first < second.
+    """Pairs of images that show the same but are not equal, first < second.
 
     Candidates are pairs whose perceptual hashes (phash of the `imagehash` package, of one of them in all flips
     and quarter turns) are near; what counts is the best normalised cross-correlation of their thumbnails over
@@ -42,13 +42,13 @@ def near_duplicates(looks: Sequence[Look]) -> list[tuple[int, int]]:
 
 
 def alike(looks: Sequence[Look]) -> list[tuple[int, int]]:
-    """Pairs of pictures that are equal or show the same: what belongs on one side of a split."""
+    """Pairs of images that are equal or show the same: what belongs on one side of a split."""
     equal = [(group[0], other) for group in exact_duplicates(looks) for other in group[1:]]
     return equal + near_duplicates(looks)
 
 
 def correlation(one: Look, other: Look) -> float:
-    """Best normalised cross-correlation, -1 to 1, over flips, turns and small shifts; -1 for flat pictures."""
+    """Best normalised cross-correlation, -1 to 1, over flips, turns and small shifts; -1 for flat images."""
     if one.thumbnail.std() < _FLATTEST or other.thumbnail.std() < _FLATTEST:
         return -1.0
     core = one.thumbnail[_SHIFT_PX : THUMBNAIL_PX - _SHIFT_PX, _SHIFT_PX : THUMBNAIL_PX - _SHIFT_PX]

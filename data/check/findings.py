@@ -15,34 +15,34 @@ MOST_EXAMPLES = 20
 # Errors are what makes a training or its figures wrong. A warning may well be meant.
 KINDS: Mapping[str, tuple[Severity, str]] = {
     "dataset-unreadable": ("error", "cannot be read at all"),
-    "splits-identical": ("error", "splits that hold the very same pictures"),
-    "picture-missing": ("error", "pictures that are not there"),
-    "picture-unreadable": ("error", "pictures that are empty, cut short or damaged"),
-    "size-mismatch": ("error", "pictures of another size than their labels say"),
+    "splits-identical": ("error", "splits that hold the very same images"),
+    "image-missing": ("error", "images that are not there"),
+    "image-unreadable": ("error", "images that are empty, cut short or damaged"),
+    "size-mismatch": ("error", "images of another size than their labels say"),
     "box-not-finite": ("error", "boxes with NaN or infinite corners"),
     "box-swapped": ("error", "boxes with swapped corners (negative width or height)"),
-    "box-outside": ("error", "boxes wholly outside their picture"),
+    "box-outside": ("error", "boxes wholly outside their image"),
     "label-malformed": ("error", "labels that cannot be understood"),
     "class-unknown": ("error", "labels of a class that has no name"),
-    "image-unknown": ("error", "labels of a picture that is not listed"),
+    "image-unknown": ("error", "labels of an image that is not listed"),
     "no-common-class": ("error", "parts without a single class in common"),
-    "duplicate-across": ("error", "pictures that are in two parts"),
-    "near-duplicate-across": ("error", "pictures of one part that another part shows almost the same"),
-    "overlap-across": ("error", "pictures of one part that share a piece of the scene with one of another"),
-    "group-on-both-sides": ("error", "groups with pictures in two parts"),
-    "duplicate-within": ("warning", "pictures that are in one part twice"),
-    "near-duplicate-within": ("warning", "pictures that one part shows twice, almost the same"),
-    "box-clipped": ("warning", "boxes reaching outside their picture: clipped to it"),
-    "box-thin": ("warning", "boxes thinner than a pixel inside their picture: dropped"),
+    "duplicate-across": ("error", "images that are in two parts"),
+    "near-duplicate-across": ("error", "images of one part that another part shows almost the same"),
+    "overlap-across": ("error", "images of one part that share a piece of the scene with one of another"),
+    "group-on-both-sides": ("error", "groups with images in two parts"),
+    "duplicate-within": ("warning", "images that are in one part twice"),
+    "near-duplicate-within": ("warning", "images that one part shows twice, almost the same"),
+    "box-clipped": ("warning", "boxes reaching outside their image: clipped to it"),
+    "box-thin": ("warning", "boxes thinner than a pixel inside their image: dropped"),
     "box-duplicate": ("warning", "boxes exactly on top of another: kept"),
     "box-below-stride": ("warning", "boxes smaller than the network's finest grid at its input size"),
-    "exif-turned": ("warning", "pictures labelled on their side (EXIF ignored): boxes turned upright"),
+    "exif-turned": ("warning", "images labelled on their side (EXIF ignored): boxes turned upright"),
     "class-unused": ("warning", "classes without a box"),
     "class-in-one-split": ("warning", "classes with boxes in some parts only"),
     "class-imbalance": ("warning", "classes much rarer than the most frequent one"),
-    "exif-orientation": ("info", "pictures that EXIF turns: shown and trained upright"),
+    "exif-orientation": ("info", "images that EXIF turns: shown and trained upright"),
     "class-id-gap": ("info", "class numbers that are left out"),
-    "background": ("info", "pictures without a box: background"),
+    "background": ("info", "images without a box: background"),
 }
 """Kind -> its severity, and what it is. The kinds are stable: recipes name them in `data.allow`."""
 
@@ -52,10 +52,10 @@ class Example:
     """One place where it was found.
 
     Attributes:
-        where: the picture, class or group.
+        where: the image, class or group.
         detail: what is wrong there.
-        box_xyxy: the box, absolute pixels of the picture as displayed.
-        other: the second picture of a pair.
+        box_xyxy: the box, absolute pixels of the image as displayed.
+        other: the second image of a pair.
 
     """
 
@@ -117,7 +117,7 @@ class Report:
 
     Attributes:
         findings: errors first.
-        parts: name of the part -> its numbers: source, pictures, boxes, boxes of each class, histograms.
+        parts: name of the part -> its numbers: source, images, boxes, boxes of each class, histograms.
 
     """
 

@@ -1,4 +1,4 @@
-"""What can be said of boxes and classes without opening a picture: findings and histograms."""
+"""What can be said of boxes and classes without opening an image: findings and histograms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def label_findings(part: str, dataset: Dataset, size_hw: tuple[int, int]) -> lis
     found: list[Finding] = []
     small = [
         (float(side), Example(str(p.path), f"{side:.1f} px at {size_hw[1]} x {size_hw[0]}", _corners(box)))
-        for p, sides in zip(dataset.pictures, sides_at_input(dataset, size_hw), strict=True)
+        for p, sides in zip(dataset.images, sides_at_input(dataset, size_hw), strict=True)
         for box, side in zip(p.boxes_xyxy, sides.min(axis=1, initial=np.inf), strict=True)
         if side < STRIDE_PX
     ]
@@ -57,7 +57,7 @@ def label_findings(part: str, dataset: Dataset, size_hw: tuple[int, int]) -> lis
     gaps = sorted(set(range(min(ids), max(ids))) - set(ids)) if ids and max(ids) < 100_000 else []
     if gaps:
         found.append(finding("class-id-gap", part, [Example(str(gap)) for gap in gaps]))
-    empty = [Example(str(p.path)) for p in dataset.pictures if not len(p.boxes_xyxy)]
+    empty = [Example(str(p.path)) for p in dataset.images if not len(p.boxes_xyxy)]
     if empty:
         found.append(finding("background", part, empty))
     return found
@@ -82,16 +82,16 @@ def class_findings(parts: Mapping[str, Dataset]) -> list[Finding]:
 
 def boxes_of_classes(dataset: Dataset) -> dict[str, int]:
     """Class name -> number of boxes."""
-    count = Counter(int(label) for picture in dataset.pictures for label in picture.labels)
+    count = Counter(int(label) for image in dataset.images for label in image.labels)
     return {name: count[label] for label, name in enumerate(dataset.class_names)}
 
 
 def sides_at_input(dataset: Dataset, size_hw: tuple[int, int]) -> list[NDArray[np.float64]]:
-    """Width and height of each picture's boxes, (N, 2), in pixels of the network's input (letterboxed)."""
+    """Width and height of each image's boxes, (N, 2), in pixels of the network's input (letterboxed)."""
     sides = []
-    for picture in dataset.pictures:
-        scale = min(size_hw[0] / picture.size_hw[0], size_hw[1] / picture.size_hw[1])
-        sides.append((picture.boxes_xyxy[:, 2:] - picture.boxes_xyxy[:, :2]).astype(np.float64) * scale)
+    for image in dataset.images:
+        scale = min(size_hw[0] / image.size_hw[0], size_hw[1] / image.size_hw[1])
+        sides.append((image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]).astype(np.float64) * scale)
     return sides
 
 
@@ -104,13 +104,13 @@ def numbers(dataset: Dataset, size_hw: tuple[int, int]) -> dict[str, Any]:
     sides = np.concatenate([np.zeros((0, 2)), *sides_at_input(dataset, size_hw)])
     return {
         "source": dataset.name,
-        "pictures": len(dataset),
+        "images": len(dataset),
         "boxes": dataset.box_count,
         "classes": boxes_of_classes(dataset),
         "box_side_px": _histogram(np.sqrt(sides.prod(axis=1)), SIDE_EDGES_PX),
         "box_aspect": _histogram(sides[:, 0] / np.maximum(sides[:, 1], 1e-9), ASPECT_EDGES),
-        "boxes_per_picture": _histogram(
-            np.array([len(p.boxes_xyxy) for p in dataset.pictures], np.float64), BOXES_EDGES, whole=True
+        "boxes_per_image": _histogram(
+            np.array([len(p.boxes_xyxy) for p in dataset.images], np.float64), BOXES_EDGES, whole=True
         ),
     }
 

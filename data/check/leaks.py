@@ -1,4 +1,4 @@
-"""Pictures on both sides of a split: by their pixels, by their scene, by the group they belong to."""
+"""Images on both sides of a split: by their pixels, by their scene, by the group they belong to."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from data.check.duplicates import correlation, exact_duplicates, near_duplicates
 from data.check.findings import Example, Finding, Severity, finding
 from data.check.overlap import overlapping
 from data.check.signature import Look
-from data.dataset import Picture
-from data.splits.groups import DERIVED, group_pictures
+from data.dataset import LabelledImage
+from data.splits.groups import DERIVED, group_images
 
 _ALWAYS_WRONG = ("photo", "video")  # neighbouring tiles and frames show the same; a field on both sides may be meant
 _LOOKED_AT = ("field", "session", "video", "photo", "date")
 
 
-def picture_leaks(
-    pictures: Sequence[Picture],
+def image_leaks(
+    images: Sequence[LabelledImage],
     sides: Sequence[str],
     looks: Sequence[Look],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
-    """Exact, near and overlapping pictures, within parts and across them.
+    """Exact, near and overlapping images, within parts and across them.
 
     Args:
-        pictures: of all parts.
+        images: of all parts.
         sides: the part of each.
         looks: what each looks like; overlaps are looked for where they hold keypoints.
         progress: called with (done, total) while overlaps are looked for.
 
     """
     same = [pair for group in exact_duplicates(looks) for pair in combinations(group, 2)]
-    found = _pairs("duplicate", ((a, b, "the same pixels") for a, b in same), pictures, sides)
+    found = _pairs("duplicate", ((a, b, "the same pixels") for a, b in same), images, sides)
     near = near_duplicates(looks)
     alike = sorted(((correlation(looks[a], looks[b]), a, b) for a, b in near), reverse=True)
-    found += _pairs("near-duplicate", ((a, b, f"correlation {c:.2f}") for c, a, b in alike), pictures, sides)
+    found += _pairs("near-duplicate", ((a, b, f"correlation {c:.2f}") for c, a, b in alike), images, sides)
     if len(set(sides)) > 1 and any(look.keypoints is not None for look in looks):
         said = {*same, *near}
         sighted = [index for index, look in enumerate(looks) if look.keypoints is not None]
@@ -51,15 +51,15 @@ def picture_leaks(
             first, second = sighted[overlap.first], sighted[overlap.second]
             if (first, second) not in said:
                 scenes.append((first, second, overlap.described()))
-        found += _pairs("overlap", scenes, pictures, sides)
+        found += _pairs("overlap", scenes, images, sides)
     return found
 
 
-def group_leaks(pictures: Sequence[Picture], sides: Sequence[str], by: str | None = None) -> list[Finding]:
-    """Groups with pictures in more than one part.
+def group_leaks(images: Sequence[LabelledImage], sides: Sequence[str], by: str | None = None) -> list[Finding]:
+    """Groups with images in more than one part.
 
     Args:
-        pictures: of all parts.
+        images: of all parts.
         sides: the part of each.
         by: a group key (see `data.splits.groups`), on which a leak is an error; None looks at all usual keys, and
             takes photos and videos for errors, fields, sessions and days for warnings.
@@ -68,16 +68,16 @@ def group_leaks(pictures: Sequence[Picture], sides: Sequence[str], by: str | Non
         DataError: there is no such key.
 
     """
-    if by and pictures:
-        group_pictures(pictures, by)  # a wrong key is said even where there is nothing to compare
+    if by and images:
+        group_images(images, by)  # a wrong key is said even where there is nothing to compare
     if len(set(sides)) < 2:
         return []
-    own = {name for picture in pictures for name in picture.attributes}
+    own = {name for image in images for name in image.attributes}
     keys = [by] if by else [key for key in _LOOKED_AT if key in own or key in DERIVED]
     found = []
     for key in keys:
         members: defaultdict[str, list[int]] = defaultdict(list)
-        for index, group in enumerate(group_pictures(pictures, key)):
+        for index, group in enumerate(group_images(images, key)):
             if group:
                 members[group].append(index)
         severity: Severity = "error" if by or key in _ALWAYS_WRONG else "warning"
@@ -88,18 +88,18 @@ def group_leaks(pictures: Sequence[Picture], sides: Sequence[str], by: str | Non
                 of_side.setdefault(sides[index], []).append(index)
             for one, other in combinations(of_side, 2):
                 detail = f"{group}: {len(of_side[one])} in {one}, {len(of_side[other])} in {other}"
-                first, second = (str(pictures[of_side[side][0]].path) for side in (one, other))
+                first, second = (str(images[of_side[side][0]].path) for side in (one, other))
                 split[f"{one} / {other}"].append(Example(first, detail, other=second))
         for part, examples in split.items():
-            text = f"{key} groups ({len(members)} in all) with pictures in both parts"
+            text = f"{key} groups ({len(members)} in all) with images in both parts"
             found.append(finding("group-on-both-sides", part, examples, message=text, severity=severity))
     return found
 
 
 def _pairs(
-    kind: str, pairs: Iterable[tuple[int, int, str]], pictures: Sequence[Picture], sides: Sequence[str]
+    kind: str, pairs: Iterable[tuple[int, int, str]], images: Sequence[LabelledImage], sides: Sequence[str]
 ) -> list[Finding]:
-    """Findings `kind`-within and `kind`-across; the count is of pictures, the examples are pairs."""
+    """Findings `kind`-within and `kind`-across; the count is of images, the examples are pairs."""
     examples: defaultdict[tuple[str, str], list[Example]] = defaultdict(list)
     touched: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     order: Mapping[str, int] = {side: number for number, side in enumerate(dict.fromkeys(sides))}
@@ -108,7 +108,7 @@ def _pairs(
             first, second = second, first
         across = sides[first] != sides[second]
         place = ("across", f"{sides[first]} / {sides[second]}") if across else ("within", sides[first])
-        examples[place].append(Example(str(pictures[first].path), detail, other=str(pictures[second].path)))
+        examples[place].append(Example(str(images[first].path), detail, other=str(images[second].path)))
         # Across: what is to be taken out of the second part. Within: what stands there once too often.
         touched[place].add(second)
     return [

@@ -1,9 +1,9 @@
-"""Pictures that show a piece of the same scene: tiles of one photo, crops, turned and scaled (not mirrored) copies.
+"""Images that show a piece of the same scene: tiles of one photo, crops, turned and scaled (not mirrored) copies.
 
-A hash of the whole picture says nothing of two tiles that share a third. Their ORB keypoints do: where two
-pictures overlap, many keypoints look alike, and one shift, turn and scale maps those of one onto the other's.
-Comparing every picture with every other would take hours, so candidates come from an index first: 32 bits of
-a descriptor are a word, and pictures that share several rare words are compared.
+A hash of the whole image says nothing of two tiles that share a third. Their ORB keypoints do: where two
+images overlap, many keypoints look alike, and one shift, turn and scale maps those of one onto the other's.
+Comparing every image with every other would take hours, so candidates come from an index first: 32 bits of
+a descriptor are a word, and images that share several rare words are compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from data.check.signature import Keypoints
 
 _MOST_OF_A_WORD = 16  # a word in more keypoints than this is no mark of one place
 _SHARED_WORDS = 6
-_CANDIDATES = 40  # most candidates of one picture
+_CANDIDATES = 40  # most candidates of one image
 _LARGEST_DISTANCE_BITS = 40  # of 256, between descriptors of the same place
 _REPROJECTION_PX = 3.0
 _FEWEST_INLIERS = 8
@@ -31,7 +31,7 @@ _SCALES = (0.3, 3.4)
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two pictures that share a piece of the scene.
+    """Two images that share a piece of the scene.
 
     Attributes:
         first: index of the one.
@@ -69,11 +69,11 @@ def overlapping(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Overlap]:
-    """Pairs of pictures that overlap.
+    """Pairs of images that overlap.
 
     Args:
-        keypoints: of each picture.
-        sides: int64 (N,); only pictures of different sides are compared. None compares all.
+        keypoints: of each image.
+        sides: int64 (N,); only images of different sides are compared. None compares all.
         progress: called with (done, total) candidates.
 
     """
@@ -100,12 +100,12 @@ def candidates(keypoints: Sequence[Keypoints], sides: NDArray[np.int64] | None =
     count = len(keypoints)
     if not count:
         return np.zeros((0, 2), np.int64)
-    picture = np.repeat(np.arange(count), [len(k.descriptors) for k in keypoints])
+    image = np.repeat(np.arange(count), [len(k.descriptors) for k in keypoints])
     words = np.ascontiguousarray(np.concatenate([k.descriptors for k in keypoints])).view(np.uint32)
     shared: list[NDArray[np.int64]] = []
     for column in range(words.shape[1]):
         order = np.argsort(words[:, column], kind="stable")
-        word, owner = words[order, column], picture[order]
+        word, owner = words[order, column], image[order]
         starts = np.flatnonzero(np.r_[True, word[1:] != word[:-1]])
         lengths = np.diff(np.r_[starts, len(word)])
         rare = np.repeat(lengths <= _MOST_OF_A_WORD, lengths)
@@ -119,7 +119,7 @@ def candidates(keypoints: Sequence[Keypoints], sides: NDArray[np.int64] | None =
     keys, votes = np.unique(np.concatenate(shared), return_counts=True)
     keys, votes = keys[votes >= _SHARED_WORDS], votes[votes >= _SHARED_WORDS]
     pairs = np.stack([keys // count, keys % count], axis=1)
-    # The best of each picture, so that a set full of look-alikes stays affordable.
+    # The best of each image, so that a set full of look-alikes stays affordable.
     best = np.argsort(-votes, kind="stable")
     taken = np.zeros(count, np.int64)
     kept = []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data.check.check import Part
 from data.check.findings import Example, Finding, Report
 from data.errors import DataError
-from data.images import read_picture
+from data.images import read_image
 
 SHOWN = 4
 """So many thumbnails, or pairs of them, stand below each finding."""
@@ -26,11 +26,11 @@ _JPEG_QUALITY = 80
 # Okabe and Ito's palette, told apart by every kind of colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARK = (0, 94, 213)  # vermilion, BGR
-_WITHOUT_PICTURES = ("background", "exif-orientation")
+_WITHOUT_IMAGES = ("background", "exif-orientation")
 
 
 def page(report: Report, parts: Sequence[Part], *, title: str) -> str:
-    """The page as text. Pictures that cannot be read are named instead of shown."""
+    """The page as text. Images that cannot be read are named instead of shown."""
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -40,7 +40,7 @@ def page(report: Report, parts: Sequence[Part], *, title: str) -> str:
         "Boxes of each class": {n: {c: p["classes"].get(c, 0) for c in classes} for n, p in report.parts.items()},
         "Size of boxes: square root of the area, px at the network's input": _of(report, "box_side_px"),
         "Shape of boxes: width over height": _of(report, "box_aspect"),
-        "Boxes in a picture": _of(report, "boxes_per_picture"),
+        "Boxes in an image": _of(report, "boxes_per_image"),
     }
     return pages.get_template("page.html.j2").render(
         title=title,
@@ -74,7 +74,7 @@ def _bars(parts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
 
 def _shown(found: Finding) -> list[dict[str, Any]]:
     """Thumbnails of the first examples; an empty list where there is nothing to see."""
-    if found.kind in _WITHOUT_PICTURES:
+    if found.kind in _WITHOUT_IMAGES:
         return []
     figures = []
     for example in found.examples[:SHOWN]:
@@ -93,9 +93,9 @@ def _detail(example: Example) -> str:
 
 
 def _thumbnail(file: Path, example: Example) -> str | None:
-    """Base64 of a JPEG; with a box, the part of the picture around it."""
+    """Base64 of a JPEG; with a box, the part of the image around it."""
     try:
-        image = read_picture(file) if file.is_file() else None
+        image = read_image(file) if file.is_file() else None
     except DataError:
         image = None
     if image is None:
@@ -110,14 +110,14 @@ def _thumbnail(file: Path, example: Example) -> str | None:
 
 
 def _around(image: NDArray[np.uint8], box_xyxy: tuple[float, float, float, float]) -> NDArray[np.uint8]:
-    """The picture around a box that may lie in part or wholly outside of it, with the box drawn."""
+    """The image around a box that may lie in part or wholly outside of it, with the box drawn."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = box_xyxy
     x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
     if x2 < -width or y2 < -height or x1 > 2 * width or y1 > 2 * height:
         return image
     middle_x, middle_y, side = (x1 + x2) / 2, (y1 + y2) / 2, max(4 * max(x2 - x1, y2 - y1), 96.0)
-    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:  # both the picture and the box beside it
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:  # both the image and the box beside it
         spans = (min(0.0, x1), max(float(width), x2)), (min(0.0, y1), max(float(height), y2))
         middle_x, middle_y = (sum(span) / 2 for span in spans)
         side = 1.1 * max(end - start for start, end in spans)

@@ -1,4 +1,4 @@
-"""What a picture looks like: whether it can be read, its digest, its perceptual hashes, its keypoints."""
+"""What an image looks like: whether it can be read, its digest, its perceptual hashes, its keypoints."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from data.errors import DataError
-from data.images import picture_header, read_picture
+from data.images import image_header, read_image
 
 THUMBNAIL_PX = 64
 """Side of the square grey thumbnail by which near-duplicates are compared."""
 
-_HASHED_PX = 32  # what imagehash's phash scales a picture to
+_HASHED_PX = 32  # what imagehash's phash scales an image to
 _KEYPOINTS = 1000
 _EDGE_PX = 16  # ORB leaves 31 px out by default, half of a strip that two tiles share
 _LEVELS = 4
-_LARGEST_SIDE_PX = 1024  # keypoints are looked for in pictures of at most this size
+_LARGEST_SIDE_PX = 1024  # keypoints are looked for in images of at most this size
 
 
 @dataclass(frozen=True, eq=False)
 class Keypoints:
-    """ORB keypoints of a picture.
+    """ORB keypoints of an image.
 
     Attributes:
-        xy: float32 (K, 2), pixels of the picture as displayed.
+        xy: float32 (K, 2), pixels of the image as displayed.
         descriptors: uint8 (K, 32), 256 bits each.
 
     """
@@ -42,13 +42,13 @@ class Keypoints:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What was seen of one picture.
+    """What was seen of one image.
 
     Attributes:
         fault: why it cannot be used, None where it can; then the rest is empty.
         size_differs: the fault is that its size is not the one its boxes were read with.
-        digest: SHA-256 of its pixels, so that another header makes no other picture.
-        hashes: uint64 (8,), perceptual hashes of the picture and of its flips and quarter turns.
+        digest: SHA-256 of its pixels, so that another header makes no other image.
+        hashes: uint64 (8,), perceptual hashes of the image and of its flips and quarter turns.
         thumbnail: uint8 (64, 64), grey.
         orientation: EXIF orientation, 1 to 8.
         keypoints: None where not asked for.
@@ -65,45 +65,45 @@ class Look:
 
 
 def look_at(
-    pictures: Sequence[Picture], *, keypoints: bool, progress: Callable[[int, int], None] | None = None
+    images: Sequence[LabelledImage], *, keypoints: bool, progress: Callable[[int, int], None] | None = None
 ) -> list[Look]:
-    """Decode every picture and describe it, in threads.
+    """Decode every image and describe it, in threads.
 
     Args:
-        pictures: what to look at.
+        images: what to look at.
         keypoints: find keypoints too, which takes as long again.
-        progress: called after each picture with (done, total), from the calling thread.
+        progress: called after each image with (done, total), from the calling thread.
 
     """
     import imagehash  # noqa: F401  (imported once here: threads that import together wait for each other)
 
     looks: list[Look] = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for look in pool.map(lambda picture: _look(picture, keypoints), pictures):
+        for look in pool.map(lambda image: _look(image, keypoints), images):
             looks.append(look)
             if progress:
-                progress(len(looks), len(pictures))
+                progress(len(looks), len(images))
     return looks
 
 
 def flips_and_turns(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The 8 ways to lay a square picture down; the first is the picture itself."""
+    """The 8 ways to lay a square image down; the first is the image itself."""
     turned = [np.rot90(image, quarter) for quarter in range(4)]
     return [np.ascontiguousarray(one) for one in (*turned, *(one[:, ::-1] for one in turned))]
 
 
-def _look(picture: Picture, keypoints: bool) -> Look:
+def _look(image: LabelledImage, keypoints: bool) -> Look:
     try:
-        image = read_picture(picture.path)
-        _, orientation = picture_header(picture.path)
+        pixels = read_image(image.path)
+        _, orientation = image_header(image.path)
     except DataError as error:
         return _faulty(str(error), size_differs=False)
-    if image.shape[:2] != picture.size_hw:
-        height, width = picture.size_hw
-        line = f"{picture.path}: is {image.shape[1]} x {image.shape[0]}, its labels say {width} x {height}"
+    if pixels.shape[:2] != image.size_hw:
+        height, width = image.size_hw
+        line = f"{image.path}: is {pixels.shape[1]} x {pixels.shape[0]}, its labels say {width} x {height}"
         return _faulty(line, size_differs=True)
-    digest = hashlib.sha256(np.array(image.shape, "<i8").tobytes() + image.tobytes()).digest()
-    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+    digest = hashlib.sha256(np.array(pixels.shape, "<i8").tobytes() + pixels.tobytes()).digest()
+    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
     thumbnail = np.asarray(cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA), np.uint8)
     found = find_keypoints(grey) if keypoints else None
     return Look(None, False, digest, _hashes(thumbnail), thumbnail, orientation, found)
@@ -124,7 +124,7 @@ def _hashes(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def find_keypoints(grey: NDArray[np.uint8]) -> Keypoints:
-    """ORB keypoints (Rublee et al., ICCV 2011) of a grey picture (H, W)."""
+    """ORB keypoints (Rublee et al., ICCV 2011) of a grey image (H, W)."""
     scale = min(1.0, _LARGEST_SIDE_PX / max(grey.shape))
     if scale < 1:
         grey = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

@@ -29,16 +29,16 @@ def findings_table(report: Report) -> Table:
 
 
 def parts_table(parts: Mapping[str, Mapping[str, Any]], *, title: str | None = None) -> Table:
-    """Pictures, groups where they are counted, and boxes of each class, one line for each part."""
+    """Images, groups where they are counted, and boxes of each class, one line for each part."""
     grouped = any("groups" in numbers for numbers in parts.values())
     classes = list(dict.fromkeys(name for numbers in parts.values() for name in numbers["classes"]))
     table = Table(title=title, title_justify="left")
     table.add_column("part")
-    for column in ("pictures", *(["groups"] if grouped else []), "boxes", *classes):
+    for column in ("images", *(["groups"] if grouped else []), "boxes", *classes):
         table.add_column(Text(column), justify="right")
     for part, numbers in parts.items():
         boxes = [numbers["classes"].get(name, 0) for name in classes]
-        cells = [numbers["pictures"], *([numbers["groups"]] if grouped else []), sum(boxes), *boxes]
+        cells = [numbers["images"], *([numbers["groups"]] if grouped else []), sum(boxes), *boxes]
         table.add_row(Text(part), *map(str, cells))
     return table
 

@@ -48,7 +48,7 @@ class PublicSet(BaseModel):
     licence: Licence = Field(description="SPDX name.")
     citation: _Line = Field(description="Authors, year, title, where it appeared.")
     homepage: _Https = Field(description="Where a person reads more.")
-    pictures: Annotated[int, Field(gt=0)] | None = Field(None, description="As its publisher counts them.")
+    images: Annotated[int, Field(gt=0)] | None = Field(None, description="As its publisher counts them.")
     classes: _Line = Field(description="What is labelled.")
     format: Literal["coco", "yolo", "voc", "csv", "masks"] | None = Field(
         description="How Swath reads it; null where it cannot."

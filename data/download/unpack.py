@@ -21,7 +21,7 @@ from data.errors import DataError
 _CHUNK_BYTES = 1 << 20
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 _LITTER = ("__MACOSX", ".DS_Store")
-"""What macOS leaves in archives; its "._a.jpg" would be taken for pictures."""
+"""What macOS leaves in archives; its "._a.jpg" would be taken for images."""
 
 
 class ArchiveError(DataError):
@@ -33,7 +33,7 @@ class Limits:
     """How much an archive may become; far beyond any honest dataset, far below what fills a disk by surprise."""
 
     bytes: int = 500 << 30
-    ratio: int = 200  # unpacked to packed; pictures hardly shrink, text labels shrink twentyfold
+    ratio: int = 200  # unpacked to packed; images hardly shrink, text labels shrink twentyfold
     floor_bytes: int = 64 << 20  # below this no ratio counts
     entries: int = 5_000_000
 

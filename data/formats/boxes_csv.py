@@ -1,7 +1,7 @@
 """CSV: one box a line, `path,x1,y1,x2,y2,class`, read and written.
 
 A first line that names columns may name them in another order, and more of them. A line with a path and nothing
-else is a picture without boxes: background. Coordinates are absolute pixels of the picture as displayed, corners
+else is an image without boxes: background. Coordinates are absolute pixels of the image as displayed, corners
 continuous. Classes stand in `classes.csv` (`name,id`, as RetinaNet wants it) or `classes.txt` (one a line) beside
 the file; without such a list they are those that occur, by the alphabet.
 """
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import read_text, write_whole
 from data.formats.references import Roots
 from data.formats.repair import Notices, repair_boxes
-from data.images import picture_size_hw
+from data.images import image_size_hw
 
 _COLUMNS = ("path", "x1", "y1", "x2", "y2", "class")
 _ALSO = {
@@ -40,11 +40,11 @@ def read_csv(path: Path, images_dir: Path | None = None) -> Dataset:
     """Read boxes from a CSV.
 
     Args:
-        path: the CSV, UTF-8, comma-separated. Pictures are looked for beside it and in `images/` beside it.
+        path: the CSV, UTF-8, comma-separated. Images are looked for beside it and in `images/` beside it.
         images_dir: the folder that paths are relative to, where it is none of those.
 
     Raises:
-        DataError: a line or a picture is faulty, or leads out of the dataset (see `data.formats.references`).
+        DataError: a line or an image is faulty, or leads out of the dataset (see `data.formats.references`).
 
     """
     path = Path(path)
@@ -60,16 +60,16 @@ def read_csv(path: Path, images_dir: Path | None = None) -> Dataset:
         if box is not None:
             boxes_of[name].append((box, label_of[class_name]))
     notices = Notices()
-    pictures = []
+    images = []
     for image_id, (name, found) in enumerate(boxes_of.items(), start=1):
         candidates = [_file(home, name) for home in homes]
         file = next((c for c in candidates if os.path.exists(c) and not os.path.isdir(c)), None)
         if file is None:
-            error = DataError(f"{path}: no such picture: {candidates[0]}: copy it there, or remove its lines")
-            notices.fault(error, str(candidates[0]), "picture-missing")
+            error = DataError(f"{path}: no such image: {candidates[0]}: copy it there, or remove its lines")
+            notices.fault(error, str(candidates[0]), "image-missing")
             continue
         roots.check(file, str(path), roots.digest(name))
-        header = notices.each([file], picture_size_hw, str(file), "picture-unreadable")
+        header = notices.each([file], image_size_hw, str(file), "image-unreadable")
         if not header:
             continue
         size_hw = header[0][1]
@@ -77,8 +77,8 @@ def read_csv(path: Path, images_dir: Path | None = None) -> Dataset:
         kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
         labels = np.array([label for _, label in found], np.int64)[keep]
         areas = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
-        pictures.append(Picture(image_id, file, size_hw, kept, labels, areas, np.zeros(len(kept), np.bool_)))
-    return Dataset(str(path), names, tuple(range(len(names))), tuple(pictures), notices.lines())
+        images.append(LabelledImage(image_id, file, size_hw, kept, labels, areas, np.zeros(len(kept), np.bool_)))
+    return Dataset(str(path), names, tuple(range(len(names))), tuple(images), notices.lines())
 
 
 def save_csv(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], home: Path) -> None:
@@ -86,7 +86,7 @@ def save_csv(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
 
     Args:
         parts: split -> dataset; all with the same classes.
-        places: for each split what its pictures' paths shall be, relative to `home`, in order.
+        places: for each split what its images' paths shall be, relative to `home`, in order.
         home: the dataset's folder.
 
     Raises:
@@ -98,9 +98,9 @@ def save_csv(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
         raise DataError(f"{home}: a class has an empty name, which a CSV cannot say: name it")
     for split, dataset in parts.items():
         rows: list[list[object]] = [list(_COLUMNS)]
-        for picture, place in zip(dataset.pictures, places[split], strict=True):
-            wanted = ~picture.iscrowd
-            for box, label in zip(picture.boxes_xyxy[wanted], picture.labels[wanted], strict=True):
+        for image, place in zip(dataset.images, places[split], strict=True):
+            wanted = ~image.iscrowd
+            for box, label in zip(image.boxes_xyxy[wanted], image.labels[wanted], strict=True):
                 # The shortest digits that give the same float32 again.
                 corners = [np.format_float_positional(v, trim="-") for v in box]
                 rows.append([place, *corners, names[label]])
@@ -178,7 +178,7 @@ def _row(cells: Sequence[str], order: tuple[int, ...] | None, where: str) -> _Ro
     path, x1, y1, x2, y2, name = cells if order is None else [cells[at] for at in order]
     corners = (x1, y1, x2, y2)
     if not path.strip():
-        raise DataError(f"{where}: names no picture")
+        raise DataError(f"{where}: names no image")
     if not name.strip() and not any(cell.strip() for cell in corners):
         return path, None, ""
     if not all(map(_is_number, corners)):

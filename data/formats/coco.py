@@ -11,10 +11,10 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import read_text, write_whole
-from data.formats.coco_images import coco_pictures
+from data.formats.coco_images import coco_images
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import content_sha256, leads_out, reference
 from data.formats.repair import Notices, repair_boxes
@@ -29,18 +29,18 @@ _LARGEST_AREA_PX = 1e12
 def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
     """Read a COCO detection JSON.
 
-    Pictures are looked for beside the JSON, in `images/` beside it, and in the places where COCO and
+    Images are looked for beside the JSON, in `images/` beside it, and in the places where COCO and
     Roboflow keep them. Classes are ordered by category id. An image's `attributes` (or any further
-    plain key of it, such as `field`) become `Picture.attributes`. An annotation without a `bbox` gets the bounds
-    of its `segmentation`: polygons, or a mask as run lengths. What Label Studio and CVAT export as COCO is read
-    too, its file names included.
+    plain key of it, such as `field`) become `LabelledImage.attributes`. An annotation without a `bbox` gets the
+    bounds of its `segmentation`: polygons, or a mask as run lengths. What Label Studio and CVAT export as COCO is
+    read too, its file names included.
 
     Args:
         path: the JSON.
         images_dir: the folder that `file_name` is relative to, where it is none of those.
 
     Raises:
-        DataError: the JSON or an entry of it is faulty, or a picture is missing, no picture, or leads out of
+        DataError: the JSON or an entry of it is faulty, or an image is missing, no image, or leads out of
             the dataset (see `data.formats.references`).
 
     """
@@ -48,9 +48,9 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
     content = _content(path)
     names = _categories(content, path)
     label_of = {category_id: label for label, category_id in enumerate(names)}
-    images = _images(content, path)
+    entries = _images(content, path)
     notices = Notices()
-    annotations: dict[int, list[Mapping[str, Any]]] = {image_id: [] for image_id in images}
+    annotations: dict[int, list[Mapping[str, Any]]] = {image_id: [] for image_id in entries}
     for index, annotation in enumerate(_entries(content, "annotations", path)):
         where = f"{path}: annotation {annotation.get('id', f'at position {index}')}"
         image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
@@ -64,53 +64,53 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
             notices.fault(DataError(line, kind="class-unknown"), str(path))
             continue
         annotations[image_id].append(annotation)
-    paths = coco_pictures(images, path, images_dir, notices)
+    paths = coco_images(entries, path, images_dir, notices)
 
-    def picture(image_id: int) -> Picture:
-        return _picture(images[image_id], paths[image_id], annotations[image_id], label_of, path, notices)
+    def image(image_id: int) -> LabelledImage:
+        return _image(entries[image_id], paths[image_id], annotations[image_id], label_of, path, notices)
 
-    pictures = [p for i in paths for _, p in notices.each([i], picture, str(paths[i]), "picture-unreadable")]
-    return Dataset(str(path), tuple(names.values()), tuple(names), tuple(pictures), notices.lines())
+    images = [p for i in paths for _, p in notices.each([i], image, str(paths[i]), "image-unreadable")]
+    return Dataset(str(path), tuple(names.values()), tuple(names), tuple(images), notices.lines())
 
 
 def save_coco(dataset: Dataset, path: Path) -> None:
-    """Write a dataset as COCO JSON; the pictures stay where they are.
+    """Write a dataset as COCO JSON; the images stay where they are.
 
     Image and category ids are kept, annotations are numbered from 1, and `file_name` is relative to
-    the JSON's folder; where the pictures lie elsewhere it holds `..`, and `content_sha256` beside it proves
+    the JSON's folder; where the images lie elsewhere it holds `..`, and `content_sha256` beside it proves
     that they are meant (see `data.formats.references`). The file appears whole or not at all.
 
     Raises:
-        DataError: the file cannot be written, or a picture is a window of a photo, which COCO cannot say.
+        DataError: the file cannot be written, or an image is a window of a photo, which COCO cannot say.
 
     """
     path = Path(path)
-    window = next((picture for picture in dataset.pictures if picture.window is not None), None)
+    window = next((image for image in dataset.images if image.window is not None), None)
     if window is not None:
-        raise DataError(f"{path}: COCO cannot say that a picture is a part of {window.path.name}: write the tiles")
+        raise DataError(f"{path}: COCO cannot say that an image is a part of {window.path.name}: write the tiles")
     home = Path(os.path.realpath(path.parent))
-    images: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for picture in dataset.pictures:
-        file_name = reference(picture.path, home)
-        height, width = picture.size_hw
-        image: dict[str, Any] = {
-            "id": picture.image_id,
+    for image in dataset.images:
+        file_name = reference(image.path, home)
+        height, width = image.size_hw
+        entry: dict[str, Any] = {
+            "id": image.image_id,
             "file_name": file_name,
             "width": width,
             "height": height,
         }
-        digest = content_sha256(picture.path) if leads_out(picture.path, home) else None
+        digest = content_sha256(image.path) if leads_out(image.path, home) else None
         if digest:
-            image["content_sha256"] = digest
-        if picture.attributes:
-            image["attributes"] = dict(picture.attributes)
-        images.append(image)
-        columns = (picture.boxes_xyxy.tolist(), picture.labels, picture.areas_px.tolist(), picture.iscrowd)
-        for (x1, y1, x2, y2), label, area_px, crowd, cut in zip(*columns, picture.truncated, strict=True):
+            entry["content_sha256"] = digest
+        if image.attributes:
+            entry["attributes"] = dict(image.attributes)
+        entries.append(entry)
+        columns = (image.boxes_xyxy.tolist(), image.labels, image.areas_px.tolist(), image.iscrowd)
+        for (x1, y1, x2, y2), label, area_px, crowd, cut in zip(*columns, image.truncated, strict=True):
             annotation = {
                 "id": len(annotations) + 1,
-                "image_id": picture.image_id,
+                "image_id": image.image_id,
                 "category_id": dataset.category_ids[label],
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "area": area_px,
@@ -119,7 +119,7 @@ def save_coco(dataset: Dataset, path: Path) -> None:
             annotations.append({**annotation, "attributes": {"truncated": True}} if cut else annotation)
     named = zip(dataset.category_ids, dataset.class_names, strict=True)
     categories = [{"id": category_id, "name": name} for category_id, name in named]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    content = {"images": entries, "annotations": annotations, "categories": categories}
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -187,14 +187,14 @@ def _images(content: Mapping[str, Any], path: Path) -> dict[int, Mapping[str, An
     return images
 
 
-def _picture(
+def _image(
     image: Mapping[str, Any],
     file: Path,
     annotations: Sequence[Mapping[str, Any]],
     label_of: Mapping[int, int],
     path: Path,
     notices: Notices,
-) -> Picture:
+) -> LabelledImage:
     given_hw = (image.get("height"), image.get("width"))
     read = notices.each(
         annotations, lambda a: (_box(a, given_hw, path), _area(a, path), _iscrowd(a, path)), str(file)
@@ -209,7 +209,7 @@ def _picture(
     iscrowd = np.array([crowd for _, (_, _, crowd) in whole], np.bool_)
     notices.count("box", "boxes", "marked iscrowd: not used for training", str(file), int(iscrowd.sum()))
     labels = np.array([label_of[annotation["category_id"]] for annotation in chosen], np.int64)
-    return Picture(
+    return LabelledImage(
         image["id"],
         file,
         size_hw,
@@ -253,7 +253,7 @@ def _iscrowd(annotation: Mapping[str, Any], path: Path) -> bool:
 
 
 def _truncated(annotation: Mapping[str, Any]) -> bool:
-    """Whether the object goes on outside of the picture, as CVAT and Pascal VOC mark it."""
+    """Whether the object goes on outside of the image, as CVAT and Pascal VOC mark it."""
     own = annotation.get("attributes")
     given = own.get("truncated") if isinstance(own, dict) else annotation.get("truncated")
     return given in (1, "1", "true", "True")

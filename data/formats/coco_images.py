@@ -1,4 +1,4 @@
-"""Where the pictures of a COCO JSON lie: as COCO, Roboflow, CVAT and Label Studio leave them."""
+"""Where the images of a COCO JSON lie: as COCO, Roboflow, CVAT and Label Studio leave them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DRIVE = re.compile(r"[A-Za-z]:/")
 _DEEPEST = 8
 
 
-def coco_pictures(
+def coco_images(
     images: Mapping[int, Mapping[str, Any]], path: Path, images_dir: Path | None, notices: Notices
 ) -> dict[int, Path]:
-    """Image id -> picture file, all relative to the one folder in which the first picture is found.
+    """Image id -> image file, all relative to the one folder in which the first image is found.
 
     A `file_name` is taken as it stands; failing that with its URL codes resolved, and, where it is a URL or
     an absolute path of another machine, by its last parts (Label Studio's `/data/upload/1/1a2b3c4d-name.jpg`
@@ -32,10 +32,10 @@ def coco_pictures(
         images: the JSON's image entries by id.
         path: the JSON.
         images_dir: the folder that `file_name` is relative to, where it is none of the usual ones.
-        notices: told of pictures that were found by the last parts of their name only.
+        notices: told of images that were found by the last parts of their name only.
 
     Raises:
-        DataError: pictures are missing, lead out of the dataset (see `data.formats.references`), or two images
+        DataError: images are missing, lead out of the dataset (see `data.formats.references`), or two images
             with different names are found to be the same file.
 
     """
@@ -61,15 +61,15 @@ def coco_pictures(
         if name_of.setdefault(file, name) != name:
             raise DataError(f"{path}: {name_of[file]} and {name} are both found as {file}: rename one of them")
         if file not in [_file(home, spelling) for spelling in _own_spellings(name)]:
-            notices.count("picture", "pictures", "found by the last parts of a URL or absolute path", name)
+            notices.count("image", "images", "found by the last parts of a URL or absolute path", name)
         paths[image_id] = file
     if missing and notices.every is not None:
         for file in missing:
-            notices.note("picture-missing", f"{path}: {file} is missing: copy it there, or remove it", str(file))
+            notices.note("image-missing", f"{path}: {file} is missing: copy it there, or remove it", str(file))
     elif missing:
         looked = "" if found else f"; looked in {', '.join(map(str, homes))}"
         raise DataError(
-            f"{path}: {len(missing)} of {len(names)} pictures are missing, first: {missing[0]}{looked}: "
+            f"{path}: {len(missing)} of {len(names)} images are missing, first: {missing[0]}{looked}: "
             "copy them there, or remove them from the JSON"
         )
     return paths
@@ -82,7 +82,7 @@ def _homes(path: Path) -> list[Path]:
 
 
 def _find(file_name: str, home: Path, homes: Sequence[Path], roots: Roots) -> Path | None:
-    """The picture of that name in `home`; a name of another machine says nothing of folders here: in any of `homes`.
+    """The image of that name in `home`; a name of another machine says nothing of folders here: in any of `homes`.
 
     One inside the dataset before one outside.
     """

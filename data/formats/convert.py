@@ -1,4 +1,4 @@
-"""From one format to another: the pictures put in place, the labels written, and what gets lost said."""
+"""From one format to another: the images put in place, the labels written, and what gets lost said."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from data.formats.references import REFERENCES, content_sha256, leads_out, refer
 from data.formats.repair import Notices
 from data.formats.voc_writer import save_voc, voc_cannot_say
 from data.formats.yolo_writer import save_yolo
-from data.images import PICTURE_SUFFIXES
+from data.images import IMAGE_SUFFIXES
 
 WritableFormat = Literal["coco", "yolo", "voc", "csv"]
 
-_Places = dict[str, list[str]]  # split -> path of each picture, relative to the folder of pictures
+_Places = dict[str, list[str]]  # split -> path of each image, relative to the folder of images
 
 
 def convert(
@@ -38,17 +38,17 @@ def convert(
 ) -> tuple[str, ...]:
     """Write datasets, one for each split, as a new dataset in another format.
 
-    Pictures stay where they are, and are referred to: COCO and CSV name them by relative paths, YOLO and VOC,
+    Images stay where they are, and are referred to: COCO and CSV name them by relative paths, YOLO and VOC,
     which need them in place, by symbolic links; digests beside the references let Swath follow them (see
-    `data.formats.references`). With `copy` the new dataset holds them itself. Their folders are kept; two pictures
+    `data.formats.references`). With `copy` the new dataset holds them itself. Their folders are kept; two images
     that differ in nothing but the suffix, and names that a format cannot say, get other names, which is counted.
 
     Args:
         parts: split ("train", "val", "test") -> dataset, at least one.
         target: a folder that is not there yet, or empty. It appears whole or not at all.
         to: the format: coco, yolo, voc or csv.
-        copy: copy the pictures.
-        progress: called after each picture with (done, total).
+        copy: copy the images.
+        progress: called after each image with (done, total).
 
     Returns:
         What the format cannot say, and was therefore left out or changed: one line for each kind.
@@ -85,18 +85,18 @@ def _write(
     if in_place:
         places = _places(parts, folder_of, notices)
     else:
-        places = {s: [reference(picture.path, real_target) for picture in d.pictures] for s, d in parts.items()}
+        places = {s: [reference(image.path, real_target) for image in d.images] for s, d in parts.items()}
     digests: dict[str, str] = {}
     done, total = 0, sum(map(len, parts.values()))
     for split, dataset in parts.items():
-        for picture, place in zip(dataset.pictures, places[split], strict=True):
+        for image, place in zip(dataset.images, places[split], strict=True):
             relative = f"{folder_of[split]}/{place}" if in_place else place
             if in_place:
-                _put(picture.path, home / relative, real_target / relative, copy)
-            if not copy and to != "coco" and leads_out(picture.path, real_target):
-                digest = content_sha256(picture.path)
+                _put(image.path, home / relative, real_target / relative, copy)
+            if not copy and to != "coco" and leads_out(image.path, real_target):
+                digest = content_sha256(image.path)
                 if digest is None:
-                    raise DataError(f"{picture.path}: cannot be read: copy it there again, or leave it out")
+                    raise DataError(f"{image.path}: cannot be read: copy it there again, or leave it out")
                 digests[relative] = digest
             done += 1
             if progress:
@@ -120,14 +120,14 @@ def _write(
 
 
 def _at(dataset: Dataset, paths: Sequence[Path]) -> Dataset:
-    pictures = [replace(picture, path=path) for picture, path in zip(dataset.pictures, paths, strict=True)]
-    return replace(dataset, pictures=tuple(pictures))
+    images = [replace(image, path=path) for image, path in zip(dataset.images, paths, strict=True)]
+    return replace(dataset, images=tuple(images))
 
 
 def _put(source: Path, file: Path, final: Path, copy: bool) -> None:
-    """A picture into its place `file`, which will be `final` when the folder has its name."""
+    """An image into its place `file`, which will be `final` when the folder has its name."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(file):  # the same picture in two splits
+    if os.path.lexists(file):  # the same image in two splits
         return
     if copy:
         try:
@@ -142,20 +142,20 @@ def _put(source: Path, file: Path, final: Path, copy: bool) -> None:
 
 
 def _places(parts: Mapping[str, Dataset], folder_of: Mapping[str, str], notices: Notices) -> _Places:
-    """Where each picture goes below its folder: its path below what the pictures have in common, made unique."""
+    """Where each image goes below its folder: its path below what the images have in common, made unique."""
     places: _Places = {}
     chosen: dict[tuple[str, Path], str] = {}
     taken: set[tuple[str, str]] = set()
     for folder in dict.fromkeys(folder_of.values()):
         mine = [split for split in parts if folder_of[split] == folder]
-        files = list(dict.fromkeys(picture.path for split in mine for picture in parts[split].pictures))
+        files = list(dict.fromkeys(image.path for split in mine for image in parts[split].images))
         common = os.path.commonpath([os.path.abspath(file.parent) for file in files]) if files else ""
         for file in files:
             given = Path(os.path.relpath(os.path.abspath(file), common)).as_posix()
             place = PurePosixPath(*map(_sayable, PurePosixPath(given).parts))
-            if place.suffix.lower() not in PICTURE_SUFFIXES:
+            if place.suffix.lower() not in IMAGE_SUFFIXES:
                 raise DataError(
-                    f"{file}: pictures are found by their suffix ({', '.join(sorted(PICTURE_SUFFIXES))}): rename it"
+                    f"{file}: images are found by their suffix ({', '.join(sorted(IMAGE_SUFFIXES))}): rename it"
                 )
             stem, number = place.with_suffix(""), 1
             while (folder, place.with_suffix("").as_posix().casefold()) in taken:
@@ -164,10 +164,10 @@ def _places(parts: Mapping[str, Dataset], folder_of: Mapping[str, str], notices:
             taken.add((folder, place.with_suffix("").as_posix().casefold()))
             if place.as_posix() != given:
                 rest = "given another name: two with the same, or one that labels cannot say"
-                notices.count("picture", "pictures", rest, f"{given} -> {place}")
+                notices.count("image", "images", rest, f"{given} -> {place}")
             chosen[folder, file] = place.as_posix()
     for split, dataset in parts.items():
-        places[split] = [chosen[folder_of[split], picture.path] for picture in dataset.pictures]
+        places[split] = [chosen[folder_of[split], image.path] for image in dataset.images]
     return places
 
 
@@ -188,9 +188,9 @@ def _same_classes(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:
     joined = {}
     for split, dataset in parts.items():
         to_joint = np.array([names.index(name) for name in dataset.class_names], np.int64)
-        pictures = tuple(replace(picture, labels=to_joint[picture.labels]) for picture in dataset.pictures)
+        images = tuple(replace(image, labels=to_joint[image.labels]) for image in dataset.images)
         joined[split] = replace(
-            dataset, class_names=names, category_ids=tuple(range(1, len(names) + 1)), pictures=pictures
+            dataset, class_names=names, category_ids=tuple(range(1, len(names) + 1)), images=images
         )
     return joined
 
@@ -204,23 +204,23 @@ def _count_unsayable(parts: Mapping[str, Dataset], to: WritableFormat, notices: 
         first_id = 1 if to == "voc" else 0
         if dataset.category_ids != tuple(range(first_id, first_id + len(dataset.class_names))):
             notices.count("dataset", "datasets", f"whose class ids {name} cannot say: numbered anew", dataset.name)
-        if [picture.image_id for picture in dataset.pictures] != list(range(1, len(dataset) + 1)):
-            notices.count("dataset", "datasets", f"whose picture ids {name} cannot say: numbered anew", dataset.name)
-        for picture in dataset.pictures:
-            where, crowd = picture.path.name, picture.iscrowd
-            span = picture.boxes_xyxy[:, 2:] - picture.boxes_xyxy[:, :2]
-            outlined = ~np.isclose(span[:, 0] * span[:, 1], picture.areas_px, rtol=1e-3)
+        if [image.image_id for image in dataset.images] != list(range(1, len(dataset) + 1)):
+            notices.count("dataset", "datasets", f"whose image ids {name} cannot say: numbered anew", dataset.name)
+        for image in dataset.images:
+            where, crowd = image.path.name, image.iscrowd
+            span = image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]
+            outlined = ~np.isclose(span[:, 0] * span[:, 1], image.areas_px, rtol=1e-3)
             kept = np.ones(len(crowd), np.bool_) if to == "voc" else ~crowd
             rest = f"whose own area {name} cannot say: the box's area instead"
             notices.count("box", "boxes", rest, where, int((outlined & kept).sum()))
-            attributes = list(picture.attributes.items())
+            attributes = list(image.attributes.items())
             if to == "voc":
                 attributes = [pair for pair in attributes if any(map(voc_cannot_say, pair))]
             else:
                 crowds = int(crowd.sum())
                 notices.count("box", "boxes", f"marked iscrowd, which {name} cannot say: left out", where, crowds)
-                cut = int((picture.truncated & kept).sum())
+                cut = int((image.truncated & kept).sum())
                 notices.count("box", "boxes", f"marked truncated, which {name} cannot say: mark left out", where, cut)
             if attributes:
                 rest = f"with attributes that {name} cannot say: attributes left out"
-                notices.count("picture", "pictures", rest, where)
+                notices.count("image", "images", rest, where)

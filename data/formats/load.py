@@ -45,14 +45,14 @@ def load_dataset(
     """Read a dataset, whatever its format.
 
     Args:
-        source: a COCO JSON (Label Studio's and CVAT's exports too), a YOLO `data.yaml`, a .txt list of pictures
-            beside one, a CSV of boxes, a Pascal VOC folder, a folder of pictures and masks, or a folder that
+        source: a COCO JSON (Label Studio's and CVAT's exports too), a YOLO `data.yaml`, a .txt list of images
+            beside one, a CSV of boxes, a Pascal VOC folder, a folder of images and masks, or a folder that
             holds one of them, perhaps with one folder for each split.
         split: "train", "val" ("valid" is the same) or "test", for formats that have splits.
         format: "auto" recognises it; coco, yolo, voc, csv or masks where that is wrong or there are several.
-        unlabelled: what a picture without a label file (YOLO, VOC) or mask is: "background", or not labelled
-            yet: "skip" it. Other formats name their background pictures.
-        images_dir: the folder of the pictures, where they lie elsewhere; they may then lie outside of the
+        unlabelled: what an image without a label file (YOLO, VOC) or mask is: "background", or not labelled
+            yet: "skip" it. Other formats name their background images.
+        images_dir: the folder of the images, where they lie elsewhere; they may then lie outside of the
             dataset's folder (see `data.formats.references`).
 
     Raises:
@@ -63,18 +63,18 @@ def load_dataset(
     if unlabelled not in get_args(Unlabelled):
         raise DataError(f"unlabelled {unlabelled!r}: use background or skip")
     found = _locate(Path(source), split, format)
-    pictures = None if images_dir is None else Path(images_dir)
-    if pictures is not None and not os.path.isdir(pictures):
-        raise DataError(f"{pictures}: no such folder of pictures")
+    images = None if images_dir is None else Path(images_dir)
+    if images is not None and not os.path.isdir(images):
+        raise DataError(f"{images}: no such folder of images")
     if found.format == "coco":
-        return read_coco(found.path, pictures)
+        return read_coco(found.path, images)
     if found.format == "yolo":
-        return read_yolo(found.path, split, unlabelled=unlabelled, images_dir=pictures)
+        return read_yolo(found.path, split, unlabelled=unlabelled, images_dir=images)
     if found.format == "voc":
-        return read_voc(found.path, split, unlabelled=unlabelled, images_dir=pictures)
+        return read_voc(found.path, split, unlabelled=unlabelled, images_dir=images)
     if found.format == "csv":
-        return read_csv(found.path, pictures)
-    return read_masks(found.path, unlabelled=unlabelled, images_dir=pictures)
+        return read_csv(found.path, images)
+    return read_masks(found.path, unlabelled=unlabelled, images_dir=images)
 
 
 def load_parts(

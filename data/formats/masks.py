@@ -1,12 +1,12 @@
-"""Mask folders: `images/` and `masks/`, a PNG of instance numbers for each picture, read as boxes.
+"""Mask folders: `images/` and `masks/`, a PNG of instance numbers for each image, read as boxes.
 
-The rule: a mask is a PNG of one channel (8 or 16 bits, palette or not) of its picture's size and path, `.png`
+The rule: a mask is a PNG of one channel (8 or 16 bits, palette or not) of its image's size and path, `.png`
 for a suffix. 0 is background, every other value is one instance, whose box spans its pixels. What class an
 instance is of stands either
 
-- in a folder for each class: `masks/<class>/<picture>.png`; or, with `masks/<picture>.png`,
+- in a folder for each class: `masks/<class>/<image>.png`; or, with `masks/<image>.png`,
 - in `classes.json` beside `masks/`: `["weed"]` where all are of one class, or
-  `{"classes": ["crop", "weed"], "instances": {"<picture>": {"1": "crop", "2": "weed"}}}`.
+  `{"classes": ["crop", "weed"], "instances": {"<image>": {"1": "crop", "2": "weed"}}}`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import read_text
 from data.formats.orientation import boxes_as_displayed
-from data.formats.references import Roots, pictures_by_stem
+from data.formats.references import Roots, images_by_stem
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
 from data.images import read_mask
 
@@ -37,27 +37,27 @@ def is_mask_folder(folder: Path) -> bool:
 
 
 def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_dir: Path | None = None) -> Dataset:
-    """Read a folder of pictures and their instance masks, see above for the rule.
+    """Read a folder of images and their instance masks, see above for the rule.
 
     Areas are counted in pixels of the mask.
 
     Args:
         folder: holds `images/` and `masks/`.
-        unlabelled: what a picture without a mask is: "background", or not labelled yet: "skip" it.
-        images_dir: the folder of the pictures, where `images/` holds none; or what its links lead to.
+        unlabelled: what an image without a mask is: "background", or not labelled yet: "skip" it.
+        images_dir: the folder of the images, where `images/` holds none; or what its links lead to.
 
     Raises:
-        DataError: a mask or a picture is faulty, an instance has no class, or a file leads out of the dataset
+        DataError: a mask or an image is faulty, an instance has no class, or a file leads out of the dataset
             (see `data.formats.references`).
 
     """
-    images, masks = folder / "images", folder / "masks"
+    own_images, masks = folder / "images", folder / "masks"
     roots = Roots(folder, images_dir=images_dir)
     notices = Notices()
-    picture_of = pictures_by_stem(images, roots)
-    if not picture_of and images_dir is not None:
-        picture_of = pictures_by_stem(Path(images_dir), roots)
-    mask_of = {file.relative_to(masks).with_suffix(""): file for file in roots.pictures_in(masks)}
+    image_of = images_by_stem(own_images, roots)
+    if not image_of and images_dir is not None:
+        image_of = images_by_stem(Path(images_dir), roots)
+    mask_of = {file.relative_to(masks).with_suffix(""): file for file in roots.images_in(masks)}
     wrong = [file for file in mask_of.values() if file.suffix.lower() != ".png"]
     if wrong:
         raise DataError(f"{wrong[0]}: masks must be PNG: other formats change or cannot hold instance numbers")
@@ -75,28 +75,28 @@ def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_di
         homes = [(masks / name, {None: name}) for name in names]
     label_of = {name: label for label, name in enumerate(names)}
     used: set[Path] = set()
-    pictures: list[Picture] = []
+    images: list[LabelledImage] = []
     without: list[Path] = []
-    for image_id, (stem, file) in enumerate(picture_of.items(), start=1):
+    for image_id, (stem, file) in enumerate(image_of.items(), start=1):
         found = [(mask_of[key], of) for home, of in homes if (key := (home / stem).relative_to(masks)) in mask_of]
         if not found:
             without.append(file)
         if found or unlabelled == "background":
             used |= {mask for mask, _ in found}
-            pictures.append(_picture(image_id, file, stem, found, label_of, roots, notices))
+            images.append(_image(image_id, file, stem, found, label_of, roots, notices))
     orphans = sorted(set(mask_of.values()) - used)
     if orphans:
-        notices.count("mask", "masks", "without a picture: not used", orphans[0].name, len(orphans))
+        notices.count("mask", "masks", "without an image: not used", orphans[0].name, len(orphans))
     count_unlabelled(without, "mask", unlabelled, notices)
-    if not pictures:
-        raise DataError(f"{folder}: the dataset is empty: no labelled pictures in {images}")
-    return Dataset(str(folder), names, tuple(range(1, len(names) + 1)), tuple(pictures), notices.lines())
+    if not images:
+        raise DataError(f"{folder}: the dataset is empty: no labelled images in {images}")
+    return Dataset(str(folder), names, tuple(range(1, len(names) + 1)), tuple(images), notices.lines())
 
 
-_ClassOf = Mapping[Any, Any]  # {None: class of all}, or picture -> {instance: class}
+_ClassOf = Mapping[Any, Any]  # {None: class of all}, or image -> {instance: class}
 
 
-def _picture(
+def _image(
     image_id: int,
     file: Path,
     stem: Path,
@@ -104,7 +104,7 @@ def _picture(
     label_of: Mapping[str, int],
     roots: Roots,
     notices: Notices,
-) -> Picture:
+) -> LabelledImage:
     roots.check(file, str(file.parent))
     boxes: list[tuple[float, float, float, float]] = []
     areas: list[float] = []
@@ -114,7 +114,7 @@ def _picture(
         roots.check(mask, str(mask.parent))
         instances = read_mask(mask)
         if given_hw not in ((None, None), instances.shape):
-            raise DataError(f"{mask}: has another size than the picture's other masks")
+            raise DataError(f"{mask}: has another size than the image's other masks")
         given_hw = (instances.shape[0], instances.shape[1])
         values = np.unique(instances)
         if values.tolist() in ([0, 255], [255]):
@@ -130,7 +130,7 @@ def _picture(
     drawn = np.array(boxes, np.float64).reshape(-1, 4)
     upright, size_hw = boxes_as_displayed(drawn, given_hw, file, masks[0][0] if masks else file, notices)
     kept, keep = repair_boxes(upright, size_hw, notices, str(file))
-    return Picture(
+    return LabelledImage(
         image_id,
         file,
         size_hw,
@@ -171,7 +171,7 @@ def _class_file(path: Path) -> tuple[tuple[str, ...], _ClassOf]:
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(
-            f'{path}: must be ["weed"], or {{"classes": [...], "instances": {{"picture": {{"1": "weed"}}}}}} with '
+            f'{path}: must be ["weed"], or {{"classes": [...], "instances": {{"image": {{"1": "weed"}}}}}} with '
             "each class once"
         ) from None
     if not instances and len(names) > 1:

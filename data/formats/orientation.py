@@ -1,4 +1,4 @@
-"""Labels and EXIF: boxes drawn on a picture lying on its side are turned upright together with it."""
+"""Labels and EXIF: boxes drawn on an image lying on its side are turned upright together with it."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from numpy.typing import NDArray
 
 from data.errors import DataError
 from data.formats.repair import Notices
-from data.images import picture_header, upright_boxes
+from data.images import image_header, upright_boxes
 
 
 def boxes_as_displayed(
     boxes_xyxy: NDArray[np.float64], given_hw: tuple[Any, Any], file: Path, source: Path, notices: Notices
 ) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """Boxes (N, 4) as a label file gives them -> boxes on the picture as displayed, and its height and width.
+    """Boxes (N, 4) as a label file gives them -> boxes on the image as displayed, and its height and width.
 
     Args:
-        boxes_xyxy: absolute pixels of the picture as the labelling tool showed it.
+        boxes_xyxy: absolute pixels of the image as the labelling tool showed it.
         given_hw: the size that the label file states, (None, None) where it states none.
-        file: the picture; its header is read.
+        file: the image; its header is read.
         source: the label file, for messages.
-        notices: told of pictures whose boxes were turned.
+        notices: told of images whose boxes were turned.
 
     Raises:
-        DataError: the picture cannot be read, or is not the one that was labelled: its size differs.
+        DataError: the image cannot be read, or is not the one that was labelled: its size differs.
 
     """
-    stored_hw, orientation = picture_header(file)
+    stored_hw, orientation = image_header(file)
     size_hw = (stored_hw[1], stored_hw[0]) if orientation >= 5 else stored_hw
     if given_hw in (size_hw, (None, None)):
         return boxes_xyxy, size_hw
     if given_hw != stored_hw or (boxes_xyxy[:, 2:] > np.array(stored_hw[::-1]) + 2.0).any():
         raise DataError(
-            f"{source}: says {file.name} is {given_hw[1]} x {given_hw[0]}, the picture is "
-            f"{size_hw[1]} x {size_hw[0]}: its boxes belong to another version of the picture",
+            f"{source}: says {file.name} is {given_hw[1]} x {given_hw[0]}, the image is "
+            f"{size_hw[1]} x {size_hw[0]}: its boxes belong to another version of the image",
             kind="size-mismatch",
         )
     # The labels were drawn by a tool that ignores EXIF.
     rest = "labelled on its side (sizes in the labels ignore EXIF orientation): boxes turned upright"
-    notices.count("picture", "pictures", rest, file.name)
+    notices.count("image", "images", rest, file.name)
     notices.note("exif-turned", rest, str(file))
     return upright_boxes(boxes_xyxy, stored_hw, orientation), size_hw

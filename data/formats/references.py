@@ -1,14 +1,14 @@
 """Which files a dataset may refer to. The one rule, for every format.
 
 A dataset often comes from strangers: a `file_name` of `../../home/me/x.png`, an absolute path in a list or a
-symbolic link in an archive would make Swath read, show and copy pictures that nobody meant to give away.
+symbolic link in an archive would make Swath read, show and copy images that nobody meant to give away.
 So a reference, links followed, must lead
 
 1. into one of the dataset's own folders: the folder of the label file, or the one above a folder
    `annotations`; for YOLO also the folder that `path` in the `data.yaml` names, which is said in a notice; or
 2. into the folder that the user names: `images_dir`, `--images-dir`, `data.images_dir` in a recipe; or
-3. anywhere else to a picture whose digest stands beside the reference. Whoever wrote it has held that very
-   picture, so reading it gives nothing away. This is how splits and converted datasets refer to their
+3. anywhere else to an image whose digest stands beside the reference. Whoever wrote it has held that very
+   image, so reading it gives nothing away. This is how splits and converted datasets refer to their
    originals: `content_sha256` of an image in a COCO JSON, `references.json` beside other formats.
 
 Anything else is refused with a line that says so. What is referred to is a regular file: pipes and devices are
@@ -25,16 +25,16 @@ from pathlib import Path
 
 from data.errors import DataError
 from data.files import open_regular, read_text
-from data.images import PICTURE_SUFFIXES
+from data.images import IMAGE_SUFFIXES
 
 REFERENCES = "references.json"
-"""Beside a dataset that Swath wrote: path of each picture that lies elsewhere -> its digest."""
+"""Beside a dataset that Swath wrote: path of each image that lies elsewhere -> its digest."""
 
 _DIGEST_BYTES = 1 << 16
 
 
 class Roots:
-    """The folders a dataset's files may lie in, and the digests of pictures that lie elsewhere.
+    """The folders a dataset's files may lie in, and the digests of images that lie elsewhere.
 
     Args:
         home: the dataset's folder; its `references.json` is read where there is one.
@@ -63,7 +63,7 @@ class Roots:
         return any(real == folder or real.startswith(os.path.join(folder, "")) for folder in self._folders)
 
     def _real(self, file: Path) -> str:
-        # Thousands of pictures share a folder: following its links once is enough.
+        # Thousands of images share a folder: following its links once is enough.
         folder = os.path.dirname(os.path.abspath(file))
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
@@ -79,7 +79,7 @@ class Roots:
             digest: what stands beside the reference, see `content_sha256`.
 
         Raises:
-            DataError: it leads out of the dataset without proof, or to another picture than the proof.
+            DataError: it leads out of the dataset without proof, or to another image than the proof.
 
         """
         if self.holds(file):
@@ -90,16 +90,16 @@ class Roots:
             folder = target if os.path.isdir(target) else os.path.dirname(target)
             raise DataError(
                 f"{where}: {file} leads out of the dataset's folder, to {target}: refused. If you trust it, "
-                f"name the folder of the pictures: --images-dir {folder} (data.images_dir in a recipe)"
+                f"name the folder of the images: --images-dir {folder} (data.images_dir in a recipe)"
             )
         if content_sha256(file) != digest:
             raise DataError(
-                f"{where}: {target} is not the picture that was meant when this was written (another digest): "
+                f"{where}: {target} is not the image that was meant when this was written (another digest): "
                 "write the dataset again"
             )
 
-    def pictures_in(self, folder: Path) -> list[Path]:
-        """The picture files below `folder`, sorted; names that begin with a dot are left out.
+    def images_in(self, folder: Path) -> list[Path]:
+        """The image files below `folder`, sorted; names that begin with a dot are left out.
 
         Raises:
             DataError: a folder leads out of the dataset, or is reached twice through links.
@@ -116,23 +116,21 @@ class Roots:
                 self.check(Path(home), str(folder))
             folders.sort()
             files += (Path(home, name) for name in names if not name.startswith("."))
-        return sorted(file for file in files if file.suffix.lower() in PICTURE_SUFFIXES)
+        return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def pictures_by_stem(folder: Path, roots: Roots) -> dict[Path, Path]:
-    """The pictures below `folder`, by their path relative to it without the suffix.
+def images_by_stem(folder: Path, roots: Roots) -> dict[Path, Path]:
+    """The images below `folder`, by their path relative to it without the suffix.
 
     Raises:
-        DataError: two pictures share it, so that nobody can tell whose labels are meant.
+        DataError: two images share it, so that nobody can tell whose labels are meant.
 
     """
     found: dict[Path, Path] = {}
-    for file in roots.pictures_in(folder):
+    for file in roots.images_in(folder):
         other = found.setdefault(file.relative_to(folder).with_suffix(""), file)
         if other != file:
-            raise DataError(
-                f"{other} and {file.name}: two pictures for the same labels: rename or remove one of them"
-            )
+            raise DataError(f"{other} and {file.name}: two images for the same labels: rename or remove one of them")
     return found
 
 
@@ -159,9 +157,9 @@ def leads_out(file: Path, home: Path) -> bool:
 
 
 def reference(file: Path, home: Path) -> str:
-    """How labels in the folder `home` (its real path) refer to a picture: relative, with `/`."""
+    """How labels in the folder `home` (its real path) refer to an image: relative, with `/`."""
     # The file's folder is resolved, the file is not: `..` must be right when the system follows it,
-    # and a link to a picture keeps its own name.
+    # and a link to an image keeps its own name.
     real = os.path.join(os.path.realpath(file.parent), file.name)
     try:
         return Path(os.path.relpath(real, home)).as_posix()

@@ -18,7 +18,7 @@ MIN_SIDE_PX = 1.0
 """A box thinner than this, after clipping, is dropped: it holds no whole pixel."""
 
 Unlabelled = Literal["background", "skip"]
-"""What a picture without labels of its own is: background, or not labelled yet and so left out."""
+"""What an image without labels of its own is: background, or not labelled yet and so left out."""
 
 _ROUNDING_PX = 0.01  # what six decimals of a YOLO label lose on a large photo; not worth a word
 SIDE_ROUNDING_PX = 1e-3
@@ -125,10 +125,10 @@ class Notices:
 
 
 def count_unlabelled(files: Sequence[Path], wanting: str, unlabelled: Unlabelled, notices: Notices) -> None:
-    """Say how many pictures (`files`) lack their `wanting`, such as "label file", and what became of them."""
+    """Say how many images (`files`) lack their `wanting`, such as "label file", and what became of them."""
     done = "taken as background" if unlabelled == "background" else "left out (unlabelled: skip)"
     if files:
-        notices.count("picture", "pictures", f"without a {wanting}: {done}", files[0].name, len(files))
+        notices.count("image", "images", f"without a {wanting}: {done}", files[0].name, len(files))
 
 
 def repair_boxes(
@@ -140,14 +140,14 @@ def repair_boxes(
     *,
     min_side_px: float = MIN_SIDE_PX,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Clip boxes to their picture, drop those that are then thinner than `min_side_px`, count both.
+    """Clip boxes to their image, drop those that are then thinner than `min_side_px`, count both.
 
     Args:
-        boxes_xyxy: (N, 4), absolute pixels of the picture as displayed, continuous corners.
-        size_hw: height and width of the picture as displayed.
+        boxes_xyxy: (N, 4), absolute pixels of the image as displayed, continuous corners.
+        size_hw: height and width of the image as displayed.
         notices: where the counts go.
-        where: the picture's name, for messages.
-        file: the picture, where that is not its name.
+        where: the image's name, for messages.
+        file: the image, where that is not its name.
         min_side_px: smallest side that is kept, in pixels.
 
     Returns:
@@ -155,19 +155,19 @@ def repair_boxes(
 
     Raises:
         DataError: a coordinate is not finite, a width or height is negative, or a box lies wholly
-            outside the picture.
+            outside the image.
 
     """
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
-    picture = str(file or where)
+    image = str(file or where)
     infinite = np.asarray(~np.isfinite(boxes).all(axis=1))
     if infinite.any():
         line = f"{where}: a box is not finite (NaN or infinite): correct or remove it"
-        _refuse(boxes[infinite], DataError(line, kind="box-not-finite"), picture, notices)
+        _refuse(boxes[infinite], DataError(line, kind="box-not-finite"), image, notices)
     swapped = np.asarray((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     if swapped.any():
         line = f"{where}: a box has a negative width or height: correct or remove it"
-        _refuse(boxes[swapped], DataError(line, kind="box-swapped"), picture, notices)
+        _refuse(boxes[swapped], DataError(line, kind="box-swapped"), image, notices)
     faulty = infinite | swapped
     boxes = np.where(faulty[:, None], 0.0, boxes)  # reached only where every fault is wanted
     height, width = size_hw
@@ -177,31 +177,29 @@ def repair_boxes(
     outside = ((boxes[:, 2:] <= 0.0) | (boxes[:, :2] >= frame[:2])).any(axis=1)
     misplaced = outside & (boxes[:, 2:] - boxes[:, :2] >= min_side_px).all(axis=1)
     if misplaced.any():
-        # No slip of a drawing tool: the labels belong to another picture, size or coordinate system.
+        # No slip of a drawing tool: the labels belong to another image, size or coordinate system.
         corners = ", ".join(f"{v:g}" for v in boxes[misplaced][0])
-        line = (
-            f"{where}: a box ({corners}) lies wholly outside the picture of {width} x {height}: correct or remove it"
-        )
-        _refuse(boxes[misplaced], DataError(line, kind="box-outside"), picture, notices)
+        line = f"{where}: a box ({corners}) lies wholly outside the image of {width} x {height}: correct or remove it"
+        _refuse(boxes[misplaced], DataError(line, kind="box-outside"), image, notices)
     beyond_px = np.abs(clipped - boxes).max(axis=1, initial=0.0)
     clips = keep & (beyond_px > _ROUNDING_PX)
     thin = ~keep & ~faulty & ~misplaced
-    rest = f"thinner than {min_side_px:g} px inside the picture: dropped"
+    rest = f"thinner than {min_side_px:g} px inside the image: dropped"
     notices.count("box", "boxes", rest, where, int(thin.sum()))
-    notices.note("box-thin", rest, picture, boxes[thin])
-    rest = "reaching outside the picture: clipped to it"
+    notices.note("box-thin", rest, image, boxes[thin])
+    rest = "reaching outside the image: clipped to it"
     notices.count("box", "boxes", rest, where, int(clips.sum()))
-    notices.note("box-clipped", rest, picture, boxes[clips])
+    notices.note("box-clipped", rest, image, boxes[clips])
     kept = clipped[keep].astype(np.float32)
     _, firsts = np.unique(kept, axis=0, return_index=True)
     again = np.setdiff1d(np.arange(len(kept)), firsts)
     rest = "exactly on top of another: kept"
     notices.count("box", "boxes", rest, where, len(again))
-    notices.note("box-duplicate", rest, picture, kept[again].astype(np.float64))
+    notices.note("box-duplicate", rest, image, kept[again].astype(np.float64))
     return kept, keep
 
 
-def _refuse(boxes_xyxy: NDArray[np.float64], error: DataError, picture: str, notices: Notices) -> None:
+def _refuse(boxes_xyxy: NDArray[np.float64], error: DataError, image: str, notices: Notices) -> None:
     if notices.every is None:
         raise error
-    notices.note(error.kind or "label-malformed", str(error), picture, boxes_xyxy)
+    notices.note(error.kind or "label-malformed", str(error), image, boxes_xyxy)

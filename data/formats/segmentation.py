@@ -1,7 +1,7 @@
 """Outlines of COCO and Label Studio -> boxes: polygons, and masks as run lengths (RLE).
 
 Run lengths are decoded here and not by pycocotools, whose C code trusts its input: a height of 0 ends the
-process, and counts beyond the picture read memory that is not theirs.
+process, and counts beyond the image read memory that is not theirs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def segmentation_box(segmentation: Any, size_hw: tuple[int, int] | None) -> _Box
 
     Args:
         segmentation: a list of polygons [x1, y1, x2, y2, ...], or an RLE: {"size": [h, w], "counts": list or string}.
-        size_hw: the picture's height and width that an RLE must have; None takes the RLE's own.
+        size_hw: the image's height and width that an RLE must have; None takes the RLE's own.
 
     Raises:
         ValueError: not such an outline; the message says why.
@@ -56,7 +56,7 @@ def _rle_box(rle: Mapping[str, Any], size_hw: tuple[int, int] | None) -> _Box:
         raise ValueError("an RLE needs its size [height, width]")
     height, width = size
     if size_hw is not None and (height, width) != tuple(size_hw):
-        raise ValueError(f"the RLE is {width} x {height}, its picture {size_hw[1]} x {size_hw[0]}")
+        raise ValueError(f"the RLE is {width} x {height}, its image {size_hw[1]} x {size_hw[0]}")
     lengths = rle_counts(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, Sequence) or any(isinstance(v, bool) or not isinstance(v, int) for v in lengths):
         raise ValueError("the RLE's counts must be whole numbers or a string")

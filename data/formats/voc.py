@@ -1,6 +1,6 @@
-"""Pascal VOC: one XML beside or for each picture, read.
+"""Pascal VOC: one XML beside or for each image, read.
 
-Coordinates: a box spans from xmin to xmax as the numbers stand, counted from 0 at the picture's left edge, as
+Coordinates: a box spans from xmin to xmax as the numbers stand, counted from 0 at the image's left edge, as
 labelImg, CVAT, Roboflow and Label Studio write them, fractions included. Only the VOC challenge's own files
 (`<database>The VOC2007 Database</database>` and its like) count pixels from 1, the last one included: there a
 box spans from xmin - 1 to xmax. Swath writes the first kind.
@@ -21,11 +21,11 @@ from xml.etree.ElementTree import ParseError
 
 import numpy as np
 
-from data.dataset import SPLITS, Dataset, Picture
+from data.dataset import SPLITS, Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.files import read_bytes, read_text
 from data.formats.orientation import boxes_as_displayed
-from data.formats.references import Roots, pictures_by_stem
+from data.formats.references import Roots, images_by_stem
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
 
 _FOLDERS = (("Annotations", "JPEGImages"), ("annotations", "images"), ("Annotations", "images"), ("xmls", "images"))
@@ -52,11 +52,11 @@ class _Labels:
 
 
 def voc_folders(folder: Path) -> tuple[Path, Path] | None:
-    """The folders of XML files and of pictures in `folder`; None where it holds no VOC dataset."""
-    for xmls, pictures in _FOLDERS:
-        if os.path.isdir(folder / pictures) and _has_xml(folder / xmls):
-            return folder / xmls, folder / pictures
-    if _has_xml(folder / _FOLDERS[0][0]):  # the pictures may lie elsewhere
+    """The folders of XML files and of images in `folder`; None where it holds no VOC dataset."""
+    for xmls, images in _FOLDERS:
+        if os.path.isdir(folder / images) and _has_xml(folder / xmls):
+            return folder / xmls, folder / images
+    if _has_xml(folder / _FOLDERS[0][0]):  # the images may lie elsewhere
         return folder / _FOLDERS[0][0], folder / _FOLDERS[0][1]
     beside = os.path.isdir(folder) and any(name.endswith(".xml") for name in os.listdir(folder))
     return (folder, folder) if beside else None
@@ -67,36 +67,36 @@ def read_voc(
 ) -> Dataset:
     """Read a Pascal VOC folder.
 
-    `Annotations/*.xml` with `JPEGImages/`, `annotations/` with `images/`, or XML files beside their pictures.
-    The split is listed in `ImageSets/Main/{train,val,test}.txt`; without such lists every picture belongs to
+    `Annotations/*.xml` with `JPEGImages/`, `annotations/` with `images/`, or XML files beside their images.
+    The split is listed in `ImageSets/Main/{train,val,test}.txt`; without such lists every image belongs to
     every split. Classes are those of `classes.txt` (one a line) in its order, or else by the alphabet.
 
     Args:
         folder: holds those folders.
         split: "train", "val" ("valid" is the same) or "test".
-        unlabelled: what a picture without an XML is: "background", or not labelled yet: "skip" it.
-        images_dir: the folder of the pictures, where those hold none; or what their links lead to.
+        unlabelled: what an image without an XML is: "background", or not labelled yet: "skip" it.
+        images_dir: the folder of the images, where those hold none; or what their links lead to.
 
     Raises:
         NoSuchSplit: there are lists of other splits only.
-        DataError: an XML or a picture is faulty, or leads out of the dataset (see `data.formats.references`).
+        DataError: an XML or an image is faulty, or leads out of the dataset (see `data.formats.references`).
 
     """
     found = voc_folders(folder)
     if found is None:
         raise DataError(f"{folder}: no Pascal VOC dataset; looked for Annotations/*.xml with JPEGImages, and *.xml")
-    annotations, pictures_dir = found
+    annotations, found_dir = found
     roots = Roots(folder, images_dir=images_dir)
     notices = Notices()
-    picture_of = pictures_by_stem(pictures_dir, roots) if os.path.isdir(pictures_dir) else {}
-    if not picture_of and images_dir is not None:
-        pictures_dir, picture_of = Path(images_dir), pictures_by_stem(Path(images_dir), roots)
+    image_of = images_by_stem(found_dir, roots) if os.path.isdir(found_dir) else {}
+    if not image_of and images_dir is not None:
+        found_dir, image_of = Path(images_dir), images_by_stem(Path(images_dir), roots)
     wanted = _listed(folder, split)
-    stems = list(picture_of)
+    stems = list(image_of)
     if wanted is None:
         there = (Path(home, name) for home, _, names in os.walk(annotations) for name in names)
         orphans = {file.relative_to(annotations).with_suffix("") for file in there if file.suffix == ".xml"}
-        stems += sorted(orphans - set(picture_of))
+        stems += sorted(orphans - set(image_of))
     else:
         stems = wanted
     labelled: list[tuple[Path, _Labels | None]] = []
@@ -107,27 +107,25 @@ def read_voc(
         if os.path.lexists(xml):
             roots.check(xml, str(folder))
             labels, file_name = _labels(xml)
-            file = picture_of.get(stem) or _named(pictures_dir, stem, file_name, xml)
-        elif stem in picture_of:
-            file = picture_of[stem]
+            file = image_of.get(stem) or _named(found_dir, stem, file_name, xml)
+        elif stem in image_of:
+            file = image_of[stem]
             without.append(file)
         else:
-            raise DataError(f"{folder}: {stem} of split {split!r} has neither {xml} nor a picture")
+            raise DataError(f"{folder}: {stem} of split {split!r} has neither {xml} nor an image")
         if labels is not None or unlabelled == "background":
             labelled.append((file, labels))
     if not labelled:
-        raise DataError(f"{folder}: split {split!r} is empty: no labelled pictures")
+        raise DataError(f"{folder}: split {split!r} is empty: no labelled images")
     names = _classes(folder, [name for _, labels in labelled if labels for name in labels.names])
     label_of = {name: label for label, name in enumerate(names)}
 
-    def picture(numbered: tuple[int, tuple[Path, _Labels | None]]) -> Picture:
+    def image(numbered: tuple[int, tuple[Path, _Labels | None]]) -> LabelledImage:
         image_id, (file, labels) = numbered
-        return _picture(image_id, file, labels, label_of, folder, roots, notices)
+        return _image(image_id, file, labels, label_of, folder, roots, notices)
 
     pairs = enumerate(labelled, start=1)
-    built = tuple(
-        p for pair in pairs for _, p in notices.each([pair], picture, str(pair[1][0]), "picture-unreadable")
-    )
+    built = tuple(p for pair in pairs for _, p in notices.each([pair], image, str(pair[1][0]), "image-unreadable"))
     count_unlabelled(without, "label file", unlabelled, notices)
     title = f"{folder}[{split}]" if wanted is not None else str(folder)
     return Dataset(title, names, tuple(range(1, len(names) + 1)), built, notices.lines())
@@ -158,16 +156,16 @@ def _listed(folder: Path, split: str) -> list[Path] | None:
     return list(dict.fromkeys(stems))
 
 
-def _named(pictures_dir: Path, stem: Path, file_name: str, xml: Path) -> Path:
-    """The picture that an XML names by another stem than its own."""
-    file = pictures_dir / stem.parent / file_name
+def _named(images_dir: Path, stem: Path, file_name: str, xml: Path) -> Path:
+    """The image that an XML names by another stem than its own."""
+    file = images_dir / stem.parent / file_name
     if file_name and os.path.exists(file) and not os.path.isdir(file):
         return Path(os.path.abspath(file))
-    raise DataError(f"{xml}: its picture is missing: neither {pictures_dir / stem}.* nor {file}: copy it there")
+    raise DataError(f"{xml}: its image is missing: neither {images_dir / stem}.* nor {file}: copy it there")
 
 
 def _labels(xml: Path) -> tuple[_Labels, str]:
-    """What an XML says, and the file name of its picture."""
+    """What an XML says, and the file name of its image."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
@@ -232,7 +230,7 @@ def _classes(folder: Path, used: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _picture(
+def _image(
     image_id: int,
     file: Path,
     labels: _Labels | None,
@@ -240,7 +238,7 @@ def _picture(
     folder: Path,
     roots: Roots,
     notices: Notices,
-) -> Picture:
+) -> LabelledImage:
     roots.check(file, str(folder))
     labels = labels or _Labels((), (), (), (), (None, None), {})
     boxes = np.array(labels.boxes_xyxy, np.float64).reshape(-1, 4)
@@ -248,7 +246,7 @@ def _picture(
     kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
     difficult, truncated = (np.array(flags, np.bool_)[keep] for flags in (labels.difficult, labels.truncated))
     notices.count("box", "boxes", "marked difficult: not used for training", str(file), int(difficult.sum()))
-    return Picture(
+    return LabelledImage(
         image_id,
         file,
         size_hw,

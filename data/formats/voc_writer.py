@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import write_whole
 from data.formats.voc import CLASSES, CORNERS
@@ -22,8 +22,8 @@ def save_voc(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
 
     Args:
         parts: split -> dataset; all with the same classes.
-        places: for each split the paths of its pictures relative to `JPEGImages`, in order.
-        home: the dataset's folder; the pictures are there already, in `JPEGImages`.
+        places: for each split the paths of its images relative to `JPEGImages`, in order.
+        home: the dataset's folder; the images are there already, in `JPEGImages`.
 
     Raises:
         DataError: a class name cannot be written in a list, or a file cannot be written.
@@ -34,8 +34,8 @@ def save_voc(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
         raise DataError(f"{home}: a class name is empty or has control characters, which VOC cannot say: rename it")
     for split, dataset in parts.items():
         stems = [place.rpartition(".")[0] for place in places[split]]
-        for picture, place, stem in zip(dataset.pictures, places[split], stems, strict=True):
-            write_whole(home / "Annotations" / f"{stem}.xml", _xml(picture, place, names), sync=False)
+        for image, place, stem in zip(dataset.images, places[split], stems, strict=True):
+            write_whole(home / "Annotations" / f"{stem}.xml", _xml(image, place, names), sync=False)
         write_whole(home / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
     write_whole(home / CLASSES, "".join(f"{name}\n" for name in names))
 
@@ -45,17 +45,17 @@ def voc_cannot_say(text: str) -> bool:
     return _UNSAYABLE.search(text) is not None
 
 
-def _xml(picture: Picture, place: str, names: Sequence[str]) -> bytes:
+def _xml(image: LabelledImage, place: str, names: Sequence[str]) -> bytes:
     root = Element("annotation")
     folder, _, file_name = ("JPEGImages/" + place).rpartition("/")
     SubElement(root, "folder").text = folder
     SubElement(root, "filename").text = file_name
     SubElement(SubElement(root, "source"), "database").text = "Unknown"
     size = SubElement(root, "size")
-    for tag, value in zip(("height", "width", "depth"), (*picture.size_hw, 3), strict=True):
+    for tag, value in zip(("height", "width", "depth"), (*image.size_hw, 3), strict=True):
         SubElement(size, tag).text = str(value)
     SubElement(root, "segmented").text = "0"
-    columns = (picture.boxes_xyxy, picture.labels, picture.truncated, picture.iscrowd)
+    columns = (image.boxes_xyxy, image.labels, image.truncated, image.iscrowd)
     for box, label, truncated, difficult in zip(*columns, strict=True):
         item = SubElement(root, "object")
         SubElement(item, "name").text = names[label]
@@ -66,7 +66,7 @@ def _xml(picture: Picture, place: str, names: Sequence[str]) -> bytes:
         for tag, value in zip(CORNERS, box, strict=True):
             # The shortest digits that give the same float32 again.
             SubElement(bndbox, tag).text = np.format_float_positional(value, trim="-")
-    said = {k: v for k, v in picture.attributes.items() if not voc_cannot_say(k) and not voc_cannot_say(v)}
+    said = {k: v for k, v in image.attributes.items() if not voc_cannot_say(k) and not voc_cannot_say(v)}
     if said:
         attributes = SubElement(root, "attributes")
         for name, text in said.items():

@@ -11,16 +11,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from data.dataset import SPLITS, Dataset, Picture
+from data.dataset import SPLITS, Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.files import read_text
 from data.formats.references import Roots
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
-from data.images import PICTURE_SUFFIXES, picture_size_hw
+from data.images import IMAGE_SUFFIXES, image_size_hw
 
 _KEYS = ("train", "val", "valid", "test")
 _YAML_LIMIT_BYTES = 4 << 20
-_PIXELS_ABOVE = 10.0  # fractions of the picture lie in 0..1; nobody misses a picture by ten of its widths
+_PIXELS_ABOVE = 10.0  # fractions of the image lie in 0..1; nobody misses an image by ten of its widths
 
 
 def read_yolo(
@@ -30,23 +30,23 @@ def read_yolo(
     unlabelled: Unlabelled = "background",
     images_dir: Path | None = None,
 ) -> Dataset:
-    """Read one split of a YOLO dataset, or a .txt list of pictures whose `data.yaml` lies beside or above it.
+    """Read one split of a YOLO dataset, or a .txt list of images whose `data.yaml` lies beside or above it.
 
     Lines are `class cx cy w h`, or `class x1 y1 x2 y2 ...` with the corners of an oriented box or a
-    polygon, whose bounds are taken; all as fractions of the picture as displayed. Pictures without a
+    polygon, whose bounds are taken; all as fractions of the image as displayed. Images without a
     label file are counted in `notices`.
 
     Args:
         data_yaml: the YAML with `names`, the splits (a folder, a list of folders or a .txt list of
-            pictures) and perhaps `path`, the folder they are relative to. Or a list itself: paths, or names in
+            images) and perhaps `path`, the folder they are relative to. Or a list itself: paths, or names in
             `images/`, with or without suffix.
         split: "train", "val" ("valid" is the same) or "test".
-        unlabelled: what a picture without a label file is: "background", or not labelled yet: "skip" it.
+        unlabelled: what an image without a label file is: "background", or not labelled yet: "skip" it.
         images_dir: a folder outside of the dataset that its links and lists may lead to.
 
     Raises:
         NoSuchSplit: the split is not there.
-        DataError: the YAML, a label line or a picture is faulty, or leads out of the dataset (see
+        DataError: the YAML, a label line or an image is faulty, or leads out of the dataset (see
             `data.formats.references`).
 
     """
@@ -69,10 +69,10 @@ def read_yolo(
     files: list[Path] = []
     for place in present[key]:
         roots.check(place, f"{path}: split {split!r}")
-        files += roots.pictures_in(place) if place.is_dir() else _listed_pictures(place, root, notices)
+        files += roots.images_in(place) if place.is_dir() else _listed_images(place, root, notices)
     files = list(dict.fromkeys(files))
     if not files:
-        raise DataError(f"{path}: split {split!r} is empty: no pictures in {', '.join(map(str, present[key]))}")
+        raise DataError(f"{path}: split {split!r} is empty: no images in {', '.join(map(str, present[key]))}")
     labels = [label_file(file) for file in files]
     if not any(label.parent.is_dir() for label in labels):
         raise DataError(f"{path}: no labels for split {split!r}: expected for example {labels[0]}")
@@ -83,30 +83,28 @@ def read_yolo(
     if unlabelled == "skip":
         pairs = [pair for pair in pairs if os.path.lexists(pair[1][1])]
     if not pairs:
-        raise DataError(f"{path}: split {split!r} is empty: no picture has a label file, and such are left out")
+        raise DataError(f"{path}: split {split!r} is empty: no image has a label file, and such are left out")
     keypoints = "kpt_shape" in content
     label_of = {class_id: label for label, class_id in enumerate(names)}
 
-    def picture(pair: tuple[int, tuple[Path, Path]]) -> Picture:
+    def image(pair: tuple[int, tuple[Path, Path]]) -> LabelledImage:
         image_id, (file, label) = pair
-        return _picture(image_id, file, label, label_of, keypoints, roots, notices)
+        return _image(image_id, file, label, label_of, keypoints, roots, notices)
 
-    pictures = tuple(
-        p for pair in pairs for _, p in notices.each([pair], picture, str(pair[1][0]), "picture-unreadable")
-    )
+    images = tuple(p for pair in pairs for _, p in notices.each([pair], image, str(pair[1][0]), "image-unreadable"))
     count_unlabelled(without, "label file", unlabelled, notices)
     name = str(data_yaml) if listing else f"{data_yaml}[{split}]"
-    return Dataset(name, tuple(names.values()), tuple(names), pictures, notices.lines())
+    return Dataset(name, tuple(names.values()), tuple(names), images, notices.lines())
 
 
 def _yaml_near(listing: Path) -> Path:
-    """The `data.yaml` that names the classes of a list of pictures: beside it, or up to two folders above."""
+    """The `data.yaml` that names the classes of a list of images: beside it, or up to two folders above."""
     if not listing.is_file():
-        raise DataError(f"{listing}: no such list of pictures")
+        raise DataError(f"{listing}: no such list of images")
     near = [home / name for home in list(listing.parents)[:3] for name in ("data.yaml", "data.yml")]
     found = next((file for file in near if file.is_file()), None)
     if found is None:
-        raise DataError(f"{listing}: a list of pictures needs class names: put a data.yaml with names beside it")
+        raise DataError(f"{listing}: a list of images needs class names: put a data.yaml with names beside it")
     return found
 
 
@@ -165,7 +163,7 @@ def _root(content: Mapping[str, Any], path: Path, notices: Notices) -> Path:
             raise DataError(f"{path}: path {given!r} takes in the whole disk: name the dataset's own folder")
         home = os.path.realpath(path.parent)
         if os.path.commonpath([home, os.path.realpath(root)]) != home:
-            notices.say(f"pictures and labels are read from {root}, as path in {path.name} says")
+            notices.say(f"images and labels are read from {root}, as path in {path.name} says")
         return root
     notices.say(f"path {str(given)!r} of {path.name} does not exist: taken as {path.parent}")
     return path.parent
@@ -196,7 +194,7 @@ def _absent(
     return f"{path}: split {split!r} is not there ({missing} does not exist); {there}"
 
 
-def _listed_pictures(listing: Path, root: Path, notices: Notices) -> list[Path]:
+def _listed_images(listing: Path, root: Path, notices: Notices) -> list[Path]:
     files = []
     for number, line in enumerate(_lines(listing), start=1):
         if line.strip():
@@ -205,20 +203,20 @@ def _listed_pictures(listing: Path, root: Path, notices: Notices) -> list[Path]:
             homes = [listing.parent, root] if entry.startswith("./") else [root, listing.parent]
             if "/" not in entry:  # published lists often hold bare names, even without their suffix
                 homes += [home / "images" for home in homes]
-            names = [entry, *(f"{entry}{suffix}" for suffix in sorted(PICTURE_SUFFIXES))]
-            names = names[:1] if Path(entry).suffix.lower() in PICTURE_SUFFIXES else names
+            names = [entry, *(f"{entry}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))]
+            names = names[:1] if Path(entry).suffix.lower() in IMAGE_SUFFIXES else names
             candidates = [Path(os.path.abspath(home / name)) for name in names for home in homes]
             file = next((c for c in candidates if os.path.exists(c) and not os.path.isdir(c)), None)
             if file is None:
-                error = DataError(f"{listing}: line {number}: no such picture: {candidates[0]}")
-                notices.fault(error, str(candidates[0]), "picture-missing")
+                error = DataError(f"{listing}: line {number}: no such image: {candidates[0]}")
+                notices.fault(error, str(candidates[0]), "image-missing")
                 continue
             files.append(file)
     return files
 
 
 def label_file(file: Path) -> Path:
-    """Where a picture's labels stand: the last folder `images` of its path becomes `labels`; or beside it."""
+    """Where an image's labels stand: the last folder `images` of its path becomes `labels`; or beside it."""
     parts = list(file.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
@@ -229,16 +227,16 @@ def label_file(file: Path) -> Path:
 
 
 def _count_orphans(labels: Sequence[Path], notices: Notices) -> None:
-    """Label files whose picture is gone: their boxes must not vanish without a word."""
+    """Label files whose image is gone: their boxes must not vanish without a word."""
     expected = set(labels)
     for folder in sorted({label.parent for label in labels}):
         orphans = sorted(f for f in folder.glob("*.txt") if f not in expected and f.name != "classes.txt")
         if orphans:
-            rest = "without a picture: not used"
+            rest = "without an image: not used"
             notices.count("label file", "label files", rest, orphans[0].name, len(orphans))
 
 
-def _picture(
+def _image(
     image_id: int,
     file: Path,
     label: Path,
@@ -246,9 +244,9 @@ def _picture(
     keypoints: bool,
     roots: Roots,
     notices: Notices,
-) -> Picture:
+) -> LabelledImage:
     roots.check(file, str(label))
-    size_hw = picture_size_hw(file)
+    size_hw = image_size_hw(file)
     labels: list[int] = []
     boxes: list[tuple[float, float, float, float]] = []
     if os.path.lexists(label):
@@ -272,11 +270,11 @@ def _picture(
     kept, keep = repair_boxes(absolute, size_hw, notices, str(label), file)
     areas: NDArray[np.float32] = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
     crowd = np.zeros(len(kept), np.bool_)
-    return Picture(image_id, file, size_hw, kept, np.array(labels, np.int64)[keep], areas, crowd)
+    return LabelledImage(image_id, file, size_hw, kept, np.array(labels, np.int64)[keep], areas, crowd)
 
 
 def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tuple[float, float, float, float]]:
-    """One label line -> class id and x1, y1, x2, y2 as fractions of the picture."""
+    """One label line -> class id and x1, y1, x2, y2 as fractions of the image."""
     try:
         values = [float(token) for token in tokens]
     except ValueError:
@@ -292,7 +290,7 @@ def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tupl
     if class_id != int(class_id) or class_id < 0:
         raise DataError(f"{where}: the class must be a whole number from 0, got {tokens[0]}")
     if max(map(abs, coordinates)) > _PIXELS_ABOVE:
-        raise DataError(f"{where}: coordinates look like pixels; YOLO wants fractions of the picture, 0 to 1")
+        raise DataError(f"{where}: coordinates look like pixels; YOLO wants fractions of the image, 0 to 1")
     if len(coordinates) == 4:
         centre_x, centre_y, width, height = coordinates
         if width < 0 or height < 0:

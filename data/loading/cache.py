@@ -1,4 +1,4 @@
-"""Decoded pictures kept for the next epoch: one store for all worker processes, of bounded size."""
+"""Decoded images kept for the next epoch: one store for all worker processes, of bounded size."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from numpy.typing import NDArray
 from data.errors import DataError
 from data.window import Window
 
-_SCHEME = 1  # raise it when the same picture file comes to give other pixels
+_SCHEME = 1  # raise it when the same image file comes to give other pixels
 _SUFFIX, _UNFINISHED = ".bgr", ".tmp"
 _ABANDONED_S = 3600.0  # a file that has been unfinished for so long belongs to a run that was killed
 _SPARED_BYTES = 1 << 30  # of a disk, left to everybody else
 
 
 class PixelCache(Protocol):
-    """Where decoded pictures stay. What is not kept is decoded again: a cache never changes a batch."""
+    """Where decoded images stay. What is not kept is decoded again: a cache never changes a batch."""
 
     kept: int
-    """How many of the pictures there is room for: the first ones."""
+    """How many of the images there is room for: the first ones."""
 
     def get(self, index: int) -> NDArray[np.uint8] | None:
-        """A picture as it was put, uint8 (H, W, 3), read-only; None where it is not there."""
+        """An image as it was put, uint8 (H, W, 3), read-only; None where it is not there."""
 
     def put(self, index: int, image: NDArray[np.uint8]) -> None:
-        """Keep a picture, if there is room for it."""
+        """Keep an image, if there is room for it."""
 
 
 class RamCache:
-    """Decoded pictures in one piece of memory that forked workers share.
+    """Decoded images in one piece of memory that forked workers share.
 
-    Every picture has its own place from the start, so nothing is ever allocated, moved or thrown out, and
-    two workers that decode the same picture write the same bytes. Memory is taken as pictures come. Workers
+    Every image has its own place from the start, so nothing is ever allocated, moved or thrown out, and
+    two workers that decode the same image write the same bytes. Memory is taken as images come. Workers
     that are spawned, not forked, cannot share it: each gets a store of its own and its part of the room.
 
     Args:
-        sizes_hw: int (N, 2), height and width of each picture as it will be put.
+        sizes_hw: int (N, 2), height and width of each image as it will be put.
         room_bytes: how much to keep at most.
         sharers: worker processes that the room is for; 0 is this process alone.
 
@@ -58,14 +58,14 @@ class RamCache:
         ends = _ends(sizes_hw)
         self.kept = int(np.searchsorted(ends, room_bytes, side="right"))
         self._starts = np.concatenate([np.zeros(1, np.int64), ends])
-        # one byte a picture that says that it is there, then the pictures
+        # one byte an image that says that it is there, then the images
         self._memory = mmap.mmap(-1, max(1, self.kept + int(self._starts[self.kept])))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RamCache, (self._sizes_hw, self._room_bytes // max(1, self._sharers))
 
     def get(self, index: int) -> NDArray[np.uint8] | None:
-        """The picture as it was put, or None."""
+        """The image as it was put, or None."""
         if index >= self.kept or not self._memory[index]:
             return None
         image = self._place(index)
@@ -73,10 +73,10 @@ class RamCache:
         return image
 
     def put(self, index: int, image: NDArray[np.uint8]) -> None:
-        """Keep a picture, if it has a place."""
+        """Keep an image, if it has a place."""
         if index < self.kept:
             self._place(index)[:] = image
-            # Last, so that nobody sees half a picture. It is asked for again an epoch later, in a batch
+            # Last, so that nobody sees half an image. It is asked for again an epoch later, in a batch
             # whose number came through a queue: by then every processor agrees on the order.
             self._memory[index] = 1
 
@@ -87,18 +87,18 @@ class RamCache:
 
 
 class DiskCache:
-    """Decoded pictures in a folder: they outlive the run, and the system's page cache shares them.
+    """Decoded images in a folder: they outlive the run, and the system's page cache shares them.
 
-    One file of bare pixels a picture, named after the picture's path, length, time of change and size
-    wanted, so a picture that was replaced is not found under its old name. A file is written beside and
+    One file of bare pixels an image, named after the image's path, length, time of change and size
+    wanted, so an image that was replaced is not found under its old name. A file is written beside and
     renamed: it is whole or not there. Files that were not used for longest go first when room is needed.
 
     Args:
         folder: made where it is not there; nothing else should lie in it.
-        paths: the N picture files.
-        sizes_hw: int (N, 2), height and width of each picture as it will be put.
+        paths: the N image files.
+        sizes_hw: int (N, 2), height and width of each image as it will be put.
         room_bytes: how much the folder may hold; less where the disk has not got it.
-        windows: for each picture the part of its file that it is, None for the whole; all whole if left out.
+        windows: for each image the part of its file that it is, None for the whole; all whole if left out.
 
     Raises:
         DataError: the folder cannot be made or written to.
@@ -121,7 +121,7 @@ class DiskCache:
             free = shutil.disk_usage(folder).free
         except OSError as error:
             raise DataError(
-                f"{folder}: pictures cannot be cached here ({error.strerror or error}); "
+                f"{folder}: images cannot be cached here ({error.strerror or error}); "
                 "set XDG_CACHE_HOME to a folder that can be written to, or train.cache to ram or none"
             ) from None
         for name, stat in everything.items():
@@ -150,7 +150,7 @@ class DiskCache:
                 os.utime(folder / name)  # in use
 
     def get(self, index: int) -> NDArray[np.uint8] | None:
-        """The picture as it was put, or None."""
+        """The image as it was put, or None."""
         if index >= self.kept:
             return None
         height, width = self._sizes_hw[index]
@@ -164,7 +164,7 @@ class DiskCache:
         return pixels.reshape(height, width, 3)
 
     def put(self, index: int, image: NDArray[np.uint8]) -> None:
-        """Keep a picture, if there is room; a disk that became full keeps none."""
+        """Keep an image, if there is room; a disk that became full keeps none."""
         if index >= self.kept:
             return
         file = self._files[index]
@@ -184,19 +184,19 @@ class DiskCache:
 
 
 def default_folder() -> Path:
-    """Where the disk cache lies: `swath/pictures` in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`)."""
+    """Where the disk cache lies: `swath/images` in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`)."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "swath" / "pictures"
+    return Path(home) / "swath" / "images"
 
 
 def _ends(sizes_hw: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """int64 (N,): where each picture ends when all stand one after another, in bytes."""
+    """int64 (N,): where each image ends when all stand one after another, in bytes."""
     sizes = np.asarray(sizes_hw, np.int64).reshape(-1, 2)
     return np.cumsum(sizes[:, 0] * sizes[:, 1] * 3, dtype=np.int64)
 
 
 def _name(path: Path, size_hw: tuple[int, int], window: Window | None) -> str:
-    """The cache file of a picture. Like `make` and `rsync`, it trusts length and time of change."""
+    """The cache file of an image. Like `make` and `rsync`, it trusts length and time of change."""
     real = os.path.realpath(path)
     try:
         stat = os.stat(real)

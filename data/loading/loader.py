@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from data.dataset import Dataset
 from data.errors import DataError
-from data.images import read_picture_at, working_hw
+from data.images import read_image_at, working_hw
 from data.loading.cache import DiskCache, PixelCache, RamCache, default_folder
 from data.loading.sampling import Key, Stream
 from data.window import Window
@@ -30,13 +30,13 @@ FitToInput = Callable[
     [NDArray[np.uint8], NDArray[np.float32]],
     tuple[NDArray[np.uint8], NDArray[np.float32]],
 ]
-"""(picture (H, W, 3) BGR, its boxes (N, 4)) -> (the network's input (h, w, 3) RGB, the boxes in it).
+"""(image (H, W, 3) BGR, its boxes (N, 4)) -> (the network's input (h, w, 3) RGB, the boxes in it).
 
 The size h x w is always the same. Given as an argument: `data` must not know the detector's letterbox.
 """
 
 ScaleRange = Callable[[tuple[int, int]], tuple[float, float]]
-"""A picture's height and width -> the fewest and the most input pixels that one of its pixels can become."""
+"""An image's height and width -> the fewest and the most input pixels that one of its pixels can become."""
 
 CacheKind = Literal["none", "ram", "disk"]
 
@@ -47,12 +47,12 @@ _AUGMENTATION = 2  # apart from the uses that `data.loading.sampling` makes of t
 
 @dataclass
 class Batch:
-    """One step's pictures.
+    """One step's images.
 
     Attributes:
         images: uint8 (B, 3, H, W), RGB, in memory with the channels innermost.
         targets: B dicts of `boxes` float32 (n, 4), xyxy in input pixels, and `labels` int64 (n,), n >= 0.
-        indices: which pictures of the dataset these are.
+        indices: which images of the dataset these are.
 
     """
 
@@ -84,43 +84,43 @@ def training_batches(
     """Batches `first_step` to `steps` - 1 of the stream that `seed` defines.
 
     The stream strings together one shuffled epoch after another (`data.loading.sampling.Stream`), so every batch is
-    full and every picture comes as often as it is to. What a batch holds depends on `seed`, `batch_size`, its
+    full and every image comes as often as it is to. What a batch holds depends on `seed`, `batch_size`, its
     number and what `mixing` says of it only: not on `workers` or the cache, and not on where the stream was
     taken up.
 
     Args:
-        dataset: pictures without boxes stay in, as background. Crowd boxes are left out.
-        fit: brings a picture and its boxes to the network's input; must pickle where workers are spawned.
+        dataset: images without boxes stay in, as background. Crowd boxes are left out.
+        fit: brings an image and its boxes to the network's input; must pickle where workers are spawned.
         augment: applied before `fit`, or None.
-        batch_size: pictures in each batch.
+        batch_size: images in each batch.
         seed: 0 or more.
         first_step: number of the first batch wanted.
         steps: number of batches in the whole run.
         workers: processes that prepare batches; 0 prepares them in this one.
-        scale_range: how far `augment` and `fit` together shrink and enlarge a picture, as
-            `Augment.scale_range` tells; pictures are then worked on at `working_hw`, and large JPEGs are
-            not decoded whole. None works on whole pictures.
-        cache: where pictures stay after they were first decoded: nowhere, in memory that all workers
+        scale_range: how far `augment` and `fit` together shrink and enlarge an image, as
+            `Augment.scale_range` tells; images are then worked on at `working_hw`, and large JPEGs are
+            not decoded whole. None works on whole images.
+        cache: where images stay after they were first decoded: nowhere, in memory that all workers
             share, or in files that the next run finds again (`data.loading.cache.default_folder`).
         cache_mb: how much the cache may hold, all workers together, in MiB.
         pin: hand over images in page-locked memory, from which CUDA copies while the CPU goes on.
-        note: told when the cache cannot hold all pictures.
-        weights: float (N,), how often each picture is to come, relative to the others; None: all alike.
+        note: told when the cache cannot hold all images.
+        weights: float (N,), how often each image is to come, relative to the others; None: all alike.
         rank: which part of every step this process prepares.
         world: of how many processes.
-        mixing: whether pictures of a step may be mixed with others (mosaic and its like), asked when the
+        mixing: whether images of a step may be mixed with others (mosaic and its like), asked when the
             step is drawn up, a few steps ahead. None: always.
 
     Raises:
-        DataError: the dataset is empty, a picture cannot be read, or the cache's folder not be used.
+        DataError: the dataset is empty, an image cannot be read, or the cache's folder not be used.
         ValueError: a number out of its range.
 
     """
     if not len(dataset):
-        raise DataError(f"{dataset.name}: no pictures to train on")
+        raise DataError(f"{dataset.name}: no images to train on")
     if batch_size < 1 or seed < 0 or first_step < 0 or workers < 0 or cache_mb < 0:
         raise ValueError("batch_size must be 1 or more; seed, first_step, workers and cache_mb 0 or more")
-    sizes_hw = [working_hw(p.size_hw, scale_range(p.size_hw)) if scale_range else p.size_hw for p in dataset.pictures]
+    sizes_hw = [working_hw(p.size_hw, scale_range(p.size_hw)) if scale_range else p.size_hw for p in dataset.images]
     return _batches(
         DataLoader(
             _Samples(  # type: ignore[arg-type]
@@ -161,13 +161,13 @@ def _cache(
     if kind == "ram":
         kept = RamCache(sizes_hw, cache_mb * _MIB, workers)
     else:
-        paths: list[Path] = [picture.path for picture in dataset.pictures]
-        windows = [picture.window for picture in dataset.pictures]
+        paths: list[Path] = [image.path for image in dataset.images]
+        windows = [image.window for image in dataset.images]
         kept = DiskCache(default_folder(), paths, sizes_hw, cache_mb * _MIB, windows)
     if note is not None and kept.kept < len(dataset):
         needed_mb = sum(height * width * 3 for height, width in sizes_hw) // _MIB + 1
         note(
-            f"the {kind} cache holds {kept.kept} of {len(dataset)} pictures; the others are decoded every time "
+            f"the {kind} cache holds {kept.kept} of {len(dataset)} images; the others are decoded every time "
             f"(train.cache_mb is {cache_mb}; all of them need {needed_mb})"
         )
     return kept
@@ -193,7 +193,7 @@ _Sample = tuple[int, NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]
 
 
 class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
-    """One prepared picture for each key."""
+    """One prepared image for each key."""
 
     def __init__(
         self,
@@ -207,29 +207,29 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
         self.dataset, self.sizes_hw, self.cache = dataset, sizes_hw, cache
         self.fit, self.augment, self.seed = fit, augment, seed
         self.windows_of: dict[Path, list[int]] = {}
-        for index, picture in enumerate(dataset.pictures):
-            if picture.window is not None:
-                self.windows_of.setdefault(picture.path, []).append(index)
+        for index, image in enumerate(dataset.images):
+            if image.window is not None:
+                self.windows_of.setdefault(image.path, []).append(index)
 
     def __getitem__(self, key: Key) -> _Sample | DataError:
-        index = key.picture
+        index = key.image
         try:
-            image, boxes, labels = self._labelled(index)
+            pixels, boxes, labels = self._labelled(index)
             if self.augment is not None:
                 again = [key.copy] if key.copy else []
                 sequence = np.random.SeedSequence([self.seed, _AUGMENTATION, key.epoch, index, *again])
                 seed = int(sequence.generate_state(1)[0])
-                picture = self.dataset.pictures[index]
-                photo_px = picture.size_hw[1] / image.shape[1]
-                if picture.window is not None:
-                    photo_px /= float(picture.window.scale_xyxy[0])
-                image, boxes, labels = self.augment(
-                    image, boxes, labels, seed=seed, other=self._any, photo_px=photo_px, mixed=key.mixed
+                image = self.dataset.images[index]
+                photo_px = image.size_hw[1] / pixels.shape[1]
+                if image.window is not None:
+                    photo_px /= float(image.window.scale_xyxy[0])
+                pixels, boxes, labels = self.augment(
+                    pixels, boxes, labels, seed=seed, other=self._any, photo_px=photo_px, mixed=key.mixed
                 )
         except DataError as error:
             # Handed over, not raised: torch would wrap it into a page of traceback on its way here.
             return error
-        fitted, boxes = self.fit(image, boxes)
+        fitted, boxes = self.fit(pixels, boxes)
         # Copies: what comes back may be a view, or read-only, which torch takes with a warning.
         return index, fitted, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
 
@@ -237,41 +237,41 @@ class _Samples(torch.utils.data.Dataset[_Sample | DataError]):
         return self._image(index), *self._boxes(index)
 
     def _any(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
-        """What mosaic, mixup and copy-paste take from: any picture, drawn by the caller's generator."""
+        """What mosaic, mixup and copy-paste take from: any image, drawn by the caller's generator."""
         return self._labelled(int(rng.integers(len(self.dataset))))
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        """A picture at its working size, uint8 (h, w, 3) BGR; not to be written to."""
-        image = None if self.cache is None else self.cache.get(index)
-        if image is None:
-            picture = self.dataset.pictures[index]
-            if picture.window is not None:
-                return self._windowed(index, picture.path, picture.window)
-            image = read_picture_at(picture.path, picture.size_hw, self.sizes_hw[index])
-            image.setflags(write=False)
+        """An image at its working size, uint8 (h, w, 3) BGR; not to be written to."""
+        pixels = None if self.cache is None else self.cache.get(index)
+        if pixels is None:
+            image = self.dataset.images[index]
+            if image.window is not None:
+                return self._windowed(index, image.path, image.window)
+            pixels = read_image_at(image.path, image.size_hw, self.sizes_hw[index])
+            pixels.setflags(write=False)
             if self.cache is not None:
-                self.cache.put(index, image)
-        return image
+                self.cache.put(index, pixels)
+        return pixels
 
     def _windowed(self, index: int, path: Path, window: Window) -> NDArray[np.uint8]:
         """A window of a photo. Decoding the photo is what takes time, so its other windows are kept too."""
-        photo = read_picture_at(path, window.photo_hw, window.photo_hw)
+        photo = read_image_at(path, window.photo_hw, window.photo_hw)
         image = window.cut(photo, self.sizes_hw[index])
         image.setflags(write=False)
         if self.cache is not None and index < self.cache.kept:
             for other in self.windows_of[path]:
-                beside = self.dataset.pictures[other].window
+                beside = self.dataset.images[other].window
                 if beside is not None and other < self.cache.kept:
                     self.cache.put(other, beside.cut(photo, self.sizes_hw[other]))
         return image
 
     def _boxes(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """What is to be learned of a picture: boxes (n, 4) xyxy at its working size, and their labels (n,)."""
-        picture = self.dataset.pictures[index]
-        wanted = ~picture.iscrowd
-        (height, width), (working_h, working_w) = picture.size_hw, self.sizes_hw[index]
+        """What is to be learned of an image: boxes (n, 4) xyxy at its working size, and their labels (n,)."""
+        image = self.dataset.images[index]
+        wanted = ~image.iscrowd
+        (height, width), (working_h, working_w) = image.size_hw, self.sizes_hw[index]
         scale_xyxy = np.array([working_w / width, working_h / height] * 2)
-        return (picture.boxes_xyxy[wanted] * scale_xyxy).astype(np.float32), picture.labels[wanted]
+        return (image.boxes_xyxy[wanted] * scale_xyxy).astype(np.float32), image.labels[wanted]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Pictures that show nothing to be found: soil, stones, hoses, stubble, whatever the detector takes for a plant."""
+"""Images that show nothing to be found: soil, stones, hoses, stubble, whatever the detector takes for a plant."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
-from data.images import PICTURE_SUFFIXES, picture_size_hw
+from data.images import IMAGE_SUFFIXES, image_size_hw
 
 
 def with_negatives(dataset: Dataset, folder: Path) -> tuple[Dataset, int]:
-    """A dataset and, behind its own pictures, every picture under a folder as background.
+    """A dataset and, behind its own images, every image under a folder as background.
 
     Args:
-        dataset: the labelled pictures.
-        folder: pictures at any depth; files of other kinds are left alone.
+        dataset: the labelled images.
+        folder: images at any depth; files of other kinds are left alone.
 
     Returns:
-        The longer dataset, and how many pictures of it are negatives.
+        The longer dataset, and how many images of it are negatives.
 
     Raises:
-        DataError: no such folder, no picture in it, or one that the dataset holds already, perhaps with boxes.
+        DataError: no such folder, no image in it, or one that the dataset holds already, perhaps with boxes.
 
     """
     if not os.path.isdir(folder):
-        raise DataError(f"{folder}: no such folder of pictures without anything to find")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+        raise DataError(f"{folder}: no such folder of images without anything to find")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
-        raise DataError(f"{folder}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in it")
-    labelled = {picture.path.resolve() for picture in dataset.pictures}
+        raise DataError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it")
+    labelled = {image.path.resolve() for image in dataset.images}
     for path in paths:
         if path.resolve() in labelled:
-            raise DataError(f"{path}: is a picture of {dataset.name} too; it cannot be labelled and show nothing")
-    first_id = 1 + max((picture.image_id for picture in dataset.pictures), default=0)
+            raise DataError(f"{path}: is an image of {dataset.name} too; it cannot be labelled and show nothing")
+    first_id = 1 + max((image.image_id for image in dataset.images), default=0)
     empty = np.zeros(0)
     negatives = tuple(
-        Picture(
+        LabelledImage(
             image_id=first_id + number,
             path=path,
-            size_hw=picture_size_hw(path),
+            size_hw=image_size_hw(path),
             boxes_xyxy=np.zeros((0, 4), np.float32),
             labels=empty.astype(np.int64),
             areas_px=empty.astype(np.float32),
@@ -50,4 +50,4 @@ def with_negatives(dataset: Dataset, folder: Path) -> tuple[Dataset, int]:
         )
         for number, path in enumerate(paths)
     )
-    return replace(dataset, pictures=(*dataset.pictures, *negatives)), len(negatives)
+    return replace(dataset, images=(*dataset.images, *negatives)), len(negatives)

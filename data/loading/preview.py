@@ -1,4 +1,4 @@
-"""`preview.html`: what the augmentation does to one's own pictures, in one file that needs no network."""
+"""`preview.html`: what the augmentation does to one's own images, in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ AMOUNTS = (0.25, 0.6, 1.0)
 
 _JPEG_QUALITY = 82
 _LINE_PX = 2
-_EXAMPLES = 4  # pictures that the rows of effects take turns with
+_EXAMPLES = 4  # images that the rows of effects take turns with
 # Okabe and Ito's palette, told apart by every kind of colour vision; RGB.
 _COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#009E73")
 _NOTHING = dict.fromkeys((*BASICS, *EFFECTS), 0.0)
 _SHOWN = {
-    "mosaic": ("Mosaic", "four pictures in one"),
+    "mosaic": ("Mosaic", "four images in one"),
     "copy_paste": ("Copied plants", "cut out along their outline, set down where nothing stands"),
-    "mixup": ("Mixup", "another picture showing through"),
+    "mixup": ("Mixup", "another image showing through"),
     "camera_height": ("Camera height", "lower or higher than the one that took the photos"),
     "camera_pitch": ("Camera pitch", "tilted forwards or backwards"),
     "rolling_shutter": ("Rolling shutter", "rows read one after another while driving"),
@@ -53,7 +53,7 @@ _SHOWN = {
 }
 _BASIC_ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Flips and turns": (
-        "eight ways to lay a picture, or an oblique view's two",
+        "eight ways to lay an image, or an oblique view's two",
         ("hflip", "vflip", "rotate90"),
     ),
     "Crop": ("a window, which the letterbox then enlarges", ("scale_crop",)),
@@ -71,24 +71,24 @@ def html_preview(
     size_hw: tuple[int, int],
     settings: Mapping[str, Any],
     fit: Callable[[NDArray[np.uint8], NDArray[np.float32]], tuple[NDArray[np.uint8], NDArray[np.float32]]],
-    pictures: int = 12,
+    images: int = 12,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """The page as text: every effect alone, the recipe as it stands, and what the network sees.
 
     Args:
-        dataset: whose pictures are shown.
+        dataset: whose images are shown.
         name: of the recipe, for the heading.
         size_hw: the network's input.
         settings: the fields of `AugmentSettings`.
         fit: as `training_batches` takes it.
-        pictures: augmented pictures, and inputs of the network, to show.
+        images: augmented images, and inputs of the network, to show.
         seed: another one shows others.
         progress: called with (done, total) after each row.
 
     Raises:
-        DataError: the dataset is empty, or a picture cannot be read.
+        DataError: the dataset is empty, or an image cannot be read.
         ValueError: a setting out of its range.
 
     """
@@ -98,10 +98,10 @@ def html_preview(
     from data.loading.loader import training_batches
 
     if not len(dataset):
-        raise DataError(f"{dataset.name}: no pictures to show")
+        raise DataError(f"{dataset.name}: no images to show")
     chosen = AugmentSettings(**settings)
     order = np.random.default_rng(seed).permutation(len(dataset))
-    with_boxes = [int(i) for i in order if (~dataset.pictures[i].iscrowd).any()] or [int(i) for i in order]
+    with_boxes = [int(i) for i in order if (~dataset.images[i].iscrowd).any()] or [int(i) for i in order]
     examples = [_labelled(dataset, i) for i in with_boxes[:_EXAMPLES]]
     total = len(EFFECTS) + 2
 
@@ -131,17 +131,17 @@ def html_preview(
         said = ", ".join(f"{key} {value:g}" for key, value in asked.items())
         rows.append(_row(said, title, words, max(asked.values()), shown))
     as_it_stands = []
-    for number in range(pictures):
+    for number in range(images):
         index = int(order[number % len(order)])
         done_sample = at_most(varied(_labelled(dataset, index), seed + 1000 + number), size_hw)
-        as_it_stands.append(_figure(dataset.pictures[index].path.name, done_sample))
+        as_it_stands.append(_figure(dataset.images[index].path.name, done_sample))
     if progress:
         progress(total - 1, total)
     batches = training_batches(
         dataset,
         fit=fit,
         augment=Augment(size_hw=size_hw, **settings),
-        batch_size=pictures,
+        batch_size=images,
         seed=seed,
         steps=1,
         cache_mb=0,
@@ -151,7 +151,7 @@ def html_preview(
         for pixels, target, index in zip(batch.images, batch.targets, batch.indices, strict=True):
             image_bgr = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()[..., ::-1])
             seen = Sample(image_bgr, target["boxes"].numpy(), target["labels"].numpy())
-            inputs.append(_figure(dataset.pictures[index].path.name, seen))
+            inputs.append(_figure(dataset.images[index].path.name, seen))
     if progress:
         progress(total, total)
     pages = jinja2.Environment(
@@ -178,9 +178,9 @@ def _row(key: str, title: str, words: str, probability: float, shown: list[tuple
 
 
 def _labelled(dataset: Dataset, index: int) -> Sample:
-    picture = dataset.pictures[index]
-    wanted = ~picture.iscrowd
-    return Sample(picture.read(), picture.boxes_xyxy[wanted], picture.labels[wanted])
+    image = dataset.images[index]
+    wanted = ~image.iscrowd
+    return Sample(image.read(), image.boxes_xyxy[wanted], image.labels[wanted])
 
 
 def _figure(caption: str, sample: Sample) -> dict[str, Any]:

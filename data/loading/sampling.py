@@ -1,4 +1,4 @@
-"""Which picture comes when: an endless stream of epochs, the same for the same seed wherever it is taken up."""
+"""Which image comes when: an endless stream of epochs, the same for the same seed wherever it is taken up."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _PERMUTATION, _ROUNDING = 1, 3  # apart from each other, and from the loader's u
 
 
 class Key(NamedTuple):
-    """One picture's turn.
+    """One image's turn.
 
     Attributes:
         epoch: counted from 0.
-        picture: its index in the dataset.
+        image: its index in the dataset.
         copy: how many times it has come in this epoch before.
         mixed: whether it may be mixed with others (mosaic and its like).
 
     """
 
     epoch: int
-    picture: int
+    image: int
     copy: int = 0
     mixed: bool = True
 
@@ -34,19 +34,19 @@ class Key(NamedTuple):
 class Stream(Sampler[list[Key]]):
     """The keys of each batch, in order: one shuffled epoch strung to the next, so that every batch is full.
 
-    An epoch has as many turns as there are pictures. A picture of weight w has w of them on average, never fewer
+    An epoch has as many turns as there are images. An image of weight w has w of them on average, never fewer
     than w rounded down nor more than w rounded up: once each, where all weigh the same.
 
     Args:
-        weights: float (N,), how often each picture is to come; only their ratios matter.
-        batch_size: pictures in a batch of this process.
+        weights: float (N,), how often each image is to come; only their ratios matter.
+        batch_size: images in a batch of this process.
         seed: of the order.
         first_step: number of the first batch.
         steps: number of batches in the whole run.
-        rank: which part of a step's pictures this process takes, of `world`; together they take what one
+        rank: which part of a step's images this process takes, of `world`; together they take what one
             process with a batch of `world * batch_size` would.
         world: number of processes.
-        mixing: whether pictures of a step may be mixed; asked when the step is drawn up. None: always.
+        mixing: whether images of a step may be mixed; asked when the step is drawn up. None: always.
 
     """
 
@@ -85,12 +85,12 @@ class Stream(Sampler[list[Key]]):
                 if position // count != epoch:
                     epoch = position // count
                     turns = self._turns(epoch)
-                picture, copy = turns[position % count].tolist()
-                keys.append(Key(epoch, picture, copy, mixed))
+                image, copy = turns[position % count].tolist()
+                keys.append(Key(epoch, image, copy, mixed))
             yield keys
 
     def _turns(self, epoch: int) -> NDArray[np.int64]:
-        """Picture and copy of each turn, int64 (N, 2).
+        """Image and copy of each turn, int64 (N, 2).
 
         Systematic sampling: W. G. Madow, Annals of Mathematical Statistics 20 (1949).
         """
@@ -104,18 +104,18 @@ class Stream(Sampler[list[Key]]):
         return turns[np.random.default_rng([self.seed, _PERMUTATION, epoch]).permutation(count)]
 
 
-def picture_weights(
+def image_weights(
     dataset: Dataset, *, balance: float = 0.0, negatives: int = 0, share: float = 0.0
 ) -> NDArray[np.float64]:
-    """How often each picture is to come: those with rare classes more often, negatives so that they have their share.
+    """How often each image is to come: those with rare classes more often, negatives so that they have their share.
 
-    A picture weighs as its rarest class does, (pictures with the commonest class / pictures with it) ** balance;
+    An image weighs as its rarest class does, (images with the commonest class / images with it) ** balance;
     with 0.5 that is the repeat factor of A. Gupta et al., "LVIS" (CVPR 2019), of the commonest class's frequency.
 
     Args:
-        dataset: the pictures; the last `negatives` of them are the negatives.
+        dataset: the images; the last `negatives` of them are the negatives.
         balance: 0, all alike, to 1, every class as often as the commonest.
-        negatives: how many of the pictures, the last ones, show nothing to be found.
+        negatives: how many of the images, the last ones, show nothing to be found.
         share: of the turns that negatives are to have, 0 to below 1.
 
     Returns:
@@ -123,7 +123,7 @@ def picture_weights(
 
     """
     count = len(dataset)
-    classes = [np.unique(picture.labels[~picture.iscrowd]) for picture in dataset.pictures]
+    classes = [np.unique(image.labels[~image.iscrowd]) for image in dataset.images]
     shown = np.bincount(np.concatenate([*classes, np.zeros(0, np.int64)]), minlength=len(dataset.class_names))
     rarity = (shown.max(initial=1) / np.maximum(shown, 1)) ** balance
     weights = np.array([rarity[own].max(initial=1.0) for own in classes])

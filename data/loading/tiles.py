@@ -1,7 +1,7 @@
 """Large photos as tiles, so that a plant of 30 pixels on 20 megapixels is learned from all of its pixels.
 
 Tiles are windows that overlap (F. C. Akyon et al., "Slicing Aided Hyper Inference", ICIP 2022, slices training
-photos in the same way). Training cuts them as it goes, without a copy of the pictures on the disk; `write_tiles`
+photos in the same way). Training cuts them as it goes, without a copy of the images on the disk; `write_tiles`
 writes them for other tools. `Window.to_photo` brings boxes found in a tile back to the photo.
 """
 
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import whole_folder, write_whole
 from data.formats.coco import save_coco
@@ -184,17 +184,17 @@ def tile_dataset(
     if not 0 <= min_visible <= 1:
         raise DataError(f"min_visible must be 0 to 1, got {min_visible:g}")
     counts = TileCounts(min_visible)
-    names = _photo_names(dataset.pictures)
-    tiles: list[Picture] = []
-    for picture, name in zip(dataset.pictures, names, strict=True):
-        if picture.window is not None:
-            raise DataError(f"{picture.path}: is a tile already: give the photos themselves")
-        ground_mm = _own_gsd_mm(picture) if tile_m is not None and gsd_mm is None else gsd_mm
-        windows = tile_windows(picture.size_hw, size_px=size_px, overlap=overlap, tile_m=tile_m, gsd_mm=ground_mm)
-        kept_somewhere = np.zeros(len(picture.boxes_xyxy), np.bool_)
+    names = _photo_names(dataset.images)
+    tiles: list[LabelledImage] = []
+    for image, name in zip(dataset.images, names, strict=True):
+        if image.window is not None:
+            raise DataError(f"{image.path}: is a tile already: give the photos themselves")
+        ground_mm = _own_gsd_mm(image) if tile_m is not None and gsd_mm is None else gsd_mm
+        windows = tile_windows(image.size_hw, size_px=size_px, overlap=overlap, tile_m=tile_m, gsd_mm=ground_mm)
+        kept_somewhere = np.zeros(len(image.boxes_xyxy), np.bool_)
         for window in windows:
-            tile, kept = _tile(picture, window, counts)
-            attributes = {"photo": name, **picture.attributes, "window_xyxy": _said(window.corners_xyxy)}
+            tile, kept = _tile(image, window, counts)
+            attributes = {"photo": name, **image.attributes, "window_xyxy": _said(window.corners_xyxy)}
             if ground_mm is not None:
                 attributes["gsd_mm"] = f"{ground_mm / window.scale_xyxy[0]:g}"
             tiles.append(replace(tile, image_id=len(tiles) + 1, attributes=attributes))
@@ -205,7 +205,7 @@ def tile_dataset(
         counts.boxes += len(kept_somewhere)
         counts.lost += int((~kept_somewhere).sum())
     notices = (*dataset.notices, *counts.lines())
-    return replace(dataset, pictures=tuple(tiles), notices=notices), counts
+    return replace(dataset, images=tuple(tiles), notices=notices), counts
 
 
 def write_tiles(
@@ -215,7 +215,7 @@ def write_tiles(
     format: TileFormat = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write windows as pictures of their own: `images/` and `annotations.json` (COCO).
+    """Write windows as images of their own: `images/` and `annotations.json` (COCO).
 
     Args:
         tiled: what `tile_dataset` gives; each photo is decoded once.
@@ -224,35 +224,35 @@ def write_tiles(
         progress: called after each tile with (done, total).
 
     Raises:
-        DataError: the folder is taken, or a picture cannot be read or written.
+        DataError: the folder is taken, or an image cannot be read or written.
 
     """
     with whole_folder(folder) as staging:
-        written: list[Picture] = []
+        written: list[LabelledImage] = []
         names: set[str] = set()
-        for picture, image in tiled.read():
+        for image, pixels in tiled.read():
             kind = format
             if kind == "auto":
-                kind = "jpg" if picture.path.suffix.lower() in (".jpg", ".jpeg") else "png"
+                kind = "jpg" if image.path.suffix.lower() in (".jpg", ".jpeg") else "png"
             # the corners at the end, from which others too (data.groups) see that it is a tile, and of what
-            name = f"{picture.path.stem}_{picture.attributes['window_xyxy'].replace(' ', '_')}"
+            name = f"{image.path.stem}_{image.attributes['window_xyxy'].replace(' ', '_')}"
             if name in names:  # photos of one name in several folders
-                name = f"{picture.image_id}_{name}"
+                name = f"{image.image_id}_{name}"
             names.add(name)
             place = staging / "images" / f"{name}{_SUFFIX[kind]}"
             settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if kind == "jpg" else []
-            _, encoded = cv2.imencode(_SUFFIX[kind], image, settings)
+            _, encoded = cv2.imencode(_SUFFIX[kind], pixels, settings)
             write_whole(place, encoded.tobytes(), sync=False)
-            written.append(replace(picture, path=place, window=None))
+            written.append(replace(image, path=place, window=None))
             if progress:
                 progress(len(written), len(tiled))
-        save_coco(replace(tiled, pictures=tuple(written)), staging / "annotations.json")
+        save_coco(replace(tiled, images=tuple(written)), staging / "annotations.json")
 
 
-def _tile(picture: Picture, window: Window, counts: TileCounts) -> tuple[Picture, NDArray[np.intp]]:
+def _tile(image: LabelledImage, window: Window, counts: TileCounts) -> tuple[LabelledImage, NDArray[np.intp]]:
     """One tile, and which of the photo's boxes it keeps."""
     height, width = window.size_hw
-    moved = window.to_window(picture.boxes_xyxy)
+    moved = window.to_window(image.boxes_xyxy)
     clipped = np.clip(moved, 0.0, np.array([width, height, width, height], np.float64))
     sides = clipped[:, 2:] - clipped[:, :2]
     share = np.prod(sides, axis=1) / np.prod(moved[:, 2:] - moved[:, :2], axis=1)
@@ -264,42 +264,42 @@ def _tile(picture: Picture, window: Window, counts: TileCounts) -> tuple[Picture
     counts.cut += int((keep & ~whole).sum())
     counts.dropped += int((inside & ~visible).sum())
     counts.thin += int((inside & visible & ~thick).sum())
-    areas_px = picture.areas_px * share * np.prod(window.scale_xyxy[:2])
+    areas_px = image.areas_px * share * np.prod(window.scale_xyxy[:2])
     kept = np.flatnonzero(keep)
     tile = replace(
-        picture,
+        image,
         size_hw=window.size_hw,
         boxes_xyxy=clipped[kept].astype(np.float32),
-        labels=picture.labels[kept],
+        labels=image.labels[kept],
         areas_px=areas_px[kept],
-        iscrowd=picture.iscrowd[kept],
-        truncated=(picture.truncated | ~whole)[kept],
+        iscrowd=image.iscrowd[kept],
+        truncated=(image.truncated | ~whole)[kept],
         window=window,
     )
     return tile, kept
 
 
-def _photo_names(pictures: Sequence[Picture]) -> list[str]:
-    """The file name of each picture; with its folders, where two would share one name."""
-    files = {os.path.abspath(picture.path) for picture in pictures}
+def _photo_names(images: Sequence[LabelledImage]) -> list[str]:
+    """The file name of each image; with its folders, where two would share one name."""
+    files = {os.path.abspath(image.path) for image in images}
     most = max(Counter(os.path.basename(file) for file in files).values(), default=0)
     if most <= 1:
-        return [picture.path.name for picture in pictures]
+        return [image.path.name for image in images]
     home = os.path.commonpath([os.path.dirname(file) for file in files])
-    return [Path(os.path.relpath(os.path.abspath(picture.path), home)).as_posix() for picture in pictures]
+    return [Path(os.path.relpath(os.path.abspath(image.path), home)).as_posix() for image in images]
 
 
-def _own_gsd_mm(picture: Picture) -> float:
-    given = picture.attributes.get("gsd_mm")
+def _own_gsd_mm(image: LabelledImage) -> float:
+    given = image.attributes.get("gsd_mm")
     if given is None:
         raise DataError(
-            f"{picture.path}: has no attribute gsd_mm (millimetres of ground a pixel): give it for all photos, "
+            f"{image.path}: has no attribute gsd_mm (millimetres of ground a pixel): give it for all photos, "
             "or to each image in the COCO JSON"
         )
     try:
         return float(given)
     except ValueError:
-        raise DataError(f"{picture.path}: its attribute gsd_mm is {given!r}, not a number of millimetres") from None
+        raise DataError(f"{image.path}: its attribute gsd_mm is {given!r}, not a number of millimetres") from None
 
 
 def _said(corners_xyxy: tuple[int, int, int, int]) -> str:

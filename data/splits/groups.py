@@ -1,6 +1,6 @@
-r"""Which pictures belong together, and so must stay on one side of a split.
+r"""Which images belong together, and so must stay on one side of a split.
 
-A group key is an attribute of the pictures (`field`, `session`, ...) or is derived from their files:
+A group key is an attribute of the images (`field`, `session`, ...) or is derived from their files:
 
 - `photo`: the photo that a file was cut from or copied from, by its name;
 - `video`: the recording that a frame was taken from, by its name;
@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 
 from PIL import Image
 
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from data.errors import DataError
 
 DERIVED = ("photo", "video", "folder", "date")
@@ -48,45 +48,44 @@ _SPLIT_WORDS = frozenset(
 _FOLD = re.compile(r"fold_?\d+", re.IGNORECASE)
 
 
-def group_pictures(pictures: Sequence[Picture], key: str) -> list[str]:
-    """The group of each picture, "" where the key says nothing of it.
+def group_images(images: Sequence[LabelledImage], key: str) -> list[str]:
+    """The group of each image, "" where the key says nothing of it.
 
-    Names are judged together: give the pictures of all splits at once.
+    Names are judged together: give the images of all splits at once.
 
     Args:
-        pictures: of one dataset, or of all that are compared.
+        images: of one dataset, or of all that are compared.
         key: an attribute, one of `DERIVED`, or `re:PATTERN`.
 
     Raises:
-        DataError: no picture has such an attribute, or the pattern cannot be used.
+        DataError: no image has such an attribute, or the pattern cannot be used.
 
     """
     if key.startswith("re:"):
-        return _by_pattern([picture.path for picture in pictures], key.removeprefix("re:"))
-    if any(key in picture.attributes for picture in pictures):
-        return [picture.attributes.get(key, "") for picture in pictures]
+        return _by_pattern([image.path for image in images], key.removeprefix("re:"))
+    if any(key in image.attributes for image in images):
+        return [image.attributes.get(key, "") for image in images]
     if key not in DERIVED:
-        own = sorted({name for picture in pictures for name in picture.attributes})
+        own = sorted({name for image in images for name in image.attributes})
         have = f"attributes {', '.join(own)}" if own else "no attributes"
         raise DataError(
-            f"no picture has {key!r} to group by: they have {have}; "
-            f"from the files: {', '.join(DERIVED)} or re:PATTERN"
+            f"no image has {key!r} to group by: they have {have}; from the files: {', '.join(DERIVED)} or re:PATTERN"
         )
-    paths = [picture.path for picture in pictures]
+    paths = [image.path for image in images]
     return {"photo": photos, "video": videos, "folder": folders, "date": _dates}[key](paths)
 
 
-def best_key(pictures: Sequence[Picture], groups_wanted: int = 2) -> str:
-    """The first of field, session, video, photo, date and folder that puts pictures together.
+def best_key(images: Sequence[LabelledImage], groups_wanted: int = 2) -> str:
+    """The first of field, session, video, photo, date and folder that puts images together.
 
-    A key counts where it says something of every picture, makes at least `groups_wanted` groups, and fewer
-    than there are pictures. Where none does, "photo": every picture is a group of its own.
+    A key counts where it says something of every image, makes at least `groups_wanted` groups, and fewer
+    than there are images. Where none does, "photo": every image is a group of its own.
     """
-    own = {name for picture in pictures for name in picture.attributes}
+    own = {name for image in images for name in image.attributes}
     for key in _BEST:
         if key in own or key in DERIVED:
-            groups = group_pictures(pictures, key)
-            if all(groups) and groups_wanted <= len(set(groups)) < len(pictures):
+            groups = group_images(images, key)
+            if all(groups) and groups_wanted <= len(set(groups)) < len(images):
                 return key
     return "photo"
 
@@ -154,7 +153,7 @@ def videos(paths: Sequence[Path]) -> list[str]:
 
 
 def folders(paths: Sequence[Path]) -> list[str]:
-    """Each picture's folder below the one that they all share, without names of splits; "" for that one itself."""
+    """Each image's folder below the one that they all share, without names of splits; "" for that one itself."""
     if not paths:
         return []
     homes = [PurePath(os.path.abspath(path)).parent for path in paths]
@@ -179,7 +178,7 @@ def _date(path: Path) -> str:
         with Image.open(path) as header:
             exif = header.getexif()
             taken = str(exif.get_ifd(_EXIF_IFD).get(_EXIF_TAKEN) or exif.get(_EXIF_CHANGED) or "")
-    except Exception:  # Pillow raises many kinds on damaged files; reading pictures is another's task
+    except Exception:  # Pillow raises many kinds on damaged files; reading images is another's task
         pass
     day = re.match(r"(\d{4})[:-](\d\d)[:-](\d\d)", taken)
     if day and day[1] > "1900":

@@ -20,7 +20,7 @@ from data.dataset import Dataset
 from data.errors import DataError
 from data.files import write_whole
 from data.formats.coco import save_coco
-from data.splits.groups import best_key, group_pictures
+from data.splits.groups import best_key, group_images
 
 RULE = "split.json"
 """The file beside the parts that says how they were made."""
@@ -30,11 +30,11 @@ _FINEST = 20  # parts of which val and test are put together: shares are met to 
 
 @dataclass(frozen=True)
 class Split:
-    """Which pictures are in which part.
+    """Which images are in which part.
 
     Attributes:
-        parts: name of the part -> indices of its pictures, ascending.
-        groups: the group of each picture.
+        parts: name of the part -> indices of its images, ascending.
+        groups: the group of each image.
         key: what they were grouped by.
 
     """
@@ -44,12 +44,12 @@ class Split:
     key: str
 
     def counts(self, dataset: Dataset) -> dict[str, dict[str, Any]]:
-        """For each part the number of pictures, of groups, and of boxes of each class."""
+        """For each part the number of images, of groups, and of boxes of each class."""
         counted: dict[str, dict[str, Any]] = {}
         for name, indices in self.parts.items():
-            boxes = Counter(int(label) for i in indices for label in dataset.pictures[i].labels)
+            boxes = Counter(int(label) for i in indices for label in dataset.images[i].labels)
             counted[name] = {
-                "pictures": len(indices),
+                "images": len(indices),
                 "groups": len({self.groups[i] for i in indices}),
                 "classes": {class_name: boxes[label] for label, class_name in enumerate(dataset.class_names)},
             }
@@ -70,10 +70,10 @@ def split_groups(
     Args:
         dataset: what to split.
         by: a group key (see `data.splits.groups`); None takes the best that there is.
-        val: share of the pictures for validation, 0 to below 1; 0 for none.
+        val: share of the images for validation, 0 to below 1; 0 for none.
         test: the same for testing.
         seed: another one gives another split; the same one always the same.
-        together: pairs of pictures that belong on one side whatever their groups, such as near-duplicates.
+        together: pairs of images that belong on one side whatever their groups, such as near-duplicates.
 
     Raises:
         DataError: shares that leave nothing for training, or too few groups.
@@ -143,7 +143,7 @@ def split_held_out(
 def split_folds(
     dataset: Dataset, *, folds: int, by: str | None = None, seed: int = 0, together: Iterable[tuple[int, int]] = ()
 ) -> list[Split]:
-    """K splits into train and test, so that each picture is tested once; the arguments are those of `split_groups`.
+    """K splits into train and test, so that each image is tested once; the arguments are those of `split_groups`.
 
     Raises:
         DataError: fewer than two folds, or fewer groups than folds.
@@ -165,7 +165,7 @@ def split_folds(
 def save_split(
     dataset: Dataset, split: Split, folder: Path, *, seed: int, asked: Mapping[str, float | bool | list[str]]
 ) -> None:
-    """Write `train.json`, `val.json`, ... (COCO, referring to the original pictures) and `split.json`.
+    """Write `train.json`, `val.json`, ... (COCO, referring to the original images) and `split.json`.
 
     Args:
         dataset: what was split.
@@ -200,13 +200,13 @@ def save_split(
 def _groups(
     dataset: Dataset, by: str | None, together: Iterable[tuple[int, int]], needed: int
 ) -> tuple[str, tuple[str, ...], NDArray[np.int64]]:
-    """The key, each picture's group by name, and the number of the group after joining."""
+    """The key, each image's group by name, and the number of the group after joining."""
     if not len(dataset):
-        raise DataError(f"{dataset.name}: no pictures to split")
-    key = by or best_key(dataset.pictures, groups_wanted=needed)
-    names = group_pictures(dataset.pictures, key)
-    # A picture of which the key says nothing is a group of its own.
-    names = [name or f"?{picture.path.name}" for name, picture in zip(names, dataset.pictures, strict=True)]
+        raise DataError(f"{dataset.name}: no images to split")
+    key = by or best_key(dataset.images, groups_wanted=needed)
+    names = group_images(dataset.images, key)
+    # An image of which the key says nothing is a group of its own.
+    names = [name or f"?{image.path.name}" for name, image in zip(names, dataset.images, strict=True)]
     groups = _joined(names, together)
     there = len(np.unique(groups))
     if there < needed:
@@ -235,12 +235,12 @@ def _joined(names: Sequence[str], together: Iterable[tuple[int, int]]) -> NDArra
 def _deal(
     dataset: Dataset, groups: NDArray[np.int64], chosen: NDArray[np.int64], folds: int, seed: int
 ) -> list[NDArray[np.int64]]:
-    """Deal `chosen` pictures, groups whole, out to `folds` parts with like shares of each class."""
+    """Deal `chosen` images, groups whole, out to `folds` parts with like shares of each class."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    # Its unit is one sample of one class: a picture is one for each of its boxes, and one of background, so
-    # that pictures without boxes are shared out too.
-    rows = [(i, 0) for i in chosen] + [(i, label + 1) for i in chosen for label in dataset.pictures[i].labels]
+    # Its unit is one sample of one class: an image is one for each of its boxes, and one of background, so
+    # that images without boxes are shared out too.
+    rows = [(i, 0) for i in chosen] + [(i, label + 1) for i in chosen for label in dataset.images[i].labels]
     index, label = np.array(rows, np.int64).T
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # a rare class cannot be in every fold
@@ -249,7 +249,7 @@ def _deal(
 
 
 def _grains(dataset: Dataset, groups: NDArray[np.int64], seed: int, at_least: int) -> list[NDArray[np.int64]]:
-    """All pictures, groups whole, in as many like parts as go: up to `_FINEST`."""
+    """All images, groups whole, in as many like parts as go: up to `_FINEST`."""
     every = np.arange(len(dataset))
     count = len(np.unique(groups))
     for grains in range(min(_FINEST, count), at_least - 1, -1):

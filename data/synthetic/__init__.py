@@ -1,4 +1,4 @@
-"""A rendered field: pictures and drives with exact labels, where no photos are at hand.
+"""A rendered field: images and drives with exact labels, where no photos are at hand.
 
 numpy and OpenCV only. Every pixel follows from a seed.
 """

@@ -1,4 +1,4 @@
-"""COCO entries of rendered pictures, and a file that is whole or not there."""
+"""COCO entries of rendered images, and a file that is whole or not there."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 
 FOOTPRINT_M = 0.48
-"""Ground that the width of a picture covers when the camera hangs level at its usual height, metres."""
+"""Ground that the width of an image covers when the camera hangs level at its usual height, metres."""
 
 _HEIGHT_M = 0.75
 _FULL_WELL = 1.6
@@ -32,7 +32,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Sensor:
-    """How a picture is taken. `white` are gains (B, G, R); `blur_px` the smear along the driving axis."""
+    """How an image is taken. `white` are gains (B, G, R); `blur_px` the smear along the driving axis."""
 
     exposure: float = 1.0
     white: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -43,19 +43,19 @@ class Sensor:
 
 
 def px_per_m(size_hw: tuple[int, int]) -> float:
-    """Scale of a level picture of `size_hw` at the usual height, picture pixels a metre of ground."""
+    """Scale of a level image of `size_hw` at the usual height, image pixels a metre of ground."""
     return size_hw[1] / FOOTPRINT_M
 
 
-def ground_to_picture(pose: Pose, size_hw: tuple[int, int]) -> NDArray[np.float64]:
-    """The homography from metres on the ground (x along, y across) to continuous picture pixels: (3, 3).
+def ground_to_image(pose: Pose, size_hw: tuple[int, int]) -> NDArray[np.float64]:
+    """The homography from metres on the ground (x along, y across) to continuous image pixels: (3, 3).
 
-    Driving is towards the top of the picture, so what lies ahead enters there and moves down.
+    Driving is towards the top of the image, so what lies ahead enters there and moves down.
     """
     height_px, width_px = size_hw
     distance = _HEIGHT_M * pose.height
     focal = px_per_m(size_hw) * _HEIGHT_M
-    # Camera axes for a level camera: right, down in the picture, and the view axis to the ground.
+    # Camera axes for a level camera: right, down in the image, and the view axis to the ground.
     level = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
     cp, sp, cr, sr = math.cos(pose.pitch), math.sin(pose.pitch), math.cos(pose.roll), math.sin(pose.roll)
     cy, sy = math.cos(pose.yaw), math.sin(pose.yaw)
@@ -77,37 +77,37 @@ def _centres(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 def photograph(
     ortho: NDArray[np.uint8],
     ids: NDArray[np.int32],
-    ortho_to_picture: NDArray[np.float64],
+    ortho_to_image: NDArray[np.float64],
     size_hw: tuple[int, int],
     sensor: Sensor,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Take one picture of a piece of orthophoto.
+    """Take one image of a piece of orthophoto.
 
     Args:
         ortho: (h, w, 3) uint8 B, G, R as `encode` writes it.
         ids: (h, w) int32, plant by pixel, 0 where none.
-        ortho_to_picture: (3, 3) between continuous pixel coordinates.
-        size_hw: of the picture.
+        ortho_to_image: (3, 3) between continuous pixel coordinates.
+        size_hw: of the image.
         sensor: how it is taken.
         rng: for the noise.
 
     Returns:
-        The picture (H, W, 3) uint8 BGR, and its plants (H, W) int32.
+        The image (H, W, 3) uint8 BGR, and its plants (H, W) int32.
 
     """
     height, width = size_hw
-    scale = math.sqrt(abs(np.linalg.det(ortho_to_picture[:2, :2])))
-    finer = max(1, int(1.0 / max(scale / ortho_to_picture[2, 2], 1e-6) / 1.1))
+    scale = math.sqrt(abs(np.linalg.det(ortho_to_image[:2, :2])))
+    finer = max(1, int(1.0 / max(scale / ortho_to_image[2, 2], 1e-6) / 1.1))
     blow = np.diag([float(finer), float(finer), 1.0])
     size = (width * finer, height * finer)
-    matrix = _centres(blow @ ortho_to_picture)
+    matrix = _centres(blow @ ortho_to_image)
     mirror = cv2.BORDER_REFLECT_101
     warped = cv2.warpPerspective(ortho, matrix, size, flags=cv2.INTER_LINEAR, borderMode=mirror)
     linear = decode(np.asarray(warped, np.uint8))
     if finer > 1:
         linear = np.asarray(cv2.resize(linear, (width, height), interpolation=cv2.INTER_AREA), np.float32)
-    matrix = _centres(ortho_to_picture)
+    matrix = _centres(ortho_to_image)
     plants = cv2.warpPerspective(ids, matrix, (width, height), flags=cv2.INTER_NEAREST)
     return _develop(linear, sensor, rng), np.asarray(plants, np.int32)
 
@@ -129,7 +129,7 @@ def decode(coded: NDArray[np.uint8]) -> FloatArray:
 
 
 def _smear(linear: FloatArray, length_px: float) -> FloatArray:
-    """Average over `length_px` along the picture's vertical axis, centred, ends weighted by their share."""
+    """Average over `length_px` along the image's vertical axis, centred, ends weighted by their share."""
     reach = int(math.ceil(0.5 * (length_px - 1.0)))
     if reach < 1:
         return linear

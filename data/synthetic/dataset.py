@@ -1,4 +1,4 @@
-"""Writes a set of labelled pictures of many rendered fields, in COCO form."""
+"""Writes a set of labelled images of many rendered fields, in COCO form."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from data.synthetic.annotations import annotation_entries, image_entry, write_an
 from data.synthetic.scene import FIELDS_A_SEED, Field
 
 _BARE_SHARE = 0.04
-_PICTURES_A_FIELD = 8
+_IMAGES_A_FIELD = 8
 _SPACING_M = 0.55
 _JPEG_QUALITY = 95
 # Below this, starting processes costs more than it saves.
-_INLINE_PICTURES = 6
+_INLINE_IMAGES = 6
 
 
 @dataclass(frozen=True)
 class _Task:
-    """The pictures of one field, for one process."""
+    """The images of one field, for one process."""
 
     images_dir: Path
     field_seed: int
@@ -40,7 +40,7 @@ _Entries = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 def _render(task: _Task) -> _Entries:
-    """Take and write the pictures of one field."""
+    """Take and write the images of one field."""
     rng = np.random.default_rng((task.seed, task.field_seed, 6))
     length_m = _SPACING_M * len(task.numbers) + 0.08
     planted = Field(task.field_seed, length_m=length_m)
@@ -56,7 +56,7 @@ def _render(task: _Task) -> _Entries:
         name = f"{number:06d}.jpg"
         path = task.images_dir / name
         if not cv2.imwrite(str(path), view.image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
-            raise OSError(f"{path}: the picture could not be written")
+            raise OSError(f"{path}: the image could not be written")
         entries.append((image_entry(number + 1, name, view, field.attributes), annotation_entries(number + 1, view)))
     return entries
 
@@ -68,7 +68,7 @@ def _one_thread() -> None:
 def render_dataset(
     out_dir: Path,
     *,
-    pictures: int,
+    images: int,
     size_hw: tuple[int, int] = (480, 640),
     seed: int,
     fields: int | None = None,
@@ -76,30 +76,30 @@ def render_dataset(
 ) -> Path:
     """Render a data set: `images/000000.jpg` and so on, and `annotations.json` in COCO form.
 
-    Each picture's `attributes` name its field, light, crop stage and soil; about one picture in 25
+    Each image's `attributes` name its field, light, crop stage and soil; about one image in 25
     (of ten or more, at least one) shows bare soil. `annotations.json` is written last and in one step,
     and an old one is removed first: where it is, the set is whole. The same arguments give the same
     files.
 
     Args:
         out_dir: made where missing.
-        pictures: how many, 1 or more.
+        images: how many, 1 or more.
         size_hw: of each, pixels.
         seed: of everything; sets of different seeds share no field.
-        fields: how many fields they come from; None: one for each eight pictures, at least three.
-        progress: called with (done, pictures) as fields are finished.
+        fields: how many fields they come from; None: one for each eight images, at least three.
+        progress: called with (done, images) as fields are finished.
 
     Returns:
         The path of `annotations.json`.
 
     Raises:
         ValueError: a count below 1, or more fields than a seed has.
-        OSError: a picture cannot be written.
+        OSError: an image cannot be written.
 
     """
-    if pictures < 1 or (fields is not None and fields < 1):
-        raise ValueError(f"pictures and fields must be 1 or more, got {pictures} and {fields}")
-    count = min(pictures, fields if fields is not None else max(3, -(-pictures // _PICTURES_A_FIELD)))
+    if images < 1 or (fields is not None and fields < 1):
+        raise ValueError(f"images and fields must be 1 or more, got {images} and {fields}")
+    count = min(images, fields if fields is not None else max(3, -(-images // _IMAGES_A_FIELD)))
     if count >= FIELDS_A_SEED:
         raise ValueError(f"one seed has fewer than {FIELDS_A_SEED} fields, asked for {count}")
     images_dir = Path(out_dir) / "images"
@@ -108,12 +108,12 @@ def render_dataset(
     target.unlink(missing_ok=True)
 
     rng = np.random.default_rng((seed, 7))
-    bare = np.zeros(pictures, bool)
-    # Every set that is not tiny has one: trainers must meet an empty picture.
-    empty = max(round(_BARE_SHARE * pictures), 1 if pictures >= 10 else 0)
-    bare[rng.choice(pictures, empty, replace=False)] = True
+    bare = np.zeros(images, bool)
+    # Every set that is not tiny has one: trainers must meet an empty image.
+    empty = max(round(_BARE_SHARE * images), 1 if images >= 10 else 0)
+    bare[rng.choice(images, empty, replace=False)] = True
     tasks = []
-    for index, numbers in enumerate(np.array_split(np.arange(pictures), count)):
+    for index, numbers in enumerate(np.array_split(np.arange(images), count)):
         kept = tuple(int(n) for n in numbers)
         tasks.append(
             _Task(images_dir, seed * FIELDS_A_SEED + index, kept, tuple(bool(bare[n]) for n in kept), size_hw, seed)
@@ -126,10 +126,10 @@ def render_dataset(
         finished[index] = entries
         done += len(entries)
         if progress is not None:
-            progress(done, pictures)
+            progress(done, images)
 
     workers = min(os.cpu_count() or 1, len(tasks))
-    if workers == 1 or pictures <= _INLINE_PICTURES:
+    if workers == 1 or images <= _INLINE_IMAGES:
         for index, task in enumerate(tasks):
             collect(index, _render(task))
     else:
@@ -144,6 +144,6 @@ def render_dataset(
             pool.shutdown(cancel_futures=True)
     entries = [entry for part in finished for entry in part]
     annotations = [annotation for _, part in entries for annotation in part]
-    about = f"Swath rendered field: {pictures} pictures of {count} fields, seed {seed}"
+    about = f"Swath rendered field: {images} images of {count} fields, seed {seed}"
     write_annotations(target, [image for image, _ in entries], annotations, about)
     return target

@@ -44,7 +44,7 @@ def render_drive(
 ) -> Path:
     """Render a drive: `drive.mp4`, and `annotations.json` in COCO form with one image entry a frame.
 
-    Rows run up the picture and the ground moves down it by `speed_m_s / fps` metres a frame. An image
+    Rows run up the image and the ground moves down it by `speed_m_s / fps` metres a frame. An image
     entry's `file_name` is `drive.mp4#000012` and its `frame` 12; an annotation's `plant_id` names the
     same plant in every frame. `annotations.json` is written last and in one step, and an old one is
     removed first: where it is, the video is whole.

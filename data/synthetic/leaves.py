@@ -112,7 +112,7 @@ def _outline(leaf: Leaf, steps: int) -> FloatArray:
 
 
 class Canvas:
-    """The picture of one plant while it grows leaf by leaf, lower leaves first.
+    """The image of one plant while it grows leaf by leaf, lower leaves first.
 
     Args:
         radius_px: how far leaves may reach from the centre, orthophoto pixels.

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.synthetic.camera import FOOTPRINT_M, Pose, Sensor, encode, ground_to_picture, photograph, px_per_m
+from data.synthetic.camera import FOOTPRINT_M, Pose, Sensor, encode, ground_to_image, photograph, px_per_m
 from data.synthetic.layout import PX_PER_M, Layout, Plant, plan_layout
 from data.synthetic.leaves import ALPHA, GLOSS, HEIGHT, SLOPE_X, SLOPE_Y
 from data.synthetic.light import SHADOW_REACH_PX, draw_light, illuminate
@@ -19,10 +19,10 @@ from data.synthetic.plants import Sprite, grow
 from data.synthetic.soil import Soil
 
 MIN_VISIBLE = 0.35
-"""A plant is annotated when at least this share of its own pixels shows in the picture."""
+"""A plant is annotated when at least this share of its own pixels shows in the image."""
 
 MIN_SIDE_PX = 10.0
-"""... and the shorter side of its box is at least this long, picture pixels."""
+"""... and the shorter side of its box is at least this long, image pixels."""
 
 FIELDS_A_SEED = 10_000
 """Each seed of a data set or a drive has this many field seeds of its own; a drive takes the last."""
@@ -38,7 +38,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One picture of a field and what is in it.
+    """One image of a field and what is in it.
 
     `image` (H, W, 3) uint8 BGR; `boxes_xyxy` (N, 4) float32, absolute pixels, continuous corners, the
     exact bounds of each plant's visible pixels; `labels` (N,) int64 into CLASS_NAMES; `plant_ids` (N,)
@@ -66,7 +66,7 @@ class Field:
 
     Args:
         seed: soil, light, crop stage, weeds and every leaf.
-        length_m: along the driving direction; a picture at x_m sees about 0.36 m of it.
+        length_m: along the driving direction; an image at x_m sees about 0.36 m of it.
         width_m: across.
         only: draw only the plants with these ids (`()`: bare ground); None draws all. Soil and light
             stay as they are.
@@ -104,7 +104,7 @@ class Field:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What a data set notes about pictures of this field."""
+        """What a data set notes about images of this field."""
         return {
             "field": f"field_{self.seed:06d}",
             "light": self.light.kind,
@@ -113,7 +113,7 @@ class Field:
         }
 
     def px_per_m(self, size_hw: tuple[int, int] = (480, 640)) -> float:
-        """Scale of a level picture, pixels a metre of ground."""
+        """Scale of a level image, pixels a metre of ground."""
         return px_per_m(size_hw)
 
     def view(
@@ -126,13 +126,13 @@ class Field:
         pose: Pose | None = None,
         exposure_s: float = 0.002,
     ) -> View:
-        """Take a picture with its centre `x_m` metres along the strip.
+        """Take an image with its centre `x_m` metres along the strip.
 
         Args:
             x_m: 0..length_m; beyond the ends the ground is mirrored.
-            size_hw: of the picture; its width always covers about 0.48 m.
+            size_hw: of the image; its width always covers about 0.48 m.
             seed: the camera's jitter, exposure and noise.
-            speed_m_s: of driving, towards the top of the picture; smears the picture.
+            speed_m_s: of driving, towards the top of the image; smears the image.
             pose: how the camera hangs; None draws a slight tilt, height and offset. Its `x_m` is
                 replaced by the argument.
             exposure_s: time the shutter is open.
@@ -151,8 +151,8 @@ class Field:
         else:
             pose = Pose(x_m, pose.y_m, pose.height, pose.pitch, pose.roll, pose.yaw)
             jitter = 1.0
-        to_picture = ground_to_picture(pose, size_hw)
-        ortho, ids, first_row = self._seen(to_picture, size_hw)
+        to_image = ground_to_image(pose, size_hw)
+        ortho, ids, first_row = self._seen(to_image, size_hw)
         # Orthophoto (column, row) to ground (x along, y across), metres.
         to_ground = np.array(
             [[0.0, 1.0 / PX_PER_M, first_row / PX_PER_M], [1.0 / PX_PER_M, 0.0, 0.0], [0.0, 0.0, 1.0]]
@@ -164,7 +164,7 @@ class Field:
             noise=self._noise,
             blur_px=speed_m_s * exposure_s * px_per_m(size_hw),
         )
-        matrix = to_picture @ to_ground
+        matrix = to_image @ to_ground
         matrix /= matrix[2, 2]
         image, plants = photograph(ortho, ids, matrix, size_hw, sensor, rng)
         return self._annotate(image, plants, matrix, first_row)
@@ -181,7 +181,7 @@ class Field:
             box = (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1))
             plant = places[int(plant_id)]
             column, row = plant.xy_px
-            # By the map's own stretch there, how many picture pixels the whole plant would fill.
+            # By the map's own stretch there, how many image pixels the whole plant would fill.
             depth = float(matrix[2] @ (column, row - first_row, 1.0))
             whole = self._own_px[int(plant_id)] * abs(float(np.linalg.det(matrix))) / depth**3
             if len(x) < MIN_VISIBLE * whole or min(box[2] - box[0], box[3] - box[1]) < MIN_SIDE_PX:
@@ -198,11 +198,11 @@ class Field:
             np.array(areas, np.int64),
         )
 
-    def _seen(self, to_picture: NDArray[np.float64], size_hw: tuple[int, int]) -> tuple[Image, Ids, int]:
-        """The rows of orthophoto that a picture needs, with ids, and the first of those rows."""
+    def _seen(self, to_image: NDArray[np.float64], size_hw: tuple[int, int]) -> tuple[Image, Ids, int]:
+        """The rows of orthophoto that an image needs, with ids, and the first of those rows."""
         height, width = size_hw
         corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], np.float64).T
-        ground = np.linalg.inv(to_picture) @ corners
+        ground = np.linalg.inv(to_image) @ corners
         along = ground[0] / ground[2] * PX_PER_M
         first = int(np.clip(along.min() - 4, 0, self._rows - 1))
         last = int(np.clip(along.max() + 5, first + 1, self._rows))

@@ -76,7 +76,7 @@ def train(
         bool, typer.Option("--dry-run", help="Train nothing: say what the run would take, draw its first batch.")
     ] = False,
 ) -> None:
-    """Fine-tune a detector on labelled pictures.
+    """Fine-tune a detector on labelled images.
 
     Leaves a run: config.yaml, metrics.csv, TensorBoard events, best.safetensors, last.ckpt.
     """
@@ -123,15 +123,13 @@ def export(
     ] = "fp32",
     calibration: Annotated[
         str | None,
-        typer.Option(
-            metavar="DATASET", help="Pictures to calibrate int8 on; the run's training pictures if left out."
-        ),
+        typer.Option(metavar="DATASET", help="Images to calibrate int8 on; the run's training images if left out."),
     ] = None,
     goal: Annotated[
         list[str],
         typer.Option(
             metavar="[CLASS:]GOAL",
-            help="What thresholds are to give on the validation pictures: f1, recall>=0.95, precision>=0.9, "
+            help="What thresholds are to give on the validation images: f1, recall>=0.95, precision>=0.9, "
             "crop-hits<=0.01.",
         ),
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
@@ -157,27 +155,25 @@ def export(
         raise typer.BadParameter(f"{out} must end in .onnx", param_hint="--out")
     from data.formats.load import load_dataset
     from detection.cli.terminal import TerminalWatcher
-    from detection.export.export import calibration_pictures, deploy_graph_of, parity_pictures
+    from detection.export.export import calibration_images, deploy_graph_of, parity_images
     from detection.export.export import export as write
     from detection.export.precision.lowering import Fp16, Int8, Lowering, said_of
     from detection.models.checkpoint import load_trained
 
     trained = load_trained(run)
     graph = deploy_graph_of(trained)  # says at once if there is none
-    pictures, held_out = parity_pictures(trained, load_dataset)
+    images, held_out = parity_images(trained, load_dataset)
     lower: Lowering | None = Fp16() if precision == "fp16" else None
     if precision == "int8":
-        shown = (
-            load_dataset(calibration, split="train") if calibration else calibration_pictures(trained, load_dataset)
-        )
+        shown = load_dataset(calibration, split="train") if calibration else calibration_images(trained, load_dataset)
         lower = Int8(shown)
     with TerminalWatcher() as watcher:
         if not held_out:
-            watcher.note("no validation split: compared on the training pictures; no metrics go into the file")
+            watcher.note("no validation split: compared on the training images; no metrics go into the file")
         report = write(
             trained,
             out,
-            pictures=pictures,
+            images=images,
             held_out=held_out,
             progress=watcher.progress,
             graph=graph,
@@ -196,7 +192,7 @@ def export(
     near = f"corners within {report['max_box_error_px']:.4f} px" if precision == "fp32" else report["agreement_means"]
     alike = report["boxes"] if precision == "fp32" else f"{report['agreement']:.1%} of {report['boxes']}"
     typer.echo(
-        f"{out}: agrees with PyTorch on {alike} boxes of {report['pictures']} pictures "
+        f"{out}: agrees with PyTorch on {alike} boxes of {report['images']} images "
         f"({near}, AP within {report['delta_ap_points']:.2f} points)"
     )
 
@@ -210,7 +206,7 @@ def verify(
     model: Annotated[Path, typer.Argument(help="The .onnx that swath export wrote.", metavar="MODEL")],
     dataset: Annotated[
         str | None,
-        typer.Argument(help="The pictures that the export was checked on, for AP too.", metavar="DATASET"),
+        typer.Argument(help="The images that the export was checked on, for AP too.", metavar="DATASET"),
     ] = None,
     provider: Annotated[
         str | None,
@@ -247,7 +243,7 @@ def bench(
     ],
     source: Annotated[
         str | None,
-        typer.Option(metavar="VIDEO", help="A video or pictures to detect in; made-up pictures if left out."),
+        typer.Option(metavar="VIDEO", help="A video or images to detect in; made-up images if left out."),
     ] = None,
     provider: Annotated[
         list[str], typer.Option(help="cpu, openvino, cuda, ...; repeat it to compare. An error if it is not live.")

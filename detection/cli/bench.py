@@ -39,7 +39,7 @@ def bench_command(
 
     Args:
         models: deploy graphs, one or more.
-        source: a video, a picture or a folder of pictures; None: pictures made up at each input's own size.
+        source: a video, an image or a folder of images; None: images made up at each input's own size.
         providers: every model runs on each of them; none is the CPU.
         threads: and with each of these numbers; none is the backend's own choice.
         runs: turns.
@@ -76,13 +76,13 @@ def bench_command(
     if not entered[0].runs:
         raise KeyboardInterrupt
     sizes = recording.sizes_hw if recording else {one.detector.metadata.input_size_hw for one in entered}
-    pictures: dict[str, Any] = {
+    images: dict[str, Any] = {
         "source": recording.name if recording else None,
         "sizes_hw": [list(size_hw) for size_hw in sorted(sizes)],
     }
-    Console().print(render(measured, sprayer, pictures))
+    Console().print(render(measured, sprayer, images))
     if json_ is not None:
-        _write(json_, json.dumps(to_json(measured, sprayer, pictures), indent=2, allow_nan=False) + "\n")
+        _write(json_, json.dumps(to_json(measured, sprayer, images), indent=2, allow_nan=False) + "\n")
     return 0
 
 

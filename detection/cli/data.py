@@ -1,4 +1,4 @@
-"""`swath data ...`: the commands that look after labelled pictures.
+"""`swath data ...`: the commands that look after labelled images.
 
 Heavy imports stand inside the commands, so that `swath --help` answers at once.
 """
@@ -13,13 +13,13 @@ import typer
 FormatOption = Annotated[
     str, typer.Option("--format", help="coco, yolo, voc, csv or masks; auto recognises the dataset's format.")
 ]
-UnlabelledOption = Annotated[str, typer.Option(help="Pictures without a label file: background, or skip them.")]
+UnlabelledOption = Annotated[str, typer.Option(help="Images without a label file: background, or skip them.")]
 ImagesDirOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if outside of the dataset; trusted.")
+    Path | None, typer.Option(metavar="DIR", help="Where the images lie, if outside of the dataset; trusted.")
 ]
 
 app = typer.Typer(
-    help="Look after labelled pictures: check, convert, split, preview, tile, fetch.",
+    help="Look after labelled images: check, convert, split, preview, tile, fetch.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -52,16 +52,16 @@ def example(*lines: str) -> str:
     )
 )
 def convert(
-    source: Annotated[str, typer.Argument(help="Labelled pictures in any format.", metavar="SRC")],
+    source: Annotated[str, typer.Argument(help="Labelled images in any format.", metavar="SRC")],
     target: Annotated[Path, typer.Argument(help="The folder to write; new, or empty.", metavar="DST")],
     to: Annotated[str, typer.Option("--to", help="coco, yolo, voc or csv.")],
     from_: Annotated[str, typer.Option("--from", help="coco, yolo, voc, csv or masks; auto recognises it.")] = "auto",
     split: Annotated[str | None, typer.Option(help="Only this part: train, val or test. All, if left out.")] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are referred to.")] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images; else they are referred to.")] = False,
     unlabelled: UnlabelledOption = "background",
     images_dir: ImagesDirOption = None,
 ) -> None:
-    """Write labelled pictures in another format; what that format cannot say is counted and said."""
+    """Write labelled images in another format; what that format cannot say is counted and said."""
     from typing import get_args
 
     from data.formats.convert import WritableFormat
@@ -89,8 +89,8 @@ def convert(
         )
         for line in lost:
             watcher.note(line)
-    pictures, boxes = sum(map(len, parts.values())), sum(part.box_count for part in parts.values())
-    typer.echo(f"{target}: {pictures} pictures, {boxes} boxes ({', '.join(parts)})")
+    images, boxes = sum(map(len, parts.values())), sum(part.box_count for part in parts.values())
+    typer.echo(f"{target}: {images} images, {boxes} boxes ({', '.join(parts)})")
 
 
 @app.command(
@@ -101,7 +101,7 @@ def convert(
 )
 def check(
     dataset: Annotated[
-        str, typer.Argument(help="Labelled pictures in any format; a .txt list of pictures too.", metavar="DATASET")
+        str, typer.Argument(help="Labelled images in any format; a .txt list of images too.", metavar="DATASET")
     ],
     against: Annotated[
         str | None, typer.Option(metavar="DATASET", help="Compare with this one too: for leaks and missing classes.")
@@ -117,13 +117,13 @@ def check(
     ] = True,
     json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the findings as JSON.")] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="F", help="Write them as a page with pictures.")
+        Path | None, typer.Option("--html", metavar="F", help="Write them as a page with images.")
     ] = None,
     format: FormatOption = "auto",
     unlabelled: UnlabelledOption = "background",
     images_dir: ImagesDirOption = None,
 ) -> None:
-    """Say all that is wrong with labelled pictures: files, boxes, classes, and leaks between their parts.
+    """Say all that is wrong with labelled images: files, boxes, classes, and leaks between their parts.
 
     Every part is compared with every other. Exits with 1 if there are errors.
     """
@@ -166,7 +166,7 @@ def check(
     )
 )
 def split(
-    dataset: Annotated[str, typer.Argument(help="Labelled pictures; all of their parts.", metavar="DATASET")],
+    dataset: Annotated[str, typer.Argument(help="Labelled images; all of their parts.", metavar="DATASET")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the parts go, as COCO JSONs.")],
     by: Annotated[
         str | None,
@@ -185,15 +185,15 @@ def split(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another one, another split.")] = 0,
     near: Annotated[
-        bool, typer.Option("--near/--no-near", help="Keep near-duplicates on one side too; decodes every picture.")
+        bool, typer.Option("--near/--no-near", help="Keep near-duplicates on one side too; decodes every image.")
     ] = False,
     format: FormatOption = "auto",
     unlabelled: UnlabelledOption = "background",
     images_dir: ImagesDirOption = None,
 ) -> None:
-    """Split labelled pictures so that what belongs together stays on one side, and classes in proportion.
+    """Split labelled images so that what belongs together stays on one side, and classes in proportion.
 
-    The parts are COCO JSONs that refer to the original pictures; split.json beside them says how they were made.
+    The parts are COCO JSONs that refer to the original images; split.json beside them says how they were made.
     """
     if hold_out and (test or folds or not by):
         raise typer.BadParameter("goes with --by, and not with --test or --folds", param_hint="--hold-out")
@@ -213,8 +213,8 @@ def split(
         for line in whole.notices:
             watcher.note(line)
         if near:
-            report = lambda done, total: watcher.progress("looking at pictures", done, total)  # noqa: E731
-            together = alike(look_at(whole.pictures, keypoints=False, progress=report))
+            report = lambda done, total: watcher.progress("looking at images", done, total)  # noqa: E731
+            together = alike(look_at(whole.images, keypoints=False, progress=report))
     asked: dict[str, float | bool | list[str]] = {"near": near}
     if hold_out and by:
         asked |= {"val": val, "hold_out": hold_out}
@@ -242,12 +242,12 @@ def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
 @app.command(epilog=example("swath data preview configs/crop_weed.yaml photos/train --out preview.html"))
 def preview(
     recipe: Annotated[Path, typer.Argument(help="The recipe, one YAML.", metavar="RECIPE")],
-    dataset: Annotated[str, typer.Argument(help="Labelled pictures to show it on.", metavar="DATASET")],
+    dataset: Annotated[str, typer.Argument(help="Labelled images to show it on.", metavar="DATASET")],
     out: Annotated[Path, typer.Option("--out", metavar="F.html", help="The page to write.")],
     set_: Annotated[
         list[str], typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures to show of the recipe as it stands.")] = 12,
+    images: Annotated[int, typer.Option(min=1, help="Images to show of the recipe as it stands.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Another seed shows other draws.")] = 0,
 ) -> None:
     """Show what a recipe's augmentation does: each effect with boxes, the whole recipe, what the network sees.
@@ -280,7 +280,7 @@ def preview(
             size_hw=size_hw,
             settings=resolved.augment.settings(),
             fit=partial(fit_to_input, size_hw=size_hw),
-            pictures=pictures,
+            images=images,
             seed=seed,
             progress=lambda done, total: watcher.progress("drawing", done, total),
         )

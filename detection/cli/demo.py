@@ -1,4 +1,4 @@
-"""`swath demo`: the whole path on a rendered field, from pictures to an annotated drive."""
+"""`swath demo`: the whole path on a rendered field, from images to an annotated drive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detection.runtime.errors import SwathError
 from detection.runtime.signals import stopped_by_signals
 from detection.training.train import train
 
-PICTURES = {"train": 200, "val": 40, "test": 80}
+IMAGES = {"train": 200, "val": 40, "test": 80}
 SIZE_HW = (480, 640)
 DRIVE_S, DRIVE_FPS, DRIVE_M_S = 8.0, 15.0, 0.5
 _SEEDS = {"train": 0, "val": 1_000, "test": 2_000, "drive": 3_000}
@@ -51,10 +51,10 @@ def run_demo(out: Path) -> None:
 
     console.rule("1. a field, rendered", align="left")
     with TerminalWatcher() as watcher:
-        for part, pictures in PICTURES.items():
+        for part, images in IMAGES.items():
             render_dataset(
                 field / part,
-                pictures=pictures,
+                images=images,
                 size_hw=SIZE_HW,
                 seed=_SEEDS[part],
                 progress=lambda done, total, part=part: watcher.progress(f"rendering {part}", done, total),  # type: ignore[misc]
@@ -73,7 +73,7 @@ def run_demo(out: Path) -> None:
     with stopped_by_signals() as stop, TerminalWatcher() as watcher:
         best = train(recipe, out / "run", watcher=watcher, stop=stop)
 
-    console.rule("3. evaluate, on pictures of fields that training never saw", align="left")
+    console.rule("3. evaluate, on images of fields that training never saw", align="left")
     trained = load_trained(best)
     test = load_dataset(field / "test")
     with TerminalWatcher() as watcher:
@@ -83,15 +83,13 @@ def run_demo(out: Path) -> None:
             progress=lambda done, total: watcher.progress("evaluating", done, total),
         )
     write_evaluation(out, scored, model=str(best))
-    console.print(metrics_table(scored.metrics, title=f"{len(test)} unseen pictures"))
+    console.print(metrics_table(scored.metrics, title=f"{len(test)} unseen images"))
 
     console.rule("4. export, and compare with PyTorch box by box", align="left")
     model = out / "model.onnx"
     with TerminalWatcher() as watcher:
-        report = export(
-            trained, model, pictures=load_dataset(field / "val"), held_out=True, progress=watcher.progress
-        )
-    console.print(f"{report['boxes']} boxes of {report['pictures']} pictures agree")
+        report = export(trained, model, images=load_dataset(field / "val"), held_out=True, progress=watcher.progress)
+    console.print(f"{report['boxes']} boxes of {report['images']} images agree")
 
     console.rule("5. stream a drive along the rows", align="left")
     (out / "stream").mkdir(exist_ok=True)

@@ -16,17 +16,17 @@ def dry_run_tables(seen: DryRun) -> Iterator[RenderableType]:
     """What to print, from the recipe to the time that the run would take."""
     yield Syntax(seen.recipe.to_yaml().rstrip(), "yaml", background_color="default", word_wrap=True)
     yield ""
-    yield _pictures(seen)
+    yield _images(seen)
     yield ""
     yield _parameters(seen)
     yield ""
     yield _run(seen)
 
 
-def _pictures(seen: DryRun) -> Table:
-    table = _table("pictures and boxes", "class", "train pictures", "boxes")
+def _images(seen: DryRun) -> Table:
+    table = _table("images and boxes", "class", "train images", "boxes")
     if seen.val is not None:
-        for name in ("val pictures", "boxes"):
+        for name in ("val images", "boxes"):
             table.add_column(name, justify="right")
     parts = [seen.train, *([] if seen.val is None else [seen.val])]
     for name in seen.train.per_class:
@@ -34,7 +34,7 @@ def _pictures(seen: DryRun) -> Table:
         table.add_row(name, *(f"{number:,}" for cell in cells for number in cell))
     table.add_row("no box", *(text for part in parts for text in (f"{part.empty:,}", "")), style="dim")
     table.add_row(
-        "all", *(text for part in parts for text in (f"{part.pictures:,}", f"{_boxes(part):,}")), style="bold"
+        "all", *(text for part in parts for text in (f"{part.images:,}", f"{_boxes(part):,}")), style="bold"
     )
     return table
 
@@ -56,10 +56,10 @@ def _run(seen: DryRun) -> Table:
     table.add_column(overflow="fold")
     table.add_row("starts from", seen.weights)
     table.add_row("computes on", f"{seen.device}, {settings.precision}")
-    table.add_row("a picture", f"{height} x {width} px, {seen.gflops:.2f} GFLOPs forward")
+    table.add_row("an image", f"{height} x {width} px, {seen.gflops:.2f} GFLOPs forward")
     loading = f"{seen.load_s:.2f} s to load in one process ({settings.workers} in the run)"
     table.add_row(
-        f"a step of {seen.pictures_a_step}", f"about {seen.step_s:.2f} s: {seen.compute_s:.2f} s to learn, {loading}"
+        f"a step of {seen.images_a_step}", f"about {seen.step_s:.2f} s: {seen.compute_s:.2f} s to learn, {loading}"
     )
     memory = seen.memory
     inner = {
@@ -67,7 +67,7 @@ def _run(seen: DryRun) -> Table:
         "gradients": memory.gradients,
         "optimizer": memory.optimizer,
         "activations": memory.activations,
-        "pictures": memory.batch,
+        "images": memory.batch,
     }
     inside = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in inner.items())
     table.add_row("its memory", f"about {memory.total / 2**20:,.0f} MiB besides torch itself: {inside}")

@@ -13,7 +13,7 @@ from detection.cli.data import FormatOption, ImagesDirOption, reading
 if TYPE_CHECKING:
     from detection.cli.terminal import TerminalWatcher
     from detection.evaluation.coco_metrics import Engine
-    from detection.evaluation.evaluate import Evaluation, PictureDetector
+    from detection.evaluation.evaluate import Evaluation, ImageDetector
     from detection.evaluation.gate import Floor
     from detection.evaluation.robustness import Robustness
     from detection.evaluation.spraying import Sprayer
@@ -27,7 +27,7 @@ def evaluate(
         list[Path],
         typer.Argument(help="A run, its best.safetensors or an .onnx; two of them are compared.", metavar="MODEL..."),
     ],
-    dataset: Annotated[str, typer.Argument(help="Labelled pictures to score it on.", metavar="DATASET")],
+    dataset: Annotated[str, typer.Argument(help="Labelled images to score it on.", metavar="DATASET")],
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where to write; beside the (last) model if left out."),
@@ -35,18 +35,18 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
     format: FormatOption = "auto",
     unlabelled: Annotated[
-        str | None, typer.Option(help="Pictures without a label file: background, or skip. As in the run's recipe.")
+        str | None, typer.Option(help="Images without a label file: background, or skip. As in the run's recipe.")
     ] = None,
     images_dir: ImagesDirOption = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Whole photos, although the run learned tiles of them (data.tiles).")
     ] = False,
     slice_by: Annotated[
-        str | None, typer.Option("--slice-by", metavar="KEY", help="Score separately by a picture attribute.")
+        str | None, typer.Option("--slice-by", metavar="KEY", help="Score separately by an image attribute.")
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="KEY", help="What puts pictures together, for the intervals: field, video, ..."),
+        typer.Option("--by", metavar="KEY", help="What puts images together, for the intervals: field, video, ..."),
     ] = None,
     crop: Annotated[
         list[str], typer.Option("--crop", metavar="NAME", help="A class that must not be hit; 'crop' if left out.")
@@ -61,7 +61,7 @@ def evaluate(
     ] = None,
     robustness: Annotated[
         bool,
-        typer.Option("--robustness", help="Score under 19 field effects at 3 strengths too: 58 times the pictures."),
+        typer.Option("--robustness", help="Score under 19 field effects at 3 strengths too: 58 times the images."),
     ] = False,
     fail_below: Annotated[
         list[str],
@@ -72,7 +72,7 @@ def evaluate(
     ] = None,
     flips: Annotated[
         bool,
-        typer.Option("--flips", help="Look at each picture mirrored too, and fuse the answers: 2 to 4 times slower."),
+        typer.Option("--flips", help="Look at each image mirrored too, and fuse the answers: 2 to 4 times slower."),
     ] = False,
     engine: Annotated[
         str, typer.Option(help="Who computes COCO's numbers: pycocotools, or faster-coco-eval for big sets.")
@@ -87,7 +87,7 @@ def evaluate(
     """Score a detector by COCO's metrics, as pycocotools computes them, with 95 % intervals.
 
     Leaves metrics.json, detections.json (COCO results) and report.html. Of two detectors it says which is better
-    on these pictures, and whether the difference is real; it leaves comparison.json and a folder for each.
+    on these images, and whether the difference is real; it leaves comparison.json and a folder for each.
     """
     if len(models) > 2:
         raise typer.BadParameter(f"{len(models)} models: give one, or two to compare", param_hint="MODEL...")
@@ -140,7 +140,7 @@ def evaluate(
             hardened = _robustness(detector, scored, recipe, watcher) if robustness else None
         own = folder if len(models) == 1 else folder / ("first", "second")[number]
         write_evaluation(own, scored, model=str(model), robustness=hardened)
-        console.print(metrics_table(scored.metrics, title=f"{model} on {len(scored.dataset)} pictures"))
+        console.print(metrics_table(scored.metrics, title=f"{model} on {len(scored.dataset)} images"))
         for value, part in scored.slices.items():
             console.print(metrics_table(part, title=f"{slice_by} = {value}"))
         typer.echo(intervals_line(scored.intervals, scored.grouped_by, len(set(scored.groups))), err=json_)
@@ -183,8 +183,8 @@ def _scored(
     sprayer: Sprayer | None,
     engine: Engine,
     provider: str | None,
-) -> tuple[Evaluation, PictureDetector, Recipe | None]:
-    """A model on the pictures as its own recipe reads them."""
+) -> tuple[Evaluation, ImageDetector, Recipe | None]:
+    """A model on the images as its own recipe reads them."""
     from data.formats.load import load_dataset
     from data.loading.tiles import tile_dataset
     from detection.evaluation.evaluate import evaluate as score
@@ -197,11 +197,11 @@ def _scored(
     trained_on = load_recipe(config) if model.suffix != ".onnx" and config.is_file() else None
     if unlabelled is None:
         unlabelled = trained_on.data.unlabelled if trained_on else "background"
-    pictures = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
+    images = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
     for floor in floors:
-        floor.check(pictures.class_names)
+        floor.check(images.class_names)
     if trained_on and trained_on.data.tiles and not whole:
-        pictures, _ = tile_dataset(pictures, **trained_on.data.tiles.model_dump())
+        images, _ = tile_dataset(images, **trained_on.data.tiles.model_dump())
     thresholds = own_thresholds(detector)
     if flips:
         thresholds = None  # fused scores are others
@@ -210,7 +210,7 @@ def _scored(
         detector = Flipped(detector, views_of(trained_on))
     scored = score(
         detector,
-        pictures,
+        images,
         slice_by=slice_by,
         group_by=by,
         thresholds=thresholds,
@@ -225,7 +225,7 @@ def _scored(
 
 
 def _robustness(
-    detector: PictureDetector, scored: Evaluation, recipe: Recipe | None, watcher: TerminalWatcher
+    detector: ImageDetector, scored: Evaluation, recipe: Recipe | None, watcher: TerminalWatcher
 ) -> Robustness:
     from detection.evaluation.evaluate import input_size_hw
     from detection.evaluation.robustness import robustness

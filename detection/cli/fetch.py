@@ -35,7 +35,7 @@ def fetch(
 ) -> None:
     """Fetch a public, openly licensed dataset by its name.
 
-    Goes on where an earlier try was broken off. Leaves source.json beside the pictures: licence, citation, checksum.
+    Goes on where an earlier try was broken off. Leaves source.json beside the images: licence, citation, checksum.
     """
     from rich.console import Console
 
@@ -73,4 +73,4 @@ def fetch(
         raise DataError(f"{where}: is there, but cannot be read as it stands: {error}") from None
     for part_name, part in parts.items():
         classes = len(part.class_names)
-        typer.echo(f"{part_name}: {len(part)} pictures, {part.box_count} boxes, {classes} classes")
+        typer.echo(f"{part_name}: {len(part)} images, {part.box_count} boxes, {classes} classes")

@@ -33,7 +33,7 @@ def show_example() -> None:
 @app.command(epilog=example("swath machine check machine.yaml --cameras"))
 def check(
     path: Yaml,
-    cameras: Annotated[bool, typer.Option("--cameras", help="Open each camera and take a picture too.")] = False,
+    cameras: Annotated[bool, typer.Option("--cameras", help="Open each camera and take an image too.")] = False,
 ) -> None:
     """Say what is wrong with a machine, without starting it: keys, model, files, ports, packages, cameras."""
     from detection.cli.machine_check import machine_check_command
@@ -62,10 +62,10 @@ REPLAY_EXAMPLE = example(
 def replay(
     model: Annotated[Path, typer.Argument(help="The .onnx that was recorded, or another.", metavar="MODEL")],
     recording: Annotated[Path, typer.Argument(help="A folder that the black box wrote.", metavar="RECORDING")],
-    jsonl: Annotated[Path | None, typer.Option(metavar="F", help="Write one JSON line per picture.")] = None,
+    jsonl: Annotated[Path | None, typer.Option(metavar="F", help="Write one JSON line per image.")] = None,
     video: Annotated[Path | None, typer.Option(metavar="F", help="Write an annotated MP4.")] = None,
     as_fast: Annotated[
-        bool, typer.Option("--as-fast", help="Do not wait between pictures as the cameras did.")
+        bool, typer.Option("--as-fast", help="Do not wait between images as the cameras did.")
     ] = False,
     provider: Annotated[
         str | None,
@@ -74,7 +74,7 @@ def replay(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the outcome as JSON.")] = None,
 ) -> None:
-    """Run a recording again, picture by picture at its own pace, and compare the decisions. Needs no torch.
+    """Run a recording again, image by image at its own pace, and compare the decisions. Needs no torch.
 
     Exits with 1 if a decision differs from the recorded one.
     """

@@ -52,7 +52,7 @@ def machine_check_command(path: Path, *, cameras: bool = False) -> int:
 
     Args:
         path: the YAML.
-        cameras: open each camera and take a picture too; takes seconds.
+        cameras: open each camera and take an image too; takes seconds.
 
     Returns:
         0 where all is well, 1 where something is wrong.
@@ -140,7 +140,7 @@ def _camera(camera: MachineCamera, *, really: bool) -> Finding | None:
         return Finding(part, fault, "is there") if _is_path(camera.source) else None
     try:
         with open_source(camera.source) as source:
-            return _picture(source, camera, part)
+            return _image(source, camera, part)
     except SourceError as error:
         return Finding(part, str(error))
 
@@ -149,7 +149,7 @@ def _is_path(source: str) -> bool:
     return os.sep in source and not re.search(r"://|!|^[a-z]+:", source)
 
 
-def _picture(source: Source, camera: MachineCamera, part: str) -> Finding:
+def _image(source: Source, camera: MachineCamera, part: str) -> Finding:
     deadline_s = time.monotonic() + camera.open_timeout_s
     while not source.ended and time.monotonic() < deadline_s:
         frame = source.poll(0.1)
@@ -158,9 +158,9 @@ def _picture(source: Source, camera: MachineCamera, part: str) -> Finding:
         height, width = frame.image.shape[:2]
         roi = camera.roi_xyxy
         outside = roi is not None and (roi[2] > width or roi[3] > height)
-        fault = f"roi_xyxy {list(roi or ())} leaves its picture of {width} x {height}" if outside else ""
+        fault = f"roi_xyxy {list(roi or ())} leaves its image of {width} x {height}" if outside else ""
         return Finding(part, fault, f"{width} x {height}")
-    return Finding(part, f"no picture within {camera.open_timeout_s:g} s")
+    return Finding(part, f"no image within {camera.open_timeout_s:g} s")
 
 
 def _installed(package: str) -> bool:

@@ -41,15 +41,15 @@ def replay_command(
     Args:
         model: the deploy graph; the one that was recorded, or another that is to be held against it.
         recording: a folder that a black box wrote.
-        jsonl: gets one JSON line per picture.
+        jsonl: gets one JSON line per image.
         video: gets the annotated video; of a recording of one camera only.
-        as_fast: do not wait between pictures as the cameras did.
+        as_fast: do not wait between images as the cameras did.
         provider: as `Detector` takes it.
         threads: within one operator; None leaves it to the backend.
         json_summary: gets the outcome as JSON.
 
     Returns:
-        0 where all decisions are the same, 1 where one differs or a picture is missing.
+        0 where all decisions are the same, 1 where one differs or an image is missing.
 
     Raises:
         SwathError: model or recording cannot be read, or an output cannot be written.
@@ -103,7 +103,7 @@ def _print(
         console.print(f"another model file than the recorded one ({recorded.model})", markup=False, highlight=False)
     if comparison.lossy:
         told = (
-            f"{comparison.lossy:,} pictures were kept as JPEG, not the very pixels that were decided on: not compared"
+            f"{comparison.lossy:,} images were kept as JPEG, not the very pixels that were decided on: not compared"
         )
         console.print(told, highlight=False)
     if comparison.shown:
@@ -120,18 +120,18 @@ def _print(
 
 def _verdict(comparison: Comparison) -> str:
     if comparison.same:
-        return f"{comparison.compared:,} pictures, {comparison.boxes:,} boxes: the same decisions as recorded"
+        return f"{comparison.compared:,} images, {comparison.boxes:,} boxes: the same decisions as recorded"
     if not comparison.compared:
-        return "no picture could be compared"
+        return "no image could be compared"
     missing = f"; {comparison.missing:,} were not reached" if comparison.missing else ""
-    return f"{comparison.differing:,} of {comparison.compared:,} pictures decided otherwise than recorded{missing}"
+    return f"{comparison.differing:,} of {comparison.compared:,} images decided otherwise than recorded{missing}"
 
 
 def _outcome(recorded: Recording, comparison: Comparison, same_model: bool, stream: dict[str, Any]) -> dict[str, Any]:
     return {
         "recording": str(recorded.folder),
         "same": comparison.same,
-        "pictures": comparison.compared,
+        "images": comparison.compared,
         "boxes": comparison.boxes,
         "differing": comparison.differing,
         "missing": comparison.missing,

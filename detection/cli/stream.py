@@ -29,7 +29,7 @@ def stream(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Camera index, /dev path, rtsp/http URL, video, picture folder, .mcap, ROS bag, "
+            help="Camera index, /dev path, rtsp/http URL, video, image folder, .mcap, ROS bag, "
             "raw:WxH@FPS:bgr24 (stdin) or GStreamer pipeline.",
             metavar="SOURCE...",
             show_default=False,
@@ -50,7 +50,7 @@ def stream(
         int | None,
         typer.Option(
             min=1,
-            help="Threads of the network for one picture: all cores; for recordings 1, several pictures at once.",
+            help="Threads of the network for one image: all cores; for recordings 1, several images at once.",
         ),
     ] = None,
     track: Annotated[bool, typer.Option("--track", help="Follow plants, number them, count each once.")] = False,
@@ -59,7 +59,7 @@ def stream(
     ] = None,
     pixels_per_metre: Annotated[float | None, typer.Option(help="On the ground; with --speed-m-s.")] = None,
     ground_moves: Annotated[
-        str, typer.Option(help="In the picture when driving forwards: down, up, left, right; with --speed-m-s.")
+        str, typer.Option(help="In the image when driving forwards: down, up, left, right; with --speed-m-s.")
     ] = "down",
     roi: Annotated[
         str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Look at this part.", rich_help_panel=_CAMERAS)
@@ -77,7 +77,7 @@ def stream(
     jsonl: Annotated[
         Path | None,
         typer.Option(
-            metavar="F", help="One JSON line per picture; {date} in the name: a file a day.", rich_help_panel=_FILES
+            metavar="F", help="One JSON line per image; {date} in the name: a file a day.", rich_help_panel=_FILES
         ),
     ] = None,
     csv: Annotated[
@@ -92,7 +92,7 @@ def stream(
     ] = None,
     mcap: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="Pictures, boxes and records for Foxglove.", rich_help_panel=_FILES),
+        typer.Option(metavar="F", help="Images, boxes and records for Foxglove.", rich_help_panel=_FILES),
     ] = None,
     video_minutes: Annotated[
         float | None,
@@ -101,7 +101,7 @@ def stream(
     black_box: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Keep the seconds around faults, and uncertain pictures.", rich_help_panel=_FILES
+            metavar="DIR", help="Keep the seconds around faults, and uncertain images.", rich_help_panel=_FILES
         ),
     ] = None,
     dashboard: Annotated[
@@ -135,12 +135,12 @@ def stream(
         ),
     ] = None,
     max_age_ms: Annotated[
-        float, typer.Option(min=1, help="Older live pictures are decided on no more.", rich_help_panel=_LIMITS)
+        float, typer.Option(min=1, help="Older live images are decided on no more.", rich_help_panel=_LIMITS)
     ] = 1000,
     batch_wait_ms: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Give the network several cameras' pictures at once, if it pays.", rich_help_panel=_LIMITS
+            min=0, help="Give the network several cameras' images at once, if it pays.", rich_help_panel=_LIMITS
         ),
     ] = None,
     duty_cycle: Annotated[
@@ -149,13 +149,13 @@ def stream(
     cool_below_c: Annotated[
         float | None, typer.Option(help="Compute less when it gets this hot.", rich_help_panel=_LIMITS)
     ] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many pictures.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many images.")] = None,
     log_json: Annotated[
         Path | None, typer.Option(metavar="F|-", help="Messages as JSON lines, without passwords.")
     ] = None,
     summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the latency summary as JSON.")] = None,
 ) -> None:
-    """Detect in cameras, videos or pictures, as the robot does. Needs no torch.
+    """Detect in cameras, videos or images, as the robot does. Needs no torch.
 
     Cameras that fail are opened again for ever. Ctrl-C ends it within a second, with whole files.
     """

@@ -56,7 +56,7 @@ def stream_command(
 
     """
     if not sources:
-        raise SourceError("no source given: name a camera, URL, video or picture folder")
+        raise SourceError("no source given: name a camera, URL, video or image folder")
     names = different([camera_name(source) for source in sources])
     content = {
         # one's own new file is taken as it is found when the stream is started again

@@ -12,8 +12,8 @@ from detection.runtime.streaming.summary import StreamSummary
 
 
 def render(summary: StreamSummary, outputs_dropped: Mapping[str, int] | None = None) -> RenderableType:
-    """Counts per camera; p50, p95, p99 and max of each stage and of the pictures' age; what outputs lost."""
-    counts = Table(title="Pictures", title_justify="left")
+    """Counts per camera; p50, p95, p99 and max of each stage and of the images' age; what outputs lost."""
+    counts = Table(title="Images", title_justify="left")
     counts.add_column("camera")
     for name in ("detected on", "dropped", "too old", "unreadable"):
         counts.add_column(name, justify="right")
@@ -28,7 +28,7 @@ def render(summary: StreamSummary, outputs_dropped: Mapping[str, int] | None = N
     for stage, values_ms in summary.latency_ms.items():
         times.add_row(stage, *(f"{v:.2f}" for v in values_ms.values()))
     times.add_section()
-    times.add_row("age of the picture", *(f"{v:.2f}" for v in summary.age_ms.values()), style="bold")
+    times.add_row("age of the image", *(f"{v:.2f}" for v in summary.age_ms.values()), style="bold")
     line = (
         f"{summary.frames:,} frames in {summary.wall_s:.1f} s, {summary.fps:.1f} a second; "
         f"{summary.detections:,} detections"

@@ -35,11 +35,11 @@ def progress(
         MofNCompleteColumn(),
         TextColumn("{task.fields[last]}", markup=False),
     )
-    frames, last = 0, "no picture yet"
+    frames, last = 0, "no image yet"
 
     def status() -> str:
         live = sum(source.status is CameraStatus.LIVE for source in sources)
-        return f"{live} of {len(sources)} cameras live; {frames:,} pictures; {last}"
+        return f"{live} of {len(sources)} cameras live; {frames:,} images; {last}"
 
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task: Any = bar.add_task("stream", total=total, last="")

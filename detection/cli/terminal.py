@@ -182,9 +182,7 @@ def robustness_table(found: Robustness) -> Table:
 
 def public_sets_table(sets: Iterable[PublicSet]) -> Table:
     """The datasets that can be fetched by name."""
-    table = Table(Column("name", no_wrap=True), "pictures", Column("licence", no_wrap=True), "size", "title")
+    table = Table(Column("name", no_wrap=True), "images", Column("licence", no_wrap=True), "size", "title")
     for one in sets:
-        table.add_row(
-            one.name, "?" if one.pictures is None else str(one.pictures), one.licence, one.size_text, one.title
-        )
+        table.add_row(one.name, "?" if one.images is None else str(one.images), one.licence, one.size_text, one.title)
     return table

@@ -14,7 +14,7 @@ def look_before(recipe: Recipe, out: Path | None, *, find_lr: bool) -> None:
 
     Args:
         recipe: of the training.
-        out: folder of the pictures that it draws; None for a dry run: a new temporary one.
+        out: folder of the images that it draws; None for a dry run: a new temporary one.
         find_lr: whether the learning rate is looked for; else it is a dry run.
 
     """
@@ -40,4 +40,4 @@ def look_before(recipe: Recipe, out: Path | None, *, find_lr: bool) -> None:
     console = Console()
     for part in dry_run_tables(seen):
         console.print(part)
-    typer.echo(f"{seen.picture}")
+    typer.echo(f"{seen.image}")

@@ -120,9 +120,7 @@ class TrainingView:
         return f"{self._at.number} steps, {self._at.epoch:.1f} epochs in {duration(self.gone_s)}{best}"
 
     def _speed(self) -> str:
-        return (
-            f"{self._at.pace.images_per_s:.1f} pictures/s, {self._at.pace.waiting:.0%} of the time waiting for data"
-        )
+        return f"{self._at.pace.images_per_s:.1f} images/s, {self._at.pace.waiting:.0%} of the time waiting for data"
 
 
 def in_words(metrics: Mapping[str, float], per_class: Mapping[str, float]) -> str:

@@ -32,7 +32,7 @@ def verify_command(
 
     Args:
         model: the deploy graph, its reference beside it.
-        dataset: the pictures that the export was checked on; None: those that the reference holds.
+        dataset: the images that the export was checked on; None: those that the reference holds.
         provider: as `Detector` takes it; None is onnxruntime on the CPU.
         split: part of the dataset.
         out: gets the JSON.
@@ -41,7 +41,7 @@ def verify_command(
         0 where it is the file that was exported and agrees, else 1.
 
     Raises:
-        SwathError: model, reference or dataset cannot be read, or is of other pictures.
+        SwathError: model, reference or dataset cannot be read, or is of other images.
 
     """
     detector = Detector(model, providers=None if provider is None else [provider], score_thresholds=0.0)
@@ -56,26 +56,26 @@ def verify_command(
         else:
             from data.formats.load import load_dataset
 
-            pictures = load_dataset(dataset, split=split)
-            outcome = verify(model, detector, (image for _, image in pictures.read()), told)
+            images = load_dataset(dataset, split=split)
+            outcome = verify(model, detector, (image for _, image in images.read()), told)
             if not outcome.known:
-                at_export = detector.metadata.parity.get("compared_on", "other pictures")
-                raise SwathError(f"{dataset}: the export was checked on none of its pictures, but on {at_export}")
-            delta, fall = _ap(detector, pictures, told)
+                at_export = detector.metadata.parity.get("compared_on", "other images")
+                raise SwathError(f"{dataset}: the export was checked on none of its images, but on {at_export}")
+            delta, fall = _ap(detector, images, told)
     return _said(model, detector, outcome, delta, fall, out)
 
 
-def _ap(detector: Detector, pictures: Dataset, told: Callable[[int, int], None]) -> tuple[float | None, float | None]:
+def _ap(detector: Detector, images: Dataset, told: Callable[[int, int], None]) -> tuple[float | None, float | None]:
     """By how many points AP differs from PyTorch's, and by how many that of small objects is lower.
 
-    None where these are not all the pictures it was computed on, or no object of them is small.
+    None where these are not all the images it was computed on, or no object of them is small.
     """
     at_export = detector.metadata.parity
-    if pictures.fingerprint() != at_export.get("compared_on_fingerprint"):
+    if images.fingerprint() != at_export.get("compared_on_fingerprint"):
         return None, None
     from detection.evaluation.evaluate import evaluate
 
-    coco = evaluate(detector, pictures, progress=told).metrics.coco
+    coco = evaluate(detector, images, progress=told).metrics.coco
     small = float(at_export.get("aps_pytorch", -1))
     return 100 * abs(coco["AP"] - float(at_export["ap_pytorch"])), None if small < 0 else 100 * (small - coco["APs"])
 
@@ -99,8 +99,8 @@ def _said(
             "same_file": outcome.same_file,
             "runs_on": detector.runs_on,
             **parity.to_dict(),
-            "known_pictures": outcome.known,
-            "unknown_pictures": outcome.unknown,
+            "known_images": outcome.known,
+            "unknown_images": outcome.unknown,
             "delta_ap_points": delta,
             "delta_ap_chance_points": chance,
             "small_ap_fall_points": fall,
@@ -111,13 +111,13 @@ def _said(
         except OSError as error:
             raise OutputError(f"{out}: cannot be written ({error.strerror})") from None
     if outcome.unknown:
-        typer.echo(f"{outcome.unknown} pictures that the export was not checked on: left out of the boxes", err=True)
+        typer.echo(f"{outcome.unknown} images that the export was not checked on: left out of the boxes", err=True)
     if wrong:
         typer.echo(f"swath: {model}: {'; '.join(wrong)} ({detector.runs_on})", err=True)
         return 1
     ap = "" if delta is None else f", AP within {delta:.2f} points"
     typer.echo(
-        f"{model}: agrees with PyTorch on {parity.boxes} boxes of {parity.pictures} pictures "
+        f"{model}: agrees with PyTorch on {parity.boxes} boxes of {parity.images} images "
         f"({parity.closeness()}{ap}), {detector.runs_on}"
     )
     return 0

@@ -18,14 +18,14 @@ LOOSE_IOU = 0.3
 OVERLAPS = np.concatenate([[LOOSE_IOU], np.linspace(0.5, 0.95, 10)])
 """What detections are judged at: 0.3, then COCO's ten."""
 
-MOST_IN_A_PICTURE = 100
-"""So many of each class COCO counts in one picture, the best ones."""
+MOST_IN_A_IMAGE = 100
+"""So many of each class COCO counts in one image, the best ones."""
 
 _LEAST = np.minimum(OVERLAPS, 1 - 1e-10)
 
 
 def match(dataset: Dataset, results: Sequence[Mapping[str, Any]]) -> Matches:
-    """Match detections to boxes, picture by picture and class by class.
+    """Match detections to boxes, image by image and class by class.
 
     pycocotools' `evaluateImg` for boxes of any size: best score first, each takes the box of its class that it
     overlaps most among those that are free, of equal ones the last; failing that it may lie in a crowd, where it
@@ -37,35 +37,35 @@ def match(dataset: Dataset, results: Sequence[Mapping[str, Any]]) -> Matches:
 
     """
     label_of = {category: label for label, category in enumerate(dataset.category_ids)}
-    by_picture: dict[int, list[Mapping[str, Any]]] = {}
+    by_image: dict[int, list[Mapping[str, Any]]] = {}
     for result in results:
-        by_picture.setdefault(result["image_id"], []).append(result)
+        by_image.setdefault(result["image_id"], []).append(result)
     boxes = np.zeros((len(dataset), len(dataset.class_names)), np.int64)
-    picture, label, score = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    image, label, score = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     hit, ignored = [np.zeros((len(OVERLAPS), 0), bool)], [np.zeros((len(OVERLAPS), 0), bool)]
     # pycocotools goes by image id, which decides between equal scores
-    for index in np.argsort([p.image_id for p in dataset.pictures], kind="stable"):
-        truth = dataset.pictures[index]
+    for index in np.argsort([p.image_id for p in dataset.images], kind="stable"):
+        truth = dataset.images[index]
         boxes[index] = np.bincount(truth.labels[~truth.iscrowd], minlength=boxes.shape[1])
-        seen = by_picture.get(truth.image_id, [])
+        seen = by_image.get(truth.image_id, [])
         labels = np.array([label_of[r["category_id"]] for r in seen], np.int64)
         scores = np.array([r["score"] for r in seen], np.float64)
         found_xywh = np.array([r["bbox"] for r in seen], np.float64).reshape(-1, 4)
         truth_xywh = xywh(truth.boxes_xyxy)
         for own in np.unique(labels):
             rows = np.flatnonzero(labels == own)
-            rows = rows[np.argsort(-scores[rows], kind="stable")][:MOST_IN_A_PICTURE]
+            rows = rows[np.argsort(-scores[rows], kind="stable")][:MOST_IN_A_IMAGE]
             real, crowd = (truth_xywh[(truth.labels == own) & which] for which in (~truth.iscrowd, truth.iscrowd))
             hits = _hits(ious_xywh(found_xywh[rows], real))
             swallowed = ious_xywh(found_xywh[rows], crowd, crowd=True).max(axis=1, initial=0.0) >= _LEAST[:, None]
-            picture.append(np.full(len(rows), index))
+            image.append(np.full(len(rows), index))
             label.append(np.full(len(rows), own))
             score.append(scores[rows])
             hit.append(hits)
             ignored.append(swallowed & ~hits)
     return Matches.in_order(
         OVERLAPS,
-        np.concatenate(picture),
+        np.concatenate(image),
         np.concatenate(label),
         np.concatenate(score),
         np.concatenate(hit, axis=1),

@@ -101,15 +101,15 @@ class CocoMetrics:
 def ground_truth(dataset: Dataset) -> dict[str, Any]:
     """The dataset as the COCO dict that pycocotools reads; boxes become xywh here and nowhere else."""
     annotations: list[dict[str, Any]] = []
-    for picture in dataset.pictures:
+    for image in dataset.images:
         for box, label, area, crowd in zip(
-            picture.boxes_xyxy, picture.labels, picture.areas_px, picture.iscrowd, strict=True
+            image.boxes_xyxy, image.labels, image.areas_px, image.iscrowd, strict=True
         ):
             x1, y1, x2, y2 = (float(v) for v in box)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": picture.image_id,
+                    "image_id": image.image_id,
                     "category_id": dataset.category_ids[int(label)],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "area": float(area),
@@ -119,7 +119,7 @@ def ground_truth(dataset: Dataset) -> dict[str, Any]:
     return {
         "images": [
             {"id": p.image_id, "file_name": p.path.name, "height": p.size_hw[0], "width": p.size_hw[1]}
-            for p in dataset.pictures
+            for p in dataset.images
         ],
         "categories": [{"id": i, "name": n} for i, n in zip(dataset.category_ids, dataset.class_names, strict=True)],
         "annotations": annotations,
@@ -127,14 +127,14 @@ def ground_truth(dataset: Dataset) -> dict[str, Any]:
 
 
 def coco_results(dataset: Dataset, found: Sequence[Detections]) -> list[dict[str, Any]]:
-    """Detections, one per picture in the dataset's order, labelled as the dataset, as COCO results."""
+    """Detections, one per image in the dataset's order, labelled as the dataset, as COCO results."""
     results: list[dict[str, Any]] = []
-    for picture, detections in zip(dataset.pictures, found, strict=True):
+    for image, detections in zip(dataset.images, found, strict=True):
         for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
             x1, y1, x2, y2 = (float(v) for v in box)
             results.append(
                 {
-                    "image_id": picture.image_id,
+                    "image_id": image.image_id,
                     "category_id": dataset.category_ids[int(label)],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": float(score),
@@ -212,7 +212,7 @@ def usable_scores(metrics: CocoMetrics, class_names: Sequence[str]) -> NDArray[n
 
 
 def _sizes(judge: Any, dataset: Dataset) -> dict[str, SizeMetrics]:
-    areas = np.concatenate([p.areas_px[~p.iscrowd] for p in dataset.pictures] + [np.zeros(0, np.float32)])
+    areas = np.concatenate([p.areas_px[~p.iscrowd] for p in dataset.images] + [np.zeros(0, np.float32)])
     found = {}
     for index, (name, (least, most)) in enumerate(zip(judge.params.areaRngLbl, judge.params.areaRng, strict=True)):
         if name != "all":

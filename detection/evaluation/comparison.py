@@ -1,4 +1,4 @@
-"""Two detectors on the same pictures: which is better, and whether that is more than luck."""
+"""Two detectors on the same images: which is better, and whether that is more than luck."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from detection.runtime.errors import SwathError
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
-    """Two detectors on the same pictures, by the names of the headline numbers.
+    """Two detectors on the same images, by the names of the headline numbers.
 
     Raises:
-        SwathError: the pictures or their boxes are not the same.
+        SwathError: the images or their boxes are not the same.
 
     """
     one, other = first.dataset, second.dataset
     if one.fingerprint() != other.fingerprint():
         raise SwathError(
-            f"the two models see different pictures of {one.name} ({len(one)} and {len(other)}), so they "
+            f"the two models see different images of {one.name} ({len(one)} and {len(other)}), so they "
             "cannot be compared: --whole and --unlabelled read them alike"
         )
     return differences(first.metrics.matches, second.metrics.matches, first.resamples)

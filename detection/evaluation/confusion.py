@@ -42,13 +42,13 @@ class Pair:
     """A box of the truth and what was found there; one of them may be missing.
 
     Attributes:
-        picture: its index in the dataset.
+        image: its index in the dataset.
         truth_xyxy, truth_label: the box, and its class; None and -1 where nothing stands.
         found_xyxy, found_label, score: the detection; None, -1 and 0 where nothing was found.
 
     """
 
-    picture: int
+    image: int
     truth_xyxy: NDArray[np.float32] | None
     truth_label: int
     found_xyxy: NDArray[np.float32] | None
@@ -66,25 +66,25 @@ class Pair:
 
 
 def pairs(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.float32] | float) -> Iterator[Pair]:
-    """Every box and every detection once, picture by picture.
+    """Every box and every detection once, image by image.
 
     Hits are found as everywhere (same class, best score first, IoU 0.5); then what is left of the detections
     takes what is left of the boxes, best score first and whatever the class. Crowds count as nothing.
 
     Args:
         dataset: the truth.
-        found: detections, one for each picture in its order, labelled as the dataset.
+        found: detections, one for each image in its order, labelled as the dataset.
         thresholds: per class, or one for all; detections below are left out.
 
     """
-    for number, (picture, seen) in enumerate(zip(dataset.pictures, found, strict=True)):
-        real = ~picture.iscrowd
-        boxes, labels = picture.boxes_xyxy[real], picture.labels[real]
+    for number, (image, seen) in enumerate(zip(dataset.images, found, strict=True)):
+        real = ~image.iscrowd
+        boxes, labels = image.boxes_xyxy[real], image.labels[real]
         outcome = judge(boxes, labels, seen, thresholds)
         kept = outcome.kept
         free = np.ones(len(boxes), bool)
         overlaps = ious(kept.boxes, boxes)
-        in_crowd = ious(kept.boxes, picture.boxes_xyxy[~real], crowd=True).max(axis=1, initial=0.0) >= MATCH_IOU
+        in_crowd = ious(kept.boxes, image.boxes_xyxy[~real], crowd=True).max(axis=1, initial=0.0) >= MATCH_IOU
         # hits first: each takes the box that it took in `judge`, found again in the same order
         for index in np.argsort(~outcome.hit, kind="stable"):
             own, label, score = kept.boxes[index], int(kept.labels[index]), float(kept.scores[index])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 RECALLS = np.linspace(0.0, 1.0, 101)
 """Where COCO samples precision."""
 
-_FALSE_PER_PICTURE = np.logspace(-2, 0, 9)
+_FALSE_PER_IMAGE = np.logspace(-2, 0, 9)
 _LEAST_MISS_RATE = 1e-10
 _EPSILON = float(np.spacing(1))  # as pycocotools keeps its quotients defined
 _CHUNK = 4_000_000  # detections times resamples at once
@@ -23,17 +23,17 @@ class Matches:
 
     Attributes:
         iou: float (T,), the overlaps that they were judged at: 0.3, then COCO's ten.
-        picture: int64 (D,), its index in the dataset.
+        image: int64 (D,), its index in the dataset.
         label: int64 (D,).
         score: float64 (D,).
         hit: bool (T, D), whether it found a box.
         ignored: bool (T, D), whether it counts neither as a hit nor as false (it lies in a crowd).
-        boxes: int64 (P, C), how many boxes of each class there are to find in each picture.
+        boxes: int64 (P, C), how many boxes of each class there are to find in each image.
 
     """
 
     iou: NDArray[np.float64]
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
     label: NDArray[np.int64]
     score: NDArray[np.float64]
     hit: NDArray[np.bool_]
@@ -44,7 +44,7 @@ class Matches:
     def in_order(
         cls,
         iou: NDArray[np.float64],
-        picture: NDArray[np.int64],
+        image: NDArray[np.int64],
         label: NDArray[np.int64],
         score: NDArray[np.float64],
         hit: NDArray[np.bool_],
@@ -53,23 +53,23 @@ class Matches:
     ) -> Matches:
         """The same, brought in order; rows of equal label and score keep theirs."""
         order = np.lexsort((-score, label))
-        return cls(iou, picture[order], label[order], score[order], hit[:, order], ignored[:, order], boxes)
+        return cls(iou, image[order], label[order], score[order], hit[:, order], ignored[:, order], boxes)
 
     def at(self, iou: float) -> int:
         """The row of `hit` and `ignored` for one of the overlaps."""
         return int(np.abs(self.iou - iou).argmin())
 
-    def only(self, pictures: NDArray[np.bool_]) -> Matches:
-        """What was found, and is to be found, in some of the pictures, bool (P,); the others stay, empty."""
-        kept = pictures[self.picture]
+    def only(self, images: NDArray[np.bool_]) -> Matches:
+        """What was found, and is to be found, in some of the images, bool (P,); the others stay, empty."""
+        kept = images[self.image]
         return Matches(
             self.iou,
-            self.picture[kept],
+            self.image[kept],
             self.label[kept],
             self.score[kept],
             self.hit[:, kept],
             self.ignored[:, kept],
-            self.boxes * pictures[:, None],
+            self.boxes * images[:, None],
         )
 
     def of_class(self, label: int) -> slice:
@@ -78,14 +78,14 @@ class Matches:
 
 
 def average_precision(matches: Matches, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """AP of every class at every overlap, of the dataset or of resamples of its pictures.
+    """AP of every class at every overlap, of the dataset or of resamples of its images.
 
-    With all weights 1 it is what pycocotools computes, operation by operation. A picture of weight 2 counts as if
+    With all weights 1 it is what pycocotools computes, operation by operation. An image of weight 2 counts as if
     it were there twice.
 
     Args:
         matches: of the dataset.
-        weights: (B, P), how often each picture is in each resample; None: the dataset as it is, B = 1.
+        weights: (B, P), how often each image is in each resample; None: the dataset as it is, B = 1.
 
     Returns:
         float (B, T, C), -1 where a class has no boxes.
@@ -130,7 +130,7 @@ def _class_ap(matches: Matches, label: int, weights: NDArray[np.float64]) -> NDA
     part = max(1, _CHUNK // max(1, own.stop - own.start))
     for first in range(0, len(weights), part):
         rows = slice(first, first + part)
-        weight = weights[rows][:, matches.picture[own]]
+        weight = weights[rows][:, matches.image[own]]
         counted = np.cumsum(weight, axis=1)
         for t in range(len(matches.iou)):
             ignored = matches.ignored[t, own]
@@ -145,13 +145,13 @@ def _class_ap(matches: Matches, label: int, weights: NDArray[np.float64]) -> NDA
 def _class_ap_in_steps(matches: Matches, label: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B, T); the best detections one by one, then in steps of equal size."""
     own = matches.of_class(label)
-    count, pictures = own.stop - own.start, len(matches.boxes)
+    count, images = own.stop - own.start, len(matches.boxes)
     rank, single = np.arange(count), _STEPS // 2  # at the top of the curve every detection tells
     rest = single + (rank - single) * (_STEPS - single) // (count - single)
-    place = matches.picture[own] * _STEPS + np.where(rank < single, rank, rest)
+    place = matches.image[own] * _STEPS + np.where(rank < single, rank, rest)
 
     def so_far(which: NDArray[np.bool_]) -> NDArray[np.float64]:
-        inside = np.bincount(place[which], minlength=pictures * _STEPS).reshape(pictures, _STEPS)
+        inside = np.bincount(place[which], minlength=images * _STEPS).reshape(images, _STEPS)
         return np.cumsum(weights @ inside.astype(np.float64), axis=1)
 
     to_find = weights @ matches.boxes[:, label].astype(np.float64)
@@ -189,15 +189,15 @@ def recall_at_end(matches: Matches, weights: NDArray[np.float64] | None = None) 
         float (B, T, C), -1 where a class has no boxes.
 
     """
-    pictures, classes = matches.boxes.shape
+    images, classes = matches.boxes.shape
     if weights is None:
-        weights = np.ones((1, pictures))
+        weights = np.ones((1, images))
     to_find = weights @ matches.boxes.astype(np.float64)
     recall = np.full((len(weights), len(matches.iou), classes), -1.0)
-    place = matches.picture * classes + matches.label
+    place = matches.image * classes + matches.label
     for t in range(len(matches.iou)):
         good = matches.hit[t] & ~matches.ignored[t]
-        hits = weights @ np.bincount(place[good], minlength=pictures * classes).reshape(pictures, classes)
+        hits = weights @ np.bincount(place[good], minlength=images * classes).reshape(images, classes)
         np.divide(hits, to_find, out=recall[:, t], where=to_find > 0)
     return recall
 
@@ -208,7 +208,7 @@ def mean_defined(values: NDArray[np.float64]) -> float:
 
 
 def log_average_miss_rate(matches: Matches, iou: float = 0.5) -> NDArray[np.float64]:
-    """Share of boxes missed, the geometric mean over 0.01 to 1 false detections a picture: 0 is best.
+    """Share of boxes missed, the geometric mean over 0.01 to 1 false detections an image: 0 is best.
 
     P. Dollar et al., "Pedestrian Detection: An Evaluation of the State of the Art" (TPAMI 2012), section 3: at nine
     rates evenly spaced in log space, each the miss rate at the highest recall that keeps to it.
@@ -221,15 +221,15 @@ def log_average_miss_rate(matches: Matches, iou: float = 0.5) -> NDArray[np.floa
         float (C,), -1 for classes without boxes.
 
     """
-    pictures, classes = matches.boxes.shape
+    images, classes = matches.boxes.shape
     t = matches.at(iou)
     rates = np.full(classes, -1.0)
     for label in np.flatnonzero(matches.boxes.sum(axis=0)):
         own = matches.of_class(int(label))
         counts = ~matches.ignored[t, own]
         hits = np.cumsum(matches.hit[t, own] & counts)
-        false = np.cumsum(~matches.hit[t, own] & counts) / pictures
+        false = np.cumsum(~matches.hit[t, own] & counts) / images
         recall = np.append(0.0, hits / matches.boxes[:, label].sum())
-        missed = 1 - recall[np.searchsorted(false, _FALSE_PER_PICTURE, side="right")]
+        missed = 1 - recall[np.searchsorted(false, _FALSE_PER_IMAGE, side="right")]
         rates[label] = np.exp(np.log(np.maximum(missed, _LEAST_MISS_RATE)).mean())
     return rates

@@ -21,14 +21,14 @@ class ClassCard:
 
     Attributes:
         boxes: to find; crowds are left out.
-        pictures: that hold one.
+        images: that hold one.
         crowds: groups that are neither to be found nor false.
         side_px: the 5, 50 and 95 percentiles of the square root of a box's area; None without boxes.
 
     """
 
     boxes: int
-    pictures: int
+    images: int
     crowds: int
     side_px: tuple[float, float, float] | None
 
@@ -38,15 +38,15 @@ class DatasetCard:
     """The whole.
 
     Attributes:
-        pictures: how many.
+        images: how many.
         empty: how many of them hold no box.
-        sizes: (height, width, how many pictures), the most frequent first.
+        sizes: (height, width, how many images), the most frequent first.
         classes: by name.
-        attributes: by name, how many pictures have which value; those with many values by their number alone.
+        attributes: by name, how many images have which value; those with many values by their number alone.
 
     """
 
-    pictures: int
+    images: int
     empty: int
     sizes: tuple[tuple[int, int, int], ...]
     classes: Mapping[str, ClassCard]
@@ -59,14 +59,14 @@ class DatasetCard:
 
 def dataset_card(dataset: Dataset) -> DatasetCard:
     """Count what there is."""
-    sizes = Counter(picture.size_hw for picture in dataset.pictures)
+    sizes = Counter(image.size_hw for image in dataset.images)
     values: dict[str, Counter[str]] = {}
-    for picture in dataset.pictures:
-        for key, value in picture.attributes.items():
+    for image in dataset.images:
+        for key, value in image.attributes.items():
             values.setdefault(key, Counter())[value] += 1
     return DatasetCard(
-        pictures=len(dataset),
-        empty=sum(not (~picture.iscrowd).any() for picture in dataset.pictures),
+        images=len(dataset),
+        empty=sum(not (~image.iscrowd).any() for image in dataset.images),
         sizes=tuple((*size_hw, count) for size_hw, count in sizes.most_common()),
         classes={name: _class_card(dataset, label) for label, name in enumerate(dataset.class_names)},
         attributes={
@@ -77,14 +77,12 @@ def dataset_card(dataset: Dataset) -> DatasetCard:
 
 
 def _class_card(dataset: Dataset, label: int) -> ClassCard:
-    own = [
-        (p.boxes_xyxy[(p.labels == label) & ~p.iscrowd], (p.labels == label) & p.iscrowd) for p in dataset.pictures
-    ]
+    own = [(p.boxes_xyxy[(p.labels == label) & ~p.iscrowd], (p.labels == label) & p.iscrowd) for p in dataset.images]
     boxes = np.concatenate([one for one, _ in own]) if own else np.zeros((0, 4))
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     return ClassCard(
         boxes=len(boxes),
-        pictures=sum(len(one) > 0 for one, _ in own),
+        images=sum(len(one) > 0 for one, _ in own),
         crowds=sum(int(crowds.sum()) for _, crowds in own),
         side_px=tuple(np.quantile(sides, [0.05, 0.5, 0.95]).tolist()) if len(sides) else None,
     )

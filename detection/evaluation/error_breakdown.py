@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from detection.evaluation.coco_matching import MOST_IN_A_PICTURE
+from detection.evaluation.coco_matching import MOST_IN_A_IMAGE
 from detection.evaluation.curves import RECALLS, mean_defined
 from detection.evaluation.matching import MATCH_IOU, ious
 from detection.runtime.detections import Detections
@@ -59,7 +59,7 @@ class LostAP:
 
 @dataclass
 class _Rows:
-    """All detections, best score first within a picture, and what they are.
+    """All detections, best score first within an image, and what they are.
 
     Attributes:
         label, score: of each.
@@ -85,7 +85,7 @@ def lost_ap(dataset: Dataset, found: Sequence[Detections]) -> LostAP:
 
     Args:
         dataset: the truth.
-        found: detections, one for each picture in its order, labelled as the dataset.
+        found: detections, one for each image in its order, labelled as the dataset.
 
     """
     rows, labels, taken, overlaps = _judged(dataset, found)
@@ -130,17 +130,17 @@ def _judged(
     overlaps: list[float] = []
     before = 0
     # pycocotools goes by image id, which decides between equal scores
-    for index in np.argsort([picture.image_id for picture in dataset.pictures], kind="stable"):
-        picture, seen = dataset.pictures[index], found[index]
+    for index in np.argsort([image.image_id for image in dataset.images], kind="stable"):
+        image, seen = dataset.images[index], found[index]
         seen = _first_of_each_class(seen[np.argsort(-seen.scores, kind="stable")])
-        real = ~picture.iscrowd
-        truth_labels = picture.labels[real]
-        got, kind, target, ignored = _judge_picture(
-            ious(seen.boxes, picture.boxes_xyxy[real]),
-            ious(seen.boxes, picture.boxes_xyxy[~real], crowd=True),
+        real = ~image.iscrowd
+        truth_labels = image.labels[real]
+        got, kind, target, ignored = _judge_image(
+            ious(seen.boxes, image.boxes_xyxy[real]),
+            ious(seen.boxes, image.boxes_xyxy[~real], crowd=True),
             seen.labels,
             truth_labels,
-            picture.labels[~real],
+            image.labels[~real],
             overlaps,
         )
         target = np.where(target >= 0, target + before, -1)
@@ -160,7 +160,7 @@ def _judged(
     )
 
 
-def _judge_picture(
+def _judge_image(
     iou: NDArray[np.float64],
     crowd_iou: NDArray[np.float64],
     labels: NDArray[np.int64],
@@ -199,12 +199,12 @@ def _judge_picture(
 
 
 def _first_of_each_class(seen: Detections) -> Detections:
-    """The best of each class, as many as COCO counts in one picture."""
+    """The best of each class, as many as COCO counts in one image."""
     rank = np.zeros(len(seen), int)
     for label in np.unique(seen.labels):
         own = seen.labels == label
         rank[own] = np.arange(own.sum())
-    return seen[rank < MOST_IN_A_PICTURE]
+    return seen[rank < MOST_IN_A_IMAGE]
 
 
 def _aps(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from data.splits.groups import best_key, group_pictures
+from data.splits.groups import best_key, group_images
 from detection.evaluation.coco_metrics import CocoMetrics, Engine, coco_metrics, coco_results, usable_scores
 from detection.evaluation.confusion import Pair, confusion_matrix, pairs
 from detection.evaluation.dataset_statistics import DatasetCard, dataset_card
@@ -34,18 +34,18 @@ RESAMPLES = 1000
 """So often are the groups drawn again for an interval."""
 
 _NONE_COUNTS = 1.1  # above every score
-_SEED = 0  # the same pictures give the same intervals
+_SEED = 0  # the same images give the same intervals
 
 
-class PictureDetector(Protocol):
-    """Anything that finds objects in a picture."""
+class ImageDetector(Protocol):
+    """Anything that finds objects in an image."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of label 0, 1, ..."""
 
     def __call__(self, image_bgr: NDArray[np.uint8], /) -> Detections:
-        """A picture uint8 (H, W, 3) BGR -> detections in its own pixels."""
+        """An image uint8 (H, W, 3) BGR -> detections in its own pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +55,17 @@ class Evaluation:
     Attributes:
         dataset: the truth.
         metrics: of the whole dataset.
-        grouped_by: the key by which pictures are taken together for intervals.
-        groups: of each picture.
+        grouped_by: the key by which images are taken together for intervals.
+        groups: of each image.
         slice_by: the attribute that was asked for.
-        slices: metrics of the pictures that share a value of it.
+        slices: metrics of the images that share a value of it.
         thresholds: float32 (C,), of each class the score from which on a detection counts; above 1: none does.
         own_thresholds: whether they are the model's own, chosen elsewhere; else they give the best F1 here.
         crops: names of the classes that must not be hit.
-        sprayer: that would drive over the pictures; None: nobody said.
-        found: what was found, one per picture in the dataset's order, labelled as the dataset.
+        sprayer: that would drive over the images; None: nobody said.
+        found: what was found, one per image in the dataset's order, labelled as the dataset.
         results: the same as COCO results.
-        seconds: that the detector took for each picture; empty: not timed.
+        seconds: that the detector took for each image; empty: not timed.
         runs_on: by what, where and at which input size the detector ran, in words; empty: not said.
         notices: what the reader must know, one line each.
 
@@ -89,7 +89,7 @@ class Evaluation:
 
     @cached_property
     def resamples(self) -> NDArray[np.float64]:
-        """How often each picture is in each resample of the groups, float64 (B, P)."""
+        """How often each image is in each resample of the groups, float64 (B, P)."""
         return draw_groups(self.groups, RESAMPLES, _SEED)
 
     @cached_property
@@ -104,7 +104,7 @@ class Evaluation:
 
     @cached_property
     def parts(self) -> tuple[Slice, ...]:
-        """Every slice that the pictures' attributes make, the worst first."""
+        """Every slice that the images' attributes make, the worst first."""
         return slices(self.dataset, self.metrics.matches, self.resamples, self.groups, key=self.slice_by)
 
     @cached_property
@@ -139,7 +139,7 @@ class Evaluation:
 
     @cached_property
     def latency_ms(self) -> dict[str, float] | None:
-        """How long the detector took for a picture, from array to boxes; the first is left out. None: not timed."""
+        """How long the detector took for an image, from array to boxes; the first is left out. None: not timed."""
         if len(self.seconds) < 2:
             return None
         taken = 1000 * np.array(self.seconds[1:])
@@ -178,7 +178,7 @@ class Evaluation:
         return Judged(self.dataset, self.found, self.metrics.matches, self.resamples)
 
 
-def load_detector(model: Path, provider: str | None = None) -> PictureDetector:
+def load_detector(model: Path, provider: str | None = None) -> ImageDetector:
     """The detector of a run, a checkpoint or an .onnx, giving every box above the model's score floor.
 
     Args:
@@ -199,7 +199,7 @@ def load_detector(model: Path, provider: str | None = None) -> PictureDetector:
     return TorchDetector.of(load_trained(model))
 
 
-def own_thresholds(detector: PictureDetector) -> dict[str, float] | None:
+def own_thresholds(detector: ImageDetector) -> dict[str, float] | None:
     """The scores from which on a model file reports its classes, by name; a run has none yet."""
     if not isinstance(detector, Detector):
         return None
@@ -207,19 +207,19 @@ def own_thresholds(detector: PictureDetector) -> dict[str, float] | None:
     return dict(zip(told.class_names, told.score_thresholds, strict=True))
 
 
-def runs_on(detector: PictureDetector) -> str:
+def runs_on(detector: ImageDetector) -> str:
     """By what, where and at which size a detector runs, in words; empty: it does not say."""
     return str(getattr(detector, "runs_on", ""))
 
 
-def input_size_hw(detector: PictureDetector, recipe: Recipe | None) -> tuple[int, int]:
+def input_size_hw(detector: ImageDetector, recipe: Recipe | None) -> tuple[int, int]:
     """Height and width of what the network sees: a model file's own, else its recipe's, else 512 x 512."""
     if isinstance(detector, Detector):
         return detector.metadata.input_size_hw
     return recipe.input.size_hw if recipe else (512, 512)
 
 
-def _relabel(detector: PictureDetector, dataset: Dataset) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _relabel(detector: ImageDetector, dataset: Dataset) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """For each class of the detector its label in the dataset (-1: none), and what must be said of it."""
     theirs = {name: label for label, name in enumerate(dataset.class_names)}
     mapping = np.array([theirs.get(name, -1) for name in detector.class_names], np.int64)
@@ -237,7 +237,7 @@ def _relabel(detector: PictureDetector, dataset: Dataset) -> tuple[NDArray[np.in
 
 
 def evaluate(
-    detector: PictureDetector,
+    detector: ImageDetector,
     dataset: Dataset,
     *,
     slice_by: str | None = None,
@@ -251,24 +251,24 @@ def evaluate(
     """Run the detector over the dataset and score it with pycocotools.
 
     Args:
-        detector: anything that takes a picture.
+        detector: anything that takes an image.
         dataset: the truth; classes are matched by name.
-        slice_by: an attribute of the pictures to score separately by.
-        group_by: which pictures belong together (see `data.splits.groups`), for the intervals; None: the best key
+        slice_by: an attribute of the images to score separately by.
+        group_by: which images belong together (see `data.splits.groups`), for the intervals; None: the best key
             there is.
         thresholds: by the detector's class names, the scores from which on its detections count; None: those of
-            the best F1 on these pictures, which flatter.
+            the best F1 on these images, which flatter.
         crops: names of the classes that must not be hit; empty: the class `crop`, if there is one.
-        sprayer: that would drive over the pictures.
+        sprayer: that would drive over the images.
         engine: who computes COCO's numbers.
-        progress: called after each picture.
+        progress: called after each image.
 
     Raises:
-        SwathError: no class in common, or no picture has the attribute.
-        DataError: a picture cannot be read.
+        SwathError: no class in common, or no image has the attribute.
+        DataError: an image cannot be read.
 
     """
-    # what may be refused comes first: pictures take minutes
+    # what may be refused comes first: images take minutes
     mapping, notices = _relabel(detector, dataset)
     groups_of(dataset, group_by)
     if slice_by:
@@ -317,19 +317,19 @@ def score(
 
     Args:
         dataset: the truth.
-        found: detections, one for each picture in its order, labelled as the dataset.
+        found: detections, one for each image in its order, labelled as the dataset.
         slice_by: as `evaluate` takes it, and so all the following.
         group_by: for the intervals.
         thresholds: from which on a detection counts.
         crops: what must not be hit.
-        sprayer: that would drive over the pictures.
+        sprayer: that would drive over the images.
         engine: who computes COCO's numbers.
-        seconds: that the detector took for each picture.
+        seconds: that the detector took for each image.
         runs_on: by what it ran, in words.
         notices: what the reader must know beside what the dataset itself says.
 
     Raises:
-        SwathError: no picture has the attribute, or there is no such class.
+        SwathError: no image has the attribute, or there is no such class.
 
     """
     key, groups = groups_of(dataset, group_by)
@@ -364,33 +364,33 @@ def score(
 
 
 def groups_of(dataset: Dataset, key: str | None) -> tuple[str, tuple[str, ...]]:
-    """The key that is used, and the group of each picture; a picture that it says nothing of is one of its own.
+    """The key that is used, and the group of each image; an image that it says nothing of is one of its own.
 
     Raises:
-        DataError: no picture has such a key.
+        DataError: no image has such a key.
 
     """
-    key = key or best_key(dataset.pictures)
-    groups = group_pictures(dataset.pictures, key)
-    return key, tuple(group or f"picture {p.image_id}" for group, p in zip(groups, dataset.pictures, strict=True))
+    key = key or best_key(dataset.images)
+    groups = group_images(dataset.images, key)
+    return key, tuple(group or f"image {p.image_id}" for group, p in zip(groups, dataset.images, strict=True))
 
 
 def _few(key: str, groups: tuple[str, ...]) -> tuple[str, ...]:
     count = len(set(groups))
     if count >= FEW_GROUPS or not groups:
         return ()
-    return (f"the intervals stand on {count} groups of pictures (by {key}): with so few they are too narrow",)
+    return (f"the intervals stand on {count} groups of images (by {key}): with so few they are too narrow",)
 
 
 def _values(dataset: Dataset, key: str) -> dict[str, list[int]]:
-    """The pictures that share a value of an attribute, by value."""
+    """The images that share a value of an attribute, by value."""
     found: dict[str, list[int]] = {}
-    for index, picture in enumerate(dataset.pictures):
-        if key in picture.attributes:
-            found.setdefault(picture.attributes[key], []).append(index)
+    for index, image in enumerate(dataset.images):
+        if key in image.attributes:
+            found.setdefault(image.attributes[key], []).append(index)
     if not found:
-        known = sorted({k for p in dataset.pictures for k in p.attributes})
+        known = sorted({k for p in dataset.images for k in p.attributes})
         raise SwathError(
-            f"--slice-by {key}: no picture of {dataset.name} has it; there are: {', '.join(known) or 'none'}"
+            f"--slice-by {key}: no image of {dataset.name} has it; there are: {', '.join(known) or 'none'}"
         )
     return dict(sorted(found.items()))

@@ -79,7 +79,7 @@ def failures(
         for part in evaluation.parts:
             if key in (None, part.key) and part.AP50.value < worst_slice:
                 lines.append(
-                    f"AP50 is {part.AP50.value:.3f} where {part.key} is {part.value} ({part.pictures} pictures, "
+                    f"AP50 is {part.AP50.value:.3f} where {part.key} is {part.value} ({part.images} images, "
                     f"{part.boxes} boxes), at least {worst_slice:g} is wanted"
                 )
     return tuple(lines)

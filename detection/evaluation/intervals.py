@@ -1,4 +1,4 @@
-"""How sure a figure is: pictures drawn again by whole groups, and two detectors compared on the same draws."""
+"""How sure a figure is: images drawn again by whole groups, and two detectors compared on the same draws."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Difference:
 
     Attributes:
         first, second: the figure of each.
-        change: second minus first, with the interval of that difference on the same pictures.
+        change: second minus first, with the interval of that difference on the same images.
 
     """
 
@@ -66,16 +66,16 @@ class Difference:
 def draw_groups(groups: Sequence[str], count: int, seed: int) -> NDArray[np.float64]:
     """Resamples that take groups whole, as many as there are, with replacement.
 
-    A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8: pictures of one
+    A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8: images of one
     field are alike, so that drawing them one by one would promise too much.
 
     Args:
-        groups: of each picture.
+        groups: of each image.
         count: resamples.
         seed: 0 or more.
 
     Returns:
-        float64 (count, pictures), how often each picture is in each resample.
+        float64 (count, images), how often each image is in each resample.
 
     """
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
@@ -129,12 +129,12 @@ def class_intervals(matches: Matches, weights: NDArray[np.float64]) -> list[Inte
 
 
 def differences(first: Matches, second: Matches, weights: NDArray[np.float64]) -> dict[str, Difference]:
-    """Two detectors on the same pictures: each number's change, with the interval of the paired difference.
+    """Two detectors on the same images: each number's change, with the interval of the paired difference.
 
     Args:
         first: one detector's.
-        second: the other's, of the same pictures in the same order.
-        weights: resamples; both are judged on the same ones, so that what makes a picture hard cancels out.
+        second: the other's, of the same images in the same order.
+        weights: resamples; both are judged on the same ones, so that what makes an image hard cancels out.
 
     """
     values, drawn = [headline(m) for m in (first, second)], [headline(m, weights) for m in (first, second)]

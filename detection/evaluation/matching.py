@@ -42,7 +42,7 @@ def xywh(xyxy: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One picture's detections against its boxes, at the thresholds of the report.
+    """One image's detections against its boxes, at the thresholds of the report.
 
     Attributes:
         kept: the detections at or above their class's threshold.
@@ -70,7 +70,7 @@ def judge(
     """Match detections to boxes greedily, best score first, one to one, as COCO does at IoU 0.5.
 
     Args:
-        truth_xyxy: float32 (M, 4), the picture's boxes.
+        truth_xyxy: float32 (M, 4), the image's boxes.
         truth_labels: int64 (M,), in the numbering of the detections' labels.
         detections: what was found.
         thresholds: per class, or one for all; detections below are left out.

@@ -20,7 +20,7 @@ def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, An
         "model": model,
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint(),
-        "pictures": len(dataset),
+        "images": len(dataset),
         "boxes": dataset.box_count,
         "coco": dict(evaluation.metrics.coco),
         "AP30": evaluation.metrics.AP30,
@@ -32,7 +32,7 @@ def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, An
             **{name: interval.to_dict() for name, interval in evaluation.intervals.items()},
         },
         "operating_point": {
-            "thresholds": "the model's own" if evaluation.own_thresholds else "best F1 on these pictures",
+            "thresholds": "the model's own" if evaluation.own_thresholds else "best F1 on these images",
             **evaluation.at_work.to_dict(),
         },
         "counting": {name: one.to_dict() for name, one in evaluation.counts.items()},

@@ -95,9 +95,9 @@ class Judged:
 
     Attributes:
         dataset: the truth.
-        found: detections, one for each picture in its order, labelled as the dataset.
+        found: detections, one for each image in its order, labelled as the dataset.
         matches: of them.
-        resamples: (B, P), of the pictures.
+        resamples: (B, P), of the images.
 
     """
 
@@ -111,7 +111,7 @@ def choose_thresholds(judged: Judged, goals: Sequence[Goal], crops: Sequence[str
     """A threshold for every class: its own goal, else the one for all classes, else the best F1.
 
     Args:
-        judged: pictures that training did not see.
+        judged: images that training did not see.
         goals: at most one for each class, and one for all.
         crops: names of what must not be hit; see `crop_labels`.
 
@@ -159,7 +159,7 @@ def operating_point(judged: Judged, thresholds: NDArray[np.float32], crops: Sequ
     """What thresholds give.
 
     Args:
-        judged: the pictures.
+        judged: the images.
         thresholds: float32 (C,); above 1: nothing of that class counts.
         crops: names of what must not be hit; see `crop_labels`.
 

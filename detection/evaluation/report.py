@@ -41,7 +41,7 @@ def write_evaluation(
     """Write `metrics.json`, `detections.json` (COCO results) and `report.html` into `folder`.
 
     Raises:
-        DataError: a picture that the report shows cannot be read any more.
+        DataError: an image that the report shows cannot be read any more.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | 
     """The page as text."""
     dataset, metrics = evaluation.dataset, evaluation.metrics
     kinds = Counter(pair.kind for pair in evaluation.pairs)
-    pictures, crops = shown(dataset, evaluation.pairs)
+    images, crops = shown(dataset, evaluation.pairs)
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -102,7 +102,7 @@ def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | 
         false_alarms=kinds["false"] + kinds["confused"],
         missed=kinds["missed"] + kinds["confused"],
         curves=_curves(metrics.per_class),  # type: ignore[arg-type]
-        pictures=pictures,
+        images=images,
         crops=crops,
         match_iou=MATCH_IOU,
     )

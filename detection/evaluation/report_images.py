@@ -1,4 +1,4 @@
-"""The pictures of a report: those with the most mistakes, and the worst mistakes one by one."""
+"""The images of a report: those with the most mistakes, and the worst mistakes one by one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data import Dataset, Picture
+from data import Dataset, LabelledImage
 from detection.evaluation.confusion import Kind, Pair
 from detection.evaluation.error_breakdown import BACKGROUND_IOU
 from detection.evaluation.matching import MATCH_IOU, ious
 
-SHOWN_PICTURES = 12
-"""So many whole pictures are shown: those with the most mistakes."""
+SHOWN_IMAGES = 12
+"""So many whole images are shown: those with the most mistakes."""
 
 SHOWN_MISTAKES = 12
 """So many mistakes of each kind: the surest false detections and confusions, the largest missed boxes."""
 
 _THUMBNAIL_WIDTH_PX = 560
 _CROP_PX, _AROUND = 220, 1.8  # a crop's side, and how much of it shows beyond the boxes
-_LEAST_CROP = 0.08  # of the picture's longer side
+_LEAST_CROP = 0.08  # of the image's longer side
 _JPEG_QUALITY = 82
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
 # Okabe and Ito's palette, told apart by every kind of colour vision; BGR for OpenCV.
@@ -34,7 +34,7 @@ _HIT, _FALSE, _MISSED = (115, 158, 0), (0, 94, 213), (233, 180, 86)
 
 @dataclass(frozen=True)
 class Shown:
-    """A whole picture.
+    """A whole image.
 
     Attributes:
         name: of its file.
@@ -58,7 +58,7 @@ class Crop:
         kind: of mistake.
         classes: names of the classes it is about, for the reader to filter by.
         words: what went wrong.
-        name: of the picture's file.
+        name: of the image's file.
         jpeg: in base64.
 
     """
@@ -71,36 +71,36 @@ class Crop:
 
 
 def shown(dataset: Dataset, matched: Sequence[Pair]) -> tuple[list[Shown], list[Crop]]:
-    """What the report shows; every picture is read once, and none is kept.
+    """What the report shows; every image is read once, and none is kept.
 
     Args:
         dataset: the truth.
         matched: as `detection.evaluation.confusion.pairs` gives them.
 
     Raises:
-        DataError: a picture cannot be read any more.
+        DataError: an image cannot be read any more.
 
     """
-    of_picture: list[list[Pair]] = [[] for _ in dataset.pictures]
+    of_image: list[list[Pair]] = [[] for _ in dataset.images]
     for pair in matched:
-        of_picture[pair.picture].append(pair)
+        of_image[pair.image].append(pair)
     # a confusion is a false detection and a missed box at once
-    count = [sum({"hit": 0, "confused": 2}.get(pair.kind, 1) for pair in own) for own in of_picture]
-    whole = sorted(range(len(dataset)), key=lambda i: -count[i])[:SHOWN_PICTURES]
+    count = [sum({"hit": 0, "confused": 2}.get(pair.kind, 1) for pair in own) for own in of_image]
+    whole = sorted(range(len(dataset)), key=lambda i: -count[i])[:SHOWN_IMAGES]
     worst: list[Pair] = []
     for kind in ("false", "confused", "missed"):
         own = [pair for pair in matched if pair.kind == kind]
         worst += sorted(own, key=_size_of if kind == "missed" else _score_of, reverse=True)[:SHOWN_MISTAKES]
-    pictures: dict[int, Shown] = {}
+    images: dict[int, Shown] = {}
     crops: dict[int, Crop] = {}
-    for index in sorted({*whole, *(pair.picture for pair in worst)}):
-        image = dataset.pictures[index].read()
+    for index in sorted({*whole, *(pair.image for pair in worst)}):
+        image = dataset.images[index].read()
         for place, pair in enumerate(worst):
-            if pair.picture == index:
+            if pair.image == index:
                 crops[place] = _crop(dataset, image, pair)
         if index in whole:
-            pictures[index] = _whole(dataset, index, image, of_picture[index])
-    return [pictures[index] for index in whole], [crops[place] for place in sorted(crops)]
+            images[index] = _whole(dataset, index, image, of_image[index])
+    return [images[index] for index in whole], [crops[place] for place in sorted(crops)]
 
 
 def _score_of(pair: Pair) -> float:
@@ -112,7 +112,7 @@ def _size_of(pair: Pair) -> float:
     return 0.0 if box is None else float(np.prod(box[2:] - box[:2]))
 
 
-def _in_words(pair: Pair, names: Sequence[str], truth: Picture) -> str:
+def _in_words(pair: Pair, names: Sequence[str], truth: LabelledImage) -> str:
     if pair.found_xyxy is None:
         return f"{names[pair.truth_label]} missed"
     found = f"{names[pair.found_label]} {pair.score:.2f}"
@@ -140,14 +140,14 @@ def _crop(dataset: Dataset, image: NDArray[np.uint8], pair: Pair) -> Crop:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     part = np.asarray(cv2.resize(image[y1:y2, x1:x2], None, fx=scale, fy=scale, interpolation=how), np.uint8)
     offset = np.array([x1, y1, x1, y1])
-    truth = dataset.pictures[pair.picture]
+    truth = dataset.images[pair.image]
     for box in truth.boxes_xyxy[~truth.iscrowd]:  # all of them: one beside it may be what was meant
         _outline(part, (box - offset) * scale, _MISSED, dashed=True)
     if pair.found_xyxy is not None:
         _outline(part, (pair.found_xyxy - offset) * scale, _FALSE)
     names = dataset.class_names
     classes = tuple(names[label] for label in dict.fromkeys((pair.truth_label, pair.found_label)) if label >= 0)
-    file = dataset.pictures[pair.picture].path.name
+    file = dataset.images[pair.image].path.name
     return Crop(pair.kind, classes, _in_words(pair, names, truth), file, _jpeg(part))
 
 
@@ -172,7 +172,7 @@ def _whole(dataset: Dataset, index: int, image: NDArray[np.uint8], own: Sequence
     kinds = [pair.kind for pair in own]
     confused = kinds.count("confused")
     return Shown(
-        dataset.pictures[index].path.name,
+        dataset.images[index].path.name,
         _jpeg(image),
         kinds.count("hit"),
         kinds.count("false") + confused,

@@ -11,19 +11,19 @@ import numpy as np
 from data import Dataset
 from data.augmentation.augment import Augment
 from data.augmentation.settings import GEOMETRY, LOOKS
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
-from detection.evaluation.evaluate import PictureDetector
+from detection.evaluation.evaluate import ImageDetector
 from detection.recipe.schema import Augment as AugmentKeys
 from detection.runtime.detections import Detections
 
 EFFECTS = (*GEOMETRY, *LOOKS)
-"""What is tried: every field effect that leaves a picture a picture of its own."""
+"""What is tried: every field effect that leaves an image an image of its own."""
 
 STRENGTHS = (0.2, 0.6, 1.0)
 """Of the data module's scale: 0 is hardly to be seen, 1 the strongest that training draws."""
 
-_SEED = 7  # of every effect on every picture: two detectors see the same
+_SEED = 7  # of every effect on every image: two detectors see the same
 _STILL = {"hflip": 0.0, "vflip": 0.0, "rotate90": 0.0, "scale_crop": 0.0, "blur": 0.0, "brightness": 0.0}
 _STILL |= {"contrast": 0.0, "hue": 0.0, "saturation": 0.0, "min_visibility": 0.3}
 _CAMERA = ("view", "gsd_mm", "heading_deg", "speed_kmh", "exposure_ms", "readout_ms", "height_range", "pitch_deg")
@@ -34,7 +34,7 @@ class Robustness:
     """AP under each effect.
 
     Attributes:
-        clean: AP and AP50 of the pictures as they are.
+        clean: AP and AP50 of the images as they are.
         effects: by effect, then by strength, AP and AP50.
 
     """
@@ -70,17 +70,17 @@ class Robustness:
 
 
 def robustness(
-    detector: PictureDetector,
+    detector: ImageDetector,
     dataset: Dataset,
     *,
     size_hw: tuple[int, int],
     camera: AugmentKeys | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
-    """Show the detector every picture under every effect at three strengths.
+    """Show the detector every image under every effect at three strengths.
 
     D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
-    (ICLR 2019), with the corruptions of a field. A picture is shrunk to the scale of the network's input before an
+    (ICLR 2019), with the corruptions of a field. An image is shrunk to the scale of the network's input before an
     effect falls on it, so that nothing of the effect is averaged away.
 
     Args:
@@ -88,10 +88,10 @@ def robustness(
         dataset: the truth.
         size_hw: the network's input.
         camera: of which recipe the view, the ground sampling distance and the speeds are; None: the defaults.
-        progress: called after each picture of each effect.
+        progress: called after each image of each effect.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
 
     """
     known = {name: label for label, name in enumerate(dataset.class_names)}
@@ -99,23 +99,23 @@ def robustness(
     about = {key: getattr(camera, key) for key in _CAMERA} if camera is not None else {}
     plans: list[tuple[str | None, float]] = [(None, 0.0), *((effect, s) for effect in EFFECTS for s in STRENGTHS)]
     augments = [_only(effect, strength, size_hw, about) for effect, strength in plans]
-    pictures: list[list[Picture]] = [[] for _ in plans]
+    images: list[list[LabelledImage]] = [[] for _ in plans]
     found: list[list[Detections]] = [[] for _ in plans]
-    for index, (picture, image) in enumerate(dataset.read()):
+    for index, (image, pixels) in enumerate(dataset.read()):
         for number, augment in enumerate(augments):
             # in the place of the labels go the boxes' numbers: what is dropped on the way is then known
             shown, boxes, rows = augment(
-                image, picture.boxes_xyxy, np.arange(len(picture.labels)), seed=_SEED + 1000 * index
+                pixels, image.boxes_xyxy, np.arange(len(image.labels)), seed=_SEED + 1000 * index
             )
             seen = detector(shown)
             labels = labels_of[seen.labels] if len(seen) else seen.labels
             found[number].append(Detections(seen.boxes, seen.scores, labels)[labels >= 0])
-            pictures[number].append(_shown(picture, shown.shape[:2], boxes, rows))
+            images[number].append(_shown(image, shown.shape[:2], boxes, rows))
             if progress:
                 progress(index * len(plans) + number + 1, len(dataset) * len(plans))
     scored = []
-    for part, answers in zip(pictures, found, strict=True):
-        truth = replace(dataset, pictures=tuple(part))
+    for part, answers in zip(images, found, strict=True):
+        truth = replace(dataset, images=tuple(part))
         coco = coco_metrics(truth, coco_results(truth, answers)).coco
         scored.append({"AP": coco["AP"], "AP50": coco["AP50"]})
     effects: dict[str, dict[float, dict[str, float]]] = {effect: {} for effect in EFFECTS}
@@ -131,17 +131,17 @@ def _only(effect: str | None, strength: float, size_hw: tuple[int, int], camera:
     return Augment(size_hw=size_hw, **_STILL, **camera, **chosen, amount=(strength, strength))
 
 
-def _shown(picture: Picture, size_hw: tuple[int, ...], boxes: Any, rows: Any) -> Picture:
-    """The picture as the effect left it; areas of masks keep their share of the box."""
-    old = picture.boxes_xyxy[rows]
-    share = picture.areas_px[rows] / np.maximum(np.prod(old[:, 2:] - old[:, :2], axis=1), 1e-9)
+def _shown(image: LabelledImage, size_hw: tuple[int, ...], boxes: Any, rows: Any) -> LabelledImage:
+    """The image as the effect left it; areas of masks keep their share of the box."""
+    old = image.boxes_xyxy[rows]
+    share = image.areas_px[rows] / np.maximum(np.prod(old[:, 2:] - old[:, :2], axis=1), 1e-9)
     return replace(
-        picture,
+        image,
         size_hw=(int(size_hw[0]), int(size_hw[1])),
         boxes_xyxy=boxes,
-        labels=picture.labels[rows],
+        labels=image.labels[rows],
         areas_px=np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * share,
-        iscrowd=picture.iscrowd[rows],
-        truncated=picture.truncated[rows] if len(picture.truncated) else picture.truncated,
+        iscrowd=image.iscrowd[rows],
+        truncated=image.truncated[rows] if len(image.truncated) else image.truncated,
         window=None,
     )

@@ -1,4 +1,4 @@
-"""The same figures of a part of the pictures: of one field, one light, one density of plants; the worst first."""
+"""The same figures of a part of the images: of one field, one light, one density of plants; the worst first."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from data import Dataset
 from detection.evaluation.curves import Matches
 from detection.evaluation.intervals import Interval, intervals
 
-DENSITY = "boxes in the picture"
-"""The slice that every dataset has: thirds of the pictures, by how many boxes they hold."""
+DENSITY = "boxes in the image"
+"""The slice that every dataset has: thirds of the images, by how many boxes they hold."""
 
 _MOST_VALUES = 20  # an attribute with more of them is a name, not a kind
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Pictures that share something.
+    """Images that share something.
 
     Attributes:
         key, value: what they share, such as `light` and `dusk`.
-        pictures, boxes: how many there are.
-        groups: that the pictures are of; the intervals of one alone say nothing.
+        images, boxes: how many there are.
+        groups: that the images are of; the intervals of one alone say nothing.
         AP50: with its interval.
         AP: likewise.
 
@@ -33,7 +33,7 @@ class Slice:
 
     key: str
     value: str
-    pictures: int
+    images: int
     groups: int
     boxes: int
     AP50: Interval
@@ -42,7 +42,7 @@ class Slice:
     def to_dict(self) -> dict[str, object]:
         """For `metrics.json`."""
         numbers = {"AP50": self.AP50.to_dict(), "AP": self.AP.to_dict()}
-        counts = {"pictures": self.pictures, "groups": self.groups, "boxes": self.boxes}
+        counts = {"images": self.images, "groups": self.groups, "boxes": self.boxes}
         return {"key": self.key, "value": self.value, **counts, **numbers}
 
 
@@ -60,7 +60,7 @@ def slices(
         dataset: the truth.
         matches: of it.
         weights: resamples, as `detection.evaluation.intervals.draw_groups` gives them.
-        groups: of each picture, by which they were drawn.
+        groups: of each image, by which they were drawn.
         key: an attribute that is wanted however many values it has.
 
     """
@@ -80,10 +80,10 @@ def slices(
 
 
 def _parts(dataset: Dataset, wanted: str | None) -> Mapping[str, Mapping[str, Sequence[int]]]:
-    """By key and value, the indices of the pictures; only keys that tell pictures apart."""
+    """By key and value, the indices of the images; only keys that tell images apart."""
     parts: dict[str, dict[str, list[int]]] = {}
-    for index, picture in enumerate(dataset.pictures):
-        for key, value in picture.attributes.items():
+    for index, image in enumerate(dataset.images):
+        for key, value in image.attributes.items():
             parts.setdefault(key, {}).setdefault(value, []).append(index)
     telling = {
         key: values
@@ -94,7 +94,7 @@ def _parts(dataset: Dataset, wanted: str | None) -> Mapping[str, Mapping[str, Se
 
 
 def _densities(dataset: Dataset) -> dict[str, dict[str, list[int]]]:
-    counts = np.array([int((~picture.iscrowd).sum()) for picture in dataset.pictures])
+    counts = np.array([int((~image.iscrowd).sum()) for image in dataset.images])
     filled = counts[counts > 0]
     if len(np.unique(filled)) < 3:
         return {}

@@ -22,20 +22,20 @@ _MASK_PX = 480  # the longer side of the ground that is sprayed on: a box's shar
 
 @dataclass(frozen=True)
 class Counted:
-    """How well one class is counted, picture by picture.
+    """How well one class is counted, image by image.
 
     Attributes:
-        pictures: how many were counted.
+        images: how many were counted.
         truth, found: plants in all of them.
-        mean_error: mean of |found - truth| in a picture (MAE).
+        mean_error: mean of |found - truth| in an image (MAE).
         bias: mean of found - truth.
         r2: share of the variance of the truth that the counts explain; None where the truth never varies.
-        mean_error_per_m, bias_per_m: the same along each metre driven (up the picture); None: nobody said how much
+        mean_error_per_m, bias_per_m: the same along each metre driven (up the image); None: nobody said how much
             ground a pixel covers.
 
     """
 
-    pictures: int
+    images: int
     truth: int
     found: int
     mean_error: float
@@ -51,7 +51,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Sprayer:
-    """Nozzles side by side across the way, each on for one pulse length at a time; driving goes up in the picture.
+    """Nozzles side by side across the way, each on for one pulse length at a time; driving goes up in the image.
 
     Attributes:
         gsd_mm: ground that one pixel covers.
@@ -143,11 +143,11 @@ class Sprayed:
 def counted(
     dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.floating], gsd_mm: float | None = None
 ) -> dict[str, Counted]:
-    """Every class's counts, by name; crowds are no plants and pictures with one of a class are left out for it.
+    """Every class's counts, by name; crowds are no plants and images with one of a class are left out for it.
 
     Args:
         dataset: the truth.
-        found: detections, one for each picture in its order, labelled as the dataset.
+        found: detections, one for each image in its order, labelled as the dataset.
         thresholds: per class, from which score on a detection counts.
         gsd_mm: ground that one pixel covers.
 
@@ -160,7 +160,7 @@ def counted(
                 int(((f.labels == label) & (f.scores >= thresholds[label])).sum()),
                 p.size_hw[0],
             )
-            for p, f in zip(dataset.pictures, found, strict=True)
+            for p, f in zip(dataset.images, found, strict=True)
             if not (p.iscrowd & (p.labels == label)).any()
         ]
         if not rows:
@@ -190,20 +190,20 @@ def sprayed(
     crops: Sequence[int],
     resamples: NDArray[np.float64],
 ) -> Sprayed:
-    """Every picture driven over, nozzles on wherever their ground meets a detection that is no crop.
+    """Every image driven over, nozzles on wherever their ground meets a detection that is no crop.
 
     Args:
         dataset: the truth.
-        found: detections, one for each picture in its order, labelled as the dataset.
+        found: detections, one for each image in its order, labelled as the dataset.
         thresholds: per class, from which score on a detection counts.
-        sprayer: that drives over it; its first nozzle's ground begins at the picture's left edge.
+        sprayer: that drives over it; its first nozzle's ground begins at the image's left edge.
         crops: labels of what must not be hit; everything else is a weed.
         resamples: (B, P), for the intervals.
 
     """
     weeds, crop = _Plants(), _Plants()
     wet_px = ground_px = weed_px = wet_weed_px = 0.0
-    for index, (truth, seen) in enumerate(zip(dataset.pictures, found, strict=True)):
+    for index, (truth, seen) in enumerate(zip(dataset.images, found, strict=True)):
         height, width = truth.size_hw
         scale = min(1.0, _MASK_PX / max(height, width))
         kept = seen[(seen.scores >= thresholds[seen.labels]) & ~np.isin(seen.labels, crops)]
@@ -232,10 +232,10 @@ def sprayed(
 
 def perfect(dataset: Dataset) -> list[Detections]:
     """The truth as a detector would answer that never errs: what nozzles this wide cannot do better."""
-    real = [~picture.iscrowd for picture in dataset.pictures]
+    real = [~image.iscrowd for image in dataset.images]
     return [
         Detections(p.boxes_xyxy[own], np.ones(int(own.sum()), np.float32), p.labels[own])
-        for p, own in zip(dataset.pictures, real, strict=True)
+        for p, own in zip(dataset.images, real, strict=True)
     ]
 
 
@@ -257,10 +257,10 @@ def wetted(
     """The ground that is wet after driving over it.
 
     Args:
-        boxes_xyxy: float32 (N, 4), what is sprayed on, in pixels of the picture.
-        size_hw: of the picture in pixels.
+        boxes_xyxy: float32 (N, 4), what is sprayed on, in pixels of the image.
+        size_hw: of the image in pixels.
         sprayer: that drives over it.
-        scale: of the result against the picture.
+        scale: of the result against the image.
 
     Returns:
         uint8 (h, w), 1 where it is wet.
@@ -283,15 +283,15 @@ def wetted(
 
 
 class _Plants:
-    """Plants picture by picture, and whether each is wet."""
+    """Plants image by image, and whether each is wet."""
 
     def __init__(self) -> None:
         self.wet: list[NDArray[np.bool_]] = [np.zeros(0, bool)]
-        self.picture: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self.image: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
 
-    def add(self, picture: int, wet: NDArray[np.bool_]) -> None:
+    def add(self, image: int, wet: NDArray[np.bool_]) -> None:
         self.wet.append(wet)
-        self.picture.append(np.full(len(wet), picture))
+        self.image.append(np.full(len(wet), image))
 
     def rate(self, resamples: NDArray[np.float64]) -> Rate:
-        return share(np.concatenate(self.wet), np.concatenate(self.picture), resamples)
+        return share(np.concatenate(self.wet), np.concatenate(self.image), resamples)

@@ -1,4 +1,4 @@
-"""The score from which on a detection counts, chosen for a stated goal, and what it gives on other pictures."""
+"""The score from which on a detection counts, chosen for a stated goal, and what it gives on other images."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class Choice:
     Attributes:
         goal: in words.
         threshold: at and above it a detection counts.
-        reached: whether the pictures that it was chosen on reach the goal.
-        rate: what the goal is about (precision for `f1`), on these pictures.
+        reached: whether the images that it was chosen on reach the goal.
+        rate: what the goal is about (precision for `f1`), on these images.
 
     """
 
@@ -112,7 +112,7 @@ class Choice:
     rate: Rate
 
 
-def share(hit: NDArray[np.bool_], picture: NDArray[np.int64], weights: NDArray[np.float64]) -> Rate:
+def share(hit: NDArray[np.bool_], image: NDArray[np.int64], weights: NDArray[np.float64]) -> Rate:
     """How many of some things are so, with an interval that knows which of them stand in one field.
 
     The wider one at each end of two: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits
@@ -121,8 +121,8 @@ def share(hit: NDArray[np.bool_], picture: NDArray[np.int64], weights: NDArray[n
 
     Args:
         hit: bool (N,), of each thing.
-        picture: int (N,), where it is.
-        weights: (B, P), resamples of the pictures, as `detection.evaluation.intervals.draw_groups` gives them.
+        image: int (N,), where it is.
+        weights: (B, P), resamples of the images, as `detection.evaluation.intervals.draw_groups` gives them.
 
     """
     count, of = int(hit.sum()), len(hit)
@@ -131,9 +131,9 @@ def share(hit: NDArray[np.bool_], picture: NDArray[np.int64], weights: NDArray[n
     tail = (1 - CONFIDENCE) / 2
     low = float(beta.ppf(tail, count, of - count + 1)) if count else 0.0
     high = float(beta.ppf(1 - tail, count + 1, of - count)) if count < of else 1.0
-    pictures = weights.shape[1]
-    so = weights @ np.bincount(picture, weights=hit, minlength=pictures)
-    there = weights @ np.bincount(picture, minlength=pictures)
+    images = weights.shape[1]
+    so = weights @ np.bincount(image, weights=hit, minlength=images)
+    there = weights @ np.bincount(image, minlength=images)
     drawn = so[there > 0] / there[there > 0]
     if len(drawn):
         low, high = min(low, float(np.quantile(drawn, tail))), max(high, float(np.quantile(drawn, 1 - tail)))
@@ -144,18 +144,18 @@ def recall_at(matches: Matches, label: int, threshold: float, weights: NDArray[n
     """Share of the class's boxes that are found at IoU 0.5."""
     own, t = matches.of_class(label), matches.at(MATCH_IOU)
     good = matches.hit[t, own] & ~matches.ignored[t, own] & (matches.score[own] >= threshold)
-    found = np.bincount(matches.picture[own][good], minlength=len(matches.boxes))
+    found = np.bincount(matches.image[own][good], minlength=len(matches.boxes))
     boxes = matches.boxes[:, label]
-    picture = np.repeat(np.arange(len(boxes)), boxes)
+    image = np.repeat(np.arange(len(boxes)), boxes)
     first = np.cumsum(boxes) - boxes
-    return share(np.arange(len(picture)) - first[picture] < found[picture], picture, weights)
+    return share(np.arange(len(image)) - first[image] < found[image], image, weights)
 
 
 def precision_at(matches: Matches, label: int, threshold: float, weights: NDArray[np.float64]) -> Rate:
     """Share of the class's detections that are hits at IoU 0.5."""
     own, t = matches.of_class(label), matches.at(MATCH_IOU)
     kept = ~matches.ignored[t, own] & (matches.score[own] >= threshold)
-    return share(matches.hit[t, own][kept], matches.picture[own][kept], weights)
+    return share(matches.hit[t, own][kept], matches.image[own][kept], weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,21 +163,21 @@ class CropPlants:
     """Every crop plant, and how surely it is taken for a weed.
 
     Attributes:
-        picture: int64 (N,), where it stands.
+        image: int64 (N,), where it stands.
         score: float64 (N,), the best score of a detection of no crop whose box holds the plant's middle; 0: none.
 
     """
 
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
     score: NDArray[np.float64]
 
     def hits(self, threshold: float, weights: NDArray[np.float64]) -> Rate:
         """Share of them that are taken for a weed from a score on."""
-        return share(self.score >= threshold, self.picture, weights)
+        return share(self.score >= threshold, self.image, weights)
 
     def taken_for_weeds(self, weights: NDArray[np.float64]) -> Rate:
         """Share of them on which there is any such detection."""
-        return share(self.score > 0, self.picture, weights)
+        return share(self.score > 0, self.image, weights)
 
 
 def crop_plants(
@@ -187,22 +187,22 @@ def crop_plants(
 
     Args:
         dataset: the truth; groups (crowds) are left out.
-        found: detections, one for each picture in its order, labelled as the dataset.
+        found: detections, one for each image in its order, labelled as the dataset.
         crops: labels of what must not be hit.
         thresholds: per class; detections below are left out. None: all.
 
     """
-    picture, score = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for index, (truth, seen) in enumerate(zip(dataset.pictures, found, strict=True)):
+    image, score = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for index, (truth, seen) in enumerate(zip(dataset.images, found, strict=True)):
         plants = truth.boxes_xyxy[~truth.iscrowd & np.isin(truth.labels, crops)].astype(np.float64)
         weeds = seen[~np.isin(seen.labels, crops)]
         if thresholds is not None:
             weeds = weeds[weeds.scores >= thresholds[weeds.labels]]
         middle = (plants[:, None, :2] + plants[:, None, 2:]) / 2
         inside = ((weeds.boxes[:, :2] <= middle) & (middle <= weeds.boxes[:, 2:])).all(axis=2)  # (plants, weeds)
-        picture.append(np.full(len(plants), index))
+        image.append(np.full(len(plants), index))
         score.append(np.where(inside, weeds.scores, 0.0).max(axis=1, initial=0.0))
-    return CropPlants(np.concatenate(picture), np.concatenate(score).astype(np.float64))
+    return CropPlants(np.concatenate(image), np.concatenate(score).astype(np.float64))
 
 
 def choose(
@@ -215,10 +215,10 @@ def choose(
 
     Args:
         goal: what is wanted.
-        matches: of the pictures to choose on: such as training did not see.
+        matches: of the images to choose on: such as training did not see.
         label: whose threshold.
         plants: what `crop_plants` gives; needed for `crop-hits`.
-        weights: resamples of these pictures.
+        weights: resamples of these images.
 
     Raises:
         ValueError: `crop-hits` without plants.

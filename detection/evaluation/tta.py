@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.evaluation.evaluate import PictureDetector, runs_on
+from detection.evaluation.evaluate import ImageDetector, runs_on
 from detection.recipe.schema import Recipe
 from detection.runtime.detections import Detections
 
 Axes = tuple[bool, bool]
-"""Whether a picture is mirrored left and right, and top and bottom."""
+"""Whether an image is mirrored left and right, and top and bottom."""
 
 BOTH: tuple[Axes, ...] = ((False, False), (True, False), (False, True), (True, True))
 LEFT_RIGHT: tuple[Axes, ...] = ((False, False), (True, False))
@@ -24,22 +24,22 @@ def views_of(recipe: Recipe | None) -> tuple[Axes, ...]:
 
 
 class Flipped:
-    """A detector that also looks at the mirrored picture; it takes as many times as long.
+    """A detector that also looks at the mirrored image; it takes as many times as long.
 
     Args:
         detector: gives its answers unrounded, above a low score.
-        views: how it looks at the picture.
+        views: how it looks at the image.
         match_iou: boxes of one class overlapping at least so much are one thing seen twice.
 
     """
 
-    def __init__(self, detector: PictureDetector, views: tuple[Axes, ...] = BOTH, *, match_iou: float = 0.55) -> None:
+    def __init__(self, detector: ImageDetector, views: tuple[Axes, ...] = BOTH, *, match_iou: float = 0.55) -> None:
         self._detector, self._views, self._match_iou = detector, views, match_iou
         self.class_names = detector.class_names
-        self.runs_on = f"{len(views)} looks a picture by {runs_on(detector)}"
+        self.runs_on = f"{len(views)} looks an image by {runs_on(detector)}"
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """A picture uint8 (H, W, 3) BGR -> detections in its own pixels, highest score first."""
+        """An image uint8 (H, W, 3) BGR -> detections in its own pixels, highest score first."""
         height, width = image_bgr.shape[:2]
         answers = []
         for across, down in self._views:
@@ -54,7 +54,7 @@ class Flipped:
 
 
 def fused_boxes(answers: list[Answer], *, match_iou: float) -> Answer:
-    """Several answers about one picture, made one.
+    """Several answers about one image, made one.
 
     R. Solovyev et al., "Weighted boxes fusion" (Image and Vision Computing 107, 2021): best first, a box joins the
     fused box of its class that it overlaps most, if by `match_iou`; a fused box is the mean of its members, weighed

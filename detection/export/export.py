@@ -67,7 +67,7 @@ def export(
     trained: Trained,
     out: Path,
     *,
-    pictures: Dataset,
+    images: Dataset,
     held_out: bool,
     progress: Progress | None = None,
     graph: torch.nn.Module | onnx.ModelProto | None = None,
@@ -81,13 +81,13 @@ def export(
         trained: the detector.
         out: the .onnx; the report gets its name with `.parity.json` for `.onnx`, the answers with
             `.reference.npz` (see `detection.runtime.parity.verify`).
-        pictures: labelled pictures to compare the file with PyTorch on.
+        images: labelled images to compare the file with PyTorch on.
         held_out: whether training did not see them: only then do their metrics and best-F1
             thresholds go into the file.
         progress: called with (task, done, total).
         graph: exported instead of the detector's own deploy graph, for tests of the refusal; or that one, as a
             float32 export made it, to be lowered without being exported again.
-        goals: what the thresholds are to give on `pictures`; none: the best F1 of each class.
+        goals: what the thresholds are to give on `images`; none: the best F1 of each class.
         crops: names of the classes that must not be hit.
         lower: makes the float32 graph one of lower precision, once that has proved itself; None: it stays.
 
@@ -95,17 +95,17 @@ def export(
         The parity report; under `thresholds`, by class, why each was chosen.
 
     Raises:
-        SwathError: goals that cannot be chosen for, or that were asked for without pictures held out.
+        SwathError: goals that cannot be chosen for, or that were asked for without images held out.
         ExportError: the file does not agree with PyTorch.
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
 
     """
     if goals and not held_out:
-        raise SwathError("--goal: thresholds are chosen on pictures that training did not see: set data.val, train")
+        raise SwathError("--goal: thresholds are chosen on images that training did not see: set data.val, train")
     graph = graph or deploy_graph_of(trained)
     reference = TorchDetector.of(trained)
     truth = evaluate(
-        reference, pictures, crops=crops, progress=lambda *done: progress("PyTorch", *done) if progress else None
+        reference, images, crops=crops, progress=lambda *done: progress("PyTorch", *done) if progress else None
     )
     chosen = choose_thresholds(truth.judged, goals, crops) if goals else {}
     coco = truth.metrics.coco
@@ -150,8 +150,8 @@ def export(
                 name: {"goal": c.goal, "threshold": c.threshold, "reached": c.reached, "rate": c.rate.to_dict()}
                 for name, c in chosen.items()
             },
-            "compared_on": pictures.name,
-            "compared_on_fingerprint": pictures.fingerprint(),
+            "compared_on": images.name,
+            "compared_on_fingerprint": images.fingerprint(),
             "held_out": held_out,
             "batches": list(BATCHES),
             "versions": {
@@ -268,23 +268,23 @@ def _to_onnx(graph: torch.nn.Module, trained: Trained) -> onnx.ModelProto:
     return model
 
 
-def calibration_pictures(trained: Trained, load: Callable[..., Dataset]) -> Dataset:
-    """What int8 is calibrated on where nothing is named: the run's training pictures."""
+def calibration_images(trained: Trained, load: Callable[..., Dataset]) -> Dataset:
+    """What int8 is calibrated on where nothing is named: the run's training images."""
     data = trained.recipe.data
     return _cut(load(data.train, split="train", **data.reading), trained)
 
 
-def parity_pictures(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dataset, bool]:
-    """What a run's export is checked on: its validation split, or, where it had none, its training pictures."""
+def parity_images(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dataset, bool]:
+    """What a run's export is checked on: its validation split, or, where it had none, its training images."""
     data = trained.recipe.data
     split = "val" if data.val else "train"
     return _cut(load(data.val or data.train, split=split, **data.reading), trained), bool(data.val)
 
 
-def _cut(pictures: Dataset, trained: Trained) -> Dataset:
-    """The tiles of pictures, where the run learned tiles."""
+def _cut(images: Dataset, trained: Trained) -> Dataset:
+    """The tiles of images, where the run learned tiles."""
     tiles = trained.recipe.data.tiles
-    return pictures if tiles is None else tile_dataset(pictures, **tiles.model_dump())[0]
+    return images if tiles is None else tile_dataset(images, **tiles.model_dump())[0]
 
 
-__all__: Sequence[str] = ("ExportError", "calibration_pictures", "deploy_graph_of", "export", "parity_pictures")
+__all__: Sequence[str] = ("ExportError", "calibration_images", "deploy_graph_of", "export", "parity_images")

@@ -1,4 +1,4 @@
-"""What an exported file is held against: PyTorch's answers to real and artificial pictures, and PyTorch's AP."""
+"""What an exported file is held against: PyTorch's answers to real and artificial images, and PyTorch's AP."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from detection.runtime.parity.verify import Outcome, Reference, compare, pixels_
 Progress = Callable[[str, int, int], None]
 """Called with (task, done, total)."""
 
-_PARITY_PICTURES = 64  # compared box by box at most; AP is compared on all
-_KEPT_PICTURES = 4  # of these so many stay beside the model, to be compared again elsewhere
+_PARITY_IMAGES = 64  # compared box by box at most; AP is compared on all
+_KEPT_IMAGES = 4  # of these so many stay beside the model, to be compared again elsewhere
 _RESAMPLES = 400
 
 
@@ -33,10 +33,10 @@ class Verdict:
     """How a file did.
 
     Attributes:
-        outcome: boxes compared, on all pictures chosen for that.
+        outcome: boxes compared, on all images chosen for that.
         ap, aps: of the file, all objects and small ones; fractions, -1 where undefined.
         delta_points: by how much AP differs from PyTorch's, in hundredths, either way.
-        chance_points: of that, what other pictures may have shown instead: down to the near end of the difference's
+        chance_points: of that, what other images may have shown instead: down to the near end of the difference's
             95 % interval. 0 in float32, where boxes must be the same.
         small_fall_points: by how much that of small objects is lower; None where there are none.
         faults: why the file is refused, in words; none where it holds.
@@ -53,12 +53,12 @@ class Verdict:
 
 
 class Proof:
-    """Judges files by the same pictures.
+    """Judges files by the same images.
 
     Args:
         trained: the detector.
         reference: the same, as PyTorch runs it.
-        truth: what PyTorch reaches on labelled pictures, not none.
+        truth: what PyTorch reaches on labelled images, not none.
         progress: told of every comparison.
 
     Attributes:
@@ -75,11 +75,11 @@ class Proof:
     ) -> None:
         self._truth = truth
         self._progress = progress
-        real = [picture.read() for picture in truth.dataset.spread(_PARITY_PICTURES).pictures]
+        real = [image.read() for image in truth.dataset.spread(_PARITY_IMAGES).images]
         size_hw = trained.recipe.input.size_hw
         self.asked = _reference(reference, real, size_hw)
-        self._inputs = [*self.asked.inputs_rgb, *(letterbox(picture, size_hw)[0] for picture in real)]
-        self._answers = [*self.asked.answers, *(self.asked.seen[pixels_digest(picture)] for picture in real)]
+        self._inputs = [*self.asked.inputs_rgb, *(letterbox(image, size_hw)[0] for image in real)]
+        self._answers = [*self.asked.answers, *(self.asked.seen[pixels_digest(image)] for image in real)]
 
     def judge(self, detector: Detector, task: str | None = None) -> Verdict:
         """Compare a file's detector, that gives every box, with PyTorch; `task` names it to `progress`."""
@@ -101,22 +101,22 @@ class Proof:
         return Verdict(outcome, own["AP"], own["APs"], delta, chance, small_fall, tuple(f for f in faults if f))
 
     def _chance_points(self, matches: Matches) -> float:
-        # Picture by picture, not field by field: how numbers round in one tells nothing of its neighbour.
+        # Image by image, not field by field: how numbers round in one tells nothing of its neighbour.
         each = [str(number) for number in range(len(self._truth.dataset))]
         drawn = draw_groups(each, _RESAMPLES, seed=0)
         return 100 * differences(self._truth.metrics.matches, matches, drawn)["AP"].by_chance
 
 
-def _reference(detector: TorchDetector, pictures: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int]) -> Reference:
-    """What PyTorch answers to real pictures (BGR), a grey, a black, a white and a noise one; of no file yet."""
+def _reference(detector: TorchDetector, images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int]) -> Reference:
+    """What PyTorch answers to real images (BGR), a grey, a black, a white and a noise one; of no file yet."""
     noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     flat = [np.full((*size_hw, 3), level, np.uint8) for level in (letterbox_rule.PAD_VALUE, 0, 255)]
-    kept = [letterbox(picture, size_hw)[0] for picture in pictures[:: -(-len(pictures) // _KEPT_PICTURES) or 1]]
-    # real and artificial pictures mixed, so that a batch that confuses its pictures is caught
+    kept = [letterbox(image, size_hw)[0] for image in images[:: -(-len(images) // _KEPT_IMAGES) or 1]]
+    # real and artificial images mixed, so that a batch that confuses its images is caught
     inputs = (*flat, *kept, noise)
     return Reference(
         model_sha256="",
         inputs_rgb=inputs,
         answers=tuple(detector.on_inputs(one[None])[0] for one in inputs),
-        seen={pixels_digest(p): detector.on_inputs(letterbox(p, size_hw)[0][None])[0] for p in pictures},
+        seen={pixels_digest(p): detector.on_inputs(letterbox(p, size_hw)[0][None])[0] for p in images},
     )

@@ -1,4 +1,4 @@
-"""Which positions of the feature maps learn which plant: a target for every anchor, from the boxes of a picture.
+"""Which positions of the feature maps learn which plant: a target for every anchor, from the boxes of an image.
 
 Everything is of fixed shape: boxes come padded, and what does not count is masked, so that nothing recompiles on
 accelerators that compile and nothing waits for the device.
@@ -30,7 +30,7 @@ class Truth:
 
     @classmethod
     def of(cls, targets: list[dict[str, Tensor]]) -> Truth:
-        """From torchvision's targets: `boxes` (n, 4) and `labels` (n,) for each picture.
+        """From torchvision's targets: `boxes` (n, 4) and `labels` (n,) for each image.
 
         Padded to a power of two, so that few shapes occur in a training. Where targets have a `real`, bool (n,),
         they are padded already.

@@ -1,4 +1,4 @@
-"""Backbones by name: what turns pictures into feature maps, from timm or torchvision, without its classifier."""
+"""Backbones by name: what turns images into feature maps, from timm or torchvision, without its classifier."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TORCHVISION = "torchvision:"
 _WANTED = [8, 16, 32]
 _PROBE_HW = (224, 448)  # not square, and a multiple of every usual patch and window
 
-# How a net is asked to take pictures of any size: as it is, as timm's ViTs want it, as its Swins want it.
+# How a net is asked to take images of any size: as it is, as timm's ViTs want it, as its Swins want it.
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 
 
@@ -30,7 +30,7 @@ class Body:
     """A backbone, ready to be followed by a neck.
 
     Attributes:
-        module: normalised pictures float (N, 3, H, W) -> a list or dict of maps.
+        module: normalised images float (N, 3, H, W) -> a list or dict of maps.
         channels: of each map.
         strides: of each map: 8, 16 and 32, or the one patch of a plain vision transformer.
         channels_innermost: whether a map comes as (N, h, w, C) instead of (N, C, h, w).
@@ -55,7 +55,7 @@ def make_body(backbone: str) -> Body:
 
     Raises:
         ValueError: no such model, one whose maps are not at strides 8, 16 and 32 (nor all at one
-            stride of at most 16), or one that takes pictures of a single size only.
+            stride of at most 16), or one that takes images of a single size only.
 
     """
     if backbone.startswith(TORCHVISION):
@@ -68,7 +68,7 @@ def make_body(backbone: str) -> Body:
 
 
 def normalisation(backbone: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per RGB channel (pictures scaled to 0..1) that the backbone was trained with.
+    """Mean and standard deviation per RGB channel (images scaled to 0..1) that the backbone was trained with.
 
     Raises:
         ValueError: no such model.
@@ -137,7 +137,7 @@ def _body(module: nn.Module, plan: _Plan) -> Body:
 
 
 def _that_takes_any_size(name: str) -> tuple[dict[str, Any], Any, list[Tensor]]:
-    """The first way of building the net in which it takes pictures that are not square, and what it gives for one."""
+    """The first way of building the net in which it takes images that are not square, and what it gives for one."""
     said: Exception | None = None
     for options in _ANY_SIZE:
         try:
@@ -147,7 +147,7 @@ def _that_takes_any_size(name: str) -> tuple[dict[str, Any], Any, list[Tensor]]:
         except Exception as error:  # each net refuses in its own way
             said = said or error
     why = str(said).splitlines()[0] if said and str(said) else type(said).__name__
-    raise ValueError(f"backbone {name} does not give feature maps of pictures of any size ({why})") from said
+    raise ValueError(f"backbone {name} does not give feature maps of images of any size ({why})") from said
 
 
 def _known_to_torchvision(name: str) -> str:
@@ -205,7 +205,7 @@ def _maps_inside(net: nn.Module) -> list[tuple[str, int, int, bool]]:
         net(torch.zeros(1, 3, *_PROBE_HW))
     except Exception as error:  # those of a fixed size refuse each in its own way
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"this backbone of torchvision takes pictures of its own size only ({why})") from error
+        raise ValueError(f"this backbone of torchvision takes images of its own size only ({why})") from error
     return found
 
 

@@ -132,7 +132,7 @@ def save_trained(
 
 
 def save_batch(path: Path, images: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> None:
-    """Keep a batch: `images` uint8 (B, 3, H, W) RGB, and `boxes_0`, `labels_0`, `boxes_1`, ... of its pictures.
+    """Keep a batch: `images` uint8 (B, 3, H, W) RGB, and `boxes_0`, `labels_0`, `boxes_1`, ... of its images.
 
     Raises:
         CheckpointError: it cannot be written.

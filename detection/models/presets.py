@@ -21,7 +21,7 @@ from detection.runtime.errors import SwathError
 
 
 class FixedInput(GeneralizedRCNNTransform):
-    """torchvision's input transform without its resizing: pictures arrive letterboxed already."""
+    """torchvision's input transform without its resizing: images arrive letterboxed already."""
 
     def resize(self, image: torch.Tensor, target: Any = None) -> tuple[torch.Tensor, Any]:
         """Give back what came in."""
@@ -150,7 +150,7 @@ def build_model(
 ) -> nn.Module:
     """A detector with random weights, in training mode.
 
-    In training mode it takes a list of float (3, H, W) RGB pictures in 0..1 and a list of targets
+    In training mode it takes a list of float (3, H, W) RGB images in 0..1 and a list of targets
     (`boxes` float (n, 4) xyxy pixels, `labels` int64 (n,) from the preset's `label_offset` on) and
     gives a dict of losses; in eval mode it gives torchvision's list of detections.
 
@@ -162,15 +162,15 @@ def build_model(
         head_convs: depth of `fcos_lite`'s head; None is the preset's own.
         neck: `fpn` or `pan`, of `fcos_lite`; None is the preset's own.
         loss: `assign`, `quality` and `box_loss` of `fcos_lite`; None leaves them as they are.
-        size_hw: height and width of the pictures to come; None leaves it unchecked whether they fit the backbone.
+        size_hw: height and width of the images to come; None leaves it unchecked whether they fit the backbone.
         score_floor: boxes at or below this score are dropped before NMS, 0 to 1.
         nms_iou: within a class, a box that overlaps a better one by more is dropped.
-        max_detections: most boxes a picture.
+        max_detections: most boxes an image.
         candidates: most boxes that enter NMS, per level (FCOS, RetinaNet) or per class (SSD).
 
     Raises:
         SwathError: no such preset or backbone, a backbone or neck for a preset without a choice, or
-            pictures that do not divide into a transformer's patches.
+            images that do not divide into a transformer's patches.
 
     """
     if preset not in PRESETS:
@@ -233,7 +233,7 @@ def freeze_stem(model: nn.Module, preset: str) -> None:
 
 
 def freeze_batchnorm_statistics(model: nn.Module) -> None:
-    """Put every batch norm in eval mode: batches of a few pictures would spoil pretrained statistics."""
+    """Put every batch norm in eval mode: batches of a few images would spoil pretrained statistics."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()

@@ -9,7 +9,7 @@ def mean_over_processes(number: Tensor) -> Tensor:
     """The mean of a scalar over all processes of the training; itself where there is but one. No gradient.
 
     What a loss is divided by has to be this: then the mean of all processes' gradients, which is what they take
-    their step along, is the gradient of one process that sees all of their pictures.
+    their step along, is the gradient of one process that sees all of their images.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return number

@@ -1,8 +1,8 @@
-"""Pretrained backbones at half their hidden width: cut down in closed form on the pictures that are to be learned.
+"""Pretrained backbones at half their hidden width: cut down in closed form on the images that are to be learned.
 
 The widest maps of a MobileNet-like net are hidden ones: each block widens its input by six, filters every channel by
 itself, and narrows it again. Half of those channels give nearly what all gave, if the narrowing is fitted anew: one
-linear system per block, without training or labels, from pictures of the kind that the net will see. So prune Y. He,
+linear system per block, without training or labels, from images of the kind that the net will see. So prune Y. He,
 X. Zhang and J. Sun, "Channel Pruning for Accelerating Very Deep Neural Networks" (ICCV 2017), who choose channels by
 a lasso; here they are chosen by what their loss costs, after B. Hassibi and D. Stork, "Second order derivatives for
 network pruning: Optimal Brain Surgeon" (NeurIPS 1992).
@@ -28,8 +28,8 @@ KEPT = 0.5
 
 _FAMILIES = ("tf_efficientnet_lite", "efficientnet_lite")
 _MULTIPLE = 16  # of channels: runtimes lay maps out in blocks of 16 and compute whole blocks anyhow
-_POSITIONS = 8192  # of a map, drawn at random, that the systems are set up from, per picture and block
-_PULL = 1e-2  # of the mean diagonal: how much the narrowing is held to what it was, where pictures say little
+_POSITIONS = 8192  # of a map, drawn at random, that the systems are set up from, per image and block
+_PULL = 1e-2  # of the mean diagonal: how much the narrowing is held to what it was, where images say little
 
 
 def wide_name(backbone: str) -> str:
@@ -73,15 +73,15 @@ def narrow(body: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def slimmed(body: nn.Module, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The tensors of the slim backbone that comes closest to a wide one on some pictures.
+def slimmed(body: nn.Module, images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The tensors of the slim backbone that comes closest to a wide one on some images.
 
     Block by block, what the slim net has come to so far goes in, and what the wide net gives there is aimed at: so
     each block makes up for some of what the ones before it lost.
 
     Args:
         body: the wide backbone, pretrained; stays as it is.
-        pictures: float (1, 3, H, W) each, normalised as the backbone wants them; a dozen of different kinds do.
+        images: float (1, 3, H, W) each, normalised as the backbone wants them; a dozen of different kinds do.
 
     Returns:
         What `narrow(body)` loads, by name.
@@ -90,7 +90,7 @@ def slimmed(body: nn.Module, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
     body = deepcopy(body).eval()
     generator = torch.Generator().manual_seed(0)
     stem: Any = body
-    wide = [stem.bn1(stem.conv_stem(picture)) for picture in pictures]
+    wide = [stem.bn1(stem.conv_stem(image)) for image in images]
     slim = list(wide)
     for stage in stem.blocks:
         for place, block in enumerate(stage):

@@ -1,4 +1,4 @@
-"""The trained detector in PyTorch, answering as the robot's `Detector` does: picture in, `Detections` out."""
+"""The trained detector in PyTorch, answering as the robot's `Detector` does: image in, `Detections` out."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ class TorchDetector:
     def on_inputs(self, inputs_rgb: NDArray[np.uint8]) -> list[Detections]:
         """Letterboxed inputs uint8 (N, H, W, 3) RGB -> detections in input pixels, all above the score floor."""
         device = next(self._model.parameters()).device
-        pictures = torch.from_numpy(inputs_rgb).to(device).permute(0, 3, 1, 2).float() / 255
+        images = torch.from_numpy(inputs_rgb).to(device).permute(0, 3, 1, 2).float() / 255
         return [
             Detections(
                 answer["boxes"].float().cpu().numpy(),
                 answer["scores"].float().cpu().numpy(),
                 answer["labels"].cpu().numpy() - self._label_offset,
             )
-            for answer in self._model(list(pictures))
+            for answer in self._model(list(images))
         ]
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """A picture uint8 (H, W, 3) BGR -> detections in its own pixels, all above the score floor."""
+        """An image uint8 (H, W, 3) BGR -> detections in its own pixels, all above the score floor."""
         canvas, place = letterbox(image_bgr, self._size_hw)
         found = self.on_inputs(canvas[None])[0]
         everything = np.zeros(len(self.class_names), np.float32)

@@ -112,7 +112,7 @@ def load_weights(
     *,
     class_names: Sequence[str] = (),
     trust_hub: bool = False,
-    pictures: Callable[[], Sequence[Tensor]] | None = None,
+    images: Callable[[], Sequence[Tensor]] | None = None,
 ) -> WeightsReport:
     """Load initial weights into `model` in place.
 
@@ -126,7 +126,7 @@ def load_weights(
         class_names: of the model. Rows of the class head that the source has for the same names are
             kept, and only these; empty: a class head of the same shape is taken as it is.
         trust_hub: whether code of a Torch Hub repository may run.
-        pictures: gives a dozen of what the detector is to learn, float (1, 3, H, W) each, normalised: a slim backbone
+        images: gives a dozen of what the detector is to learn, float (1, 3, H, W) each, normalised: a slim backbone
             is cut from wide weights on them. None: such weights are refused.
 
     Raises:
@@ -140,7 +140,7 @@ def load_weights(
         return WeightsReport("none (random start)", "none", missing=_not_in((), model.state_dict()))
     found = _find(source, preset, chosen, backbone.removeprefix(SLIM), trust_hub)
     if backbone.startswith(SLIM):
-        found = _slimmed(model, backbone, found, pictures)
+        found = _slimmed(model, backbone, found, images)
     rows = (*[BACKGROUND] * chosen.label_offset, *class_names) if class_names else ()
     return _fit(model, found, rows)
 
@@ -163,9 +163,7 @@ def _find(source: str, preset: str, chosen: Preset, backbone: str, trust_hub: bo
     return _file(Path(source))
 
 
-def _slimmed(
-    model: nn.Module, backbone: str, found: _Found, pictures: Callable[[], Sequence[Tensor]] | None
-) -> _Found:
+def _slimmed(model: nn.Module, backbone: str, found: _Found, images: Callable[[], Sequence[Tensor]] | None) -> _Found:
     """The same with the backbone cut down, where it is a wide one."""
     wide = make_body(backbone.removeprefix(SLIM)).module
     ours, theirs = model.state_dict(), {BODY + name: tensor for name, tensor in wide.state_dict().items()}
@@ -173,13 +171,13 @@ def _slimmed(
     body = {name: tensor for name, tensor in state.items() if name in theirs and tensor.ndim}
     if not body or any(theirs[name].shape != tensor.shape for name, tensor in body.items()):
         return found  # no backbone in it, or a slim one already
-    if pictures is None:
+    if images is None:
         raise WeightsError(
-            f"model.weights: {found.source} has the wide backbone, and {backbone} is cut from it on pictures of what "
+            f"model.weights: {found.source} has the wide backbone, and {backbone} is cut from it on images of what "
             "is to be found: train it with swath train, or start from a run of this preset"
         )
     wide.load_state_dict({name.removeprefix(BODY): tensor for name, tensor in body.items()}, strict=False)
-    cut = {BODY + name: tensor for name, tensor in slimmed(wide, pictures()).items()}
+    cut = {BODY + name: tensor for name, tensor in slimmed(wide, images()).items()}
     rest = {name: tensor for name, tensor in state.items() if name not in theirs}
     return replace(found, state={**rest, **cut}, source=f"{found.source}, backbone cut to half its hidden width")
 

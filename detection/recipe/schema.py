@@ -48,12 +48,12 @@ class Tiles(_Part):
         None, gt=0, description="side of a tile on the ground in metres, resized to size_px; null: no resizing"
     )
     gsd_mm: float | None = Field(
-        None, gt=0, description="with tile_m: ground a pixel covers, millimetres; null: each picture's attribute"
+        None, gt=0, description="with tile_m: ground a pixel covers, millimetres; null: each image's attribute"
     )
 
 
 class Data(_Part):
-    """Which pictures."""
+    """Which images."""
 
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
     val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
@@ -62,20 +62,20 @@ class Data(_Part):
         "auto", description="of train and val, where they are not recognised rightly"
     )
     unlabelled: Literal["background", "skip"] = Field(
-        "background", description="what a picture without a label file is: background, or not labelled yet"
+        "background", description="what an image without a label file is: background, or not labelled yet"
     )
     images_dir: str | None = Field(
-        None, description="the folder of the pictures, where it lies outside of the DATASET's own; it is trusted"
+        None, description="the folder of the images, where it lies outside of the DATASET's own; it is trusted"
     )
-    tiles: Tiles | None = Field(None, description="cut the photos of train and val into tiles; null: whole pictures")
+    tiles: Tiles | None = Field(None, description="cut the photos of train and val into tiles; null: whole images")
     balance: Fraction = Field(
-        0.0, description="how much more often pictures with rare classes come: 0 not, 0.5 by the square root, 1 fully"
+        0.0, description="how much more often images with rare classes come: 0 not, 0.5 by the square root, 1 fully"
     )
     negatives: str | None = Field(
-        None, description="DATASET or folder of pictures that show nothing to be found; learned as background"
+        None, description="DATASET or folder of images that show nothing to be found; learned as background"
     )
-    negative_share: float = Field(0.1, gt=0, lt=1, description="of the pictures learned from, how many are negatives")
-    licence: str = Field("not stated", description="terms of the pictures; goes into the model file")
+    negative_share: float = Field(0.1, gt=0, lt=1, description="of the images learned from, how many are negatives")
+    licence: str = Field("not stated", description="terms of the images; goes into the model file")
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -118,11 +118,11 @@ class Model(_Part):
 class Input(_Part):
     """What the network sees."""
 
-    size_hw: SizeHW = Field((512, 512), description="height and width in pixels; pictures are letterboxed to it")
+    size_hw: SizeHW = Field((512, 512), description="height and width in pixels; images are letterboxed to it")
 
 
 class Augment(_Part):
-    """How the pictures are varied while training; strengths and probabilities."""
+    """How the images are varied while training; strengths and probabilities."""
 
     strength: Literal["none", "basic", "light", "field", "season"] = Field(
         "basic", description="defaults of all keys below: none, basic, light, field or season; a key given here wins"
@@ -144,9 +144,9 @@ class Augment(_Part):
     amount: tuple[Fraction, Fraction] = Field(
         (0.2, 0.8), description="how strong the effects below come, least and most: 0 hardly seen, 1 strongest"
     )
-    mosaic: Fraction = Field(0.0, description="probability of four pictures in one")
-    copy_paste: Fraction = Field(0.0, description="probability of plants copied in from another picture")
-    mixup: Fraction = Field(0.0, description="probability of another picture showing through")
+    mosaic: Fraction = Field(0.0, description="probability of four images in one")
+    copy_paste: Fraction = Field(0.0, description="probability of plants copied in from another image")
+    mixup: Fraction = Field(0.0, description="probability of another image showing through")
     mixes_end: Fraction = Field(
         0.9, description="share of the run after which these three stop: whole fields at last"
     )
@@ -162,19 +162,19 @@ class Augment(_Part):
     rain: Fraction = Field(0.0, description="probability of falling rain")
     sun_flare: Fraction = Field(0.0, description="probability of the sun shining into the lens")
     lens_dust: Fraction = Field(0.0, description="probability of dust and mud on the lens")
-    defocus: Fraction = Field(0.0, description="probability of a picture out of focus")
+    defocus: Fraction = Field(0.0, description="probability of an image out of focus")
     motion_blur: Fraction = Field(0.0, description="probability of blur along the driving direction")
     exposure: Fraction = Field(0.0, description="probability of a wrong exposure")
     white_balance: Fraction = Field(0.0, description="probability of a wrong white balance")
     noise: Fraction = Field(0.0, description="probability of sensor noise")
     jpeg: Fraction = Field(0.0, description="probability of strong JPEG compression")
     video: Fraction = Field(0.0, description="probability of strong video compression")
-    multi_scale: Fraction = Field(0.0, description="probability of the picture lying smaller in the input")
+    multi_scale: Fraction = Field(0.0, description="probability of the image lying smaller in the input")
     height_range: tuple[float, float] = Field(
         (0.8, 1.25), description="lowest and highest camera; 1 is the photos' own"
     )
     pitch_deg: float = Field(8.0, ge=0, le=30, description="largest pitch either way, degrees")
-    smallest_scale: float = Field(0.5, ge=0.1, le=1, description="side of the smallest picture under multi_scale")
+    smallest_scale: float = Field(0.5, ge=0.1, le=1, description="side of the smallest image under multi_scale")
     speed_kmh: tuple[float, float] = Field((3.0, 15.0), description="lowest and highest driving speed")
     exposure_ms: tuple[float, float] = Field((0.5, 4.0), description="shortest and longest exposure")
     readout_ms: float = Field(15.0, ge=0, description="time in which a rolling shutter reads all rows")
@@ -203,12 +203,12 @@ class Augment(_Part):
 class Train(_Part):
     """How long and how fast it learns."""
 
-    epochs: int = Field(30, ge=1, description="passes over the training pictures")
+    epochs: int = Field(30, ge=1, description="passes over the training images")
     max_minutes: float | None = Field(
         None, gt=0, description="wall-clock budget; epochs or minutes, whichever comes first"
     )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        4, description="pictures computed at once; auto: as many as fit into the GPU's memory, 4 elsewhere"
+        4, description="images computed at once; auto: as many as fit into the GPU's memory, 4 elsewhere"
     )
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step, and so a bigger batch")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate for neck and head")
@@ -236,14 +236,14 @@ class Train(_Part):
     save_every_minutes: float = Field(5.0, gt=0, description="the most that a power loss costs; --resume goes on")
     keep_last: int = Field(1, ge=1, description="checkpoints that stay: last.ckpt, and earlier ones by their step")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
-    workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the main one")
+    workers: int = Field(2, ge=0, description="processes that load images; 0 loads in the main one")
     cache: Literal["none", "ram", "disk"] = Field(
-        "ram", description="where decoded pictures stay: nowhere, in memory, or in files that the next run finds"
+        "ram", description="where decoded images stay: nowhere, in memory, or in files that the next run finds"
     )
     cache_mb: int = Field(1024, ge=0, description="how much the cache may hold, in MiB, all workers together")
     accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="where it computes")
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        1, description="how many of them share each step, batch_size pictures each; auto: all (torchrun's own wins)"
+        1, description="how many of them share each step, batch_size images each; auto: all (torchrun's own wins)"
     )
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of the arithmetic")
     compile: bool = Field(False, description="torch.compile backbone and neck; takes a minute before the first step")
@@ -265,7 +265,7 @@ class Distill(_Part):
 class Pretrain(_Part):
     """Practice on a rendered field first: minutes, once; later runs with the same model section find it."""
 
-    pictures: int = Field(400, ge=1, description="how many are rendered, five of each field")
+    images: int = Field(400, ge=1, description="how many are rendered, five of each field")
     epochs: int = Field(6, ge=1, description="passes over them")
     input: Input = Field(Input(size_hw=(320, 416)), description="what the network sees in practice")
 
@@ -275,7 +275,7 @@ class Postprocess(_Part):
 
     score_floor: float = Field(0.05, gt=0, lt=1, description="boxes at or below it are dropped")
     nms_iou: float = Field(0.6, gt=0, le=1, description="within a class, boxes overlapping more are dropped")
-    max_detections: int = Field(100, ge=1, description="most boxes a picture")
+    max_detections: int = Field(100, ge=1, description="most boxes an image")
     candidates: int = Field(300, ge=1, description="most boxes into NMS, per level (SSD: class; not Faster R-CNN)")
 
 

@@ -1,4 +1,4 @@
-"""The robot half: pictures in, detections out. Needs neither torch nor anything of training.
+"""The robot half: images in, detections out. Needs neither torch nor anything of training.
 
 from detection.runtime import Detector, open_source
 

@@ -1,4 +1,4 @@
-"""`Detections`, the one answer every detector gives, and `Frame`, the picture it was given."""
+"""`Detections`, the one answer every detector gives, and `Frame`, the image it was given."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ..
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one picture. Arrays are read-only; a transform returns a new object.
+    """What was found in one image. Arrays are read-only; a transform returns a new object.
 
     Attributes:
-        boxes: float32 (N, 4), xyxy in absolute pixels of the picture that came in,
+        boxes: float32 (N, 4), xyxy in absolute pixels of the image that came in,
             continuous corners (a box around pixel column 3 alone spans 3.0 to 4.0).
         scores: float32 (N,), 0 to 1.
         labels: int64 (N,), index into the model's class names.
@@ -120,15 +120,15 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of one camera, and when it was taken.
+    """One image of one camera, and when it was taken.
 
     Attributes:
         image: uint8 (H, W, 3), BGR as OpenCV gives it.
         camera: the source's name, as it stands in the outputs.
-        index: 0, 1, 2, ... as the camera delivered them; a gap is a dropped picture.
-        captured_ns: `time.monotonic_ns()` when the picture was grabbed.
-        stream_s: the picture's own time stamp in its stream, in seconds from the stream's start; None
-            where it carries none. It says how far apart pictures were taken, `captured_ns` how old they are.
+        index: 0, 1, 2, ... as the camera delivered them; a gap is a dropped image.
+        captured_ns: `time.monotonic_ns()` when the image was grabbed.
+        stream_s: the image's own time stamp in its stream, in seconds from the stream's start; None
+            where it carries none. It says how far apart images were taken, `captured_ns` how old they are.
 
     """
 

@@ -1,4 +1,4 @@
-"""`Detector`: a deploy graph (.onnx) as a function from pictures to `Detections`."""
+"""`Detector`: a deploy graph (.onnx) as a function from images to `Detections`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from detection.runtime.metadata import ModelMetadata
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A picture fitted to the network's input.
+    """An image fitted to the network's input.
 
     Attributes:
         pixels: uint8 (H, W, 3) RGB, H and W those of the network's input.
-        placement: where the picture lies in it; takes boxes back.
+        placement: where the image lies in it; takes boxes back.
 
     """
 
@@ -41,16 +41,16 @@ def to_detections(
     placement: Placement,
     score_thresholds: Sequence[float] | NDArray[np.float32],
 ) -> Detections:
-    """The last step of every detector: padded rows in input pixels -> `Detections` of the picture.
+    """The last step of every detector: padded rows in input pixels -> `Detections` of the image.
 
     Rows are dropped where they are empty (label -1), below their class's threshold, or without area
-    once clipped to the picture (they lay in the letterbox's grey part).
+    once clipped to the image (they lay in the letterbox's grey part).
 
     Args:
         boxes_xyxy: float32 (K, 4), xyxy in pixels of the network's input.
         scores: float32 (K,), 0 to 1.
         labels: int64 (K,), -1 where empty.
-        placement: the picture's, from `letterbox`.
+        placement: the image's, from `letterbox`.
         score_thresholds: one per class; at and above it a box is reported.
 
     Raises:
@@ -65,13 +65,13 @@ def to_detections(
         )
     kept = labels >= 0
     kept &= scores >= thresholds[np.maximum(labels, 0)]
-    boxes = placement.to_picture(boxes_xyxy[kept])
+    boxes = placement.to_image(boxes_xyxy[kept])
     has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Detections(boxes[has_area], scores[kept][has_area], labels[kept][has_area])
 
 
 class Detector:
-    """A deploy graph, loaded and checked, ready to be called with pictures.
+    """A deploy graph, loaded and checked, ready to be called with images.
 
         detector = Detector("weeds.onnx")
         detections = detector(cv2.imread("field.jpg"))
@@ -132,7 +132,7 @@ class Detector:
         return f"{self.backend.runs_on}, input {height} x {width}"
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """What is in one picture.
+        """What is in one image.
 
         Args:
             image_bgr: uint8 (H, W, 3), any size.
@@ -141,19 +141,19 @@ class Detector:
             Boxes in pixels of `image_bgr`, highest score first.
 
         Raises:
-            ValueError: not a picture of that shape and dtype.
+            ValueError: not an image of that shape and dtype.
 
         """
         return self.detect_batch([image_bgr])[0]
 
     def detect_batch(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """What is in each of some pictures, run in batches of at most `metadata.max_batch`.
+        """What is in each of some images, run in batches of at most `metadata.max_batch`.
 
         Args:
             images_bgr: uint8 (H, W, 3) each, of any and of different sizes; may be empty.
 
         Returns:
-            One `Detections` per picture, in order.
+            One `Detections` per image, in order.
 
         """
         found: list[Detections] = []
@@ -165,16 +165,14 @@ class Detector:
         return found
 
     def prepare(self, image_bgr: NDArray[np.uint8]) -> Prepared:
-        """First stage: fit a picture, uint8 (H, W, 3), to the network's input.
+        """First stage: fit an image, uint8 (H, W, 3), to the network's input.
 
         Raises:
-            ValueError: not a picture of that shape and dtype, or without pixels.
+            ValueError: not an image of that shape and dtype, or without pixels.
 
         """
         if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8 or not image_bgr.size:
-            raise ValueError(
-                f"a picture must be uint8 (H, W, 3) with pixels, got {image_bgr.dtype} {image_bgr.shape}"
-            )
+            raise ValueError(f"an image must be uint8 (H, W, 3) with pixels, got {image_bgr.dtype} {image_bgr.shape}")
         return Prepared(*letterbox(image_bgr, self.metadata.input_size_hw))
 
     def infer(self, pixels_rgb: NDArray[np.uint8]) -> Raw:
@@ -182,7 +180,7 @@ class Detector:
         return self.backend.run(pixels_rgb)
 
     def infer_all(self, pixels_rgb: Sequence[NDArray[np.uint8]]) -> Raw:
-        """The same of several pictures, uint8 (H, W, 3) RGB each, one or more; one row each.
+        """The same of several images, uint8 (H, W, 3) RGB each, one or more; one row each.
 
         More than `metadata.max_batch` are run in several goes.
         """
@@ -205,7 +203,7 @@ class Detector:
     def finish(
         self, raw: Raw, row: int, placement: Placement, score_thresholds: NDArray[np.float32] | None = None
     ) -> Detections:
-        """Third stage: what row `row` of `raw` says of the picture that lies at `placement`.
+        """Third stage: what row `row` of `raw` says of the image that lies at `placement`.
 
         `score_thresholds`, float32 (classes,), count instead of those in force where they are given.
         """
@@ -217,7 +215,7 @@ class Detector:
         self.score_thresholds = _thresholds(score_thresholds, self.metadata)
 
     def warm_up(self, runs: int = 2) -> None:
-        """Run on a grey picture, so that the first real one does not pay for allocations."""
+        """Run on a grey image, so that the first real one does not pay for allocations."""
         height, width = self.metadata.input_size_hw
         for _ in range(runs):
             self.infer(np.full((1, height, width, 3), self.metadata.letterbox_pad_value, np.uint8))

@@ -1,4 +1,4 @@
-"""Detections drawn on a picture, for people to look at."""
+"""Detections drawn on an image, for people to look at."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def annotate(
     truth_xyxy: NDArray[np.float32] | None = None,
     counted: Mapping[str, int] | None = None,
 ) -> NDArray[np.uint8]:
-    """A copy of a picture with boxes, a chip "class 0.87" (and track) at each, and lines at the top.
+    """A copy of an image with boxes, a chip "class 0.87" (and track) at each, and lines at the top.
 
-    Lines and text grow with the picture, so that a 12-megapixel photo reads like a small one.
+    Lines and text grow with the image, so that a 12-megapixel photo reads like a small one.
 
     Args:
         image_bgr: uint8 (H, W, 3); stays as it is.
@@ -112,7 +112,7 @@ def _chip(
     text_px: float,
     hud_wh: tuple[int, int],
 ) -> None:
-    """A filled label above the box, below it where there is no room, inside the picture and clear of the HUD."""
+    """A filled label above the box, below it where there is no room, inside the image and clear of the HUD."""
     left, top, bottom = anchor
     height, width = canvas.shape[:2]
     (text_w, text_h), baseline, scale, weight = _measure(text, text_px)

@@ -14,7 +14,7 @@ class DeviceError(SwathError):
 
 
 class SourceError(SwathError):
-    """A camera, video or picture folder that cannot be opened or read."""
+    """A camera, video or image folder that cannot be opened or read."""
 
 
 class OutputError(SwathError):

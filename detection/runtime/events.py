@@ -1,4 +1,4 @@
-"""`Event`: what happens beside the pictures: a camera is lost, an output is behind, a model was changed."""
+"""`Event`: what happens beside the images: a camera is lost, an output is behind, a model was changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 class CameraStatus(StrEnum):
     """How a camera is.
 
-    STARTING: being opened for the first time. LIVE: pictures come. STALE: none came for longer than it
+    STARTING: being opened for the first time. LIVE: images come. STALE: none came for longer than it
     should take; the connection stands. LOST: the connection is gone or hangs, it is being opened again.
     ENDED: nothing more will come (a recording is through, the stream was closed, it was given up).
     """

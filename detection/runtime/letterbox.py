@@ -1,4 +1,4 @@
-"""The one rule by which a picture is fitted to the network's input, and its inverse.
+"""The one rule by which an image is fitted to the network's input, and its inverse.
 
 Training, evaluation, the export check and the robot all call this file; the rule is written into
 the model file by its name, so that a robot refuses a file made by another rule.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RULE = "top-left, halved"
-"""Scale by one factor until the picture just fits, place it top left, fill the rest with `PAD_VALUE`.
+"""Scale by one factor until the image just fits, place it top left, fill the rest with `PAD_VALUE`.
 
 As long as it is at least twice too large it is halved: each pixel the mean of four, an odd last row or
 column left out (in all less than a pixel of the input). What remains, a factor below two, goes along
@@ -28,37 +28,37 @@ PAD_VALUE = 114
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one picture came to lie in the network's input.
+    """Where one image came to lie in the network's input.
 
     Attributes:
-        scale_xy: input pixels per picture pixel along x and y. They differ by the rounding to
+        scale_xy: input pixels per image pixel along x and y. They differ by the rounding to
             whole pixels only; keeping both makes the inverse exact.
-        picture_hw: height and width of the picture in pixels.
-        fitted_hw: height and width, in the input, of what is seen of the picture.
+        image_hw: height and width of the image in pixels.
+        fitted_hw: height and width, in the input, of what is seen of the image.
 
     """
 
     scale_xy: tuple[float, float]
-    picture_hw: tuple[int, int]
+    image_hw: tuple[int, int]
     fitted_hw: tuple[int, int]
 
     def to_input(self, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Boxes (N, 4) in picture pixels -> boxes (N, 4) in input pixels."""
+        """Boxes (N, 4) in image pixels -> boxes (N, 4) in input pixels."""
         boxes: NDArray[np.float32] = (boxes_xyxy * (*self.scale_xy, *self.scale_xy)).astype(np.float32)
         return boxes
 
-    def to_picture(self, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Boxes (N, 4) in input pixels -> boxes (N, 4) in picture pixels, clipped to the picture."""
-        height, width = self.picture_hw
+    def to_image(self, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes (N, 4) in input pixels -> boxes (N, 4) in image pixels, clipped to the image."""
+        height, width = self.image_hw
         unscaled = boxes_xyxy / (*self.scale_xy, *self.scale_xy)
         boxes: NDArray[np.float32] = unscaled.clip(0, (width, height, width, height)).astype(np.float32)
         return boxes
 
 
-def placement(picture_hw: tuple[int, int], size_hw: tuple[int, int]) -> Placement:
-    """How a picture of `picture_hw` lies in an input of `size_hw`."""
-    (rows, columns), (input_h, input_w) = picture_hw, size_hw
-    per_y = per_x = 1  # pixels of the picture to one of the halved picture
+def placement(image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Placement:
+    """How an image of `image_hw` lies in an input of `size_hw`."""
+    (rows, columns), (input_h, input_w) = image_hw, size_hw
+    per_y = per_x = 1  # pixels of the image to one of the halved image
     while rows >= 2 * input_h or columns >= 2 * input_w:
         if rows > 1:
             rows, per_y = rows // 2, 2 * per_y
@@ -68,11 +68,11 @@ def placement(picture_hw: tuple[int, int], size_hw: tuple[int, int]) -> Placemen
     fitted_h = min(input_h, max(1, round(rows * scale)))
     fitted_w = min(input_w, max(1, round(columns * scale)))
     scale_xy = (fitted_w / (columns * per_x), fitted_h / (rows * per_y))
-    return Placement(scale_xy, picture_hw, (fitted_h, fitted_w))
+    return Placement(scale_xy, image_hw, (fitted_h, fitted_w))
 
 
 def letterbox(image_bgr: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[NDArray[np.uint8], Placement]:
-    """Fit a picture to the network's input. The one place where BGR becomes RGB.
+    """Fit an image to the network's input. The one place where BGR becomes RGB.
 
     Args:
         image_bgr: uint8 (H, W, 3), any size.

@@ -23,7 +23,7 @@ class Licences(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: str = Field(description="licence note of the weights that training started from")
-    data: str = Field(description="licence note of the training pictures, or 'not stated'")
+    data: str = Field(description="licence note of the training images, or 'not stated'")
 
 
 class ModelMetadata(BaseModel):
@@ -37,15 +37,15 @@ class ModelMetadata(BaseModel):
     backbone: str = Field(description="name of the backbone")
     class_names: tuple[str, ...] = Field(min_length=1, description="label 0, 1, ... by name")
     input_size_hw: tuple[int, int] = Field(description="height and width of the graph's input in pixels")
-    letterbox_rule: str = Field(description="how pictures are fitted to the input, by name")
-    letterbox_pad_value: int = Field(description="grey level of the input outside the picture, 0 to 255")
+    letterbox_rule: str = Field(description="how images are fitted to the input, by name")
+    letterbox_pad_value: int = Field(description="grey level of the input outside the image, 0 to 255")
     score_thresholds: tuple[float, ...] = Field(description="per class: at and above it a box is reported")
     score_floor: float = Field(description="the graph itself drops boxes at or below this score")
     nms_iou: float = Field(description="within a class, boxes that overlap more are suppressed")
     max_detections: int = Field(description="K, the fixed number of rows of the graph's outputs")
-    max_batch: int = Field(description="the graph was checked for batches of 1 up to this many pictures")
+    max_batch: int = Field(description="the graph was checked for batches of 1 up to this many images")
     precision: str = Field(description="fp32, fp16 or int8")
-    dataset_fingerprint: str = Field(description="of the training pictures and labels")
+    dataset_fingerprint: str = Field(description="of the training images and labels")
     metrics: dict[str, Any] = Field(description="measured at export on the validation split; may be empty")
     parity: dict[str, Any] = Field(description="how far the file was from PyTorch at export")
     licences: Licences

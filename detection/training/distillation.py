@@ -91,7 +91,7 @@ def distill_into(student: nn.Module, teacher: Teacher, *, size_hw: tuple[int, in
     Args:
         student: a detector as `build_model` gives it.
         teacher: it may be of another preset.
-        size_hw: height and width of the pictures in pixels.
+        size_hw: height and width of the images in pixels.
         kind: `foreground` imitates in and around the labelled boxes, `whole` everywhere.
         weight: of the loss, which is 0 for equal features and about 1 for unrelated ones.
 
@@ -161,8 +161,8 @@ class _Imitation(nn.Module):
 
         Args:
             student_maps: its levels (N, C, h, w), by name.
-            images: N pictures float (3, H, W) RGB in 0..1.
-            boxes: for each picture float (n, 4) xyxy pixels.
+            images: N images float (3, H, W) RGB in 0..1.
+            boxes: for each image float (n, 4) xyxy pixels.
 
         Returns:
             A scalar: 1 minus the correlation, mean over positions and levels.
@@ -192,8 +192,8 @@ def near_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int], map_hw: Sequence[in
     So every box has a position at every level, however small it is.
 
     Args:
-        boxes_xyxy: float (n, 4), pixels of the picture.
-        size_hw: the picture's height and width.
+        boxes_xyxy: float (n, 4), pixels of the image.
+        size_hw: the image's height and width.
         map_hw: the feature map's.
 
     Returns:
@@ -212,7 +212,7 @@ def near_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int], map_hw: Sequence[in
 
 
 def _standardised(feature_map: Tensor) -> Tensor:
-    """Each channel to mean 0 and variance 1 over pictures and positions."""
+    """Each channel to mean 0 and variance 1 over images and positions."""
     values = feature_map.float()
     mean = values.mean(dim=(0, 2, 3), keepdim=True)
     deviation = values.std(dim=(0, 2, 3), keepdim=True, correction=0)

@@ -29,11 +29,11 @@ from detection.training.synthetic_pretraining import practised_before
 from detection.training.visualisation import labelled, write_png
 from detection.training.watcher import Watcher
 
-PICTURE = "dry_run.png"
-_SHOWN = 9  # pictures of the batch that are drawn
+IMAGE = "dry_run.png"
+_SHOWN = 9  # images of the batch that are drawn
 _CELL_PX = 640  # their longest side
 _TIMED_STEPS = 2
-_TIMED_PICTURES = 2
+_TIMED_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Counted:
-    """Pictures of a dataset, those without a box, and by class the pictures that show it and its boxes."""
+    """Images of a dataset, those without a box, and by class the images that show it and its boxes."""
 
-    pictures: int
+    images: int
     empty: int
     per_class: dict[str, tuple[int, int]]
 
@@ -79,17 +79,17 @@ class DryRun:
         device: where it computes, in words.
         weights: where it starts from, in words.
         parts: of the detector.
-        gflops: of one picture at the input size, forward; a multiplication and its addition are two.
+        gflops: of one image at the input size, forward; a multiplication and its addition are two.
         memory: of a training step.
         train, val: what is learned from and scored on; `val` is None without a validation.
-        pictures_a_step: of all processes together.
+        images_a_step: of all processes together.
         steps: of the whole run, were there no budget of minutes.
         load_s, compute_s: to prepare a batch in one process (decoding included), and to learn it.
         step_s: of a step: loading beside computing where there are worker processes.
         validation_s: of one validation; 0 without.
         run_s: of the whole run, validations included; the budget's where that ends it.
         ended_by_budget: whether `train.max_minutes` ends it.
-        picture: where the first batch is drawn.
+        image: where the first batch is drawn.
 
     """
 
@@ -101,7 +101,7 @@ class DryRun:
     memory: Memory
     train: Counted
     val: Counted | None
-    pictures_a_step: int
+    images_a_step: int
     steps: int
     load_s: float
     compute_s: float
@@ -109,7 +109,7 @@ class DryRun:
     validation_s: float
     run_s: float
     ended_by_budget: bool
-    picture: Path
+    image: Path
 
 
 def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
@@ -131,13 +131,13 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
     # in this process and without a cache: nothing is left on the disk, and loading is timed by itself
     batches = ready.batches(1 + _TIMED_STEPS, workers=0, cache="none")
     batch = next(batches)
-    picture = _drawn(ready, batch)
+    image = _drawn(ready, batch)
     watcher.note("one step for the memory, two for the time")
     activations = saved_bytes(lambda: ready.losses(batch), ready.network)
     ready.learn(batch)
     load_s, compute_s = _timed(ready, batches)
 
-    steps = math.ceil(settings.epochs * len(ready.dataset) / ready.pictures_a_step)
+    steps = math.ceil(settings.epochs * len(ready.dataset) / ready.images_a_step)
     step_s = max(compute_s, load_s / settings.workers) if settings.workers else compute_s + load_s
     validation_s, validations = 0.0, 0
     if ready.validation is not None:
@@ -147,7 +147,7 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
     budget_s = math.inf if settings.max_minutes is None else settings.max_minutes * 60
     folder = Path(tempfile.mkdtemp(prefix="swath-")) if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / PICTURE, lambda path: path.write_bytes(write_png(picture)))
+    write_whole(folder / IMAGE, lambda path: path.write_bytes(write_png(image)))
     return DryRun(
         recipe=recipe,
         device=_device(ready.fabric.device),
@@ -157,7 +157,7 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
         memory=_memory(ready, batch, activations),
         train=count(ready.dataset),
         val=None if ready.validation is None else count(ready.validation),
-        pictures_a_step=ready.pictures_a_step,
+        images_a_step=ready.images_a_step,
         steps=steps,
         load_s=load_s,
         compute_s=compute_s,
@@ -165,7 +165,7 @@ def dry_run(recipe: Recipe, *, out: Path | None, watcher: Watcher) -> DryRun:
         validation_s=validation_s,
         run_s=min(run_s, budget_s),
         ended_by_budget=run_s > budget_s,
-        picture=folder / PICTURE,
+        image=folder / IMAGE,
     )
 
 
@@ -182,7 +182,7 @@ def parts(network: nn.Module) -> tuple[Part, ...]:
 
 
 def gflops(network: nn.Module, size_hw: tuple[int, int], device: torch.device) -> float:
-    """10^9 floating-point operations of one grey picture, forward, as torch counts them; post-processing is free."""
+    """10^9 floating-point operations of one grey image, forward, as torch counts them; post-processing is free."""
     was_training = network.training
     network.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -208,15 +208,15 @@ def saved_bytes(forward: Callable[[], object], network: nn.Module) -> int:
 
 
 def count(dataset: Dataset) -> Counted:
-    """Pictures and boxes of a dataset by class; crowds are neither learned nor counted."""
-    pictures: Counter[int] = Counter()
+    """Images and boxes of a dataset by class; crowds are neither learned nor counted."""
+    images: Counter[int] = Counter()
     boxes: Counter[int] = Counter()
-    for picture in dataset.pictures:
-        labels = picture.labels[~picture.iscrowd].tolist()
+    for image in dataset.images:
+        labels = image.labels[~image.iscrowd].tolist()
         boxes.update(labels)
-        pictures.update(set(labels))
-    empty = sum(1 for picture in dataset.pictures if picture.iscrowd.all())
-    per_class = {name: (pictures[label], boxes[label]) for label, name in enumerate(dataset.class_names)}
+        images.update(set(labels))
+    empty = sum(1 for image in dataset.images if image.iscrowd.all())
+    per_class = {name: (images[label], boxes[label]) for label, name in enumerate(dataset.class_names)}
     return Counted(len(dataset), empty, per_class)
 
 
@@ -248,16 +248,16 @@ def _timed(ready: Setup, batches: Iterator[Batch]) -> tuple[float, float]:
 
 
 def _scoring_s(ready: Setup, validation: Dataset) -> float:
-    """Seconds to read and score a picture."""
+    """Seconds to read and score an image."""
     ready.model.eval()
     preset, size_hw = ready.recipe.model.preset, ready.recipe.input.size_hw
     detector = TorchDetector(ready.model, preset, ready.dataset.class_names, size_hw)
-    pictures = validation.pictures[: 1 + _TIMED_PICTURES]
-    detector(pictures[0].read())  # the first takes longer
+    images = validation.images[: 1 + _TIMED_IMAGES]
+    detector(images[0].read())  # the first takes longer
     began = time.perf_counter()
-    for picture in pictures:
-        detector(picture.read())
-    return (time.perf_counter() - began) / len(pictures)
+    for image in images:
+        detector(image.read())
+    return (time.perf_counter() - began) / len(images)
 
 
 def _wait_for(device: torch.device) -> None:
@@ -284,9 +284,7 @@ def _drawn(ready: Setup, batch: Batch) -> NDArray[np.uint8]:
     scale = min(1.0, _CELL_PX / max(rgb.shape[1:3]))
     images = [cv2.resize(i[..., ::-1].copy(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for i in rgb]
     height, width = ready.recipe.input.size_hw
-    shown = (
-        f"{len(rgb)} of {len(batch.indices)} pictures" if len(rgb) < len(batch.indices) else f"{len(rgb)} pictures"
-    )
+    shown = f"{len(rgb)} of {len(batch.indices)} images" if len(rgb) < len(batch.indices) else f"{len(rgb)} images"
     return labelled(
         [np.asarray(image, np.uint8) for image in images],
         [t["boxes"].cpu().numpy() * np.float32(scale) for t in targets],

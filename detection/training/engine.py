@@ -1,4 +1,4 @@
-"""Where a training computes: one device, or several processes that share the pictures of every step."""
+"""Where a training computes: one device, or several processes that share the images of every step."""
 
 from __future__ import annotations
 

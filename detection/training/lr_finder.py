@@ -63,7 +63,7 @@ class RateCurve:
     def in_words(self, now: float) -> list[str]:
         """The outcome, a line each; `now` is the recipe's rate."""
         if self.suggestion is None or self.steepest is None:
-            return ["the loss fell at no rate: look at the pictures and their labels before the rate"]
+            return ["the loss fell at no rate: look at the images and their labels before the rate"]
         diverged = "it did not diverge" if self.diverged is None else f"it diverges from {self.diverged:.1e} on"
         return [
             f"the loss falls fastest at {self.steepest:.1e} and is lowest at {self.lowest:.1e}; {diverged}",

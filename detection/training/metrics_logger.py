@@ -85,7 +85,7 @@ class Record:
         metrics: Mapping[str, float],
         *,
         per_class: Mapping[str, float] | None = None,
-        picture_rgb: NDArray[np.uint8] | None = None,
+        image_rgb: NDArray[np.uint8] | None = None,
     ) -> None:
         """Write down a validation.
 
@@ -93,7 +93,7 @@ class Record:
             at: when it was.
             metrics: COCO's 12 numbers by name.
             per_class: AP by class; -1 where there is nothing to find, which is left out.
-            picture_rgb: uint8 (H, W, 3), some of the pictures with what was found in them.
+            image_rgb: uint8 (H, W, 3), some of the images with what was found in them.
 
         """
         self._row(at, **{name: f"{metrics[name]:.5f}" for name in ("AP", "AP50", "AP75")})
@@ -101,8 +101,8 @@ class Record:
         values |= {f"val_AP/{name}": value for name, value in (per_class or {}).items() if value >= 0}
         for logger in self._loggers:
             logger.numbers(values, at.step)
-            if picture_rgb is not None:
-                logger.picture("val/pictures", picture_rgb, at.step)
+            if image_rgb is not None:
+                logger.image("val/images", image_rgb, at.step)
 
     def close(self, *, whole: bool = True) -> None:
         """End it; `whole` says whether the run came to its end."""

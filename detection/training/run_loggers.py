@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go besides `metrics.csv`: TensorBoard, MLflow, Weights & Biases.
+"""Where a run's numbers and images go besides `metrics.csv`: TensorBoard, MLflow, Weights & Biases.
 
 All three through their own loggers in Lightning, whose interface (`log_metrics`, `log_hyperparams`, `finalize`)
 they share. MLflow and W&B are optional; their packages are asked for only where a recipe names them.
@@ -34,8 +34,8 @@ class RunLogger(Protocol):
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Keep numbers by name, "train/loss" and such."""
 
-    def picture(self, name: str, picture_rgb: NDArray[np.uint8], step: int) -> None:
-        """Keep a picture uint8 (H, W, 3) RGB."""
+    def image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
+        """Keep an image uint8 (H, W, 3) RGB."""
 
     def close(self, *, whole: bool) -> None:
         """Write out what is left; `whole` says whether the run came to its end."""
@@ -95,8 +95,8 @@ class _TensorBoard:
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         self._logger.log_metrics(values, step)
 
-    def picture(self, name: str, picture_rgb: NDArray[np.uint8], step: int) -> None:
-        self._logger.experiment.add_image(name, picture_rgb, step, dataformats="HWC")
+    def image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
+        self._logger.experiment.add_image(name, image_rgb, step, dataformats="HWC")
 
     def close(self, *, whole: bool) -> None:
         self._logger.finalize("success" if whole else "failed")
@@ -129,12 +129,12 @@ class _Remote:
         # MLflow takes no other characters in a name; class names may have them
         self._logger.log_metrics({re.sub(r"[^\w/. -]", "_", name): value for name, value in values.items()}, step)
 
-    def picture(self, name: str, picture_rgb: NDArray[np.uint8], step: int) -> None:
+    def image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
         if self._name == "wandb":
-            self._logger.log_image(name, [picture_rgb], step)
+            self._logger.log_image(name, [image_rgb], step)
         else:
             file = f"{name}_step{step:06d}.png"
-            self._logger.experiment.log_image(self._logger.run_id, picture_rgb, artifact_file=file)
+            self._logger.experiment.log_image(self._logger.run_id, image_rgb, artifact_file=file)
 
     def close(self, *, whole: bool) -> None:
         if self._made is None:

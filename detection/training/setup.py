@@ -1,4 +1,4 @@
-"""A training, set up: pictures checked, detector built, optimizer at hand. `train` begins here, and a dry run too."""
+"""A training, set up: images checked, detector built, optimizer at hand. `train` begins here, and a dry run too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from detection.training.watcher import Nobody, TrainingError, Watcher
 def set_up(
     recipe: Recipe, watcher: Watcher, *, saved: Mapping[str, Any] | None = None, start: Path | None = None
 ) -> Setup:
-    """Read and check the pictures, build the detector, load its weights. Nothing is written.
+    """Read and check the images, build the detector, load its weights. Nothing is written.
 
     Args:
         recipe: what to train, on what.
@@ -84,7 +84,7 @@ def set_up(
             str(start or recipe.model.weights),
             class_names=dataset.class_names,
             trust_hub=recipe.model.trust_hub,
-            pictures=lambda: _some_normalised(network, dataset, recipe.input.size_hw),
+            images=lambda: _some_normalised(network, dataset, recipe.input.size_hw),
         )
         for line in report.lines():
             watcher.note(line)
@@ -149,7 +149,7 @@ def set_up(
 
 
 def fitting_batch_size(ready: Setup, *, most: int = 64, fill: float = 0.85) -> int:
-    """How many pictures fit into the GPU's memory at once; 4 where there is no GPU whose memory could be asked for.
+    """How many images fit into the GPU's memory at once; 4 where there is no GPU whose memory could be asked for.
 
     Powers of two are tried, gradients and all, until one does not fit or the next one would not.
 
@@ -193,8 +193,8 @@ def fitting_batch_size(ready: Setup, *, most: int = 64, fill: float = 0.85) -> i
 
 
 def _some_normalised(network: Any, dataset: Dataset, size_hw: tuple[int, int]) -> list[torch.Tensor]:
-    """A dozen pictures, evenly spread, float (1, 3, H, W) as the backbone gets them."""
-    inputs = [letterbox(picture.read(), size_hw)[0] for picture in dataset.spread(12).pictures]
+    """A dozen images, evenly spread, float (1, 3, H, W) as the backbone gets them."""
+    inputs = [letterbox(image.read(), size_hw)[0] for image in dataset.spread(12).images]
     scaled = [torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 for pixels in inputs]
     return [network.transform.normalize(one)[None] for one in scaled]
 
@@ -204,9 +204,9 @@ def _say_what_is_there(dataset: Dataset, validation: Dataset | None, watcher: Wa
         if part is None:
             continue
         if not len(part):
-            raise TrainingError(f"data.{name}: {part.name} has no pictures")
+            raise TrainingError(f"data.{name}: {part.name} has no images")
         watcher.note(
-            f"{name}: {len(part)} pictures, {part.box_count} boxes of {', '.join(part.class_names)} ({part.name})"
+            f"{name}: {len(part)} images, {part.box_count} boxes of {', '.join(part.class_names)} ({part.name})"
         )
         for notice in part.notices:
             watcher.note(f"{name}: {notice}")
@@ -221,13 +221,13 @@ def _with_negatives(dataset: Dataset, data: Data, watcher: Watcher) -> tuple[Dat
         return dataset, 0
     both, negatives = with_negatives(dataset, Path(data.negatives))
     if data.tiles is not None:
-        photos = replace(both, pictures=both.pictures[len(dataset) :])
+        photos = replace(both, images=both.images[len(dataset) :])
         tiles = _tiled("negatives", photos, data.tiles, watcher)
-        first_id = 1 + max((picture.image_id for picture in dataset.pictures), default=0)
-        more = tuple(replace(tile, image_id=first_id + number) for number, tile in enumerate(tiles.pictures))
-        both, negatives = replace(dataset, pictures=(*dataset.pictures, *more)), len(more)
+        first_id = 1 + max((image.image_id for image in dataset.images), default=0)
+        more = tuple(replace(tile, image_id=first_id + number) for number, tile in enumerate(tiles.images))
+        both, negatives = replace(dataset, images=(*dataset.images, *more)), len(more)
     watcher.note(
-        f"negatives: {negatives} pictures, {data.negative_share:.0%} of what is learned from ({data.negatives})"
+        f"negatives: {negatives} images, {data.negative_share:.0%} of what is learned from ({data.negatives})"
     )
     return both, negatives
 

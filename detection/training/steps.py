@@ -1,4 +1,4 @@
-"""One step of a training: its pictures, its losses, and the weights moved along them."""
+"""One step of a training: its images, its losses, and the weights moved along them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from data import Dataset
 from data.augmentation.augment import Augment
 from data.loading.loader import Batch, CacheKind, training_batches
-from data.loading.sampling import picture_weights
+from data.loading.sampling import image_weights
 from detection.models.presets import PRESETS, freeze_batchnorm_statistics
 from detection.models.weights import WeightsReport
 from detection.recipe.schema import Recipe
@@ -39,13 +39,13 @@ class Setup:
         model: the same, set up by Fabric; to be called.
         optimizer: with the recipe's groups, each with its `peak` rate.
         fabric: where it computes, and how precisely.
-        fingerprint: of the pictures to learn from as they are, in tiles or not: they can be found again.
+        fingerprint: of the images to learn from as they are, in tiles or not: they can be found again.
         report: what became of every tensor of the first weights; None where a run goes on.
         licence: of the first weights.
         watcher: who looks on; nobody, in all processes but the first.
         body: what of the backbone learns.
-        negatives: how many of the pictures are negatives.
-        part: pictures computed at once; smaller than `train.batch_size` after the memory was full.
+        negatives: how many of the images are negatives.
+        part: images computed at once; smaller than `train.batch_size` after the memory was full.
 
     """
 
@@ -65,12 +65,12 @@ class Setup:
     part: int
 
     @property
-    def pictures_a_step(self) -> int:
+    def images_a_step(self) -> int:
         """Of all processes together."""
-        return self._own_pictures * int(self.fabric.world_size)
+        return self._own_images * int(self.fabric.world_size)
 
     @property
-    def _own_pictures(self) -> int:
+    def _own_images(self) -> int:
         settings = self.recipe.train
         return number(settings.batch_size) * settings.accumulate
 
@@ -83,7 +83,7 @@ class Setup:
         cache: CacheKind,
         mixing: Callable[[int], bool] | None = None,
     ) -> Iterator[Batch]:
-        """Pictures of this process for every step from `first_step` on; `mixing` as the loader takes it."""
+        """Images of this process for every step from `first_step` on; `mixing` as the loader takes it."""
         recipe, size_hw = self.recipe, self.recipe.input.size_hw
         augment = Augment(size_hw=size_hw, **recipe.augment.settings())
         return training_batches(
@@ -91,7 +91,7 @@ class Setup:
             fit=partial(fit_to_input, size_hw=size_hw),
             augment=augment,
             scale_range=augment.scale_range,
-            batch_size=self._own_pictures,
+            batch_size=self._own_images,
             seed=recipe.train.seed,
             first_step=first_step,
             steps=steps,
@@ -100,7 +100,7 @@ class Setup:
             cache_mb=recipe.train.cache_mb,
             pin=self.fabric.device.type == "cuda",
             note=self.watcher.note,
-            weights=picture_weights(
+            weights=image_weights(
                 self.dataset,
                 balance=recipe.data.balance,
                 negatives=self.negatives,
@@ -112,14 +112,14 @@ class Setup:
         )
 
     def inputs(self, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-        """A batch as the detector takes it: pictures float (3, H, W) in 0..1, targets in its own numbering."""
+        """A batch as the detector takes it: images float (3, H, W) in 0..1, targets in its own numbering."""
         offset = PRESETS[self.recipe.model.preset].label_offset
         images = list(self.fabric.to_device(batch.images).float() / 255)
         wanted = batch.targets
         if self.fabric.device.type == "xla":
             mixes = self.recipe.augment
-            pictures_in_one = (4 if mixes.mosaic else 1) + bool(mixes.copy_paste) + bool(mixes.mixup)
-            most = pictures_in_one * max(len(picture.labels) for picture in self.dataset.pictures)
+            images_in_one = (4 if mixes.mosaic else 1) + bool(mixes.copy_paste) + bool(mixes.mixup)
+            most = images_in_one * max(len(image.labels) for image in self.dataset.images)
             wanted = [_padded(target, most) for target in wanted]
         targets = [t | {"labels": t["labels"] + offset} for t in self.fabric.to_device(wanted)]
         return images, targets
@@ -139,7 +139,7 @@ class Setup:
         the same, but that each part's losses are divided by what that part has to learn.
 
         Args:
-            batch: this process's pictures of the step.
+            batch: this process's images of the step.
             hold_backbone: leave the backbone's weights as they are.
 
         Returns:
@@ -147,7 +147,7 @@ class Setup:
 
         Raises:
             NotFinite: a loss or gradient is not finite.
-            TrainingError: not even one picture fits into memory.
+            TrainingError: not even one image fits into memory.
 
         """
         alone = self.fabric.world_size == 1
@@ -199,18 +199,18 @@ class Setup:
         advice = "lower train.batch_size or input.size_hw"
         if self.part == 1:
             raise TrainingError(
-                f"the memory is full with a single picture; {advice}, or take a smaller model ({reason})"
+                f"the memory is full with a single image; {advice}, or take a smaller model ({reason})"
             )
         if self.fabric.world_size > 1:
-            raise TrainingError(f"the memory is full with {self.part} pictures a process; {advice} ({reason})")
+            raise TrainingError(f"the memory is full with {self.part} images a process; {advice} ({reason})")
         was, self.part = self.part, math.ceil(self.part / 2)
         self.optimizer.zero_grad(set_to_none=True)
         if self.fabric.device.type == "cuda":
             torch.cuda.empty_cache()
         hand_back_freed_memory()
         self.watcher.note(
-            f"the memory is full with {was} pictures at once: going on with {self.part}, "
-            f"{self._own_pictures} a step as before"
+            f"the memory is full with {was} images at once: going on with {self.part}, "
+            f"{self._own_images} a step as before"
         )
 
 
@@ -224,7 +224,7 @@ def _padded(target: Mapping[str, Tensor], most: int) -> dict[str, Tensor]:
     """A target of always so many boxes, for devices that compile anew for every shape; `real` says which count."""
     boxes, labels = target["boxes"], target["labels"]
     more = max(1, most) - len(labels)
-    assert more >= 0, "mixes cannot bring more boxes than all of their pictures have"
+    assert more >= 0, "mixes cannot bring more boxes than all of their images have"
     return {
         "boxes": torch.cat([boxes, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(more, 4)]),
         "labels": torch.cat([labels, labels.new_zeros(more)]),
@@ -233,7 +233,7 @@ def _padded(target: Mapping[str, Tensor], most: int) -> dict[str, Tensor]:
 
 
 def _parts(batch: Batch, most: int) -> list[Batch]:
-    """A batch in as few parts of at most so many pictures as will do, all of about one size."""
+    """A batch in as few parts of at most so many images as will do, all of about one size."""
     count = len(batch.indices)
     edges = np.linspace(0, count, math.ceil(count / most) + 1).round().astype(int).tolist()
     return [
@@ -245,6 +245,6 @@ def _parts(batch: Batch, most: int) -> list[Batch]:
 def fit_to_input(
     image_bgr: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The letterbox as the loader takes it: a picture BGR and its boxes -> the input RGB and the boxes in it."""
+    """The letterbox as the loader takes it: an image BGR and its boxes -> the input RGB and the boxes in it."""
     canvas, place = letterbox(image_bgr, size_hw)
     return canvas, place.to_input(boxes_xyxy)

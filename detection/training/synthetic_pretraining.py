@@ -32,7 +32,7 @@ def pretrained(
 ) -> Path:
     """The recipe's detector after its practice; made once, and found again by every later run that fits.
 
-    J. Tremblay et al., "Training Deep Networks with Synthetic Data" (CVPR 2018 workshops): rendered pictures first,
+    J. Tremblay et al., "Training Deep Networks with Synthetic Data" (CVPR 2018 workshops): rendered images first,
     then few real ones, beats the real ones alone. Here backbone, neck and the head's convolutions learn what lies
     where; the classes are learned from the photos.
 
@@ -64,13 +64,13 @@ def pretrained(
     with tempfile.TemporaryDirectory(prefix=".practice-", dir=kept.parent) as name:
         field, run = Path(name, "field"), Path(name, "run")
         watcher.note(
-            f"first, once, practice on a rendered field: {recipe.pretrain.pictures} pictures, "
+            f"first, once, practice on a rendered field: {recipe.pretrain.images} images, "
             f"{recipe.pretrain.epochs} epochs; later runs find it in {kept}"
         )
         render_dataset(
             field,
-            pictures=recipe.pretrain.pictures,
-            fields=max(1, recipe.pretrain.pictures // 5),
+            images=recipe.pretrain.images,
+            fields=max(1, recipe.pretrain.images // 5),
             seed=_SEED,
             progress=partial(watcher.progress, "rendering"),
         )
@@ -107,7 +107,7 @@ def _practice(recipe: Recipe, pretrain: Pretrain) -> Recipe:
     model = recipe.model.model_dump()
     backbone = recipe.model.backbone or PRESETS[recipe.model.preset].backbone
     if backbone.startswith(SLIM):
-        # practised at full width: it is cut down on the photos, which rendered pictures cannot stand for
+        # practised at full width: it is cut down on the photos, which rendered images cannot stand for
         model["backbone"] = backbone.removeprefix(SLIM)
     return Recipe(
         data=Data(train="", licence="rendered by Swath, Apache-2.0"),

@@ -1,4 +1,4 @@
-"""How fast a training goes: pictures a second, how much of the time it waits for data, and its memory."""
+"""How fast a training goes: images a second, how much of the time it waits for data, and its memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Pace:
     """How fast a training goes, over about the last twenty steps.
 
     Attributes:
-        images_per_s: pictures learned a second, waiting included, validation not; 0 before the first step.
+        images_per_s: images learned a second, waiting included, validation not; 0 before the first step.
         waiting: share of that time in which the next batch was not there yet, 0 to 1.
         memory_bytes: the most that was taken so far; None where it cannot be told.
         memory_total_bytes: the accelerator's whole memory; None where `memory_bytes` is this process's.
@@ -53,7 +53,7 @@ class PaceMeter:
 
     def __init__(self, device: torch.device, clock: Callable[[], float] = time.monotonic) -> None:
         self._device, self._clock = device, clock
-        self._pictures = self._waited_s = self._worked_s = 0.0
+        self._images = self._waited_s = self._worked_s = 0.0
         self._wait_s, self._handed_over = 0.0, 0.0
 
     def waiting(self, batches: Iterable[Item]) -> Iterator[Item]:
@@ -80,13 +80,13 @@ class PaceMeter:
             if close is not None:
                 close()
 
-    def stepped(self, pictures: int) -> Pace:
-        """To be called when the step on the last batch, of so many pictures, is done."""
-        self._pictures = _KEPT * self._pictures + pictures
+    def stepped(self, images: int) -> Pace:
+        """To be called when the step on the last batch, of so many images, is done."""
+        self._images = _KEPT * self._images + images
         self._waited_s = _KEPT * self._waited_s + self._wait_s
         self._worked_s = _KEPT * self._worked_s + self._clock() - self._handed_over
         whole_s = max(self._waited_s + self._worked_s, 1e-9)
-        return Pace(self._pictures / whole_s, self._waited_s / whole_s, *memory_bytes(self._device))
+        return Pace(self._images / whole_s, self._waited_s / whole_s, *memory_bytes(self._device))
 
 
 def memory_bytes(device: torch.device) -> tuple[int | None, int | None]:

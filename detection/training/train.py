@@ -41,7 +41,7 @@ from detection.training.setup import set_up
 from detection.training.steps import Setup
 from detection.training.synthetic_pretraining import pretrained
 from detection.training.throughput import PaceMeter
-from detection.training.visualisation import fixed_pictures, found_against_truth, labelled, write_png
+from detection.training.visualisation import fixed_images, found_against_truth, labelled, write_png
 from detection.training.watcher import NotFinite, Step, TrainingError, Watcher
 
 
@@ -108,7 +108,7 @@ def train(
     if fabric.is_global_zero:
         _describe(ready, out)
 
-    steps_per_epoch = len(dataset) / ready.pictures_a_step
+    steps_per_epoch = len(dataset) / ready.images_a_step
     steps = math.ceil(settings.epochs * steps_per_epoch)
     validate_every = max(1, round(settings.validate_every * steps_per_epoch))
 
@@ -149,10 +149,10 @@ def train(
         state.scored_step = state.step
         if not fabric.is_global_zero:
             return
-        # on XLA every picture with another number of boxes would be compiled anew
+        # on XLA every image with another number of boxes would be compiled anew
         scored_by = (deepcopy(kept).to("cpu") if fabric.device.type == "xla" else kept).eval()
         detector = TorchDetector(scored_by, recipe.model.preset, dataset.class_names, recipe.input.size_hw)
-        with torch.compiler.set_stance("force_eager"):  # single pictures: compiling anew costs more than it saves
+        with torch.compiler.set_stance("force_eager"):  # single images: compiling anew costs more than it saves
             outcome = evaluate(
                 detector, validation, progress=lambda done, total: watcher.progress("validating", done, total)
             )
@@ -164,8 +164,8 @@ def train(
             state.best_ap = scored["AP"]
             save(BEST, dict(scored))
         thresholds = usable_scores(outcome.metrics, validation.class_names)
-        shown = found_against_truth(validation, fixed_pictures(validation), outcome.found, thresholds)
-        record.validation(state, scored, per_class=per_class, picture_rgb=shown[..., ::-1])
+        shown = found_against_truth(validation, fixed_images(validation), outcome.found, thresholds)
+        record.validation(state, scored, per_class=per_class, image_rgb=shown[..., ::-1])
         watcher.validated(epoch=state.step / steps_per_epoch, metrics=scored, best=best, per_class=per_class)
 
     before_s = state.elapsed_s
@@ -215,7 +215,7 @@ def train(
                 rate=rate,
                 epoch=state.step / steps_per_epoch,
                 epochs=settings.epochs,
-                pace=meter.stepped(ready.pictures_a_step),
+                pace=meter.stepped(ready.images_a_step),
             )
             watcher.step(taken)
             validating = state.step % validate_every == 0 and share < 1
@@ -265,7 +265,7 @@ def _agreed(fabric: Fabric, share: float, stopping: bool) -> tuple[float, bool]:
 
 
 def _keep_for_inspection(out: Path, batch: Batch, class_names: Sequence[str]) -> None:
-    """The batch as tensors, and as a picture to look at."""
+    """The batch as tensors, and as an image to look at."""
     save_batch(out / BROKEN_BATCH, batch.images, batch.targets)
     images_bgr = [image.permute(1, 2, 0).numpy()[..., ::-1].copy() for image in batch.images]
     boxes = [target["boxes"].numpy() for target in batch.targets]

@@ -1,4 +1,4 @@
-"""Pictures to judge a training by: what was found against the truth, and what the network is given."""
+"""Images to judge a training by: what was found against the truth, and what the network is given."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from detection.evaluation.matching import judge
 from detection.runtime.detections import Detections
 from detection.runtime.draw import annotate
 
-_WIDTH_PX = 640  # of a picture in the grid
+_WIDTH_PX = 640  # of an image in the grid
 _GAP_PX = 6
 _GREY = 60
 _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
 
 
-def fixed_pictures(dataset: Dataset, count: int = 4) -> list[int]:
-    """Indices of the pictures to look at during a whole run: at most `count`, the same each time.
+def fixed_images(dataset: Dataset, count: int = 4) -> list[int]:
+    """Indices of the images to look at during a whole run: at most `count`, the same each time.
 
-    Each shows what those before it show least of, so that a few pictures show as many classes as they can.
+    Each shows what those before it show least of, so that a few images show as many classes as they can.
     """
     shown = np.zeros(len(dataset.class_names))
-    classes = [np.unique(picture.labels) for picture in dataset.pictures]
+    classes = [np.unique(image.labels) for image in dataset.images]
     chosen: list[int] = []
     while len(chosen) < min(count, len(dataset)):
         left = [i for i in range(len(dataset)) if i not in chosen]
@@ -41,41 +41,41 @@ def found_against_truth(
     found: Sequence[Detections],
     thresholds: NDArray[np.float32],
 ) -> NDArray[np.uint8]:
-    """Some pictures with what was found in them over the truth, side by side.
+    """Some images with what was found in them over the truth, side by side.
 
     The truth is dashed and white, what was found solid and in its class's colour, with its score: line and
     brightness tell them apart, for every kind of colour vision. A chip names a box that was missed.
 
     Args:
         dataset: the truth.
-        indices: which of its pictures.
-        found: of all its pictures, labelled as the dataset.
+        indices: which of its images.
+        found: of all its images, labelled as the dataset.
         thresholds: float32 (C,), per class the lowest score that is drawn.
 
     Returns:
         uint8 (H, W, 3) BGR.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
 
     """
     tiles = []
     for index in indices:
-        picture = dataset.pictures[index]
-        image = picture.read()
-        scale = _WIDTH_PX / image.shape[1]
+        image = dataset.images[index]
+        pixels = image.read()
+        scale = _WIDTH_PX / pixels.shape[1]
         shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=shrinks), np.uint8)
-        wanted = ~picture.iscrowd
-        truth, labels = picture.boxes_xyxy[wanted], picture.labels[wanted]
+        pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=shrinks), np.uint8)
+        wanted = ~image.iscrowd
+        truth, labels = image.boxes_xyxy[wanted], image.labels[wanted]
         outcome = judge(truth, labels, found[index], thresholds)
         kept = outcome.kept
         missed = ~outcome.found
         scaled = Detections(kept.boxes * scale, kept.scores, kept.labels)
-        image = annotate(image, scaled, dataset.class_names, truth_xyxy=truth * scale)
+        pixels = annotate(pixels, scaled, dataset.class_names, truth_xyxy=truth * scale)
         for box, label in zip(truth[missed] * scale, labels[missed], strict=True):
-            _chip(image, box, f"missed {dataset.class_names[label]}")
-        tiles.append(image)
+            _chip(pixels, box, f"missed {dataset.class_names[label]}")
+        tiles.append(pixels)
     legend = "white dashes: the truth    solid: found, with its score"
     return grid(tiles, columns=2 if len(tiles) > 1 else 1, caption=legend)
 
@@ -88,12 +88,12 @@ def labelled(
     *,
     caption: str = "",
 ) -> NDArray[np.uint8]:
-    """Pictures with their labels, in a grid as square as it can be: uint8 (H, W, 3) BGR.
+    """Images with their labels, in a grid as square as it can be: uint8 (H, W, 3) BGR.
 
     Args:
         images_bgr: uint8 (h, w, 3) each.
-        boxes_xyxy: float32 (n, 4) for each picture, in its pixels.
-        labels: int64 (n,) for each picture.
+        boxes_xyxy: float32 (n, 4) for each image, in its pixels.
+        labels: int64 (n,) for each image.
         class_names: by label.
         caption: a line above them.
 
@@ -106,7 +106,7 @@ def labelled(
 
 
 def grid(images_bgr: Sequence[NDArray[np.uint8]], *, columns: int, caption: str = "") -> NDArray[np.uint8]:
-    """Pictures of any sizes in rows of `columns`, on grey, a line of text above them: uint8 (H, W, 3) BGR."""
+    """Images of any sizes in rows of `columns`, on grey, a line of text above them: uint8 (H, W, 3) BGR."""
     cell_h = max(image.shape[0] for image in images_bgr) + _GAP_PX
     cell_w = max(image.shape[1] for image in images_bgr) + _GAP_PX
     rows = -(-len(images_bgr) // columns)
@@ -121,7 +121,7 @@ def grid(images_bgr: Sequence[NDArray[np.uint8]], *, columns: int, caption: str 
 
 
 def write_png(image_bgr: NDArray[np.uint8]) -> bytes:
-    """A picture uint8 (H, W, 3) BGR as a PNG file's bytes."""
+    """An image uint8 (H, W, 3) BGR as a PNG file's bytes."""
     return cv2.imencode(".png", image_bgr)[1].tobytes()
 
 

@@ -24,7 +24,7 @@ class Step:
         share: of the run that is done, by steps or by the clock, whichever is further; 0 to 1.
         losses: each loss.
         rate: the learning rate.
-        epoch: passes over the training pictures so far.
+        epoch: passes over the training images so far.
         epochs: of the whole run.
         pace: speed and memory of the last steps.
 
@@ -47,7 +47,7 @@ class Watcher(Protocol):
         """Something worth a line."""
 
     def progress(self, task: str, done: int, total: int) -> None:
-        """`done` of `total` of a task such as "checking pictures"."""
+        """`done` of `total` of a task such as "checking images"."""
 
     def step(self, taken: Step) -> None:
         """After a step."""

@@ -1,4 +1,4 @@
-"""What each effect of the augmentation costs: milliseconds per picture, at the network's scale.
+"""What each effect of the augmentation costs: milliseconds per image, at the network's scale.
 
 python scripts/bench/augment.py                                  # rendered field, 512 x 512
 python scripts/bench/augment.py --size 640 --dataset photos/train
@@ -24,20 +24,20 @@ from data.augmentation.augment import Augment
 from data.augmentation.sample import Sample, resized
 from data.augmentation.settings import BASICS, EFFECTS
 from data.augmentation.strengths import STRENGTHS
-from data.images import read_picture
+from data.images import read_image
 from data.synthetic import render_dataset
 
 
 def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--dataset", help="labelled pictures; a rendered field if left out")
-    arguments.add_argument("--size", type=int, default=512, help="side of the square pictures, pixels")
-    arguments.add_argument("--rounds", type=int, default=24, help="pictures through each effect")
+    arguments.add_argument("--dataset", help="labelled images; a rendered field if left out")
+    arguments.add_argument("--size", type=int, default=512, help="side of the square images, pixels")
+    arguments.add_argument("--rounds", type=int, default=24, help="images through each effect")
     arguments.add_argument("--json", type=Path, help="write the figures here too")
     asked = arguments.parse_args()
     cv2.setNumThreads(1)  # as in a worker of the loader
-    samples = pictures(asked.dataset, (asked.size, asked.size))
+    samples = images(asked.dataset, (asked.size, asked.size))
     nothing = dict.fromkeys((*BASICS, *EFFECTS), 0.0)
     figures = {"nothing": milliseconds(samples, nothing, asked.rounds)}
     for name in EFFECTS:
@@ -54,18 +54,18 @@ def main() -> None:
         asked.json.write_text(json.dumps({"size_px": asked.size, "median_mean_ms": figures}, indent=1) + "\n")
 
 
-def pictures(dataset: str | None, size_hw: tuple[int, int]) -> list[Sample]:
-    """Up to eight pictures with boxes, at the network's scale: what is measured is the effect alone."""
+def images(dataset: str | None, size_hw: tuple[int, int]) -> list[Sample]:
+    """Up to eight images with boxes, at the network's scale: what is measured is the effect alone."""
     with tempfile.TemporaryDirectory() as folder:
         if dataset is None:
-            render_dataset(Path(folder), pictures=8, size_hw=size_hw, seed=0)
+            render_dataset(Path(folder), images=8, size_hw=size_hw, seed=0)
         labelled = load_dataset(dataset or folder, split="train")
-        chosen = [p for p in labelled.pictures if len(p.labels)][:8]
-        return [resized(Sample(read_picture(p.path), p.boxes_xyxy, p.labels), size_hw) for p in chosen]
+        chosen = [p for p in labelled.images if len(p.labels)][:8]
+        return [resized(Sample(read_image(p.path), p.boxes_xyxy, p.labels), size_hw) for p in chosen]
 
 
 def milliseconds(samples: list[Sample], settings: dict[str, object], rounds: int) -> tuple[float, float]:
-    """Median and mean time of one picture."""
+    """Median and mean time of one image."""
     augment = Augment(size_hw=samples[0].image_bgr.shape[:2], **settings)
 
     def other(rng: np.random.Generator) -> Sample:

@@ -1,4 +1,4 @@
-"""Decode a video to BGR pictures in memory by OpenCV and by PyAV: which one should read cameras and files.
+"""Decode a video to BGR images in memory by OpenCV and by PyAV: which one should read cameras and files.
 
     python scripts/bench/decode.py                  # makes a 1080p H.264 video with the program ffmpeg
     python scripts/bench/decode.py --video drive.mp4
@@ -26,9 +26,9 @@ _OPENCV = """
 import cv2, json, sys, time
 path, threads = sys.argv[1], int(sys.argv[2])
 capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads] if threads else [])
-wall, cpu, pictures = time.perf_counter(), time.process_time(), 0
+wall, cpu, images = time.perf_counter(), time.process_time(), 0
 while capture.grab():
-    pictures += capture.retrieve()[0]
+    images += capture.retrieve()[0]
 """
 _PYAV = """
 import av, json, sys, time
@@ -36,13 +36,13 @@ path, threads = sys.argv[1], int(sys.argv[2])
 container = av.open(path)
 stream = container.streams.video[0]
 stream.thread_type = "NONE" if threads == 1 else "AUTO"
-wall, cpu, pictures = time.perf_counter(), time.process_time(), 0
+wall, cpu, images = time.perf_counter(), time.process_time(), 0
 for frame in container.decode(stream):
     frame.to_ndarray(format="bgr24")
-    pictures += 1
+    images += 1
 """
 _ANSWER = """
-print(json.dumps([pictures, time.perf_counter() - wall, time.process_time() - cpu]))
+print(json.dumps([images, time.perf_counter() - wall, time.process_time() - cpu]))
 """
 
 
@@ -66,10 +66,10 @@ def main() -> None:
             for name, interpreter, code, threads in contestants:
                 command = [interpreter, "-c", code + _ANSWER, str(video), str(threads)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
-                pictures, wall_s, cpu_s = json.loads(done.stdout)
-                took[name].append((cpu_s / pictures * 1e3, pictures / wall_s))
-    table = Table(title=f"{pictures} pictures of {args.video or '1080p H.264, 6 Mbit/s'}, medians of {args.turns}")
-    for column in ("", "CPU ms a picture", "pictures a second"):
+                images, wall_s, cpu_s = json.loads(done.stdout)
+                took[name].append((cpu_s / images * 1e3, images / wall_s))
+    table = Table(title=f"{images} images of {args.video or '1080p H.264, 6 Mbit/s'}, medians of {args.turns}")
+    for column in ("", "CPU ms an image", "images a second"):
         table.add_column(column, justify="right")
     for name, own in took.items():
         cpu_ms, rate = (statistics.median(values) for values in zip(*own, strict=True))
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def make_video(path: Path) -> Path:
-    """12 s of a test picture with grain, 25 a second."""
+    """12 s of a test image with grain, 25 a second."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise SystemExit("no program ffmpeg here to make a video with; give one by --video")

@@ -188,8 +188,8 @@ def _ultralytics(
     convert({"train": fold.train}, folder / "train", to="yolo")
     job = {"model": model, "minutes": minutes, "size": size, "names": list(fold.train.class_names)}
     (folder / "job.json").write_text(json.dumps(job))
-    pictures = {str(picture.image_id): str(picture.path.resolve()) for picture in fold.test.pictures}
-    (folder / "pictures.json").write_text(json.dumps(pictures))
+    images = {str(image.image_id): str(image.path.resolve()) for image in fold.test.images}
+    (folder / "images.json").write_text(json.dumps(images))
     command = [python, str(HERE / "detectors_ultralytics.py"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=ultralytics_env(venv), cwd=folder)
     (folder / "log.txt").write_text(done.stdout + done.stderr)

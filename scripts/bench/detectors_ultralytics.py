@@ -2,7 +2,7 @@
 
     VENV/bin/python scripts/bench/detectors_ultralytics.py FOLDER
 
-FOLDER holds `job.json`, a YOLO dataset under `train/` and `pictures.json`; gets `results.json`. Its own settings stay
+FOLDER holds `job.json`, a YOLO dataset under `train/` and `images.json`; gets `results.json`. Its own settings stay
 as they are, but for the budget, the input size, the batch of 4 that the others have, and no validation.
 """
 
@@ -16,7 +16,7 @@ from ultralytics import YOLO
 
 
 def main() -> None:
-    """Train for the budget, then look at every test picture."""
+    """Train for the budget, then look at every test image."""
     home = Path(sys.argv[1]).resolve()
     job = json.loads((home / "job.json").read_text())
     images = home / "train" / "images" / "train"
@@ -41,7 +41,7 @@ def main() -> None:
     )
     trained = YOLO(home / "run" / "weights" / "last.pt")
     results = []
-    for image_id, path in json.loads((home / "pictures.json").read_text()).items():
+    for image_id, path in json.loads((home / "images.json").read_text()).items():
         (found,) = trained.predict(path, imgsz=job["size"], conf=0.001, max_det=100, device="cpu", verbose=False)
         rows = zip(found.boxes.xyxy.tolist(), found.boxes.conf.tolist(), found.boxes.cls.tolist(), strict=True)
         for (x1, y1, x2, y2), score, label in rows:

@@ -1,6 +1,6 @@
 """What does an evaluation cost beside bare pycocotools? The same made-up answers, in turns.
 
-    python scripts/bench/evaluate.py --pictures 5000 --boxes 100
+    python scripts/bench/evaluate.py --images 5000 --boxes 100
 
 Inference is left out: the time is that from detections to numbers, and from there to the report's every figure.
 """
@@ -24,7 +24,7 @@ from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.table import Table
 
-from data import Dataset, Picture
+from data import Dataset, LabelledImage
 from detection.evaluation.coco_metrics import Engine, coco_metrics, coco_results, ground_truth
 from detection.evaluation.evaluate import score
 from detection.evaluation.metrics_json import metrics_json
@@ -36,19 +36,19 @@ SIZE = 1000  # pixels a side
 def main() -> None:
     """Parse the command line, time everybody in turns, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=5000)
-    parser.add_argument("--boxes", type=int, default=100, help="to find in each picture; as many are found")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--boxes", type=int, default=100, help="to find in each image; as many are found")
     parser.add_argument("--classes", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:  # the fingerprint reads every picture's bytes
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:  # the fingerprint reads every image's bytes
         Console().print(compared(args, Path(file.name)))
     print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
 def compared(args: argparse.Namespace, file: Path) -> Table:
     """Everybody, in turns."""
-    dataset, found = made_up(file, args.pictures, args.boxes, args.classes)
+    dataset, found = made_up(file, args.images, args.boxes, args.classes)
     results = coco_results(dataset, found)
     runners: dict[str, Callable[[], float]] = {
         "bare pycocotools": lambda: bare(dataset, results),
@@ -63,7 +63,7 @@ def compared(args: argparse.Namespace, file: Path) -> Table:
             began = time.perf_counter()
             answers[name] = run()
             seconds[name].append(time.perf_counter() - began)
-    table = Table("", "AP", "seconds", "times bare", title=f"{args.pictures} pictures of {args.boxes} boxes")
+    table = Table("", "AP", "seconds", "times bare", title=f"{args.images} images of {args.boxes} boxes")
     base = statistics.median(seconds["bare pycocotools"])
     for name, taken in seconds.items():
         median = statistics.median(taken)
@@ -71,16 +71,16 @@ def compared(args: argparse.Namespace, file: Path) -> Table:
     return table
 
 
-def made_up(file: Path, pictures: int, boxes: int, classes: int) -> tuple[Dataset, list[Detections]]:
+def made_up(file: Path, images: int, boxes: int, classes: int) -> tuple[Dataset, list[Detections]]:
     """Boxes of 20 to 120 pixels at random, and a detection near each; a tenth of them of another class."""
     rng = np.random.default_rng(0)
     truth, found = [], []
-    for number in range(pictures):
+    for number in range(images):
         corner = rng.uniform(0, SIZE - 120, (boxes, 2))
         xyxy = np.hstack([corner, corner + rng.uniform(20, 120, (boxes, 2))]).astype(np.float32)
         labels = rng.integers(0, classes, boxes)
         truth.append(
-            Picture(
+            LabelledImage(
                 number + 1,
                 file,
                 (SIZE, SIZE),
@@ -99,7 +99,7 @@ def made_up(file: Path, pictures: int, boxes: int, classes: int) -> tuple[Datase
 
 
 def everything(dataset: Dataset, found: list[Detections], engine: Engine) -> float:
-    """As `swath evaluate` does it after inference, but for the page's pictures."""
+    """As `swath evaluate` does it after inference, but for the page's images."""
     return float(json.loads(metrics_json(score(dataset, found, engine=engine), "-"))["coco"]["AP"])
 
 

@@ -1,8 +1,8 @@
 """What share of a model file is its postprocessing? The whole graph beside the same graph cut off behind its network.
 
-    python scripts/bench/graph.py mine.onnx --pictures photos
+    python scripts/bench/graph.py mine.onnx --images photos
 
-Both take turns on the same pictures, in onnxruntime on the CPU; the boxes that it finds cost what they cost.
+Both take turns on the same images, in onnxruntime on the CPU; the boxes that it finds cost what they cost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     """Parse the command line, let both take turns, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--pictures", required=True, help="DATASET: 16 of its pictures are looked at")
+    parser.add_argument("--images", required=True, help="DATASET: 16 of its images are looked at")
     parser.add_argument("--turns", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -39,9 +39,9 @@ def main() -> None:
         for name, graph in graphs.items()
     }
     detector = Detector(args.model, score_thresholds=0.0)
-    dataset = load_dataset(args.pictures, split="train")
-    pictures = [picture.read() for picture in dataset.spread(16).pictures]
-    inputs = [letterbox(picture, detector.metadata.input_size_hw)[0][None] for picture in pictures]
+    dataset = load_dataset(args.images, split="train")
+    images = [image.read() for image in dataset.spread(16).images]
+    inputs = [letterbox(image, detector.metadata.input_size_hw)[0][None] for image in images]
     took: dict[str, list[float]] = {name: [] for name in sessions}
     for turn in range(args.turns):
         for name, session in sessions.items():
@@ -52,8 +52,8 @@ def main() -> None:
     share = 1 - np.median(warm["network"] / warm["whole"])
     for name, times in warm.items():
         print(f"{name}: {np.median(times):.2f} ms")
-    found = np.mean([len(detector(picture)) for picture in pictures])
-    print(f"postprocessing: {100 * share:.1f} % of the whole, with {found:.0f} boxes a picture above the score floor")
+    found = np.mean([len(detector(image)) for image in images])
+    print(f"postprocessing: {100 * share:.1f} % of the whole, with {found:.0f} boxes an image above the score floor")
 
 
 if __name__ == "__main__":

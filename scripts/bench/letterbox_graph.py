@@ -1,4 +1,4 @@
-"""Graphs that fit a picture of any size to a network's input: what ONNX can say instead of OpenCV's letterbox."""
+"""Graphs that fit an image of any size to a network's input: what ONNX can say instead of OpenCV's letterbox."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ straight lines, of floats and of bytes; areas as two matrix products."""
 
 
 def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, halvings: int = 0) -> onnx.ModelProto:
-    """`picture` uint8 (1, H, W, 3) of any size -> `pixels` uint8 (1, h, w, 3), top left, the rest grey.
+    """`image` uint8 (1, H, W, 3) of any size -> `pixels` uint8 (1, h, w, 3), top left, the rest grey.
 
     Args:
         way: one of `WAYS`.
         size_hw: h and w.
         opset: of the model that it will be joined to.
         ir_version: of it too.
-        halvings: of "halved": how often; pictures of other sizes need other graphs.
+        halvings: of "halved": how often; images of other sizes need other graphs.
 
     """
     nodes: list[onnx.NodeProto] = []
@@ -41,13 +41,13 @@ def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, halvi
 
     height, width = size_hw
     one, three = const([1], np.int64), const([3], np.int64)
-    picture = "picture"
+    image = "image"
     if way == "halved":
-        picture = node("Transpose", node("Cast", picture, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+        image = node("Transpose", node("Cast", image, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
         for _ in range(halvings):  # without an odd last row, as the runtime; .5 is rounded up
-            pooled = node("AveragePool", picture, kernel_shape=[2, 2], strides=[2, 2])
-            picture = node("Floor", node("Add", pooled, const(0.5, np.float32)))
-    shape = node("Shape", picture)
+            pooled = node("AveragePool", image, kernel_shape=[2, 2], strides=[2, 2])
+            image = node("Floor", node("Add", pooled, const(0.5, np.float32)))
+    shape = node("Shape", image)
     begin, end = (const([2], np.int64), const([4], np.int64)) if way == "halved" else (one, three)
     size = node("Slice", shape, begin, end)  # (2,): H, W
     size_float = node("Cast", size, to=TensorProto.FLOAT)
@@ -57,11 +57,11 @@ def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, halvi
     fit = node("Cast", node("Min", fit_float, room), to=TensorProto.INT64)
     if way == "antialias, uint8":
         to = node("Concat", one, fit, three, axis=0)
-        fitted = node("Resize", "picture", "", "", to, mode="linear", antialias=1)
+        fitted = node("Resize", "image", "", "", to, mode="linear", antialias=1)
     else:
-        planes = picture
+        planes = image
         if way != "halved":
-            planes = node("Transpose", node("Cast", picture, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+            planes = node("Transpose", node("Cast", image, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
         if way != "areas":
             to = node("Concat", one, three, fit, axis=0)
             small = node("Resize", planes, "", "", to, mode="linear", antialias=int(way == "antialias"))
@@ -78,7 +78,7 @@ def graph(way: str, size_hw: tuple[int, int], opset: int, ir_version: int, halvi
     made = helper.make_graph(
         nodes,
         "letterbox",
-        [helper.make_tensor_value_info("picture", TensorProto.UINT8, [1, "H", "W", 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, "H", "W", 3])],
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [1, height, width, 3])],
         constants,
     )

@@ -1,11 +1,11 @@
-"""How fast do training pictures come? Swath's loader beside torchvision's transforms and Ultralytics' loader.
+"""How fast do training images come? Swath's loader beside torchvision's transforms and Ultralytics' loader.
 
     python scripts/bench/loading.py ../shared/datasets/cwfid
-    python scripts/bench/loading.py ../shared/datasets/cwfid --photos 12mp --pictures 24
+    python scripts/bench/loading.py ../shared/datasets/cwfid --photos 12mp --images 24
 
 Everybody reads the same files, letterboxes them to the same size, mirrors half of them and varies brightness
-and contrast by up to a quarter, and hands over batches of uint8 pictures with boxes. Each loader runs in a
-process of its own, in turns (A B C A B C), and passes over all pictures --epochs times; the first pass, which
+and contrast by up to a quarter, and hands over batches of uint8 images with boxes. Each loader runs in a
+process of its own, in turns (A B C A B C), and passes over all images --epochs times; the first pass, which
 starts workers and fills caches, is not timed. Speeds are medians over the passes of all rounds. Memory is that
 of the process and its workers, shared pages counted once, after the second and the last pass. CPU time is theirs
 too, and the figure to look at where other things run beside the benchmark.
@@ -35,9 +35,9 @@ from rich.console import Console
 from rich.table import Table
 from ultralytics_venv import ultralytics_env, ultralytics_python
 
-from data import Dataset, Picture, load_dataset
+from data import Dataset, LabelledImage, load_dataset
 from data.formats.coco import save_coco
-from data.images import read_picture
+from data.images import read_image
 
 LOADERS = {
     "swath": "Swath, no cache",
@@ -53,17 +53,17 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Parse the command line, lay out the pictures, let everybody run, print the table."""
+    """Parse the command line, lay out the images, let everybody run, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="DATASET: a folder, a COCO JSON or a YOLO data.yaml")
-    parser.add_argument("--photos", choices=sorted(PHOTOS_HW), help="put its pictures together into photos so large")
+    parser.add_argument("--photos", choices=sorted(PHOTOS_HW), help="put its images together into photos so large")
     parser.add_argument(
-        "--pictures", type=int, default=240, help="how many files; a small dataset is gone through again"
+        "--images", type=int, default=240, help="how many files; a small dataset is gone through again"
     )
     parser.add_argument("--size", type=int, default=512, help="height and width of the network's input")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
-    parser.add_argument("--epochs", type=int, default=5, help="passes over the pictures, 3 or more")
+    parser.add_argument("--epochs", type=int, default=5, help="passes over the images, 3 or more")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=sorted(LOADERS), default=list(LOADERS), metavar="LOADER")
     parser.add_argument(
@@ -81,7 +81,7 @@ def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="swath-bench-") as folder:
         home = Path(folder)
-        laid_out = _lay_out(load_dataset(args.dataset), home, args.pictures, PHOTOS_HW.get(args.photos))
+        laid_out = _lay_out(load_dataset(args.dataset), home, args.images, PHOTOS_HW.get(args.photos))
         job = {"size": args.size, "batch": args.batch, "epochs": args.epochs, "classes": len(laid_out.class_names)}
         (home / "job.json").write_text(json.dumps(job))
         names = [name for name in LOADERS if name in args.only]
@@ -94,8 +94,8 @@ def main() -> None:
                 if name.startswith("ultralytics"):
                     pythons[name] = python or ""
         passes = _in_turns(names, pythons, home, args.workers, args.rounds, console)
-        files = sum(picture.path.stat().st_size for picture in laid_out.pictures)
-        side = " x ".join(map(str, laid_out.pictures[0].size_hw[::-1]))
+        files = sum(image.path.stat().st_size for image in laid_out.images)
+        side = " x ".join(map(str, laid_out.images[0].size_hw[::-1]))
         console.print(
             f"{len(laid_out)} files of {files / len(laid_out) / 1024:.0f} KiB, the first {side}, to "
             f"{args.size} x {args.size}, batches of {args.batch}, {args.epochs} passes, {args.rounds} rounds, "
@@ -116,11 +116,11 @@ def _lay_out(dataset: Dataset, home: Path, count: int, photo_hw: tuple[int, int]
     made = []
     for number in range(count):
         if photo_hw is None:
-            picture = dataset.pictures[number % len(dataset)]
-            link = home / "images" / f"{number:05}{picture.path.suffix}"
-            link.symlink_to(picture.path.resolve())
-            columns = (picture.boxes_xyxy, picture.labels, picture.areas_px, picture.iscrowd)
-            made.append(Picture(number, link, picture.size_hw, *columns))
+            image = dataset.images[number % len(dataset)]
+            link = home / "images" / f"{number:05}{image.path.suffix}"
+            link.symlink_to(image.path.resolve())
+            columns = (image.boxes_xyxy, image.labels, image.areas_px, image.iscrowd)
+            made.append(LabelledImage(number, link, image.size_hw, *columns))
         else:
             made.append(_photo(dataset, number, home / "images" / f"{number:05}.jpg", photo_hw))
         height, width = made[-1].size_hw
@@ -133,26 +133,26 @@ def _lay_out(dataset: Dataset, home: Path, count: int, photo_hw: tuple[int, int]
     return laid_out
 
 
-def _photo(dataset: Dataset, number: int, path: Path, size_hw: tuple[int, int]) -> Picture:
-    """A large JPEG made of the dataset's pictures side by side, so that it has the texture of photos."""
+def _photo(dataset: Dataset, number: int, path: Path, size_hw: tuple[int, int]) -> LabelledImage:
+    """A large JPEG made of the dataset's images side by side, so that it has the texture of photos."""
     canvas = np.full((*size_hw, 3), 114, np.uint8)
     boxes, labels = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
     index, top = number * 7, 0
     while top < size_hw[0]:
         left, lowest = 0, size_hw[0]
         while left < size_hw[1]:
-            picture = dataset.pictures[index % len(dataset)]
-            image = read_picture(picture.path)[: size_hw[0] - top, : size_hw[1] - left]
-            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-            whole = (picture.boxes_xyxy[:, 2] <= image.shape[1]) & (picture.boxes_xyxy[:, 3] <= image.shape[0])
-            boxes.append(picture.boxes_xyxy[whole] + np.array([left, top] * 2, np.float32))
-            labels.append(picture.labels[whole])
-            index, left, lowest = index + 1, left + image.shape[1], min(lowest, top + image.shape[0])
+            image = dataset.images[index % len(dataset)]
+            pixels = read_image(image.path)[: size_hw[0] - top, : size_hw[1] - left]
+            canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+            whole = (image.boxes_xyxy[:, 2] <= pixels.shape[1]) & (image.boxes_xyxy[:, 3] <= pixels.shape[0])
+            boxes.append(image.boxes_xyxy[whole] + np.array([left, top] * 2, np.float32))
+            labels.append(image.labels[whole])
+            index, left, lowest = index + 1, left + pixels.shape[1], min(lowest, top + pixels.shape[0])
         top = lowest
     cv2.imwrite(str(path), canvas, [cv2.IMWRITE_JPEG_QUALITY, 92])
     everything = np.concatenate(boxes)
     n = len(everything)
-    return Picture(number, path, size_hw, everything, np.concatenate(labels), np.ones(n), np.zeros(n, bool))
+    return LabelledImage(number, path, size_hw, everything, np.concatenate(labels), np.ones(n), np.zeros(n, bool))
 
 
 def _in_turns(
@@ -160,8 +160,8 @@ def _in_turns(
 ) -> dict[tuple[str, int], list[dict[str, Any]]]:
     """Every loader once a round; passes of all rounds by (loader, workers)."""
     passes: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for picture in sorted((home / "images").iterdir()):
-        picture.read_bytes()  # everybody starts with the files in the system's memory
+    for image in sorted((home / "images").iterdir()):
+        image.read_bytes()  # everybody starts with the files in the system's memory
     for number in range(rounds):
         for count in workers:
             for name in names:
@@ -175,8 +175,8 @@ def _in_turns(
 
 
 def _watched(command: list[str], home: Path, number: int) -> list[dict[str, Any]]:
-    """Run one loader, which prints `pass N` after each pass over N pictures; seconds and memory of each."""
-    # The worktree's own `data`, and a disk cache that starts empty and goes with the pictures.
+    """Run one loader, which prints `pass N` after each pass over N images; seconds and memory of each."""
+    # The worktree's own `data`, and a disk cache that starts empty and goes with the images.
     env = {
         **ultralytics_env(home),
         "PYTHONPATH": str(HERE.parent),
@@ -194,7 +194,7 @@ def _watched(command: list[str], home: Path, number: int) -> list[dict[str, Any]
             word, _, count = line.partition(" ")
             if word == "pass":
                 memory_mb, cpu_s = _tree(process.pid)
-                timed = {"seconds": now - before, "pictures": int(count), "memory_mb": memory_mb, "cpu_s": cpu_s}
+                timed = {"seconds": now - before, "images": int(count), "memory_mb": memory_mb, "cpu_s": cpu_s}
                 passes.append({"pass": len(passes) + 1, **timed})
                 before = now
         if process.wait():
@@ -232,17 +232,17 @@ def _tree(root: int) -> tuple[float | None, float | None]:
 def _table(names: list[str], passes: dict[tuple[str, int], list[dict[str, Any]]], workers: int) -> Table:
     table = Table("loader", title=f"{workers} workers")
     for heading in (
-        "pictures/s",
+        "images/s",
         "slowest-fastest",
         "x torchvision",
         "x Ultralytics",
-        "CPU ms/picture",
+        "CPU ms/image",
         "MiB after 2",
         "after last",
     ):
         table.add_column(heading, justify="right")
     speeds = {
-        name: sorted(p["pictures"] / p["seconds"] for p in passes[name, workers] if p["pass"] > 1)
+        name: sorted(p["images"] / p["seconds"] for p in passes[name, workers] if p["pass"] > 1)
         for name in names
         if passes.get((name, workers))
     }
@@ -270,13 +270,13 @@ def _table(names: list[str], passes: dict[tuple[str, int], list[dict[str, Any]]]
 
 
 def _cpu_ms(passes: list[dict[str, Any]]) -> str:
-    """CPU time a picture from the second pass on: other work on the machine disturbs it less than the clock."""
-    spent, pictures = 0.0, 0
+    """CPU time an image from the second pass on: other work on the machine disturbs it less than the clock."""
+    spent, images = 0.0, 0
     for before, after in itertools.pairwise(passes):
         if after["pass"] > before["pass"] and before["cpu_s"] is not None and after["cpu_s"] is not None:
             spent += after["cpu_s"] - before["cpu_s"]
-            pictures += after["pictures"]
-    return f"{spent / pictures * 1000:.1f}" if pictures else "no /proc"
+            images += after["images"]
+    return f"{spent / images * 1000:.1f}" if images else "no /proc"
 
 
 if __name__ == "__main__":

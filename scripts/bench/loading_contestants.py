@@ -1,4 +1,4 @@
-"""One loader of the benchmark, started by loading.py: prints `pass N` after each pass over N pictures.
+"""One loader of the benchmark, started by loading.py: prints `pass N` after each pass over N images.
 
 python scripts/bench/loading_contestants.py swath-ram FOLDER 2
 """
@@ -75,7 +75,7 @@ def torchvision(home: Path, job: dict[str, Any], workers: int, decoder: str) -> 
     for annotation in content["annotations"]:
         boxes[annotation["image_id"]].append((*annotation["bbox"], annotation["category_id"]))
 
-    class Pictures(torch.utils.data.Dataset[Any]):
+    class Images(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
             return len(content["images"])
 
@@ -93,7 +93,7 @@ def torchvision(home: Path, job: dict[str, Any], workers: int, decoder: str) -> 
             return transforms(image, {"boxes": drawn, "labels": rows[:, 4].long()})
 
     loader = torch.utils.data.DataLoader(
-        Pictures(),
+        Images(),
         batch_size=job["batch"],
         shuffle=True,
         num_workers=workers,
@@ -107,7 +107,7 @@ def torchvision(home: Path, job: dict[str, Any], workers: int, decoder: str) -> 
 
 
 def main() -> None:
-    """Parse the command line, go through the pictures, say when a pass is done."""
+    """Parse the command line, go through the images, say when a pass is done."""
     name, folder, workers = sys.argv[1:]
     home = Path(folder)
     job = json.loads((home / "job.json").read_text())

@@ -4,7 +4,7 @@
 
 Mosaic and every change that the others do not make are off; brightness and contrast come from the same
 Albumentations transform that Swath uses. Without its cache it would still keep the last 8 batches of decoded
-pictures in each worker (for mosaic), which on a small dataset is a cache: it is told of a batch of 1 for that.
+images in each worker (for mosaic), which on a small dataset is a cache: it is told of a batch of 1 for that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OFF = ("mosaic", "mixup", "cutmix", "copy_paste", "degrees", "translate", "scale
 
 
 def main() -> None:
-    """Parse the command line, go through the pictures, say when a pass is done."""
+    """Parse the command line, go through the images, say when a pass is done."""
     name, folder, workers = sys.argv[1:]
     home = Path(folder)
     job = json.loads((home / "job.json").read_text())
@@ -41,7 +41,7 @@ def main() -> None:
     )
     loader = build_dataloader(dataset, job["batch"], int(workers), shuffle=True, device="cpu")
     total = len(list((home / "images").iterdir()))
-    assert len(dataset) == total, f"{len(dataset)} of {total} pictures"
+    assert len(dataset) == total, f"{len(dataset)} of {total} images"
     for _ in range(job["epochs"]):
         seen = 0
         for batch in loader:

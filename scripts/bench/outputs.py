@@ -3,7 +3,7 @@
     python scripts/bench/outputs.py
     python scripts/bench/outputs.py --source drive.mp4 --frames 500 --found 40
 
-Without a source a drive is rendered (1280 x 720, 48 pictures). Every turn gives one picture with its detections
+Without a source a drive is rendered (1280 x 720, 48 images). Every turn gives one image with its detections
 to each output; beside them stand OpenCV's own video writer with the boxes drawn in, and what a queue leaves in the
 pipeline's thread. `ms` is wall-clock, `CPU` of the whole process, both of one frame; the size is that of the
 finished file by frames.
@@ -54,7 +54,7 @@ class PlainVideo(Output):
         self._writer.release()
 
 
-def pictures_of(source: str | None, folder: Path) -> list[NDArray[np.uint8]]:
+def images_of(source: str | None, folder: Path) -> list[NDArray[np.uint8]]:
     """Up to 48 neighbours."""
     if source is None:
         render_drive(folder, seconds=3.2, fps=15, size_hw=(720, 1280), seed=0)
@@ -63,18 +63,18 @@ def pictures_of(source: str | None, folder: Path) -> list[NDArray[np.uint8]]:
     return [recording.next()[0] for _ in range(48)]
 
 
-def shots_of(pictures: list[NDArray[np.uint8]], frames: int, found: int) -> list[Callable[[], Shot]]:
+def shots_of(images: list[NDArray[np.uint8]], frames: int, found: int) -> list[Callable[[], Shot]]:
     """Frames there and back again, so that neighbours stay neighbours; stamped when they are asked for."""
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     rng = np.random.default_rng(0)
     corner = rng.random((found, 2)) * (width - 90, height - 90)
     boxes = np.concatenate([corner, corner + 80], axis=1).astype(np.float32)
     detections = Detections(boxes, rng.random(found).astype(np.float32), np.arange(found) % 2, np.arange(found))
-    there_and_back = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
+    there_and_back = [*range(len(images)), *range(len(images) - 2, 0, -1)]
 
     def at(index: int) -> Shot:
-        picture = pictures[there_and_back[index % len(there_and_back)]]
-        frame = Frame(picture, "left", index, time.monotonic_ns(), index / 25)
+        image = images[there_and_back[index % len(there_and_back)]]
+        frame = Frame(image, "left", index, time.monotonic_ns(), index / 25)
         latency_ms = {stage: 1.234 for stage in ("source", "prepare", "infer", "finish")}
         return frame, detections, make_record(frame, detections, NAMES, age_ms=12.3, latency_ms=latency_ms)
 
@@ -84,14 +84,14 @@ def shots_of(pictures: list[NDArray[np.uint8]], frames: int, found: int) -> list
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", help="a video or a folder of pictures of one size")
+    parser.add_argument("--source", help="a video or a folder of images of one size")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--found", type=int, default=20, help="detections in each frame")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures = pictures_of(chosen.source, folder)
-        height, width = pictures[0].shape[:2]
+        images = images_of(chosen.source, folder)
+        height, width = images[0].shape[:2]
         paths = {
             kind: folder / f"out.{kind}" for kind in ("jsonl", "csv", "mp4", "mcap", "plain.mp4", "queued.jsonl")
         }
@@ -108,7 +108,7 @@ def main() -> None:
         }
         took: dict[str, list[float]] = {label: [] for label in outputs}
         cpu: dict[str, float] = dict.fromkeys(outputs, 0.0)
-        for shot in track(shots_of(pictures, chosen.frames, chosen.found), "frames", console=Console(stderr=True)):
+        for shot in track(shots_of(images, chosen.frames, chosen.found), "frames", console=Console(stderr=True)):
             given = shot()
             for label, (output, _) in outputs.items():
                 began, worked = time.perf_counter(), time.process_time()

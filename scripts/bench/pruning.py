@@ -1,7 +1,7 @@
 """What is left of a pretrained backbone's features when it is cut to half its hidden width, before any training.
 
     python scripts/bench/pruning.py photos                      # cut on every third photo, looked at on the others
-    python scripts/bench/pruning.py photos --cut-on rendered    # cut on other pictures
+    python scripts/bench/pruning.py photos --cut-on rendered    # cut on other images
 
 Prints, for strides 8, 16 and 32, the share of the variance of the wide features that the slim ones explain.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import Dataset, Picture, load_dataset
+from data import Dataset, LabelledImage, load_dataset
 from detection.models.backbones import make_body
 from detection.models.presets import build_model
 from detection.models.pruning import narrow, slimmed
@@ -25,8 +25,8 @@ from detection.runtime.letterbox import letterbox
 def main() -> None:
     """Parse the command line, cut, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="DATASET: its pictures are looked at")
-    parser.add_argument("--cut-on", help="DATASET: cut on a dozen of its pictures instead")
+    parser.add_argument("dataset", help="DATASET: its images are looked at")
+    parser.add_argument("--cut-on", help="DATASET: cut on a dozen of its images instead")
     parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("H", "W"))
     args = parser.parse_args()
     model = build_model("fcos_lite", 1)
@@ -36,13 +36,13 @@ def main() -> None:
     every_third = np.arange(len(photos)) % 3 == 0
     cut_on = load_dataset(args.cut_on, split="train") if args.cut_on else _subset(photos, every_third)
     slim = narrow(make_body(OFFLINE_BACKBONE).module).eval()
-    slim.load_state_dict(slimmed(wide, [_input(model, one, args.size) for one in cut_on.spread(12).pictures]))
+    slim.load_state_dict(slimmed(wide, [_input(model, one, args.size) for one in cut_on.spread(12).images]))
     rest = _subset(photos, ~every_third)
     shares = []
     with torch.no_grad():
-        for one in rest.spread(8).pictures:
-            picture = _input(model, one, args.size)
-            pairs = zip(slim(picture), wide(picture), strict=True)
+        for one in rest.spread(8).images:
+            image = _input(model, one, args.size)
+            pairs = zip(slim(image), wide(image), strict=True)
             shares.append(
                 [float(1 - (s - w).square().mean((0, 2, 3)).sum() / w.var((0, 2, 3)).sum()) for s, w in pairs]
             )
@@ -54,8 +54,8 @@ def _subset(dataset: Dataset, mask: NDArray[np.bool_]) -> Dataset:
     return dataset.subset(np.flatnonzero(mask).tolist())
 
 
-def _input(model: torch.nn.Module, picture: Picture, size: list[int]) -> torch.Tensor:
-    pixels = letterbox(picture.read(), (size[0], size[1]))[0]
+def _input(model: torch.nn.Module, image: LabelledImage, size: list[int]) -> torch.Tensor:
+    pixels = letterbox(image.read(), (size[0], size[1]))[0]
     return model.transform.normalize(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)[None]
 
 

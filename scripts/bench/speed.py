@@ -1,11 +1,11 @@
-"""How long from a picture in memory to its boxes? Swath's detectors beside YOLO11n and YOLO26n, on CPU, in turns.
+"""How long from an image in memory to its boxes? Swath's detectors beside YOLO11n and YOLO26n, on CPU, in turns.
 
-    python scripts/bench/speed.py --run runs/mine --pictures photos --out speed
+    python scripts/bench/speed.py --run runs/mine --images photos --out speed
 
 RUN is a detector that `swath train` made, exported at 640 x 640 in float32 and int8; so are the YOLOs (from
 random weights: how long a convolution takes does not depend on them). Every contestant runs in a process of its own,
-ten calls at a turn, each with its own documented way from picture to input and from output to boxes. All have the
-same pictures and threads. Ultralytics (AGPL) is installed in an environment of its own, for this alone.
+ten calls at a turn, each with its own documented way from image to input and from output to boxes. All have the
+same images and threads. Ultralytics (AGPL) is installed in an environment of its own, for this alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from speed_contestants import letterboxed
 from ultralytics_venv import ultralytics_env, ultralytics_python
 
 from data import load_dataset
-from data.images import read_picture
+from data.images import read_image
 from detection.export.export import export
 from detection.export.precision.lowering import Int8
 from detection.models.checkpoint import load_trained
@@ -50,52 +50,52 @@ def main() -> None:
     """Parse the command line, export, let all take turns, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="a run, of fcos_lite_n for one")
-    parser.add_argument("--pictures", required=True, help="DATASET: 16 of its pictures are looked at")
+    parser.add_argument("--images", required=True, help="DATASET: 16 of its images are looked at")
     parser.add_argument("--out", type=Path, default=Path("speed"))
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--yolo", nargs="*", default=["yolo11n", "yolo26n"])
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    some = load_dataset(args.pictures, split="train").spread(16)
-    pictures = [str(picture.path) for picture in some.pictures]
+    some = load_dataset(args.images, split="train").spread(16)
+    images = [str(image.path) for image in some.images]
     models = [*swath_models(args.run, some, args.out)]
-    models += [*yolo_models(args.yolo, pictures, args.out)]
+    models += [*yolo_models(args.yolo, images, args.out)]
     console, results = Console(), []
     for backend in BACKENDS:
         for precision in ("fp32", "int8"):
             chosen = [m for m in models if m["precision"] == precision]
-            jobs = [{**m, "backend": backend, "threads": args.threads, "pictures": pictures} for m in chosen]
+            jobs = [{**m, "backend": backend, "threads": args.threads, "images": images} for m in chosen]
             results += in_turns(jobs, args.turns)
             console.print(table(results[-len(jobs) :], f"{backend}, {precision}, {args.threads} threads"))
     (args.out / "speed.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
-def swath_models(run: Path, pictures: Any, out: Path) -> Iterator[dict[str, Any]]:
+def swath_models(run: Path, images: Any, out: Path) -> Iterator[dict[str, Any]]:
     """The run's detector at 640 x 640, through the export's own gate."""
     trained = load_trained(run)
     at_size = trained.recipe.input.model_copy(update={"size_hw": (SIZE, SIZE)})
     trained = dataclasses.replace(trained, recipe=trained.recipe.model_copy(update={"input": at_size}))
     for precision in ("fp32", "int8"):
         path = out / f"swath_{precision}.onnx"
-        lower = None if precision == "fp32" else Int8(pictures)
-        export(trained, path, pictures=pictures, held_out=False, lower=lower)
+        lower = None if precision == "fp32" else Int8(images)
+        export(trained, path, images=images, held_out=False, lower=lower)
         name = f"swath {trained.recipe.model.preset}"
         yield {"kind": "swath", "name": name, "precision": precision, "model": str(path)}
 
 
 class Calibration(CalibrationDataReader):
-    """Pictures as YOLO gets them."""
+    """Images as YOLO gets them."""
 
-    def __init__(self, pictures: list[str]) -> None:
-        self._inputs = iter([{"images": letterboxed(read_picture(Path(p)), SIZE)[0]} for p in pictures])
+    def __init__(self, images: list[str]) -> None:
+        self._inputs = iter([{"images": letterboxed(read_image(Path(p)), SIZE)[0]} for p in images])
 
     def get_next(self) -> Any:
         """The next one, or None."""
         return next(self._inputs, None)
 
 
-def yolo_models(names: list[str], pictures: list[str], out: Path) -> Iterator[dict[str, Any]]:
+def yolo_models(names: list[str], images: list[str], out: Path) -> Iterator[dict[str, Any]]:
     """YOLO's ONNX by its own exporter, and that with its convolutions in int8."""
     venv = out / "ultralytics"
     python, why = ultralytics_python(venv)
@@ -111,7 +111,7 @@ def yolo_models(names: list[str], pictures: list[str], out: Path) -> Iterator[di
         quantize_static(
             prepared,
             integers,
-            Calibration(pictures),
+            Calibration(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             op_types_to_quantize=["Conv"],
@@ -147,7 +147,7 @@ def in_turns(jobs: list[dict[str, Any]], turns: int) -> list[dict[str, Any]]:
             "p99_ms": float(np.percentile(own, 99)),
             # turn by turn: a machine that slows down slows all of a round
             "first_over_this": float(np.median(np.median(first, 1) / np.median(np.reshape(own, first.shape), 1))),
-            "boxes_a_picture": boxes,
+            "boxes_a_image": boxes,
         }
         for job, own, boxes in zip(jobs, took, found, strict=True)
     ]
@@ -155,10 +155,10 @@ def in_turns(jobs: list[dict[str, Any]], turns: int) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]], title: str) -> Table:
     """What people read."""
-    shown = Table("", "p50 ms", "p99 ms", f"{rows[0]['name']} takes", "boxes a picture", title=title)
+    shown = Table("", "p50 ms", "p99 ms", f"{rows[0]['name']} takes", "boxes an image", title=title)
     for row in rows:
         ratio = f"{row['first_over_this']:.2f} x"
-        cells = (f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", ratio, f"{row['boxes_a_picture']:.1f}")
+        cells = (f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", ratio, f"{row['boxes_a_image']:.1f}")
         shown.add_row(row["name"], *cells)
     return shown
 

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.images import read_picture
+from data.images import read_image
 from detection.runtime import Detector
 
 SCORE, IOU, MOST = 0.25, 0.7, 300  # Ultralytics' own defaults of predict: conf, iou, max_det
@@ -25,18 +25,18 @@ def main() -> None:
     """Load, warm up, then answer."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     cv2.setNumThreads(job["threads"])
-    pictures = [read_picture(Path(path)) for path in job["pictures"]]
+    images = [read_image(Path(path)) for path in job["images"]]
     detect = swath(job) if job["kind"] == "swath" else Yolo(job)
-    found = [len(detect(picture)) for picture in pictures]
+    found = [len(detect(image)) for image in images]
     print(json.dumps({"found": sum(found) / len(found)}), flush=True)
     at = 0
     for line in sys.stdin:
         took = []
         for _ in range(int(line)):
-            picture = pictures[at % len(pictures)]
+            image = images[at % len(images)]
             at += 1
             start = time.perf_counter_ns()
-            detect(picture)
+            detect(image)
             took.append((time.perf_counter_ns() - start) / 1e6)
         print(json.dumps(took), flush=True)
 
@@ -75,7 +75,7 @@ class Yolo:
             self._run = lambda pixels: session.run(None, {"images": pixels})[0]
 
     def __call__(self, image_bgr: Any) -> Any:
-        """A picture uint8 (H, W, 3) -> rows (N, 6) of xyxy in its pixels, score, class."""
+        """An image uint8 (H, W, 3) -> rows (N, 6) of xyxy in its pixels, score, class."""
         pixels, scale, (left, top) = letterboxed(image_bgr, 640)
         answer = self._run(pixels)[0]
         rows = answer[answer[:, 4] > SCORE] if answer.shape[-1] == 6 else suppressed(answer)

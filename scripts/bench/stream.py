@@ -1,18 +1,18 @@
-"""Measure the stream: pictures a second from a video file to boxes, and the age of a camera's at the output.
+"""Measure the stream: images a second from a video file to boxes, and the age of a camera's at the output.
 
-    python scripts/bench/stream.py MODEL.onnx --pictures photos --out stream_bench
+    python scripts/bench/stream.py MODEL.onnx --images photos --out stream_bench
 
 A 1080p H.264 video is made of the photos (a drive over them, 30 a second; needs the program ffmpeg), or given by
 `--video`. Contestants run in processes of their own and take turns, all on the same threads and the same file:
 
 - bare: the runtime's own call in a loop, its input ready in memory: what no stream can beat;
-- bound: the same, while another thread decodes one picture per call, which is all that sharing the cores leaves;
+- bound: the same, while another thread decodes one image per call, which is all that sharing the cores leaves;
 - swath: `run_stream`, alone, and with JSON lines written;
 - loop: `cap.read()` and the same `Detector` in one loop; supervision: the same by its generator and `Detections`;
 - ultralytics: `YOLO(onnx).predict(video, stream=True)`, of YOLO11n exported at the size whose graph takes as long as
   the model's (random weights; from an environment of its own, for this alone: AGPL).
 
-Then a camera: another process sends MJPEG over HTTP with the time drawn into each picture as black and white fields,
+Then a camera: another process sends MJPEG over HTTP with the time drawn into each image as black and white fields,
 so that the age at the output is read from the pixels, by one clock, and not believed.
 """
 
@@ -51,7 +51,7 @@ def main() -> None:
     """Parse the command line, make the video, let all take turns, then the camera; print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="what `swath export` wrote")
-    parser.add_argument("--pictures", type=Path, help="a folder of photos that the video is made of")
+    parser.add_argument("--images", type=Path, help="a folder of photos that the video is made of")
     parser.add_argument("--video", type=Path, help="a video to take as it is")
     parser.add_argument("--out", type=Path, default=Path("stream_bench"))
     parser.add_argument("--turns", type=int, default=6)
@@ -61,10 +61,10 @@ def main() -> None:
     parser.add_argument("--live-seconds", type=float, default=30)
     parser.add_argument("--skip-ultralytics", action="store_true")
     args = parser.parse_args()
-    if (args.video is None) == (args.pictures is None):
-        parser.error("give either --pictures or --video")
+    if (args.video is None) == (args.images is None):
+        parser.error("give either --images or --video")
     args.out.mkdir(parents=True, exist_ok=True)
-    video = args.video or make_video(args.pictures, args.out / "drive.mp4", args.frames * 3)
+    video = args.video or make_video(args.images, args.out / "drive.mp4", args.frames * 3)
     job = {"model": str(args.model), "video": str(video), "threads": args.threads, "out": str(args.out)}
     jobs = [{**job, "kind": kind} for kind in ("bare", "bound", "swath", "swath_jsonl", "loop", "supervision")]
     if not args.skip_ultralytics:
@@ -79,12 +79,12 @@ def main() -> None:
     (args.out / "stream.json").write_text(json.dumps({"fps": fps, "live": live}, indent=2) + "\n")
 
 
-def make_video(pictures: Path, path: Path, frames: int) -> Path:
+def make_video(images: Path, path: Path, frames: int) -> Path:
     """A drive over the photos, laid end to end: the view moves down by some pixels a frame."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise SystemExit("no program ffmpeg here to make the video with; give one by --video")
-    files = sorted(p for p in pictures.iterdir() if p.suffix.lower() in {".jpg", ".png"})
+    files = sorted(p for p in images.iterdir() if p.suffix.lower() in {".jpg", ".png"})
     command = [ffmpeg, "-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"]
     command += ["-s", f"{SIZE_WH[0]}x{SIZE_WH[1]}", "-r", str(FPS), "-i", "-", "-c:v", "libx264"]
     command += ["-preset", "medium", "-crf", "23", "-g", "30", "-pix_fmt", "yuv420p", str(path)]
@@ -165,7 +165,7 @@ def in_turns(jobs: list[dict[str, Any]], turns: int, frames: int) -> dict[str, l
 
 def fps_table(fps: dict[str, list[float]]) -> Table:
     """Medians, and the medians of the ratios turn by turn."""
-    table = Table(title="pictures a second")
+    table = Table(title="images a second")
     for column in ("", "median", "to bare", "to bound", "to ultralytics"):
         table.add_column(column, justify="right")
     for kind, own in fps.items():
@@ -178,7 +178,7 @@ def fps_table(fps: dict[str, list[float]]) -> Table:
 
 
 def camera(job: dict[str, Any], fps: float, seconds: float) -> dict[str, Any]:
-    """What a live camera's pictures were, age by the pixels."""
+    """What a live camera's images were, age by the pixels."""
     server = subprocess.Popen(
         [sys.executable, str(WORKER), json.dumps({"kind": "camera", "fps": fps, "video": job["video"]})],
         stdout=subprocess.PIPE,
@@ -197,13 +197,13 @@ def camera(job: dict[str, Any], fps: float, seconds: float) -> dict[str, Any]:
 
 def live_table(live: dict[str, Any]) -> Table:
     """Ages in ms, and the limit that they are held against."""
-    table = Table(title=f"a camera of {live['fps']:g} pictures a second: age at the output, ms")
+    table = Table(title=f"a camera of {live['fps']:g} images a second: age at the output, ms")
     for column in ("", "p50", "p95", "p99", "max"):
         table.add_column(column, justify="right")
     for name in ("age_by_pixels", "age_by_record", "infer"):
         table.add_row(name, *(f"{live[name][p]:.1f}" for p in ("p50", "p95", "p99", "max")))
     table.caption = (
-        f"{live['frames']} pictures; limit of p99: 2 intervals + inference (p50) = {live['limit_ms']:.1f} ms; "
+        f"{live['frames']} images; limit of p99: 2 intervals + inference (p50) = {live['limit_ms']:.1f} ms; "
         f"dropped {live['dropped']}"
     )
     return table

@@ -50,7 +50,7 @@ def _detector(job: dict[str, Any]) -> Any:
 def bare(job: dict[str, Any]) -> Callable[[int], None]:
     """Its input is ready in memory."""
     detector = _detector(job)
-    ready = [detector.prepare(picture).pixels[None].copy() for picture in pictures(job, 8)]
+    ready = [detector.prepare(image).pixels[None].copy() for image in images(job, 8)]
     run = detector.bare_run
 
     def turn(frames: int) -> None:
@@ -61,7 +61,7 @@ def bare(job: dict[str, Any]) -> Callable[[int], None]:
 
 
 def bound(job: dict[str, Any]) -> Callable[[int], None]:
-    """The same while another thread decodes a picture per call, and does nothing with it."""
+    """The same while another thread decodes an image per call, and does nothing with it."""
     run_bare = bare(job)
 
     def turn(frames: int) -> None:
@@ -84,7 +84,7 @@ def bound(job: dict[str, Any]) -> Callable[[int], None]:
 
 
 def swath(job: dict[str, Any]) -> Callable[[int], None]:
-    """The stream as `swath stream` runs it on a recording: one thread a picture, several pictures at once."""
+    """The stream as `swath stream` runs it on a recording: one thread an image, several images at once."""
     from detection.runtime import open_source, run_stream
     from detection.runtime.outputs.jsonl import JsonlOutput
 
@@ -179,7 +179,7 @@ CONTESTANTS: dict[str, Callable[[dict[str, Any]], Callable[[int], None]]] = {
 }
 
 
-def pictures(job: dict[str, Any], count: int) -> list[Any]:
+def images(job: dict[str, Any], count: int) -> list[Any]:
     """The first frames of the video."""
     capture = cv2.VideoCapture(job["video"])
     return [capture.read()[1] for _ in range(count)]
@@ -226,7 +226,7 @@ def read_clock_ns(image: Any) -> int:
 
 def serve_camera(job: dict[str, Any]) -> None:
     """MJPEG over HTTP on a free port, at a rate, until stdin closes."""
-    stills = pictures(job, 12)
+    stills = images(job, 12)
     stop = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -261,7 +261,7 @@ def serve_camera(job: dict[str, Any]) -> None:
 
 
 def watch(job: dict[str, Any]) -> None:
-    """The stream on the camera; the age of each picture at the output, by its record and by its pixels."""
+    """The stream on the camera; the age of each image at the output, by its record and by its pixels."""
     from detection.runtime import Detections, Frame, Output, open_source, run_stream
     from detection.runtime.outputs.contract import Record
 

@@ -5,7 +5,7 @@
     python scripts/bench/tracking.py --others env/bin/python   # beside libraries, see docs/tracking.md
 
 A drive is rendered for each speed; of each, all frames and with a tenth of them dropped go through the tracker.
-Of the libraries each interpreter given runs those that it has, in the picture and on the ground that stands still.
+Of the libraries each interpreter given runs those that it has, in the image and on the ground that stands still.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from data.synthetic import CLASS_NAMES, render_drive
 from detection.runtime import Detector
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.tracking.motion import Motion, PictureMotion, WheelMotion
+from detection.runtime.tracking.motion import ImageMotion, Motion, WheelMotion
 from detection.runtime.tracking.tracker import PlantTracker
 
 FPS = 15.0
-PICTURE_M = 0.48  # of ground that a rendered picture is wide
+IMAGE_M = 0.48  # of ground that a rendered image is wide
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def read_drive(folder: Path) -> tuple[list[Frame], list[Truth]]:
 def simulated(frames: list[Frame], truths: list[Truth], seed: int) -> list[Sighting]:
     """What a middling detector with a threshold of 0.3 would find, at random by the seed.
 
-    Each plant is missed in a tenth of the pictures, some of them in more; box sides are off by 4 % of the box; of 20
-    boxes one has a wrong class, and of 50 one has a second box of another class over it; in every fifth picture there
+    Each plant is missed in a tenth of the images, some of them in more; box sides are off by 4 % of the box; of 20
+    boxes one has a wrong class, and of 50 one has a second box of another class over it; in every fifth image there
     is a box where no plant is. Scores lie above the threshold as those of a trained fcos_lite_n do, docs/tracking.md.
     """
     rng = np.random.default_rng(seed)
@@ -216,7 +216,7 @@ def swath(run: list[Sighting], truths: list[Truth], thresholds: Sequence[float],
 
 def write_run(path: Path, run: list[Sighting]) -> None:
     """Detections and the ground's way, for tracking_contestants.py."""
-    motion = PictureMotion()
+    motion = ImageMotion()
     way, shifts = np.zeros(2), []
     for sighting in run:
         way = way + (motion.shift(sighting.frame) or (0.0, 0.0))
@@ -290,11 +290,11 @@ def main() -> None:
                     found = detected(frames, truths, detector) if detector else simulated(frames, truths, seed)
                     for share in (0.0, 0.1):
                         runs.setdefault((speed, share), []).append((dropped(found, share, seed), truths))
-        pixels_per_metre = args.size[1] / PICTURE_M
+        pixels_per_metre = args.size[1] / IMAGE_M
         print(f"{'':44} unseen %  mean %  worst %  switches  mixed  ms a frame")
         for (speed, share), several in runs.items():
             name = f"{speed} m/s, {share:.0%} dropped"
-            print_row(f"{name}, by the picture", [swath(r, t, thresholds, PictureMotion()) for r, t in several])
+            print_row(f"{name}, by the image", [swath(r, t, thresholds, ImageMotion()) for r, t in several])
             wheels = [swath(r, t, thresholds, WheelMotion(speed, pixels_per_metre)) for r, t in several]
             print_row(f"{name}, by the wheels", wheels)
         every = [run for several in runs.values() for run in several]
@@ -321,7 +321,7 @@ def compare(
             if not best or np.abs([s.percent for s in scores]).mean() < np.abs([s.percent for s in best]).mean():
                 best = scores
         for speed in sorted(set(speeds)):
-            label = f"{name}, {'ground' if ground else 'picture'}, {speed} m/s"
+            label = f"{name}, {'ground' if ground else 'image'}, {speed} m/s"
             print_row(label, [s for s, at in zip(best, speeds, strict=True) if at == speed])
 
 

@@ -2,7 +2,7 @@
 
 Reads .npz files of detections, one a run (`rows` (N, 6): xyxy, score, label; `frames` (N,) of which frame;
 `shifts` (F, 2) of the ground since frame 0 and `times_s` (F,)), answers with a JSON line a tracker and run: the
-track of each row, -1 for none, and ms a frame. Each runs twice: on boxes as they are in the picture, and on the
+track of each row, -1 for none, and ms a frame. Each runs twice: on boxes as they are in the image, and on the
 ground, where plants stand still.
 """
 

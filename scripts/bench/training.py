@@ -1,10 +1,10 @@
-"""How many pictures a second are learned from? Swath's training beside a loop like torchvision's reference one.
+"""How many images a second are learned from? Swath's training beside a loop like torchvision's reference one.
 
     python scripts/bench/training.py ../shared/datasets/cwfid --size 640 640 --batch 16 --precision bf16-mixed
 
 Both train the same detector from the same random weights, on the same files, at the same input size, batch and
 precision, with as many loading processes, in turns (A B A B). The loop is written as torchvision's references train
-detectors: PIL, v2 transforms, a list of float pictures, the detector's own resizing, SGD, autocast. The first steps
+detectors: PIL, v2 transforms, a list of float images, the detector's own resizing, SGD, autocast. The first steps
 of each round, in which workers start, caches fill and kernels are chosen, are not timed. How busy a GPU was is what
 `nvidia-smi` says, sampled while the timed steps run.
 """
@@ -100,8 +100,8 @@ def _swath(args: argparse.Namespace, preset: str) -> Start:
     return steps
 
 
-class _Pictures(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Pictures as the references' datasets give them."""
+class _Images(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    """Images as the references' datasets give them."""
 
     def __init__(self, dataset: Dataset, label_offset: int) -> None:
         self.dataset, self.label_offset = dataset, label_offset
@@ -111,12 +111,12 @@ class _Pictures(torch.utils.data.Dataset[tuple[Tensor, dict[str, Tensor]]]):
         return NEVER
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        picture = self.dataset.pictures[index % len(self.dataset)]
-        with Image.open(picture.path) as file:
-            image = tv_tensors.Image(file.convert("RGB"))
-        boxes = tv_tensors.BoundingBoxes(torch.tensor(picture.boxes_xyxy), format="XYXY", canvas_size=picture.size_hw)
-        target = {"boxes": boxes, "labels": torch.tensor(picture.labels) + self.label_offset}
-        moved: tuple[Tensor, dict[str, Tensor]] = self.transform(image, target)
+        image = self.dataset.images[index % len(self.dataset)]
+        with Image.open(image.path) as file:
+            pixels = tv_tensors.Image(file.convert("RGB"))
+        boxes = tv_tensors.BoundingBoxes(torch.tensor(image.boxes_xyxy), format="XYXY", canvas_size=image.size_hw)
+        target = {"boxes": boxes, "labels": torch.tensor(image.labels) + self.label_offset}
+        moved: tuple[Tensor, dict[str, Tensor]] = self.transform(pixels, target)
         return moved
 
 
@@ -140,16 +140,16 @@ def _reference(args: argparse.Namespace, preset: str) -> Start:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
         scaler = torch.amp.GradScaler(device.type, enabled=args.precision == "16-mixed")
         loader = torch.utils.data.DataLoader(
-            _Pictures(dataset, PRESETS[preset].label_offset),
+            _Images(dataset, PRESETS[preset].label_offset),
             batch_size=args.batch,
             num_workers=args.workers,
             collate_fn=_columns,
         )
         for images, targets in loader:
-            pictures = [image.to(device) for image in images]
+            inputs = [image.to(device) for image in images]
             truth = [{key: value.to(device) for key, value in target.items()} for target in targets]
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                losses = model(pictures, truth)
+                losses = model(inputs, truth)
                 loss = sum(losses.values())
             loss.item()  # the references log it at every step
             optimizer.zero_grad()
@@ -162,7 +162,7 @@ def _reference(args: argparse.Namespace, preset: str) -> Start:
 
 
 def _timed(steps: Iterator[None], warm_up: int, count: int, batch: int) -> tuple[float, float | None]:
-    """Pictures a second, and how busy the GPU was, 0 to 1; None without one."""
+    """Images a second, and how busy the GPU was, 0 to 1; None without one."""
     cuda = torch.cuda.is_available()
     for _ in range(warm_up):
         next(steps)
@@ -199,7 +199,7 @@ def _table(rows: list[dict[str, object]], args: argparse.Namespace) -> Table:
     table = Table(
         "detector",
         "training",
-        "pictures/s",
+        "images/s",
         "of the loop",
         "GPU busy",
         title=f"{height} x {width}, batch {args.batch}, {args.precision}, {args.workers} workers, {device}",

@@ -13,8 +13,8 @@ from PIL import Image
 
 
 @pytest.fixture
-def write_picture() -> Callable[..., NDArray[np.uint8]]:
-    """Writes a seeded random picture; returns its pixels, BGR."""
+def write_image() -> Callable[..., NDArray[np.uint8]]:
+    """Writes a seeded random image; returns its pixels, BGR."""
 
     def write(path: Path, size_hw: tuple[int, int] = (40, 60), seed: int = 0) -> NDArray[np.uint8]:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,11 +39,11 @@ def write_oriented() -> Callable[..., None]:
 
 
 @pytest.fixture
-def coco_file(tmp_path: Path, write_picture: Callable[..., Any]) -> Callable[..., Path]:
-    """Writes a COCO JSON of one 60 x 40 picture `a.png` (id 7), one box, gaps in ids."""
+def coco_file(tmp_path: Path, write_image: Callable[..., Any]) -> Callable[..., Path]:
+    """Writes a COCO JSON of one 60 x 40 image `a.png` (id 7), one box, gaps in ids."""
 
     def make(**changes: Any) -> Path:
-        write_picture(tmp_path / "a.png")
+        write_image(tmp_path / "a.png")
         content: dict[str, Any] = {
             "images": [{"id": 7, "file_name": "a.png", "width": 60, "height": 40}],
             "annotations": [

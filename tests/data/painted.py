@@ -1,4 +1,4 @@
-"""Pictures whose boxes can be seen in their pixels, and an `Augment` with everything off but what a test names."""
+"""Images whose boxes can be seen in their pixels, and an `Augment` with everything off but what a test names."""
 
 from __future__ import annotations
 

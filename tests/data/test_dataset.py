@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import DataError, Dataset, Picture, load_dataset
+from data import DataError, Dataset, LabelledImage, load_dataset
 from data.formats.repair import Notices, repair_boxes
 
 
-def picture(path="a.png", boxes=((1, 2, 3, 4),), image_id=1, size_hw=(40, 60), **changes) -> Picture:
+def image(path="a.png", boxes=((1, 2, 3, 4),), image_id=1, size_hw=(40, 60), **changes) -> LabelledImage:
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     n = len(boxes)
     fields = {
@@ -22,16 +22,16 @@ def picture(path="a.png", boxes=((1, 2, 3, 4),), image_id=1, size_hw=(40, 60), *
         "iscrowd": np.zeros(n, np.bool_),
         "attributes": {"field": "north"},
     }
-    return Picture(image_id, Path(path), size_hw, boxes, **{**fields, **changes})
+    return LabelledImage(image_id, Path(path), size_hw, boxes, **{**fields, **changes})
 
 
-def dataset(*pictures: Picture, names=("crop",)) -> Dataset:
-    return Dataset("test", names, tuple(range(len(names))), pictures, ("said",))
+def dataset(*images: LabelledImage, names=("crop",)) -> Dataset:
+    return Dataset("test", names, tuple(range(len(names))), images, ("said",))
 
 
 def test_arrays_are_copied_and_read_only():
     boxes = np.array([[1, 2, 3, 4]], np.float32)
-    made = picture(boxes=boxes)
+    made = image(boxes=boxes)
     boxes[:] = 9
     assert made.boxes_xyxy.tolist() == [[1, 2, 3, 4]]
     for array in (made.boxes_xyxy, made.labels, made.areas_px, made.iscrowd):
@@ -42,11 +42,11 @@ def test_arrays_are_copied_and_read_only():
 
 
 def test_pickling_keeps_everything_read_only():
-    back = pickle.loads(pickle.dumps(dataset(picture(), picture(boxes=(), image_id=2))))
-    assert back.pictures[0].boxes_xyxy.tolist() == [[1, 2, 3, 4]]
-    assert not back.pictures[0].boxes_xyxy.flags.writeable
-    assert dict(back.pictures[0].attributes) == {"field": "north"}
-    assert back.pictures[1].boxes_xyxy.shape == (0, 4)
+    back = pickle.loads(pickle.dumps(dataset(image(), image(boxes=(), image_id=2))))
+    assert back.images[0].boxes_xyxy.tolist() == [[1, 2, 3, 4]]
+    assert not back.images[0].boxes_xyxy.flags.writeable
+    assert dict(back.images[0].attributes) == {"field": "north"}
+    assert back.images[1].boxes_xyxy.shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_pickling_keeps_everything_read_only():
         ({"size_hw": (0, 60)}, "positive"),
     ],
 )
-def test_a_wrong_picture_cannot_be_made(changes, said):
+def test_a_wrong_image_cannot_be_made(changes, said):
     with pytest.raises(ValueError, match=said):
-        picture(**changes)
+        image(**changes)
 
 
 def test_boxes_at_the_border_are_inside():
-    assert len(picture(boxes=[[0, 0, 60, 40], [59, 39, 60, 40]]).boxes_xyxy) == 2
+    assert len(image(boxes=[[0, 0, 60, 40], [59, 39, 60, 40]]).boxes_xyxy) == 2
 
 
 def test_a_wrong_dataset_cannot_be_made():
     with pytest.raises(ValueError, match="image ids"):
-        dataset(picture(), picture())
+        dataset(image(), image())
     with pytest.raises(ValueError, match="labels must be 0 to 0"):
-        dataset(picture(labels=np.array([1])))
+        dataset(image(labels=np.array([1])))
     with pytest.raises(ValueError, match="unique"):
         dataset(names=("crop", "crop"))
     with pytest.raises(ValueError, match="category ids"):
@@ -83,29 +83,29 @@ def test_a_wrong_dataset_cannot_be_made():
 
 
 def test_spread_takes_the_ends_and_what_lies_evenly_between():
-    whole = dataset(*(picture(image_id=k) for k in range(10)))
-    assert [p.image_id for p in whole.spread(4).pictures] == [0, 3, 6, 9]
-    assert whole.spread(10).pictures == whole.spread(99).pictures == whole.pictures
+    whole = dataset(*(image(image_id=k) for k in range(10)))
+    assert [p.image_id for p in whole.spread(4).images] == [0, 3, 6, 9]
+    assert whole.spread(10).images == whole.spread(99).images == whole.images
     assert len(whole.subset([]).spread(4)) == 0 and len(whole.spread(1)) == 1
 
 
 def test_subset_keeps_order_and_classes():
-    whole = dataset(picture(), picture(image_id=2, boxes=()), picture(image_id=3))
+    whole = dataset(image(), image(image_id=2, boxes=()), image(image_id=3))
     part = whole.subset(np.array([2, 1]))
-    assert [p.image_id for p in part.pictures] == [3, 2] and part.class_names == ("crop",)
+    assert [p.image_id for p in part.images] == [3, 2] and part.class_names == ("crop",)
     assert (len(whole), whole.box_count, len(part), part.box_count) == (3, 2, 2, 1)
     assert len(whole.subset([])) == 0 and whole.subset([]).box_count == 0
 
 
-def test_fingerprint_is_blind_to_place_and_order_and_sees_every_change(tmp_path, write_picture):
+def test_fingerprint_is_blind_to_place_and_order_and_sees_every_change(tmp_path, write_image):
     for folder in ("one", "two"):
-        write_picture(tmp_path / folder / "a.png", seed=1)
-        write_picture(tmp_path / folder / "b.png", seed=2)
+        write_image(tmp_path / folder / "a.png", seed=1)
+        write_image(tmp_path / folder / "b.png", seed=2)
     boxes = [[1, 2, 3, 4], [5, 5, 9, 9]]
 
     def of(folder="one", boxes=boxes, names=("crop", "weed"), **changes):
-        a = picture(tmp_path / folder / "a.png", boxes, **changes)
-        return dataset(a, picture(tmp_path / folder / "b.png", (), 2), names=names)
+        a = image(tmp_path / folder / "a.png", boxes, **changes)
+        return dataset(a, image(tmp_path / folder / "b.png", (), 2), names=names)
 
     first = of().fingerprint()
     assert first.startswith("sha256:") and len(first) == 71
@@ -124,7 +124,7 @@ def test_fingerprint_is_blind_to_place_and_order_and_sees_every_change(tmp_path,
     ]
     prints = {other.fingerprint() for other in others}
     assert len(prints) == 7 and first not in prints
-    write_picture(tmp_path / "one" / "b.png", seed=3)
+    write_image(tmp_path / "one" / "b.png", seed=3)
     assert of().fingerprint() != first
     (tmp_path / "one" / "b.png").unlink()
     with pytest.raises(DataError, match="b.png"):
@@ -134,7 +134,7 @@ def test_fingerprint_is_blind_to_place_and_order_and_sees_every_change(tmp_path,
 def test_fingerprint_sees_a_change_of_a_large_file(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(bytes(3 << 20))
-    one = dataset(picture(path))
+    one = dataset(image(path))
     first = one.fingerprint()
     path.write_bytes(bytes((3 << 20) + 1))
     assert one.fingerprint() != first
@@ -157,18 +157,18 @@ def test_repair_of_none_and_of_good_boxes_says_nothing():
 def test_repair_clips_and_says_so():
     kept, keep, lines = repaired([[-2, 3, 10, 12], [50, 30, 61.5, 44], [1, 1, 5, 5]])
     assert kept == [[0, 3, 10, 12], [50, 30, 60, 40], [1, 1, 5, 5]] and keep == [True] * 3
-    assert lines == ("2 boxes reaching outside the picture: clipped to it (first: a.png)",)
+    assert lines == ("2 boxes reaching outside the image: clipped to it (first: a.png)",)
 
 
 def test_repair_drops_what_is_thin_and_says_so():
     kept, keep, lines = repaired([[60, 0, 60, 9], [-9, 0, 0.5, 9], [3, 3, 3, 9], [3, 3, 9, 3.99], [3, 3, 4, 4]])
     assert kept == [[3, 3, 4, 4]] and keep == [False] * 4 + [True]
-    assert lines == ("4 boxes thinner than 1 px inside the picture: dropped (first: a.png)",)
+    assert lines == ("4 boxes thinner than 1 px inside the image: dropped (first: a.png)",)
 
 
 @pytest.mark.parametrize("box", [[60, 0, 70, 9], [0, -9, 9, 0], [500, 500, 540, 540]])
-def test_a_box_wholly_outside_belongs_to_another_picture_and_is_refused(box):
-    with pytest.raises(DataError, match="lies wholly outside the picture of 60 x 40: correct or remove it"):
+def test_a_box_wholly_outside_belongs_to_another_image_and_is_refused(box):
+    with pytest.raises(DataError, match="lies wholly outside the image of 60 x 40: correct or remove it"):
         repaired([[3, 3, 9, 9], box])
 
 
@@ -216,7 +216,7 @@ def test_coco_and_roboflow_trees_have_splits(tmp_path, coco_file):
         (coco, ("train2017", "val2017", "val2017")),
     ):
         for split, part in zip(("train", "val", "valid"), folders, strict=True):
-            assert load_dataset(home, split=split).pictures[0].path == home / part / "a.png"
+            assert load_dataset(home, split=split).images[0].path == home / part / "a.png"
     with pytest.raises(DataError, match="no split 'test' here; there is: train, valid"):
         load_dataset(roboflow, split="test")
     with pytest.raises(DataError, match="no split 'test' among instances_train2017.json, instances_val2017"):

@@ -1,4 +1,4 @@
-"""Trainings small enough for a test: a few steps, small pictures, no worker processes."""
+"""Trainings small enough for a test: a few steps, small images, no worker processes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_recipe(path: Path, dataset: Path, **changes: object) -> Path:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
-    """A run folder: 18 steps on the rendered field, its own pictures as validation split."""
+    """A run folder: 18 steps on the rendered field, its own images as validation split."""
     from detection.recipe.reading import load_recipe
     from detection.training.train import train
 
@@ -81,7 +81,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
 
 @pytest.fixture
 def coco_file(tmp_path: Path):
-    """Writes a COCO dataset of plain grey pictures with the given boxes; gives the path of its JSON."""
+    """Writes a COCO dataset of plain grey images with the given boxes; gives the path of its JSON."""
 
     def write(
         boxes_xywh: list[list[tuple[int, tuple[float, float, float, float]]]], *, names=("crop", "weed")
@@ -126,7 +126,7 @@ def lively():
         model = build_model(preset, 3, **changes)
         if preset.startswith("fasterrcnn"):
             return livened_two_stage(model, size_hw)
-        if preset.startswith("ssd"):  # fresh batch norms let nothing through so deep a net: show them pictures first
+        if preset.startswith("ssd"):  # fresh batch norms let nothing through so deep a net: show them images first
             for module in model.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.momentum = None
@@ -149,7 +149,7 @@ def livened_two_stage(model, size_hw: tuple[int, int]):
     """Faster R-CNN whose both stages say something else at each place, and not the same for every class.
 
     Random layers one after the other let nothing through or amplify the last bit of a sum: batch norms are shown
-    pictures, residuals made small, and the four layers that answer are scaled to answers of a known spread.
+    images, residuals made small, and the four layers that answer are scaled to answers of a known spread.
     """
     import torch
 
@@ -159,10 +159,10 @@ def livened_two_stage(model, size_hw: tuple[int, int]):
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
-    pictures = torch.rand(4, 3, *size_hw)
-    pictures[1] = 0
-    pictures[2, :, 20:60, 30:90] = torch.tensor([0.1, 0.6, 0.2]).view(3, 1, 1)
-    pictures[3, :, 50:] /= 4
+    images = torch.rand(4, 3, *size_hw)
+    images[1] = 0
+    images[2, :, 20:60, 30:90] = torch.tensor([0.1, 0.6, 0.2]).view(3, 1, 1)
+    images[3, :, 50:] /= 4
     predictor, rpn = model.roi_heads.box_predictor, model.rpn
     deep = isinstance(model.roi_heads.box_head, torch.nn.Sequential)
     if deep:  # four convolutions for each proposal: fewer of them
@@ -174,7 +174,7 @@ def livened_two_stage(model, size_hw: tuple[int, int]):
         predictor.bbox_pred: 0.5,
     }
     with torch.no_grad():
-        model.backbone(model.transform(list(pictures))[0].tensors)
+        model.backbone(model.transform(list(images))[0].tensors)
         if deep:
             model.roi_heads.box_head(torch.randn(64, 256, 7, 7))
         model.eval()
@@ -183,7 +183,7 @@ def livened_two_stage(model, size_hw: tuple[int, int]):
             hook = layer.register_forward_hook(
                 lambda _, __, out, seen=seen: seen.append(out.transpose(0, 1).flatten(1))
             )
-            model(list(pictures))
+            model(list(images))
             hook.remove()
             answers = torch.cat(seen, dim=1)
             gain = spread / answers.std(dim=1)

@@ -39,7 +39,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained file whose thresholds differ, and let several boxes through."""
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(load_trained(run), path, pictures=load_dataset(rendered), held_out=True)
+    export(load_trained(run), path, images=load_dataset(rendered), held_out=True)
     graph = onnx.load(path)
     told = json.loads(next(p.value for p in graph.metadata_props if p.key == KEY))
     told["score_thresholds"] = [0.1 + 0.01 * label for label in range(len(told["class_names"]))]
@@ -80,9 +80,9 @@ def assert_same(found: Detections, expected: Detections, tolerance_px: float) ->
 def field(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """A rendered field, 480 x 600."""
     folder = tmp_path_factory.mktemp("field")
-    render_dataset(folder, pictures=1, size_hw=(480, 600), seed=3)
-    (picture,) = load_dataset(folder).pictures
-    return picture.read()
+    render_dataset(folder, images=1, size_hw=(480, 600), seed=3)
+    (image,) = load_dataset(folder).images
+    return image.read()
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
@@ -119,7 +119,7 @@ def test_a_photo_that_lies_on_its_side(script: Path, model: Path, field: np.ndar
     assert_same(printed(script, model, photo, detector.class_names), expected, px + 0.01)
 
 
-def test_an_empty_picture_prints_nothing_and_complains_of_nothing(script: Path, model: Path, tmp_path: Path) -> None:
+def test_an_empty_image_prints_nothing_and_complains_of_nothing(script: Path, model: Path, tmp_path: Path) -> None:
     photo = tmp_path / "black.png"
     cv2.imwrite(str(photo), np.zeros((50, 70, 3), np.uint8))
     detector = Detector(model)

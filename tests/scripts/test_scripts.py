@@ -27,7 +27,7 @@ def test_each_script_is_its_command(name: str) -> None:
     assert script(name, "--no-such-option").returncode == 2
 
 
-def test_cross_validation_tests_every_picture_once_and_trains_on_none_of_its_own(
+def test_cross_validation_tests_every_image_once_and_trains_on_none_of_its_own(
     rendered: Path, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
@@ -66,8 +66,8 @@ def test_cross_validation_tests_every_picture_once_and_trains_on_none_of_its_own
     assert json.loads((tmp_path / "folds" / "cross_validation.json").read_text()) == result
 
 
-def test_the_data_benchmark_compares_loaders_on_the_same_pictures(rendered: Path, tmp_path: Path) -> None:
-    asked = ["--pictures", 16, "--size", 64, "--batch", 4, "--epochs", 3, "--rounds", 1, "--workers", 0]
+def test_the_data_benchmark_compares_loaders_on_the_same_images(rendered: Path, tmp_path: Path) -> None:
+    asked = ["--images", 16, "--size", 64, "--batch", 4, "--epochs", 3, "--rounds", 1, "--workers", 0]
     (tmp_path / "file").write_text("")
     loaders = ["--only", "swath-ram", "torchvision", "ultralytics", "--ultralytics-venv", tmp_path / "file" / "venv"]
     done = script("bench/loading", rendered, *asked, *loaders, "--json", tmp_path / "bench.json")
@@ -77,7 +77,7 @@ def test_the_data_benchmark_compares_loaders_on_the_same_pictures(rendered: Path
     assert set(runs) == {"swath-ram", "torchvision"}
     for passes in runs.values():
         assert [p["pass"] for p in passes] == [1, 2, 3]
-        assert all(p["pictures"] == 16 and p["seconds"] > 0 for p in passes)
+        assert all(p["images"] == 16 and p["seconds"] > 0 for p in passes)
     refused = script("bench/loading", rendered, "--epochs", 2)
     assert refused.returncode == 2 and "--epochs must be 3 or more" in refused.stderr
 

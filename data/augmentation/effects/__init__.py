@@ -1,8 +1,8 @@
-"""What sun, weather, motion, camera and lens do to a picture: numpy and OpenCV only, each a pure function.
+"""What sun, weather, motion, camera and lens do to an image: numpy and OpenCV only, each a pure function.
 
-Pictures are uint8 (H, W, 3) BGR; `amount` is 0 (nothing to be seen) to 1 (the strongest that still leaves
+Images are uint8 (H, W, 3) BGR; `amount` is 0 (nothing to be seen) to 1 (the strongest that still leaves
 every plant visible); `rng` is the only source of chance. Arguments are left as they are.
 """
 
 PAD_VALUE = 114
-"""Grey of what lies outside the picture: the letterbox's, which the network knows as nothing."""
+"""Grey of what lies outside the image: the letterbox's, which the network knows as nothing."""

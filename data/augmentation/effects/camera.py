@@ -21,7 +21,7 @@ def pose(
     """The same ground from another height and under another pitch, aimed at the same point.
 
     Exact for flat ground seen from straight above; the field of view is taken as 60 degrees along the
-    longer side. The picture is enlarged so far that the pitch leaves no empty corner; a higher camera
+    longer side. The image is enlarged so far that the pitch leaves no empty corner; a higher camera
     sees ground that nobody photographed, which becomes grey.
 
     Args:
@@ -31,7 +31,7 @@ def pose(
         pitch_deg: above 0 the upper edge comes nearer.
 
     Returns:
-        The picture, of the same size, and the boxes around the moved corners: float64 (N, 4), not clipped.
+        The image, of the same size, and the boxes around the moved corners: float64 (N, 4), not clipped.
 
     """
     rows, columns = image_bgr.shape[:2]
@@ -61,7 +61,7 @@ def pose(
 def smaller(
     image_bgr: NDArray[np.uint8], boxes_xyxy: NDArray[np.float64], *, scale: float, at_xy: tuple[float, float]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The whole picture at `scale` (0 to 1) inside a frame of its own size, the rest grey.
+    """The whole image at `scale` (0 to 1) inside a frame of its own size, the rest grey.
 
     Args:
         image_bgr: uint8 (H, W, 3).

@@ -50,7 +50,7 @@ def hard_shadow(
 ) -> NDArray[np.uint8]:
     """The shadow of the machine (an edge, bars and a wheel) or of leaves above, lit by the blue sky alone.
 
-    Without `on_ground` (an oblique view) the sky in the picture stays without a shadow.
+    Without `on_ground` (an oblique view) the sky in the image stays without a shadow.
     """
     height, width = image_bgr.shape[:2]
     kind = rng.choice(3, p=(0.4, 0.35, 0.25))
@@ -71,7 +71,7 @@ def hard_shadow(
 def sun_flare(
     image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator, *, on_ground: bool = True
 ) -> NDArray[np.uint8]:
-    """The sun at the border: a warm veil that takes contrast, and faint ghosts across the picture.
+    """The sun at the border: a warm veil that takes contrast, and faint ghosts across the image.
 
     Without `on_ground` (an oblique view) it stands in the upper half.
     """
@@ -87,7 +87,7 @@ def sun_flare(
     veil = glow[..., None].astype(np.float32) * np.array([0.72, 0.9, 1.0], np.float32)
     ghosts = np.zeros_like(veil)
     for _ in range(int(rng.integers(3, 6))):
-        share = float(rng.uniform(0.5, 1.75))  # 1 is the middle of the picture
+        share = float(rng.uniform(0.5, 1.75))  # 1 is the middle of the image
         centre = (
             sun_xy[0] + (width / 2 - sun_xy[0]) * share,
             sun_xy[1] + (height / 2 - sun_xy[1]) * share,

@@ -1,4 +1,4 @@
-"""What driving does to a picture: blur while the shutter is open, and shear while the rows are read out."""
+"""What driving does to an image: blur while the shutter is open, and shear while the rows are read out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FINEST = 8  # samples of the blur's path per pixel
 
 
 def travel_px(speed_kmh: float, time_ms: float, gsd_mm: float) -> float:
-    """How far the ground moves through the picture, in pixels: speed x time / ground sampling distance.
+    """How far the ground moves through the image, in pixels: speed x time / ground sampling distance.
 
     Args:
         speed_kmh: of the machine.
@@ -30,7 +30,7 @@ def travel_px(speed_kmh: float, time_ms: float, gsd_mm: float) -> float:
 
 
 def ground_moves_xy(heading_deg: float) -> tuple[float, float]:
-    """Unit vector in which the ground moves through a picture: against the heading (0 up, 90 right)."""
+    """Unit vector in which the ground moves through an image: against the heading (0 up, 90 right)."""
     heading = math.radians(heading_deg)
     return -math.sin(heading), math.cos(heading)
 
@@ -76,14 +76,14 @@ def rolling_shutter(
     Args:
         image_bgr: uint8 (H, W, 3).
         boxes_xyxy: float64 (N, 4), pixels.
-        shift_xy: how far the ground moves in the picture from the first row to the last, in pixels; each
+        shift_xy: how far the ground moves in the image from the first row to the last, in pixels; each
             is cut to a fifth of the height.
         wobble_px: amplitude of the machine's shaking, sideways.
-        cycles: of that shaking, while the picture is read.
+        cycles: of that shaking, while the image is read.
         phase: where the shaking starts, radians.
 
     Returns:
-        The picture, grey where nothing was photographed, and the boxes around the same things: float64
+        The image, grey where nothing was photographed, and the boxes around the same things: float64
         (N, 4), not clipped.
 
     """
@@ -98,7 +98,7 @@ def rolling_shutter(
     rows = np.arange(height) + 0.5
     from_x = (np.arange(width)[None] - sideways(rows)[:, None]).astype(np.float32)
     from_y = np.repeat((rows - 0.5 - shift_y * (rows / height - 0.5))[:, None], width, axis=1).astype(np.float32)
-    # Grey, and not the picture's mirror image: that would show plants that have no box.
+    # Grey, and not the image's mirror image: that would show plants that have no box.
     grey = (PAD_VALUE,) * 3
     moved = cv2.remap(image_bgr, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=grey)
     boxes = np.array(boxes_xyxy, np.float64).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""The deploy graph of FCOS, RetinaNet and SSD: uint8 pictures in, fixed-size detections out."""
+"""The deploy graph of FCOS, RetinaNet and SSD: uint8 images in, fixed-size detections out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detection.runtime.errors import SwathError
 class DeployGraph(nn.Module):
     """A torchvision one-stage detector with a postprocessing of fixed shapes, equal to torchvision's own.
 
-    torchvision keeps, per picture and level (SSD: class), the candidates above the score floor,
+    torchvision keeps, per image and level (SSD: class), the candidates above the score floor,
     at most `topk_candidates`; decodes and clips them; suppresses within each class; keeps the best
     `detections_per_img`. Here the same happens with masks instead of shapes that depend on the data,
     so that the graph exports and its cost does not depend on the field.
@@ -46,9 +46,9 @@ class DeployGraph(nn.Module):
         self.size_hw = size_hw
         self.normalise = Normalisation(model.transform)
         with torch.no_grad():
-            pictures = torch.zeros(1, 3, *size_hw)
-            features = self._features(pictures)
-            anchors: Tensor = model.anchor_generator(ImageList(pictures, [size_hw]), features)[0]
+            images = torch.zeros(1, 3, *size_hw)
+            features = self._features(images)
+            anchors: Tensor = model.anchor_generator(ImageList(images, [size_hw]), features)[0]
         if isinstance(model, FCOS):
             # What its box coder makes of an anchor at every call: its centre, and its size with the signs of xyxy.
             centres, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
@@ -62,8 +62,8 @@ class DeployGraph(nn.Module):
             [len(anchors)] if isinstance(model, SSD) else [c * a for c, a in zip(cells, per_cell, strict=True)]
         )
 
-    def _features(self, pictures: Tensor) -> list[Tensor]:
-        features = self.model.backbone(pictures)
+    def _features(self, images: Tensor) -> list[Tensor]:
+        features = self.model.backbone(images)
         return list(features.values()) if isinstance(features, OrderedDict | dict) else [features]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,8 +77,8 @@ class DeployGraph(nn.Module):
             empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
 
         """
-        pictures = self.normalise(images)
-        head = self.model.head(self._features(pictures))
+        inputs = self.normalise(images)
+        head = self.model.head(self._features(inputs))
         if isinstance(self.model, SSD):
             boxes, scores, labels = self._ssd_candidates(head)
         else:
@@ -128,7 +128,7 @@ class DeployGraph(nn.Module):
         return decoded
 
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """NMS within each class of each picture, then the best boxes of each picture."""
+        """NMS within each class of each image, then the best boxes of each image."""
         # Classes are moved apart along x, as torchvision does it: no box of one can overlap one of another.
         offset_x = labels.to(boxes.dtype) * float(max(self.size_hw) + 1)
         shifted = boxes + offset_x.unsqueeze(-1) * self.along_x

@@ -25,5 +25,5 @@ class Normalisation(nn.Module):
         self.register_buffer("inverse_std_255", 1 / (std.view(1, 3, 1, 1) * 255))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures uint8 (N, H, W, 3) RGB -> float32 (N, 3, H, W)."""
+        """Images uint8 (N, H, W, 3) RGB -> float32 (N, 3, H, W)."""
         return (images.permute(0, 3, 1, 2).float() - self.mean_255) * self.inverse_std_255

@@ -15,7 +15,7 @@ samples lie up to one cell beyond the edge, between the next two."""
 
 
 class RoiAtlas(nn.Module):
-    """`MultiScaleRoIAlign` for RoIs inside the picture, equal to it.
+    """`MultiScaleRoIAlign` for RoIs inside the image, equal to it.
 
     torchvision sends each RoI to the level of its size (Lin et al., "Feature Pyramid Networks", CVPR 2017, equation
     1) by picking out the RoIs of each level: shapes that depend on the data. Here the levels lie in one map, the
@@ -27,8 +27,8 @@ class RoiAtlas(nn.Module):
     share. That is exact, for only RoIs thinner than a cell reach so far, and across them nothing changes.
 
     Args:
-        pool: as the detector has it; sees a first picture here if it has not yet.
-        features: the feature maps (1, C, h, w) of a picture by name, finest first.
+        pool: as the detector has it; sees a first image here if it has not yet.
+        features: the feature maps (1, C, h, w) of an image by name, finest first.
         size_hw: height and width of the input in pixels.
 
     """
@@ -70,8 +70,8 @@ class RoiAtlas(nn.Module):
             float32 (N * R, C, bins, bins).
 
         """
-        pictures, count = boxes_xyxy.shape[:2]
-        row = torch.arange(pictures, device=boxes_xyxy.device).to(boxes_xyxy.dtype)
+        images, count = boxes_xyxy.shape[:2]
+        row = torch.arange(images, device=boxes_xyxy.device).to(boxes_xyxy.dtype)
         row = row.view(-1, 1, 1).expand(-1, count, 1).reshape(-1, 1)
         boxes = boxes_xyxy.reshape(-1, 4)
         maps = [features[name] for name in self.names]

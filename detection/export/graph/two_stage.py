@@ -22,7 +22,7 @@ _SMALLEST_BOX_PX = 1e-2
 class TwoStageGraph(nn.Module):
     """torchvision's Faster R-CNN with every step of fixed shape, equal to torchvision's own.
 
-    torchvision keeps, per picture and level, the `pre_nms_top_n` best anchors; decodes and clips them; suppresses
+    torchvision keeps, per image and level, the `pre_nms_top_n` best anchors; decodes and clips them; suppresses
     within each level; pools the `post_nms_top_n` best proposals from the level of their size; scores and
     decodes them once more for each class, and suppresses within each class. Here the number of proposals is
     always the same: where there are fewer, the rest is masked.
@@ -41,10 +41,10 @@ class TwoStageGraph(nn.Module):
         self.size_hw = size_hw
         self.normalise = Normalisation(model.transform)
         with torch.no_grad():
-            pictures = torch.zeros(1, 3, *size_hw)
-            features = model.backbone(pictures)
+            images = torch.zeros(1, 3, *size_hw)
+            features = model.backbone(images)
             maps = list(features.values())
-            self.register_buffer("anchors", model.rpn.anchor_generator(ImageList(pictures, [size_hw]), maps)[0])
+            self.register_buffer("anchors", model.rpn.anchor_generator(ImageList(images, [size_hw]), maps)[0])
             self.pool = RoiAtlas(model.roi_heads.box_roi_pool, features, size_hw)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,15 +58,15 @@ class TwoStageGraph(nn.Module):
             empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
 
         """
-        pictures = self.normalise(images)
-        features = self.model.backbone(pictures)
+        inputs = self.normalise(images)
+        features = self.model.backbone(inputs)
         proposals, alive = self._proposals(list(features.values()))
         heads = self.model.roi_heads
         logits, codes = heads.box_predictor(heads.box_head(self.pool(features, proposals)))
         return self._detections(proposals, alive, logits, codes)
 
     def _proposals(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The first stage: boxes (N, R, 4) inside the picture, and bool (N, R) which of them there are."""
+        """The first stage: boxes (N, R, 4) inside the image, and bool (N, R) which of them there are."""
         rpn = self.model.rpn
         start = 0
         boxes, scores = [], []

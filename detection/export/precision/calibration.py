@@ -1,4 +1,4 @@
-"""Pictures that show a network all that it will meet, and what flows through it when it sees them."""
+"""Images that show a network all that it will meet, and what flows through it when it sees them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from detection.runtime.letterbox import letterbox
 
 Method = Literal["minmax", "percentile"]
 
-PICTURES = 64
-"""So many pictures are calibrated on, where there are as many."""
+IMAGES = 64
+"""So many images are calibrated on, where there are as many."""
 
-_POOL = 1000  # pictures looked at to choose from, spread evenly over the dataset
+_POOL = 1000  # images looked at to choose from, spread evenly over the dataset
 _THUMBNAIL_PX = 8
 _BINS = 16
 _HISTOGRAM_BINS = 2048
 _PERCENTILE = 99.99
 
 
-def choose(pictures: Dataset, count: int = PICTURES, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """The `count` pictures that leave no other far from all of them, in the dataset's order; always the same ones.
+def choose(images: Dataset, count: int = IMAGES, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """The `count` images that leave no other far from all of them, in the dataset's order; always the same ones.
 
     K-centre greedy (Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985) over the layout of
-    colours and their histograms, so that every field, day and light has its say, and a thousand pictures of one row
-    count for little. First comes the picture nearest to the mean, then always the one farthest from those chosen.
+    colours and their histograms, so that every field, day and light has its say, and a thousand images of one row
+    count for little. First comes the image nearest to the mean, then always the one farthest from those chosen.
     """
-    pool = pictures.spread(_POOL)
+    pool = images.spread(_POOL)
     if len(pool) <= count:
         return pool
     looks = []
@@ -58,7 +58,7 @@ def spread(points: NDArray[np.float32], count: int) -> list[int]:
 
 
 def _look(image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A picture in 240 numbers: where which colour is, and how much there is of each lightness and tint."""
+    """An image in 240 numbers: where which colour is, and how much there is of each lightness and tint."""
     small = cv2.resize(image_bgr, (64, 64), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB)
     layout = cv2.resize(lab, (_THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
@@ -67,9 +67,9 @@ def _look(image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([layout.ravel() / _THUMBNAIL_PX, np.sqrt(np.concatenate(shares))]).astype(np.float32)
 
 
-def inputs_of(pictures: Dataset, size_hw: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """The pictures as the network sees them, uint8 (H, W, 3) RGB."""
-    return (letterbox(image, size_hw)[0] for _, image in pictures.read())
+def inputs_of(images: Dataset, size_hw: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """The images as the network sees them, uint8 (H, W, 3) RGB."""
+    return (letterbox(image, size_hw)[0] for _, image in images.read())
 
 
 def measure(
@@ -92,7 +92,7 @@ def measure(
 
     """
     with tempfile.TemporaryDirectory() as folder:
-        # one session that gives what flows; results are looked at picture by picture, so that memory stays small
+        # one session that gives what flows; results are looked at image by image, so that memory stays small
         watched = onnx.ModelProto()
         watched.CopyFrom(model)
         there = {value.name for value in watched.graph.output}

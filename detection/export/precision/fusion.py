@@ -13,7 +13,7 @@ def bytes_as_they_are(model: onnx.ModelProto) -> dict[str, tuple[np.float32, np.
     """Where the network gets (byte - mean) x factor, both the same for all colours, let its integers be the bytes.
 
     A range of -1 to 1 has its zero between two integers, and rounds two grey levels to one. What the nearest integer
-    is off the mean goes into the biases: exact, but that the zeros around the picture move by up to half a grey
+    is off the mean goes into the biases: exact, but that the zeros around the image move by up to half a grey
     level. Backends see that nothing has to be computed, nor brought into another order: in onnxruntime the whole
     graph takes three quarters of the time.
 

@@ -114,7 +114,7 @@ def _glue(model: onnx.ModelProto, body: Body, converted: set[str]) -> set[str]:
         for name in node.input:
             users.setdefault(name, set()).add(node.name)
     fed: set[str] = set()
-    for node in model.graph.node:  # from pictures to boxes
+    for node in model.graph.node:  # from images to boxes
         if node.name in inside and node.op_type in _GLUE:
             flows = [maker.get(name, "") for name in node.input if name in body.floats and name not in weights]
             joins_constant = node.op_type in ("Add", "Concat") and any(name in weights for name in node.input)

@@ -20,7 +20,7 @@ from detection.runtime.parity.parity import DELTA_AP_POINTS
 Judge = Callable[[onnx.ModelProto, str], Verdict]
 """Judges a graph; the second argument names it to whoever watches."""
 
-_PROBES = 6  # pictures by which layers are put in order
+_PROBES = 6  # images by which layers are put in order
 _SHARE_IN_FLOAT = 0.5  # with more of its layers in float a file is no int8 file any more
 
 
@@ -57,17 +57,17 @@ class Int8:
     """The network in 8-bit integers, the layers that these harm most in float32.
 
     Args:
-        pictures: to calibrate on; of many those are chosen that cover them.
+        images: to calibrate on; of many those are chosen that cover them.
         method: see `detection.export.precision.calibration.measure`.
 
     """
 
     precision = "int8"
 
-    def __init__(self, pictures: Dataset, *, method: Method = "minmax") -> None:
-        if not len(pictures):
-            raise PrecisionError(f"{pictures.name}: no pictures to calibrate on; name others with --calibration")
-        self._pictures = pictures
+    def __init__(self, images: Dataset, *, method: Method = "minmax") -> None:
+        if not len(images):
+            raise PrecisionError(f"{images.name}: no images to calibrate on; name others with --calibration")
+        self._images = images
         self._method = method
 
     def __call__(
@@ -77,7 +77,7 @@ class Int8:
 
         Raises:
             PrecisionError: the budget does not hold though half of the layers stay in float.
-            DataError: a picture cannot be read.
+            DataError: an image cannot be read.
 
         """
 
@@ -86,7 +86,7 @@ class Int8:
 
         model = named(model)
         body = find_body(model)
-        chosen = choose(self._pictures, progress=told("choosing pictures"))
+        chosen = choose(self._images, progress=told("choosing images"))
         height, width = (d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:3])
         inputs = list(inputs_of(chosen, (height, width)))
         ranges = measure(
@@ -112,7 +112,7 @@ class Int8:
         if count is None:
             raise PrecisionError(
                 f"int8: out of budget even with {most} of {len(order)} layers in float ({trials[-1].said}); "
-                "give more --calibration pictures of the field, or take --precision fp16 or fp32"
+                "give more --calibration images of the field, or take --precision fp16 or fp32"
             )
         return graph(count), {
             "layers": len(order),
@@ -121,10 +121,10 @@ class Int8:
             "sqnr_db_alone_next": round(harm[order[count]], 2),
             "trials": [{"in_float": t.in_float, "holds": t.holds, "said": t.said} for t in trials],
             "calibration": {
-                "dataset": self._pictures.name,
-                "fingerprint": self._pictures.fingerprint(),
-                "pictures": len(chosen),
-                "of": len(self._pictures),
+                "dataset": self._images.name,
+                "fingerprint": self._images.fingerprint(),
+                "images": len(chosen),
+                "of": len(self._images),
                 "method": self._method,
                 "activations": "uint8, per tensor",
                 "weights": "int8 symmetric, per channel",
@@ -140,12 +140,12 @@ def said_of(report: Mapping[str, Any]) -> Iterator[str]:
     gain, int8 = report["size_and_speed"], report.get("int8", {})
     kept = f"; {len(int8['layers_in_float'])} of {int8['layers']} layers in float" if int8 else ""
     size = f"{gain['bytes'] / 1e6:.1f} MB (fp32 {gain['fp32_bytes'] / 1e6:.1f} MB)"
-    time = f"{gain['cpu_ms']:.1f} ms a picture by onnxruntime on this CPU (fp32 {gain['fp32_cpu_ms']:.1f} ms"
+    time = f"{gain['cpu_ms']:.1f} ms an image by onnxruntime on this CPU (fp32 {gain['fp32_cpu_ms']:.1f} ms"
     yield f"{precision}: {size}, {time}, {gain['cpu_speed_up']:.2f} x){kept}"
     delta, budget = report["delta_ap_points"], DELTA_AP_POINTS[precision]
     if delta > budget:
         chance = report["delta_ap_chance_points"]
         yield (
             f"AP is off by {delta:.2f} points, more than {precision}'s {budget}; {chance:.2f} of them may be "
-            "chance: more pictures in data.val would tell"
+            "chance: more images in data.val would tell"
         )

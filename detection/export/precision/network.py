@@ -1,6 +1,6 @@
 """Which part of a deploy graph is the network, found by its structure alone: no node is known by its name.
 
-A deploy graph normalises pictures, runs a network and turns what that says into boxes. Precision may be lowered in
+A deploy graph normalises images, runs a network and turns what that says into boxes. Precision may be lowered in
 the network; pixels, coordinates of boxes and the order of scores need float32.
 """
 
@@ -128,7 +128,7 @@ def _floats(model: onnx.ModelProto) -> set[str]:
 
 
 def trunk(model: onnx.ModelProto, body: Body) -> onnx.ModelProto:
-    """The graph from the pictures to the network's answers, without the postprocessing."""
+    """The graph from the images to the network's answers, without the postprocessing."""
     inputs = [value.name for value in model.graph.input]
     typed = onnx.shape_inference.infer_shapes(model)
     return onnx.utils.Extractor(typed).extract_model(inputs, list(body.answers))

@@ -15,7 +15,7 @@ _WARM_UPS = 2
 
 
 def median_ms(models: Sequence[onnx.ModelProto], image_rgb: NDArray[np.uint8], runs: int = 11) -> list[float]:
-    """Median time of each of some graphs for one picture, on onnxruntime's CPU provider with its default threads.
+    """Median time of each of some graphs for one image, on onnxruntime's CPU provider with its default threads.
 
     The graphs take turns, so that what else the machine does meets all of them alike.
 

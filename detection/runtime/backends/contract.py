@@ -20,7 +20,7 @@ OUTPUTS = {"boxes": ("float32", 3), "scores": ("float32", 2), "labels": ("int64"
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What the deploy graph gives for N pictures: K rows each, padded.
+    """What the deploy graph gives for N images: K rows each, padded.
 
     Attributes:
         boxes: float32 (N, K, 4), xyxy in pixels of the network's input.
@@ -86,7 +86,7 @@ def check_signature(
     """Compare the graph's inputs and outputs with the contract and with its own metadata.
 
     Returns:
-        The number of pictures that it takes; None: from 1 to `metadata.max_batch`.
+        The number of images that it takes; None: from 1 to `metadata.max_batch`.
 
     Raises:
         ModelFileError: they differ.

@@ -81,7 +81,7 @@ class OnnxruntimeBackend:
 
 
 class BoundRuns:
-    """Runs whose input has a place on the device that is made once for each number of pictures.
+    """Runs whose input has a place on the device that is made once for each number of images.
 
     One at a time: the place is shared. Outputs come to the CPU.
     """
@@ -189,7 +189,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _proven(session: Any, path: Path, asked: Sequence[str], shape: tuple[int, ...]) -> NodeShare:
-    """Run once on black pictures and see who did it. The session records no more after that.
+    """Run once on black images and see who did it. The session records no more after that.
 
     Raises:
         DeviceError: it runs, but not on what was asked for.

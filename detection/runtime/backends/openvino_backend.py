@@ -30,7 +30,7 @@ class OpenVinoBackend:
     detector than the one that was checked. So it is told to compute in float32, whatever the file's precision:
     int8 layers stay int8, and weights kept in 16 bits are widened.
 
-    Single pictures get a graph of fixed shape, compiled at once; batches share one of any N, compiled by the first.
+    Single images get a graph of fixed shape, compiled at once; batches share one of any N, compiled by the first.
 
     Args:
         path: the .onnx.
@@ -86,7 +86,7 @@ class OpenVinoBackend:
 
     @property
     def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
-        """See `Backend.bare_run`; for as many pictures as the file has fixed, or one."""
+        """See `Backend.bare_run`; for as many images as the file has fixed, or one."""
         infer = self._requests[self._fixed or 1].infer
 
         def run(pixels_rgb: NDArray[np.uint8]) -> list[NDArray[Any]]:

@@ -64,7 +64,7 @@ def cuda_options(compute: str | None) -> Options:
     """For CUDA.
 
     TF32 rounds the factors of a product to 10 bits: boxes differ from PyTorch's by more than parity allows. The
-    exhaustive search for convolutions, the default, makes the first picture of each batch size wait for seconds.
+    exhaustive search for convolutions, the default, makes the first image of each batch size wait for seconds.
     """
     return {
         "cudnn_conv_algo_search": "HEURISTIC",
@@ -75,7 +75,7 @@ def cuda_options(compute: str | None) -> Options:
 
 
 def tensorrt_options(metadata: ModelMetadata, compute: str | None, folder: Path) -> Options:
-    """For TensorRT: engines for 1 to `max_batch` pictures, tuned for one, built once and kept in `folder`."""
+    """For TensorRT: engines for 1 to `max_batch` images, tuned for one, built once and kept in `folder`."""
     height, width = metadata.input_size_hw
     lowest = compute or metadata.precision
     return {

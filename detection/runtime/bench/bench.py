@@ -23,7 +23,7 @@ from detection.runtime.bench.images import Recording, made_up
 from detection.runtime.detector import Detector
 
 STAGES = ("decode", "letterbox", "infer", "finish", "call", "bare", "age")
-"""What is timed: the picture's decoding, the detector's three stages, `Detector.__call__`, `Detector.bare_run`, and
+"""What is timed: the image's decoding, the detector's three stages, `Detector.__call__`, `Detector.bare_run`, and
 decoding and call together. All in ms. The three stages, the call and the bare run are calls of their own."""
 
 BATCHES = (1, 2, 4, 8)
@@ -43,8 +43,8 @@ class Contestant:
         provider, threads: as asked; None is the CPU, and the backend's own choice.
         detector: it.
         samples_ms: by `STAGES`; the same place in each list is the same turn. `decode` and `age` are nan where the
-            picture was there before it was asked for.
-        batches_ms: durations of `Detector.detect_batch` by number of pictures.
+            image was there before it was asked for.
+        batches_ms: durations of `Detector.detect_batch` by number of images.
         cold: starts in processes of their own; a string says why there was none.
         joules: of every whole call, where they can be read.
 
@@ -71,7 +71,7 @@ class Contestant:
         return 100 * (float(np.median(calls / bare)) - 1)
 
     @property
-    def pictures_per_s(self) -> float:
+    def images_per_s(self) -> float:
         """One by one: the calls' number by their sum."""
         calls = self.samples_ms["call"]
         return 1000 * len(calls) / sum(calls)
@@ -82,7 +82,7 @@ class Contestant:
         return float(np.median(mine / others))
 
     def throughput(self) -> dict[int, float]:
-        """Pictures a second by size of the batch: of the median duration."""
+        """Images a second by size of the batch: of the median duration."""
         return {size: 1000 * size / float(np.median(taken)) for size, taken in self.batches_ms.items() if taken}
 
 
@@ -151,7 +151,7 @@ def measure(
 
     Args:
         entered: from `contestants`; gets what is measured.
-        recording: pictures for all; None makes some up at each input's own size.
+        recording: images for all; None makes some up at each input's own size.
         runs: turns, 1 or more.
         seconds: no further turn begins after these (warm-up and cold starts not counted; batches get a quarter more).
         cold_starts: processes per contestant; 0 for none.
@@ -169,9 +169,9 @@ def measure(
     own = [made_up(one.detector.metadata.input_size_hw) for one in entered]
     for place, one in enumerate(entered):
         told("warm-up", place, len(entered))
-        for picture in range(WARM_UP_RUNS):
+        for image in range(WARM_UP_RUNS):
             if not stop.is_set():
-                one.detector(own[place][picture % len(own[place])])
+                one.detector(own[place][image % len(own[place])])
     began = time.monotonic()
     ended_by = "runs"
     for turn in range(runs):
@@ -180,13 +180,13 @@ def measure(
             ended_by = "seconds"
             break
         shared = recording.next() if recording else None
-        pictures = [shared[0] if shared else mine[turn % len(mine)] for mine in own]
+        images = [shared[0] if shared else mine[turn % len(mine)] for mine in own]
         decode_ms = shared[1] if shared and shared[1] is not None else math.nan
-        if not _turn(entered, pictures, turn, decode_ms, stop, meter):
+        if not _turn(entered, images, turn, decode_ms, stop, meter):
             ended_by = "user"
             break
-    batch_pictures = [[shared[0]] if shared else mine for mine in own] if entered and runs else []
-    _batches(entered, batch_pictures, max(3, min(10, runs // 20)), seconds / 4, stop, told)
+    batch_images = [[shared[0]] if shared else mine for mine in own] if entered and runs else []
+    _batches(entered, batch_images, max(3, min(10, runs // 20)), seconds / 4, stop, told)
     return Measurement(list(entered), "user" if stop.is_set() else ended_by, meter)
 
 
@@ -203,7 +203,7 @@ def _start_cold(entered: Sequence[Contestant], times: int, stop: threading.Event
 
 def _turn(
     entered: Sequence[Contestant],
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     turn: int,
     decode_ms: float,
     stop: threading.Event,
@@ -217,16 +217,16 @@ def _turn(
     for place, kind in calls[first:] + calls[:first]:
         if stop.is_set():
             return False
-        detector, picture, mine = entered[place].detector, pictures[place], taken[place]
+        detector, image, mine = entered[place].detector, images[place], taken[place]
         if kind == "stages":
-            mine.update(_stages(detector, picture))
+            mine.update(_stages(detector, image))
         elif kind == "call":
             before = meter.read()
             with _timed(mine, "call"):
-                detector(picture)
+                detector(image)
             joules[place] = meter.joules_between(before, meter.read()) if before else None
         else:
-            pixels, run = detector.prepare(picture).pixels[None], detector.bare_run
+            pixels, run = detector.prepare(image).pixels[None], detector.bare_run
             with _timed(mine, "bare"):
                 run(pixels)
     for one, mine, spent in zip(entered, taken, joules, strict=True):
@@ -249,10 +249,10 @@ class _timed:  # noqa: N801  (reads as a statement; a generator's context manage
         self._into[self._stage] = (time.perf_counter_ns() - self._began_ns) / 1e6
 
 
-def _stages(detector: Detector, picture: NDArray[np.uint8]) -> dict[str, float]:
+def _stages(detector: Detector, image: NDArray[np.uint8]) -> dict[str, float]:
     """One call of each stage, in ms; `letterbox` has the making of a batch of one in it, as the whole call has."""
     times_ns = [time.perf_counter_ns()]
-    prepared = detector.prepare(picture)
+    prepared = detector.prepare(image)
     pixels = np.stack([prepared.pixels])
     times_ns.append(time.perf_counter_ns())
     raw = detector.infer(pixels)
@@ -265,7 +265,7 @@ def _stages(detector: Detector, picture: NDArray[np.uint8]) -> dict[str, float]:
 
 def _batches(
     entered: Sequence[Contestant],
-    pictures: Sequence[Sequence[NDArray[np.uint8]]],
+    images: Sequence[Sequence[NDArray[np.uint8]]],
     rounds: int,
     seconds: float,
     stop: threading.Event,
@@ -280,7 +280,7 @@ def _batches(
         for place, size in _in_turns(sizes):
             if stop.is_set() or (turn > 0 and time.monotonic() - began > seconds):
                 return
-            batch = [pictures[place][k % len(pictures[place])] for k in range(size)]
+            batch = [images[place][k % len(images[place])] for k in range(size)]
             into: dict[str, float] = {}
             with _timed(into, "batch"):
                 entered[place].detector.detect_batch(batch)

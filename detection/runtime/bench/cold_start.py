@@ -31,7 +31,7 @@ class ColdStart:
         interpreter_s: until Python runs our first line.
         imports_s: numpy, cv2, the backend, `detection.runtime`.
         load_s: `Detector(...)`: the file read, checked and made ready.
-        first_run_s: the first call with a picture.
+        first_run_s: the first call with an image.
         loaded_mb: resident memory after loading, in 10^6 bytes; None where the system does not tell.
         working_mb: the same after 20 more calls.
         peak_mb: the most there ever was.
@@ -99,12 +99,12 @@ def _run(model: Path, provider: str | None, threads: int | None, spawned_ns: int
     detector = Detector(model, providers=None if provider is None else [provider], threads=threads)
     loaded_ns = time.monotonic_ns()
     loaded_mb, _ = memory_mb()
-    picture = made_up(detector.metadata.input_size_hw)[0]
+    image = made_up(detector.metadata.input_size_hw)[0]
     asked_ns = time.monotonic_ns()
-    detector(picture)
+    detector(image)
     detected_ns = time.monotonic_ns()
     for _ in range(_RUNS):
-        detector(picture)
+        detector(image)
     working_mb, peak_mb = memory_mb()
     return {
         "interpreter_s": (_BEGAN_NS - spawned_ns) / 1e9,

@@ -1,4 +1,4 @@
-"""What `swath bench` shows the detector: pictures made up, or a recording, decoded again and again."""
+"""What `swath bench` shows the detector: images made up, or a recording, decoded again and again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detection.runtime.errors import SourceError
 
 
 def made_up(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Four pictures of this size, uint8 (H, W, 3) BGR, always the same: noise, gradients, blobs on soil, grey."""
+    """Four images of this size, uint8 (H, W, 3) BGR, always the same: noise, gradients, blobs on soil, grey."""
     height, width = size_hw
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -29,14 +29,14 @@ def made_up(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:
 
 
 class Recording(Closing):
-    """A video or a folder of pictures without end: after the last picture comes the first one again.
+    """A video or a folder of images without end: after the last image comes the first one again.
 
     Args:
         spec: what `open_source` takes; not a live camera.
 
     Attributes:
         name: for reports.
-        sizes_hw: heights and widths of the pictures that came so far.
+        sizes_hw: heights and widths of the images that came so far.
 
     Raises:
         SourceError: nothing there, nothing that can be read, or a live camera, which has a pace of its own.
@@ -53,11 +53,11 @@ class Recording(Closing):
         source = open_source(self._spec)
         if source.live:
             source.close()
-            raise SourceError(f"{self.name}: a live camera, which has its own pace; name a video or pictures")
+            raise SourceError(f"{self.name}: a live camera, which has its own pace; name a video or images")
         return source
 
     def next(self) -> tuple[NDArray[np.uint8], float | None]:
-        """The next picture, and how long its decoding took in ms; None where that was done before it was asked for.
+        """The next image, and how long its decoding took in ms; None where that was done before it was asked for.
 
         Raises:
             SourceError: it broke off.
@@ -74,7 +74,7 @@ class Recording(Closing):
                 return frame.image, None if ahead else took_ms
             self._source.close()
             self._source = self._opened()
-        raise SourceError(f"{self.name}: gave no picture")
+        raise SourceError(f"{self.name}: gave no image")
 
     def close(self) -> None:
         """Close the file."""

@@ -25,7 +25,7 @@ SCHEMA = 1
 
 _FACT_WIDTH = len("highest safe speed")
 _NAMED = {
-    "decode": "decode the picture",
+    "decode": "decode the image",
     "letterbox": "letterbox",
     "infer": "infer",
     "finish": "finish",
@@ -35,13 +35,13 @@ _NAMED = {
 }
 
 
-def to_json(measured: Measurement, sprayer: Sprayer, pictures: dict[str, Any]) -> dict[str, Any]:
+def to_json(measured: Measurement, sprayer: Sprayer, images: dict[str, Any]) -> dict[str, Any]:
     """For machines: stable keys, times in ms or s as they say, null where something could not be had.
 
     Args:
         measured: at least one turn of it.
         sprayer: the machine around the detector.
-        pictures: what was shown: `source`, None where it was made up, and `sizes_hw`.
+        images: what was shown: `source`, None where it was made up, and `sizes_hw`.
 
     """
     first = measured.contestants[0]
@@ -49,7 +49,7 @@ def to_json(measured: Measurement, sprayer: Sprayer, pictures: dict[str, Any]) -
         "schema": SCHEMA,
         "swath": detection.__version__,
         "machine": _machine(),
-        "pictures": pictures,
+        "images": images,
         "ended_by": measured.ended_by,
         "sprayer": asdict(sprayer),
         "contestants": [_one(one, first, measured, sprayer) for one in measured.contestants],
@@ -71,10 +71,10 @@ def _one(one: Contestant, first: Contestant, measured: Measurement, sprayer: Spr
         "latency_ms": {stage: _rounded(summary_ms(one.samples_ms[stage])) or None for stage in STAGES},
         "overhead_percent": round(one.overhead_percent, 2),
         "ratio_to_first": round(one.ratio_to(first), 4),
-        "pictures_per_s": round(one.pictures_per_s, 2),
-        "pictures_per_s_by_batch": {str(size): round(rate, 2) for size, rate in one.throughput().items()},
+        "images_per_s": round(one.images_per_s, 2),
+        "images_per_s_by_batch": {str(size): round(rate, 2) for size, rate in one.throughput().items()},
         "cold_start": _cold_json(one),
-        "energy": {"joules_per_picture": joules, "measures": meter.measures, "reason": meter.reason or None},
+        "energy": {"joules_per_image": joules, "measures": meter.measures, "reason": meter.reason or None},
         "safe_speed": _rounded(asdict(safe_speed(one, sprayer))),
     }
 
@@ -101,7 +101,7 @@ def median_start(one: Contestant) -> ColdStart | None:
 
 
 def safe_speed(one: Contestant, sprayer: Sprayer) -> SafeSpeed:
-    """By the p99 from a picture asked for to its detections; decoding counts where it was measured."""
+    """By the p99 from an image asked for to its detections; decoding counts where it was measured."""
     known = [age for age in one.samples_ms["age"] if not math.isnan(age)]
     return highest_safe_speed(percentile_ms(known or one.samples_ms["call"], 99), sprayer)
 
@@ -121,16 +121,16 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def render(measured: Measurement, sprayer: Sprayer, pictures: dict[str, Any]) -> RenderableType:
+def render(measured: Measurement, sprayer: Sprayer, images: dict[str, Any]) -> RenderableType:
     """For a terminal: all stages of one contestant, or several side by side. Arguments as of `to_json`."""
-    source, machine = pictures["source"], _machine()
-    sizes = ", ".join(f"{w} x {h}" for h, w in pictures["sizes_hw"][:3]) + (", ..." * (len(pictures["sizes_hw"]) > 3))
+    source, machine = images["source"], _machine()
+    sizes = ", ".join(f"{w} x {h}" for h, w in images["sizes_hw"][:3]) + (", ..." * (len(images["sizes_hw"]) > 3))
     shown = f"{source} ({sizes})" if source else f"made up, the same each time ({sizes}); --source shows yours"
     runs = measured.contestants[0].runs
     why = {"runs": "", "seconds": ", then time was up", "user": ", then it was stopped"}[measured.ended_by]
     head = [
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
-        f"Pictures (width x height): {shown}",
+        f"Images (width x height): {shown}",
         f"{runs:,} run{'s' if runs > 1 else ''} of each{why}"
         + ("" if runs >= 100 else "; below 100, p99 is the max"),
     ]
@@ -156,7 +156,7 @@ def _alone(one: Contestant) -> list[RenderableType]:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True, min_width=_FACT_WIDTH)
     facts.add_row("overhead", f"the whole call takes {one.overhead_percent:.1f} % more than the bare run")
-    facts.add_row("pictures a second", _rates(one))
+    facts.add_row("images a second", _rates(one))
     start = median_start(one)
     if start is None:
         facts.add_row("cold start", Text(next((s for s in one.cold if isinstance(s, str)), "not measured")))
@@ -184,9 +184,9 @@ def _alone(one: Contestant) -> list[RenderableType]:
 def _rates(one: Contestant) -> str:
     by_batch = one.throughput()
     if not by_batch:
-        return f"{one.pictures_per_s:.1f} one by one"
+        return f"{one.images_per_s:.1f} one by one"
     sizes, rates = " / ".join(map(str, by_batch)), " / ".join(f"{rate:.1f}" for rate in by_batch.values())
-    return f"{one.pictures_per_s:.1f} one by one (mean); in batches of {sizes}: {rates} (median)"
+    return f"{one.images_per_s:.1f} one by one (mean); in batches of {sizes}: {rates} (median)"
 
 
 def _mb(value: float | None) -> str:
@@ -215,7 +215,7 @@ def _side_by_side(entered: Sequence[Contestant], sprayer: Sprayer) -> Table:
             f"{values['p99']:.2f}",
             f"{one.ratio_to(entered[0]):.3f}",
             f"{one.overhead_percent:+.1f} %",
-            f"{one.pictures_per_s:.1f}",
+            f"{one.images_per_s:.1f}",
             f"{safe_speed(one, sprayer).kmh:.1f}",
         )
     return table
@@ -244,12 +244,12 @@ def _last_lines(measured: Measurement, sprayer: Sprayer) -> Table:
         facts.add_row("energy", Text(f"not readable here ({meter.reason})"))
     else:
         spent = [f"{statistics.fmean(one.joules):.2f} J" if one.joules else "-" for one in measured.contestants]
-        facts.add_row("energy", f"{' / '.join(spent)} a picture, of {meter.measures}")
+        facts.add_row("energy", f"{' / '.join(spent)} an image, of {meter.measures}")
     around = f"camera {sprayer.ahead_m:.2f} m ahead, pulse {sprayer.pulse_m:.2f} m, valve {sprayer.valve_ms:g} ms"
     if sprayer.exposure_ms:
         around += f", exposure {sprayer.exposure_ms:g} ms"
     if sprayer.camera_fps is not None:
-        around += f", {sprayer.camera_fps:g} pictures a second"
+        around += f", {sprayer.camera_fps:g} images a second"
     if several:
         facts.add_row("+bare", "by how much the whole call is longer than the bare run of the same graph")
         facts.add_row("km/h", f"highest safe speed: {around}; by p99")

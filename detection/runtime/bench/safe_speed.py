@@ -2,7 +2,7 @@
 
 Two things must hold, and the stricter one limits:
 
-*Time.* A plant that lay just outside of one picture is in the next one, taken `gap` later. That one may wait, is
+*Time.* A plant that lay just outside of one image is in the next one, taken `gap` later. That one may wait, is
 decided on, and the valve opens. Meanwhile the plant has come nearer, by `ahead_m` at most:
 
     ahead / speed  >=  exposure + gap + wait + call + valve
@@ -11,10 +11,10 @@ decided on, and the valve opens. Meanwhile the plant has come nearer, by `ahead_
 
     pulse / speed  >=  gap            (decisions a second  >=  speed / pulse)
 
-`call` is the p99 of the whole call, never the mean: one late picture in a hundred is a plant missed. A detector that
-asks for the next picture as soon as it is done has `gap = call` and `wait = 0`. Behind a camera of `fps` pictures a
-second whose newest picture is taken (as `swath stream` does), the gap is `call` rounded up to whole pictures; where
-the detector is slower than the camera, the picture that it takes may have waited up to `1 / fps`.
+`call` is the p99 of the whole call, never the mean: one late image in a hundred is a plant missed. A detector that
+asks for the next image as soon as it is done has `gap = call` and `wait = 0`. Behind a camera of `fps` images a
+second whose newest image is taken (as `swath stream` does), the gap is `call` rounded up to whole images; where
+the detector is slower than the camera, the image that it takes may have waited up to `1 / fps`.
 
 Worked by hand: a p99 of 36.7 ms, which is 27.2 decisions a second, with the camera 0.30 m ahead, a pulse of 0.10 m
 and a valve of 15 ms gives 0.10 m / 36.7 ms = 9.8 km/h by the pulse, and 0.30 m / (36.7 + 36.7 + 15 ms) = 12.2 km/h by
@@ -35,11 +35,11 @@ class Sprayer:
     """The machine around the detector.
 
     Attributes:
-        ahead_m: along the ground, from the foremost line of the picture in which a plant is seen to the nozzle.
+        ahead_m: along the ground, from the foremost line of the image in which a plant is seen to the nozzle.
         pulse_m: ground that one decision covers, along the driving direction.
         valve_ms: from the decision to the drop on the ground.
         exposure_ms: of the camera; counted whole, a plant was seen as late as its first moment.
-        camera_fps: pictures a second; None: as many as the detector asks for.
+        camera_fps: images a second; None: as many as the detector asks for.
 
     Raises:
         ValueError: a length or a rate that is not above 0, or a time below 0.
@@ -68,9 +68,9 @@ class SafeSpeed:
         kmh: the highest safe speed, the lower of the next two.
         limited_by: which of them it is.
         pulse_kmh, time_kmh: above this pulses leave gaps; above this the decision comes too late.
-        gap_ms: between two pictures that are decided on.
+        gap_ms: between two images that are decided on.
         delay_ms: from a plant's entry into the view to the drop on the ground, at worst.
-        blur_mm: how far the picture smears at `kmh` while it is exposed.
+        blur_mm: how far the image smears at `kmh` while it is exposed.
 
     """
 
@@ -87,7 +87,7 @@ def highest_safe_speed(call_p99_ms: float, sprayer: Sprayer) -> SafeSpeed:
     """The highest speed at which both conditions hold; the method stands above.
 
     Args:
-        call_p99_ms: from the picture in memory to its detections, above 0.
+        call_p99_ms: from the image in memory to its detections, above 0.
         sprayer: the machine.
 
     Raises:
@@ -98,9 +98,9 @@ def highest_safe_speed(call_p99_ms: float, sprayer: Sprayer) -> SafeSpeed:
         raise ValueError(f"a latency must be above 0 ms, got {call_p99_ms}")
     gap_ms, wait_ms = call_p99_ms, 0.0
     if sprayer.camera_fps is not None:
-        picture_ms = 1000 / sprayer.camera_fps
-        pictures = max(1, math.ceil(call_p99_ms / picture_ms - 1e-9))  # 40 ms at 25 a second is one
-        gap_ms, wait_ms = pictures * picture_ms, picture_ms if pictures > 1 else 0.0
+        image_ms = 1000 / sprayer.camera_fps
+        images = max(1, math.ceil(call_p99_ms / image_ms - 1e-9))  # 40 ms at 25 a second is one
+        gap_ms, wait_ms = images * image_ms, image_ms if images > 1 else 0.0
     delay_ms = sprayer.exposure_ms + gap_ms + wait_ms + call_p99_ms + sprayer.valve_ms
     by_pulse = _KMH * sprayer.pulse_m / (gap_ms / 1000)
     by_time = _KMH * sprayer.ahead_m / (delay_ms / 1000)

@@ -1,1 +1,1 @@
-"""What the robot keeps of a season: pictures around faults, pictures to label again, and their replay."""
+"""What the robot keeps of a season: images around faults, images to label again, and their replay."""

@@ -33,7 +33,7 @@ _EVENTS = 200
 _NICE = 10
 _PAUSE_S = 0.2
 _LATE_S = 0.5
-"""What pictures captured within an incident may take until they are decided."""
+"""What images captured within an incident may take until they are decided."""
 _FLUSH_S = 0.5
 """What is left to be saved at the end may take so long: a machine is to stop within a second."""
 
@@ -50,26 +50,26 @@ class _Incident:
 
 
 class BlackBox(Output):
-    """Keeps the last seconds in memory; saves them, and what follows, around faults; and uncertain pictures.
+    """Keeps the last seconds in memory; saves them, and what follows, around faults; and uncertain images.
 
         FOLDER/incidents/000007-20261126T140312Z-camera-lost-front/    a recording, for `swath replay`
         FOLDER/relabel/000008-20261126T140500Z/                        a COCO dataset, to be labelled again
 
     `write` keeps a reference and returns; a thread of low priority encodes and writes. So it needs no queue in
-    front of it. Pictures given to it must not be written to afterwards.
+    front of it. Images given to it must not be written to afterwards.
 
     Args:
         folder: made where it is missing.
         controls: of the stream: whose decisions these are.
         before_s: how far back an incident reaches.
         after_s: how long it goes on after its last fault.
-        memory_bytes: of pictures in memory, over all cameras.
+        memory_bytes: of images in memory, over all cameras.
         quota_bytes: of everything in `folder`; the oldest goes.
-        max_age_ms: a picture decided at a greater age is a fault; None: none is.
+        max_age_ms: an image decided at a greater age is a fault; None: none is.
         as_jpeg: remember JPEGs: twelve times as many in the same memory, but a replay sees other pixels.
         pause_s: the same fault begins an incident once in so many seconds.
         looks: region and tiles by camera name, as `run_stream` takes them.
-        uncertain_every_s: seconds between two uncertain pictures of a camera; None saves none.
+        uncertain_every_s: seconds between two uncertain images of a camera; None saves none.
         uncertain_band: how far from its class's threshold a score is uncertain.
 
     Attributes:
@@ -121,16 +121,16 @@ class BlackBox(Output):
 
     @property
     def lost(self) -> int:
-        """Pictures and lines that were to be saved and could not: memory, disk or time ran out."""
+        """Images and lines that were to be saved and could not: memory, disk or time ran out."""
         return self._ring.lost + self._disk.lost_files
 
     @property
-    def uncertain_pictures(self) -> int:
+    def uncertain_images(self) -> int:
         """How many were saved to be labelled again, this run."""
-        return self._relabel.pictures
+        return self._relabel.images
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Remember a picture and what was decided on it. Never waits for the disk."""
+        """Remember an image and what was decided on it. Never waits for the disk."""
         detector = self._controls.detector
         if self._model is None or self._model[0] is not detector:
             self._model = (detector, _digest(detector.path))
@@ -229,7 +229,7 @@ class BlackBox(Output):
         return frame is not None
 
     def _save(self, incident: _Incident, reasons: list[Event], events: list[Event]) -> bool:
-        """Write one picture, or the lines that wait; False where nothing waits."""
+        """Write one image, or the lines that wait; False where nothing waits."""
         if incident.writer is None:
             detector, first = self._controls.detector, reasons[0]
             part = self._disk.new_part(KIND, f"{first.kind}-{first.status}-{first.subject}")
@@ -256,7 +256,7 @@ class BlackBox(Output):
         if incident.writer is not None:
             folder = incident.writer.close()
             self.incidents += 1
-            _log.warning("%s: %d pictures around a fault were saved", folder, incident.writer.frames)
+            _log.warning("%s: %d images around a fault were saved", folder, incident.writer.frames)
 
     def _look_again(self, frame: Frame) -> None:
         assert self._uncertain is not None

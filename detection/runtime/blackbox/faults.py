@@ -15,11 +15,11 @@ FAULTS = frozenset(
         ("trigger", "by hand"),
     }
 )
-"""(kind, status) of events around which pictures are saved."""
+"""(kind, status) of events around which images are saved."""
 
 
 def is_fault(event: Event) -> bool:
-    """Whether pictures around it are saved."""
+    """Whether images around it are saved."""
     return (event.kind, event.status) in FAULTS
 
 

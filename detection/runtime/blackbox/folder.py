@@ -183,7 +183,7 @@ class BoundedFolder:
         return False
 
     def _found_room(self, size: int) -> None:
-        # A full disk may take a line where it does not take a picture: that is no news.
+        # A full disk may take a line where it does not take an image: that is no news.
         if self._too_large is not None and size >= self._too_large:
             self._too_large = None
             _log.warning("%s: can be written again; %d files were lost", self.root, self.lost_files)

@@ -1,4 +1,4 @@
-"""`RecordedSource`: the pictures of a recording, again, at the pace at which they were captured."""
+"""`RecordedSource`: the images of a recording, again, at the pace at which they were captured."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from detection.runtime.errors import SourceError
 
 
 class Pace:
-    """When a recorded picture is due now; shared by the cameras of a recording, so that they stay together.
+    """When a recorded image is due now; shared by the cameras of a recording, so that they stay together.
 
     Args:
-        first_ns: `captured_ns` of the recording's earliest picture.
+        first_ns: `captured_ns` of the recording's earliest image.
 
     """
 
@@ -35,12 +35,12 @@ class Pace:
 
 
 class RecordedSource(Source):
-    """One camera of a recording: every picture with its own index, none left out.
+    """One camera of a recording: every image with its own index, none left out.
 
     Args:
         recording: what to play.
         camera: which of its cameras.
-        pace: shared by all cameras; None gives pictures as fast as they are asked for.
+        pace: shared by all cameras; None gives images as fast as they are asked for.
 
     """
 
@@ -61,12 +61,12 @@ class RecordedSource(Source):
         self._decoded: Frame | None = None
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next picture once it is due; None where that is not within `timeout_s` seconds.
+        """The next image once it is due; None where that is not within `timeout_s` seconds.
 
-        `captured_ns` is when it was due, so that a replay that falls behind shows in the pictures' age.
+        `captured_ns` is when it was due, so that a replay that falls behind shows in the images' age.
 
         Raises:
-            SourceError: a picture of the recording is gone or damaged.
+            SourceError: an image of the recording is gone or damaged.
 
         """
         if self.ended:
@@ -86,14 +86,14 @@ class RecordedSource(Source):
         return frame
 
     def _frame(self, recorded: RecordedFrame, captured_ns: int) -> Frame:
-        image = _read(self._folder / recorded.picture)
+        image = _read(self._folder / recorded.image)
         if image is None:
             self.ended = True
-            raise SourceError(f"{self._folder / recorded.picture}: gone or damaged; the replay ends here")
+            raise SourceError(f"{self._folder / recorded.image}: gone or damaged; the replay ends here")
         return Frame(image, recorded.camera, recorded.frame, captured_ns, recorded.stream_s)
 
     def close(self) -> None:
-        """No more pictures come."""
+        """No more images come."""
         self.ended = True
 
 
@@ -102,7 +102,7 @@ def open_recording(recording: Recording, *, as_fast: bool = False) -> list[Recor
 
     Args:
         recording: from `read_recording`.
-        as_fast: do not wait between pictures as the cameras did.
+        as_fast: do not wait between images as the cameras did.
 
     """
     pace = None if as_fast else Pace(min(frame.captured_ns for frame in recording.frames))

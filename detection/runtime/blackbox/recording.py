@@ -1,11 +1,11 @@
-"""A recording: pictures as the detector saw them, with what was decided on each.
+"""A recording: images as the detector saw them, with what was decided on each.
 
     recording.json    what it is: why it was made, the classes, the model file's name
-    frames.jsonl      one line a picture, in the order in which they were decided: `RecordedFrame`
-    events.jsonl      what happened beside the pictures
-    pictures/         PNG, without loss; JPEG, where memory or time did not suffice for that
+    frames.jsonl      one line an image, in the order in which they were decided: `RecordedFrame`
+    events.jsonl      what happened beside the images
+    images/         PNG, without loss; JPEG, where memory or time did not suffice for that
 
-Lines are appended whole and after their picture, so that a recording whose writer was killed can be read.
+Lines are appended whole and after their image, so that a recording whose writer was killed can be read.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from detection.runtime.streaming.slices import Look
 SCHEMA = 1
 """Of a recording; raised when a key changes its meaning or goes."""
 
-ABOUT, FRAMES, EVENTS, PICTURES = "recording.json", "frames.jsonl", "events.jsonl", "pictures"
+ABOUT, FRAMES, EVENTS, IMAGES = "recording.json", "frames.jsonl", "events.jsonl", "images"
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedFrame:
-    """One line of `frames.jsonl`: a picture, when it was captured, and the decision in full precision.
+    """One line of `frames.jsonl`: an image, when it was captured, and the decision in full precision.
 
     Attributes:
-        picture: its file, relative to the recording's folder.
+        image: its file, relative to the recording's folder.
         camera, frame, captured_ns, stream_s: as of `Frame`.
-        age_ms: of the picture when it was decided.
+        age_ms: of the image when it was decided.
         model_sha256: of the model file that decided.
         score_thresholds: in force, one per class.
         boxes_xyxy, scores, labels, track_ids: as of `Detections`.
 
     """
 
-    picture: str
+    image: str
     camera: str
     frame: int
     captured_ns: int
@@ -60,11 +60,11 @@ class RecordedFrame:
     track_ids: list[int] | None
 
     @classmethod
-    def of(cls, kept: Kept, picture: str) -> RecordedFrame:
-        """What is written of a picture of the ring."""
+    def of(cls, kept: Kept, image: str) -> RecordedFrame:
+        """What is written of an image of the ring."""
         found, record = kept.detections, kept.record
         return cls(
-            picture=picture,
+            image=image,
             camera=kept.camera,
             frame=record["frame"],
             captured_ns=kept.captured_ns,
@@ -80,8 +80,8 @@ class RecordedFrame:
 
     @property
     def lossless(self) -> bool:
-        """Whether its picture is the one that the detector saw, pixel by pixel."""
-        return self.picture.endswith(".png")
+        """Whether its image is the one that the detector saw, pixel by pixel."""
+        return self.image.endswith(".png")
 
     @property
     def detections(self) -> Detections:
@@ -102,7 +102,7 @@ class Recording:
         folder: where it lies.
         class_names: of label 0, 1, ...
         model: the model file's name.
-        looks: at which parts of its pictures the detector looked, by camera.
+        looks: at which parts of its images the detector looked, by camera.
         frames: in the order in which they were decided.
 
     """
@@ -120,7 +120,7 @@ class Recording:
 
     @property
     def lossless(self) -> int:
-        """How many of its pictures are those that the detector saw, pixel by pixel."""
+        """How many of its images are those that the detector saw, pixel by pixel."""
         return sum(frame.lossless for frame in self.frames)
 
 
@@ -131,7 +131,7 @@ class RecordingWriter:
         disk: takes the files.
         part: where, from `BoundedFolder.new_part`.
         class_names, model: of the detector in force.
-        looks: at which parts of its pictures it looks, by camera.
+        looks: at which parts of its images it looks, by camera.
 
     """
 
@@ -163,14 +163,14 @@ class RecordingWriter:
         self._disk.write(self._part, ABOUT, json.dumps(self._about, indent=1).encode() + b"\n")
 
     def frame(self, kept: Kept) -> bool:
-        """Write a picture and its line; False where they were lost."""
+        """Write an image and its line; False where they were lost."""
         suffix, content = kept.file()
-        picture = f"{PICTURES}/{self.frames:06d}{suffix}"
-        if not self._disk.write(self._part, picture, content):
+        image = f"{IMAGES}/{self.frames:06d}{suffix}"
+        if not self._disk.write(self._part, image, content):
             return False
-        line = json.dumps(asdict(RecordedFrame.of(kept, picture)), separators=(",", ":"), allow_nan=False)
+        line = json.dumps(asdict(RecordedFrame.of(kept, image)), separators=(",", ":"), allow_nan=False)
         if not self._disk.append(self._part, FRAMES, line.encode() + b"\n"):
-            self._disk.discard(self._part, picture)
+            self._disk.discard(self._part, image)
             return False
         self.frames += 1
         return True
@@ -186,7 +186,7 @@ class RecordingWriter:
 
 
 def adopt_unfinished(disk: BoundedFolder, kind: str) -> None:
-    """Give recordings of a run that was killed their names; those without a picture go."""
+    """Give recordings of a run that was killed their names; those without an image go."""
     for part in disk.parts(kind):
         if part.suffix == ".part":
             if (part / FRAMES).is_file() and (part / ABOUT).is_file():
@@ -199,7 +199,7 @@ def read_recording(folder: Path) -> Recording:
     """Read a recording.
 
     Raises:
-        SourceError: no recording there, a damaged one, one without pictures, or one of a newer Swath.
+        SourceError: no recording there, a damaged one, one without images, or one of a newer Swath.
 
     """
     try:
@@ -219,7 +219,7 @@ def read_recording(folder: Path) -> Recording:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SourceError(f"{folder}: a damaged recording ({error})") from None
     if not frames:
-        raise SourceError(f"{folder}: a recording without pictures")
+        raise SourceError(f"{folder}: a recording without images")
     return recording
 
 

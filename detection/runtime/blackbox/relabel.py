@@ -1,4 +1,4 @@
-"""`RelabelWriter`: pictures to be labelled again, as COCO datasets with the detector's boxes as a start."""
+"""`RelabelWriter`: images to be labelled again, as COCO datasets with the detector's boxes as a start."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from detection.runtime.detections import Frame
 
 KIND = "relabel"
 ANNOTATIONS = "annotations.json"
-PICTURES_A_PART = 200
+IMAGES_A_PART = 200
 """A part is one labelling job; then the next begins."""
 
 
 class RelabelWriter:
-    """Each part is a COCO dataset of its own: `annotations.json` and `images/`, whole after every picture.
+    """Each part is a COCO dataset of its own: `annotations.json` and `images/`, whole after every image.
 
     Annotations carry `score`, so a labelling tool can show and sort by it; boxes below the detector's threshold
-    are in it too. A part holds at most 200 pictures, and one set of class names.
+    are in it too. A part holds at most 200 images, and one set of class names.
 
     Args:
         disk: takes the files.
 
     Attributes:
-        pictures: written, over all parts.
+        images: written, over all parts.
 
     """
 
     def __init__(self, disk: BoundedFolder) -> None:
         self._disk = disk
-        self.pictures = 0
+        self.images = 0
         self._part: Path | None = None
         self._class_names: tuple[str, ...] = ()
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
     def write(self, frame: Frame, look: SecondLook) -> bool:
-        """Add a picture; False where it was lost."""
+        """Add an image; False where it was lost."""
         part = self._part
         if part is not None and self._images and not (part / ANNOTATIONS).exists():
             part = None  # it was the oldest, and had to make room
-        if part is None or look.class_names != self._class_names or len(self._images) >= PICTURES_A_PART:
+        if part is None or look.class_names != self._class_names or len(self._images) >= IMAGES_A_PART:
             part = self._part = self._disk.new_part(KIND)
             self._class_names, self._images, self._annotations = look.class_names, [], []
         image_id = len(self._images) + 1
@@ -60,7 +60,7 @@ class RelabelWriter:
             self._disk.discard(part, name)
             return False
         self._images, self._annotations = images, annotations
-        self.pictures += 1
+        self.images += 1
         return True
 
     def _entries(
@@ -95,7 +95,7 @@ class RelabelWriter:
 
     def _write_json(self, part: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> bool:
         content = {
-            "info": {"description": "uncertain pictures of a stream; the boxes are the detector's, to be corrected"},
+            "info": {"description": "uncertain images of a stream; the boxes are the detector's, to be corrected"},
             "images": images,
             "annotations": annotations,
             "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self._class_names)],

@@ -20,7 +20,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Difference:
-    """One picture on which the replay decided otherwise.
+    """One image on which the replay decided otherwise.
 
     Attributes:
         camera, frame: which.
@@ -41,18 +41,18 @@ class Comparison(Output):
     """Takes a replay's decisions and holds each against the recorded one.
 
     Boxes belong together if class, corners (within 0.001 px) and score (within 0.0001) agree; each counts once.
-    Thresholds are those in force when the picture was recorded. Track numbers are not compared: they depend on
-    what came before the recording. Pictures that were kept as JPEG are not those that were decided on: they are
+    Thresholds are those in force when the image was recorded. Track numbers are not compared: they depend on
+    what came before the recording. Images that were kept as JPEG are not those that were decided on: they are
     counted, and not compared.
 
     Args:
         recording: what is replayed.
 
     Attributes:
-        compared: pictures.
-        lossy: pictures that could not be compared.
-        boxes: recorded ones, of these pictures.
-        differing: pictures on which the decisions differ.
+        compared: images.
+        lossy: images that could not be compared.
+        boxes: recorded ones, of these images.
+        differing: images on which the decisions differ.
         shown: the first differences.
 
     """
@@ -71,12 +71,12 @@ class Comparison(Output):
 
     @property
     def missing(self) -> int:
-        """Recorded pictures that the replay did not decide on."""
+        """Recorded images that the replay did not decide on."""
         return sum(map(len, self._waiting.values()))
 
     @property
     def same(self) -> bool:
-        """Whether every picture that can be compared was decided on as it was then; there must be one."""
+        """Whether every image that can be compared was decided on as it was then; there must be one."""
         return bool(self.compared) and not self.differing and not self.missing
 
     def close(self) -> None:

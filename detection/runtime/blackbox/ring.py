@@ -1,4 +1,4 @@
-"""`Ring`: the pictures of the last seconds, of all cameras, in bounded memory."""
+"""`Ring`: the images of the last seconds, of all cameras, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _CROWDED = 0.8
 
 @dataclass(eq=False)
 class Kept:
-    """One picture in the ring and what was decided on it.
+    """One image in the ring and what was decided on it.
 
     Attributes:
-        frame: its picture counts until `packed` takes its place.
+        frame: its image counts until `packed` takes its place.
         score_thresholds: in force when it was decided, one per class.
         model_sha256: of the model file that decided.
-        packed: the picture as a JPEG; None while it lies there as pixels.
+        packed: the image as a JPEG; None while it lies there as pixels.
         wanted: it is to be saved, and nobody has begun to.
         size_bytes: of memory.
 
@@ -46,7 +46,7 @@ class Kept:
         self.size_bytes = 0 if self.frame is None else self.frame.image.nbytes
 
     def file(self) -> tuple[str, bytes]:
-        """Its picture as a file: suffix and content. PNG, without loss, unless it was packed before."""
+        """Its image as a file: suffix and content. PNG, without loss, unless it was packed before."""
         if self.packed is not None:
             return ".jpg", self.packed
         assert self.frame is not None
@@ -54,18 +54,18 @@ class Kept:
 
 
 class Ring:
-    """The newest pictures: of the last `seconds`, and of no more than `limit_bytes`.
+    """The newest images: of the last `seconds`, and of no more than `limit_bytes`.
 
-    Pictures are kept as they are: a reference costs nothing, where a PNG of 1920 x 1080 takes 67 ms and
-    brings a factor of 2.3. So a picture that was given away must never be written to again.
+    Images are kept as they are: a reference costs nothing, where a PNG of 1920 x 1080 takes 67 ms and
+    brings a factor of 2.3. So an image that was given away must never be written to again.
     One that is wanted stays until it is saved, unless memory is full of such.
 
     Args:
         seconds: how far back it reaches.
-        limit_bytes: of pictures in memory, over all cameras.
+        limit_bytes: of images in memory, over all cameras.
 
     Attributes:
-        lost: wanted pictures that had to go before they were saved.
+        lost: wanted images that had to go before they were saved.
 
     """
 
@@ -82,11 +82,11 @@ class Ring:
 
     @property
     def size_bytes(self) -> int:
-        """Of pictures in memory."""
+        """Of images in memory."""
         return self._bytes
 
     def add(self, kept: Kept) -> None:
-        """Take a picture; what is too old or too much goes."""
+        """Take an image; what is too old or too much goes."""
         with self._lock:
             self._kept.append(kept)
             self._bytes += kept.size_bytes
@@ -103,18 +103,18 @@ class Ring:
 
     @property
     def crowded(self) -> bool:
-        """Whether pictures that are to be saved fill the memory: then there is no time for a PNG of each."""
+        """Whether images that are to be saved fill the memory: then there is no time for a PNG of each."""
         with self._lock:
             return sum(kept.size_bytes for kept in self._kept if kept.wanted) > _CROWDED * self.limit_bytes
 
     def want(self, since_ns: int) -> None:
-        """Mark all pictures captured since then as to be saved."""
+        """Mark all images captured since then as to be saved."""
         with self._lock:
             for kept in self._kept:
                 kept.wanted = kept.wanted or kept.captured_ns >= since_ns
 
     def take_wanted(self) -> Kept | None:
-        """The oldest picture that is to be saved, or None; from now on it may go as the others."""
+        """The oldest image that is to be saved, or None; from now on it may go as the others."""
         with self._lock:
             found = next((kept for kept in self._kept if kept.wanted), None)
             if found is not None:
@@ -122,12 +122,12 @@ class Ring:
             return found
 
     def next_unpacked(self) -> Kept | None:
-        """The oldest picture that lies there as pixels, or None."""
+        """The oldest image that lies there as pixels, or None."""
         with self._lock:
             return next((kept for kept in self._kept if kept.packed is None), None)
 
     def pack(self, kept: Kept) -> None:
-        """Replace a picture by its JPEG: a twelfth of the memory for 5.5 ms at 1920 x 1080, with loss."""
+        """Replace an image by its JPEG: a twelfth of the memory for 5.5 ms at 1920 x 1080, with loss."""
         assert kept.frame is not None
         packed = encoded(kept.frame.image, ".jpg")
         with self._lock:
@@ -144,7 +144,7 @@ class Ring:
 
 
 def encoded(image_bgr: NDArray[np.uint8], suffix: str) -> bytes:
-    """A picture, uint8 (H, W, 3), as the content of a file: ".png" without loss, or ".jpg"."""
+    """An image, uint8 (H, W, 3), as the content of a file: ".png" without loss, or ".jpg"."""
     # OpenCV's own choice for PNG is twice as fast as compression level 1, at the same size.
     settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
     return cv2.imencode(suffix, image_bgr, settings)[1].tobytes()

@@ -1,4 +1,4 @@
-"""`Uncertain`: which pictures are worth a person's look, because the detector was not sure of a box."""
+"""`Uncertain`: which images are worth a person's look, because the detector was not sure of a box."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ALIKE = 3.0
 
 @dataclass(frozen=True, eq=False)
 class SecondLook:
-    """What a detector says of a picture when boxes below its thresholds are reported too.
+    """What a detector says of an image when boxes below its thresholds are reported too.
 
     Attributes:
         detections: from `band` below the threshold of their class on.
@@ -36,13 +36,13 @@ class SecondLook:
 
 
 def look_again(detector: Detector, image_bgr: NDArray[np.uint8], band: float, look: Look = WHOLE) -> SecondLook:
-    """One more run of the detector on a picture, down to `band` below its thresholds.
+    """One more run of the detector on an image, down to `band` below its thresholds.
 
     Args:
         detector: the one in force; it is left as it is.
         image_bgr: uint8 (H, W, 3).
         band: 0 to 1.
-        look: at which parts of the picture.
+        look: at which parts of the image.
 
     """
     thresholds = np.asarray(detector.score_thresholds, np.float32)
@@ -64,10 +64,10 @@ class _Window:
 
 
 class Uncertain:
-    """Picks at most one picture per camera and `every_s` seconds.
+    """Picks at most one image per camera and `every_s` seconds.
 
-    Of each such window it is the picture with the most and nearest boxes just above their threshold; where none
-    has one, the window's last picture, which `look_again` may find to hold boxes just below it. Pictures like the
+    Of each such window it is the image with the most and nearest boxes just above their threshold; where none
+    has one, the window's last image, which `look_again` may find to hold boxes just below it. Images like the
     one picked before (the machine stands) are left out.
 
     `offer` is for the pipeline's thread, `take` for the one that saves.
@@ -87,7 +87,7 @@ class Uncertain:
         self._thumbs: dict[str, NDArray[np.float32]] = {}
 
     def offer(self, frame: Frame, detections: Detections, score_thresholds: Sequence[float]) -> None:
-        """Take a picture into account; costs microseconds."""
+        """Take an image into account; costs microseconds."""
         above = detections.scores - np.asarray(score_thresholds, np.float32)[detections.labels]
         value = float(np.maximum(1 - above / self.band, 0).sum())
         with self._lock:
@@ -102,7 +102,7 @@ class Uncertain:
                 window.best, window.best_value = frame, value
 
     def take(self) -> Frame | None:
-        """A picture to look at again, or None."""
+        """An image to look at again, or None."""
         with self._lock:
             return self._ready.pop(next(iter(self._ready))) if self._ready else None
 
@@ -112,7 +112,7 @@ class Uncertain:
         return last is None or float(np.abs(_thumb(frame) - last).mean()) >= _ALIKE
 
     def remember(self, frame: Frame) -> None:
-        """Later pictures must differ from this one."""
+        """Later images must differ from this one."""
         self._thumbs[frame.camera] = _thumb(frame)
 
 

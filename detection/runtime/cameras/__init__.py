@@ -1,1 +1,1 @@
-"""Where pictures come from: cameras, streams, videos, picture folders."""
+"""Where images come from: cameras, streams, videos, image folders."""

@@ -1,4 +1,4 @@
-"""Recordings of robots as sources: MCAP files and ROS bags. Every picture of one topic, in order."""
+"""Recordings of robots as sources: MCAP files and ROS bags. Every image of one topic, in order."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def is_bag(path: Path) -> bool:
     return (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix.lower() in (".mcap", ".bag"))
 
 
-class BagPictures(Source):
-    """The pictures of one topic of a recording.
+class BagImages(Source):
+    """The images of one topic of a recording.
 
     Args:
         path: an `.mcap`, a ROS 1 `.bag`, or the folder of a ROS 2 bag.
-        topic: which of its topics with pictures; None where there is one only.
+        topic: which of its topics with images; None where there is one only.
         camera: its name in outputs.
-        max_fps: give at most so many pictures for each second of the recording; None for all.
+        max_fps: give at most so many images for each second of the recording; None for all.
 
     Raises:
         SourceError: it cannot be read, or has no such topic, or several and none is named.
@@ -63,10 +63,10 @@ class BagPictures(Source):
             self._opened = opened.pop_all()
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next picture that can be read; `timeout_s` does not matter.
+        """The next image that can be read; `timeout_s` does not matter.
 
         Raises:
-            SourceError: the recording is damaged from here on, or not one of its pictures could be read.
+            SourceError: the recording is damaged from here on, or not one of its images could be read.
 
         """
         while not self.ended:
@@ -76,12 +76,12 @@ class BagPictures(Source):
             except StopIteration:
                 self.ended = True
                 if self._index and self.unreadable == self._index:
-                    raise SourceError(f"{self._shown_as}: none of its {self._index} pictures could be read") from None
+                    raise SourceError(f"{self._shown_as}: none of its {self._index} images could be read") from None
                 return None
             except Exception as error:
                 self.ended = True
                 raise SourceError(
-                    f"{self._shown_as}: broke off after {self._index} pictures ({_line(error)}); is it damaged?"
+                    f"{self._shown_as}: broke off after {self._index} images ({_line(error)}); is it damaged?"
                 ) from None
             if not self._pace.wants(logged_s):
                 continue
@@ -91,7 +91,7 @@ class BagPictures(Source):
             if found is not None:
                 return Frame(found.image, self.camera, index, captured_ns, self._stream_s(found, logged_s))
             self.unreadable += 1
-            _log.warning("%s: picture %d cannot be read, left out", self._shown_as, index)
+            _log.warning("%s: image %d cannot be read, left out", self._shown_as, index)
         return None
 
     def _stream_s(self, message: ImageMessage, logged_s: float) -> float:
@@ -107,14 +107,14 @@ class BagPictures(Source):
 
 
 def _pick(path: Path, topics: dict[str, str], topic: str | None) -> str:
-    """The topic to read: `topics` is name to schema, of those with pictures."""
+    """The topic to read: `topics` is name to schema, of those with images."""
     listed = ", ".join(sorted(topics)) or "none"
     if topic is None and len(topics) == 1:
         return next(iter(topics))
     if topic is None:
-        raise SourceError(f"{path}: write {path}#TOPIC; its topics with pictures: {listed}")
+        raise SourceError(f"{path}: write {path}#TOPIC; its topics with images: {listed}")
     if topic not in topics:
-        raise SourceError(f"{path}: no topic {topic} with pictures; those with pictures: {listed}")
+        raise SourceError(f"{path}: no topic {topic} with images; those with images: {listed}")
     return topic
 
 

@@ -17,8 +17,8 @@ from detection.runtime.cameras.settings import Transport
 # when FFmpeg is first used. What the user has set wins.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-FIRST_PICTURE_S = 15.0
-"""How long a stream may send packets without one whole picture: until its next key frame at most."""
+FIRST_IMAGE_S = 15.0
+"""How long a stream may send packets without one whole image: until its next key frame at most."""
 
 _ANALYZE_US = 300_000
 """How long FFmpeg may look at a stream before it starts. By default it looks for up to 5 s, and what
@@ -29,10 +29,10 @@ class Capture(Protocol):
     """The part of `cv2.VideoCapture` that sources use, so that tests can stand in for a camera."""
 
     def grab(self) -> bool:
-        """Wait for the next picture; False where there is none."""
+        """Wait for the next image; False where there is none."""
 
     def retrieve(self) -> tuple[bool, Any]:
-        """Whether the grabbed picture could be decoded, and the picture, uint8 (H, W, 3) BGR."""
+        """Whether the grabbed image could be decoded, and the image, uint8 (H, W, 3) BGR."""
 
     def get(self, propId: int, /) -> float:
         """A property, by its cv2.CAP_PROP_ number."""
@@ -67,16 +67,16 @@ def open_rtsp(
 ) -> cv2.VideoCapture | None:
     """An RTSP stream, for low latency, or None where it did not answer in time.
 
-    `read_timeout_s` is silence on the wire. A grab as a whole may take `FIRST_PICTURE_S`, because a
+    `read_timeout_s` is silence on the wire. A grab as a whole may take `FIRST_IMAGE_S`, because a
     decoder gives nothing before it has met a key frame.
     """
     # Over UDP, FFmpeg lets three of its timeouts pass.
     silence_us = round(read_timeout_s * 1e6 / (3 if transport == "udp" else 1))
     options = f"rtsp_transport;{transport}|allowed_media_types;video|timeout;{silence_us}"
-    parameters = _parameters(open_timeout_s, max(FIRST_PICTURE_S, read_timeout_s))
+    parameters = _parameters(open_timeout_s, max(FIRST_IMAGE_S, read_timeout_s))
     opened = _open(url, cv2.CAP_FFMPEG, parameters, f"{options}|analyzeduration;{_ANALYZE_US}")
     if opened is not None and opened.get(cv2.CAP_PROP_FRAME_WIDTH) <= 0:
-        # Some cameras tell the picture's size with a key frame only, and none came by: look for longer.
+        # Some cameras tell the image's size with a key frame only, and none came by: look for longer.
         opened.release()
         opened = _open(url, cv2.CAP_FFMPEG, parameters, options)
     return opened
@@ -103,7 +103,7 @@ def _parameters(open_timeout_s: float, read_timeout_s: float) -> list[int]:
         max(1, round(open_timeout_s * 1000)),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
         max(1, round(read_timeout_s * 1000)),
-        # Each further decoding thread holds one picture more back.
+        # Each further decoding thread holds one image more back.
         cv2.CAP_PROP_N_THREADS,
         1,
     ]

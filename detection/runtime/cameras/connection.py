@@ -36,8 +36,8 @@ class Opened:
     Attributes:
         capture: for the thread that opened it, and no other, to use and release.
         patience_s: how long its `grab` may take by its own timeouts before it counts as hanging.
-        stamped: whether its pictures carry time stamps of their own.
-        clocked: whether those stamps tell how late a picture is.
+        stamped: whether its images carry time stamps of their own.
+        clocked: whether those stamps tell how late an image is.
 
     """
 
@@ -48,7 +48,7 @@ class Opened:
 
 
 Deliver = Callable[["Connection", NDArray[np.uint8] | None, int, float | None], None]
-"""Takes the connection, the picture (None where it could not be decoded), `captured_ns` and `stream_s`."""
+"""Takes the connection, the image (None where it could not be decoded), `captured_ns` and `stream_s`."""
 
 
 class Connection:
@@ -58,15 +58,15 @@ class Connection:
         open_camera: called in the thread; raises `SourceError` where there is no camera.
         camera: its name in messages.
         open_patience_s: how long opening may take before it counts as hanging.
-        max_fps: hand on at most so many pictures a second; None for all.
-        deliver: called in the thread with each picture.
+        max_fps: hand on at most so many images a second; None for all.
+        deliver: called in the thread with each image.
 
     Attributes:
         done: set when the thread is through and has released the camera.
         error: why it ended; None before, or where it was told to stop.
-        delivered: how many pictures were handed on.
-        fps: pictures a second as the camera states it; None where it does not, or is not open yet.
-        overtaken: pictures that were old when they came: what had queued up before we listened.
+        delivered: how many images were handed on.
+        fps: images a second as the camera states it; None where it does not, or is not open yet.
+        overtaken: images that were old when they came: what had queued up before we listened.
 
     """
 
@@ -137,7 +137,7 @@ class Connection:
         while not self._stop.is_set():
             self._asked_s = time.monotonic()
             if not capture.grab():
-                raise SourceError(f"{self._camera}: no more pictures after {self.delivered}; camera or network down?")
+                raise SourceError(f"{self._camera}: no more images after {self.delivered}; camera or network down?")
             captured_ns = time.monotonic_ns()
             now_s = captured_ns / 1e9
             stream_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if opened.stamped else None
@@ -155,7 +155,7 @@ class Connection:
                     late_since_s = now_s
                 elif now_s - late_since_s > _TOO_LATE_FOR_S:
                     raise SourceError(
-                        f"{self._camera}: its pictures come {late_s:.1f} s late by their own time stamps; "
+                        f"{self._camera}: its images come {late_s:.1f} s late by their own time stamps; "
                         "is this machine or the network too slow for it? (else: stream_clock false)"
                     )
             if not self._pace.wants(now_s):

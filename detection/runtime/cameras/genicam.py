@@ -46,7 +46,7 @@ class GenicamCapture:
 
     Args:
         spec: `genicam:PRODUCER.cti` or `genicam:PRODUCER.cti#SERIAL`.
-        read_timeout_s: how long one picture may take.
+        read_timeout_s: how long one image may take.
 
     Raises:
         SourceError: no such camera.
@@ -64,7 +64,7 @@ class GenicamCapture:
             self._harvester.add_file(producer)
             self._harvester.update()
             self._camera: Any = self._harvester.create({"serial_number": serial} if serial else 0)
-            # The newest picture, not a queue of them.
+            # The newest image, not a queue of them.
             self._camera.num_buffers = 3
             self._camera.start()
         except Exception as error:  # the library's own and its producer's
@@ -73,7 +73,7 @@ class GenicamCapture:
             raise SourceError(f"{spec}: no camera there that can be opened ({reason})") from None
 
     def grab(self) -> bool:
-        """Wait for the next picture; False where none came in time."""
+        """Wait for the next image; False where none came in time."""
         self._image = None
         buffer = self._camera.try_fetch(timeout=self._read_timeout_s)
         if buffer is None:
@@ -92,7 +92,7 @@ class GenicamCapture:
         return True
 
     def retrieve(self) -> tuple[bool, Any]:
-        """Whether the picture's format is one that is read, and the picture."""
+        """Whether the image's format is one that is read, and the image."""
         return self._image is not None, self._image
 
     def get(self, propId: int, /) -> float:

@@ -1,4 +1,4 @@
-"""Pictures out of messages as robots record them: ROS 2's (CDR), ROS 1's, and Foxglove's (JSON, Protobuf)."""
+"""Images out of messages as robots record them: ROS 2's (CDR), ROS 1's, and Foxglove's (JSON, Protobuf)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IMAGE_SCHEMAS = frozenset({ROS_IMAGE, ROS_COMPRESSED, FOXGLOVE_COMPRESSED})
 
 @dataclass(frozen=True)
 class ImageMessage:
-    """One message with a picture.
+    """One message with an image.
 
     Attributes:
         image: uint8 (H, W, 3) BGR.
@@ -49,7 +49,7 @@ class ImageMessage:
 
 
 def decode_message(schema: str, encoding: str, data: bytes) -> ImageMessage | None:
-    """The picture of a message, or None where it cannot be decoded.
+    """The image of a message, or None where it cannot be decoded.
 
     Args:
         schema: its type by name, one of `IMAGE_SCHEMAS`.
@@ -81,7 +81,7 @@ def decode_message(schema: str, encoding: str, data: bytes) -> ImageMessage | No
 
 
 def _from_pixels(content: bytes, height: int, width: int, step: int, encoding: str) -> NDArray[np.uint8] | None:
-    """A picture as uint8 (H, W, 3) BGR from the fields of sensor_msgs/Image; None where they do not fit."""
+    """An image as uint8 (H, W, 3) BGR from the fields of sensor_msgs/Image; None where they do not fit."""
     if encoding not in _CONVERSIONS:
         return None
     bytes_a_pixel, conversion = _CONVERSIONS[encoding]
@@ -151,7 +151,7 @@ def _foxglove_protobuf(data: bytes) -> tuple[float | None, bytes]:
         stamp_s = int(parts.get(1, 0)) + int(parts.get(2, 0)) / 1e9
     content = fields[2]
     if not isinstance(content, bytes):
-        raise ValueError("no picture")
+        raise ValueError("no image")
     return stamp_s, content
 
 

@@ -1,4 +1,4 @@
-"""`LiveSource`: a camera under supervision: opened, watched, opened again; its newest picture waits to be taken."""
+"""`LiveSource`: a camera under supervision: opened, watched, opened again; its newest image waits to be taken."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _RETRY_REFUSED_S = 30.0
 _STALE_AFTER_S = 1.0
 _STALE_AFTER_INTERVALS = 3.0
 _INTERVAL_UNKNOWN_S = 1.0
-"""Taken for the time between two pictures until two have come, where the camera does not state it."""
+"""Taken for the time between two images until two have come, where the camera does not state it."""
 _SILENT_INTERVALS = 4.0
 _LATE_S = 1.0
-"""A picture this late is a remnant: a broken connection may still give one. It is no sign of life."""
+"""An image this late is a remnant: a broken connection may still give one. It is no sign of life."""
 
 _TICK_S = 0.1
 _CLOSE_WITHIN_S = 0.25
@@ -47,12 +47,12 @@ _CLOSE_WITHIN_S = 0.25
 class LiveSource(Source):
     """A camera or network stream that is kept alive.
 
-    A thread reads as fast as the camera delivers, so that no queue of old pictures builds up in the
+    A thread reads as fast as the camera delivers, so that no queue of old images builds up in the
     driver or on the network; another one watches it. A connection that fails, or hangs in a driver, is
     replaced after a wait that grows from 0.5 to 10 s. A hanging thread cannot be ended: it is left
     behind, what it may still give is thrown away, and there are three of them at most.
 
-    `Frame.index` goes on over all connections. `Frame.captured_ns` is when the picture was grabbed, less
+    `Frame.index` goes on over all connections. `Frame.captured_ns` is when the image was grabbed, less
     what it was late by the stream's own time stamps.
 
     Args:
@@ -104,12 +104,12 @@ class LiveSource(Source):
 
     @property
     def fps(self) -> float | None:  # type: ignore[override] # read-only: the camera states it
-        """Pictures a second as the camera states it; None until it is open, or where it does not."""
+        """Images a second as the camera states it; None until it is open, or where it does not."""
         return self._current.fps or self._fps
 
     @property
     def dropped(self) -> int:  # type: ignore[override] # read-only: counted in several places
-        """Pictures that were overtaken by a newer one, or too old when they came or were asked for."""
+        """Images that were overtaken by a newer one, or too old when they came or were asked for."""
         return self._mailbox.dropped + self._too_old + self._backlog + self._current.overtaken
 
     @property
@@ -123,7 +123,7 @@ class LiveSource(Source):
         return sum(not connection.done.is_set() for connection in self._left_behind)
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The newest picture that was not taken yet; waits up to `timeout_s` seconds for one.
+        """The newest image that was not taken yet; waits up to `timeout_s` seconds for one.
 
         None also where the camera is away; `status` tells.
 
@@ -173,7 +173,7 @@ class LiveSource(Source):
         with self._lock:
             self.connections += 1
             self._last_seen_s = time.monotonic()
-            # A camera that turned out to be slow would otherwise be given up between two of its pictures.
+            # A camera that turned out to be slow would otherwise be given up between two of its images.
             silence_s = max(self._settings.read_timeout_s, _SILENT_INTERVALS * (self._interval_s or 0.0))
             self._current = Connection(
                 lambda: self._open_camera(silence_s),
@@ -188,11 +188,11 @@ class LiveSource(Source):
     def _deliver(
         self, connection: Connection, image: NDArray[np.uint8] | None, captured_ns: int, stream_s: float | None
     ) -> None:
-        """Called by a reading thread with each picture."""
+        """Called by a reading thread with each image."""
         now_s = time.monotonic()
         with self._lock:
             if connection is not self._current or connection.stopped:
-                return  # the late picture of a thread that was left behind
+                return  # the late image of a thread that was left behind
             late_s = now_s - captured_ns / 1e9
             if late_s < _LATE_S:
                 if connection.delivered > 1:
@@ -206,7 +206,7 @@ class LiveSource(Source):
                 self.unreadable += 1
                 return
             if late_s < _LATE_S:
-                self._become(CameraStatus.LIVE, "gives pictures")
+                self._become(CameraStatus.LIVE, "gives images")
             self._mailbox.put(Frame(image, self.camera, index, captured_ns, stream_s))
 
     def _supervise(self) -> None:
@@ -259,7 +259,7 @@ class LiveSource(Source):
                     silent_s = time.monotonic() - self._last_seen_s
                     self._left_behind.append(connection)
                 _log.warning("%s: the camera's driver does not answer; its thread is left behind", self.camera)
-                return SourceError(f"{self.camera}: no picture for {silent_s:.0f} s; camera or network down?")
+                return SourceError(f"{self.camera}: no image for {silent_s:.0f} s; camera or network down?")
             self._note_silence()
         return connection.error or SourceError(f"{self.camera}: was closed")
 
@@ -275,7 +275,7 @@ class LiveSource(Source):
                 interval_s = max(interval_s, 1 / self._settings.max_fps)
             stale_after_s = max(_STALE_AFTER_S, _STALE_AFTER_INTERVALS * interval_s)
             if self._status is CameraStatus.LIVE and silent_s > stale_after_s:
-                self._become(CameraStatus.STALE, f"no picture for {silent_s:.1f} s")
+                self._become(CameraStatus.STALE, f"no image for {silent_s:.1f} s")
 
     def _become(self, status: CameraStatus, message: str) -> None:
         """Take a status and tell it, in order: the listener is called under the lock, and must return at once."""

@@ -1,4 +1,4 @@
-"""`Mailbox`: one slot between a camera's thread and whoever takes its pictures; the newest wins."""
+"""`Mailbox`: one slot between a camera's thread and whoever takes its images; the newest wins."""
 
 from __future__ import annotations
 

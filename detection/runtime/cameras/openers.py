@@ -60,7 +60,7 @@ def _open_url(settings: CameraSettings, silence_s: float) -> Opened:
     else:
         opened = capture.open_url(url, settings.open_timeout_s, silence_s)
     if opened is not None:
-        patience_s = max(silence_s, capture.FIRST_PICTURE_S) if rtsp else silence_s
+        patience_s = max(silence_s, capture.FIRST_IMAGE_S) if rtsp else silence_s
         return Opened(opened, patience_s, stamped=rtsp, clocked=rtsp and settings.stream_clock)
     address = without_secrets(url)
     timeout_s = min(settings.open_timeout_s, silence_s) if rtsp else settings.open_timeout_s

@@ -1,15 +1,15 @@
-"""`Pace`: which pictures of many are taken, so that it is at most so many a second."""
+"""`Pace`: which images of many are taken, so that it is at most so many a second."""
 
 from __future__ import annotations
 
 import math
 
 _TICK_S = 5e-4
-"""Time stamps are whole ticks of some clock: a picture this little too early is on time."""
+"""Time stamps are whole ticks of some clock: an image this little too early is on time."""
 
 
 class Pace:
-    """Takes pictures evenly over time.
+    """Takes images evenly over time.
 
     Args:
         max_fps: at most so many a second; None takes all.
@@ -21,7 +21,7 @@ class Pace:
         self._due_s = -math.inf
 
     def wants(self, time_s: float) -> bool:
-        """Whether the picture of this time is to be taken; times must not go back."""
+        """Whether the image of this time is to be taken; times must not go back."""
         if self._period_s is None:
             return True
         if time_s < self._due_s - _TICK_S:

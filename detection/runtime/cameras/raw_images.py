@@ -1,4 +1,4 @@
-"""`RawPictures`: pictures without a container from standard input, as another program writes them."""
+"""`RawImages`: images without a container from standard input, as another program writes them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _PIXELS_AT_MOST = 2**28
 _WITH_COLOUR_ROWS = frozenset({"yuv420p", "nv12"})
 
 
-class RawPictures(Source):
-    """Every picture that comes in, in order; the writer waits for us.
+class RawImages(Source):
+    """Every image that comes in, in order; the writer waits for us.
 
     Args:
         spec: `raw:WIDTHxHEIGHT[@FPS][:FORMAT]`, FORMAT by FFmpeg's names: bgr24 (where none is given),
@@ -64,7 +64,7 @@ class RawPictures(Source):
         channels, self._conversion = _FORMATS[kind]
         paired = kind in _WITH_COLOUR_ROWS or channels == 2
         if not 0 < width * height <= _PIXELS_AT_MOST or (paired and (width % 2 or height % 2)):
-            raise SourceError(f"{spec}: {width}x{height} is no size of a picture in {kind}")
+            raise SourceError(f"{spec}: {width}x{height} is no size of an image in {kind}")
         rows = height * 3 // 2 if kind in _WITH_COLOUR_ROWS else height
         self._shape = (rows, width) if channels == 1 else (rows, width, channels)
         self.camera = camera
@@ -76,10 +76,10 @@ class RawPictures(Source):
         self._buffer = np.empty(self._shape, np.uint8)
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next picture, or None where it did not come whole within `timeout_s` seconds, or at the end.
+        """The next image, or None where it did not come whole within `timeout_s` seconds, or at the end.
 
         Raises:
-            SourceError: the stream broke off in the midst of a picture.
+            SourceError: the stream broke off in the midst of an image.
 
         """
         until_s = time.monotonic() + timeout_s
@@ -92,22 +92,22 @@ class RawPictures(Source):
                 self.ended = True
                 if self._have:
                     raise SourceError(
-                        f"{self.camera}: broke off in the midst of picture {self._index}; "
+                        f"{self.camera}: broke off in the midst of image {self._index}; "
                         "are size and format those of the writer?"
                     )
                 return None
             if self._have == self._buffer.nbytes:
                 captured_ns = time.monotonic_ns()
-                frame = Frame(self._picture(), self.camera, self._index, captured_ns)
+                frame = Frame(self._image(), self.camera, self._index, captured_ns)
                 self._index += 1
                 self._have = 0
                 return frame
         return None
 
-    def _picture(self) -> NDArray[np.uint8]:
+    def _image(self) -> NDArray[np.uint8]:
         full, self._buffer = self._buffer, np.empty(self._shape, np.uint8)
         return full if self._conversion is None else np.asarray(cv2.cvtColor(full, self._conversion), np.uint8)
 
     def close(self) -> None:
-        """Take no more pictures."""
+        """Take no more images."""
         self.ended = True

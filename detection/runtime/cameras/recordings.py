@@ -1,4 +1,4 @@
-"""Sources that wait for us: video files and picture folders. Every picture, in order."""
+"""Sources that wait for us: video files and image folders. Every image, in order."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 
 _log = logging.getLogger(__name__)
-_PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
 
 
 class VideoFile(Source):
-    """A video from its first picture to its last.
+    """A video from its first image to its last.
 
-    The clock of a picture starts when it is asked for, so that its age holds the time of decoding.
+    The clock of an image starts when it is asked for, so that its age holds the time of decoding.
 
     Args:
         capture: opened; this object releases it.
         shown_as: what messages call it.
         camera: its name in outputs.
-        max_fps: give at most so many pictures for each second of the video; None for all. What is left
+        max_fps: give at most so many images for each second of the video; None for all. What is left
             out is not numbered.
 
     Raises:
-        SourceError: not one picture can be read.
+        SourceError: not one image can be read.
 
     """
 
@@ -55,14 +55,14 @@ class VideoFile(Source):
         self._index = 0
         self._grabbed = 0
         self._pace = Pace(max_fps)
-        # A video that cannot be decoded opens without complaint: only its first picture tells.
+        # A video that cannot be decoded opens without complaint: only its first image tells.
         self._first = self._read()
         if self._first is None:
             capture.release()
-            raise SourceError(f"{shown_as}: a video, but not one picture of it can be read")
+            raise SourceError(f"{shown_as}: a video, but not one image of it can be read")
 
     def _read(self) -> tuple[NDArray[np.uint8], float] | None:
-        """The next picture that is wanted and its time in the video in seconds; None at the end."""
+        """The next image that is wanted and its time in the video in seconds; None at the end."""
         while self._capture.grab():
             self._grabbed += 1
             stream_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
@@ -73,7 +73,7 @@ class VideoFile(Source):
         return None
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next picture; `timeout_s` does not matter, a file never makes us wait.
+        """The next image; `timeout_s` does not matter, a file never makes us wait.
 
         Raises:
             SourceError: the video broke off well before its stated length.
@@ -95,12 +95,12 @@ class VideoFile(Source):
         return frame
 
     def _check_complete(self) -> None:
-        # Some containers state a length computed from duration and rate: a picture or two off is theirs.
+        # Some containers state a length computed from duration and rate: an image or two off is theirs.
         missing = (self.length or 0) - self._grabbed
         if missing > max(2, 0.01 * (self.length or 0)):
             self.unreadable += missing
             raise SourceError(
-                f"{self._shown_as}: broke off after {self._grabbed} pictures of {self.length}; is it damaged?"
+                f"{self._shown_as}: broke off after {self._grabbed} images of {self.length}; is it damaged?"
             )
 
     def close(self) -> None:
@@ -109,18 +109,18 @@ class VideoFile(Source):
         self._capture.release()
 
 
-class PictureFolder(Source):
-    """The pictures of a folder (not of its sub-folders), or one picture, in natural order.
+class ImageFolder(Source):
+    """The images of a folder (not of its sub-folders), or one image, in natural order.
 
-    "2.jpg" comes before "10.jpg". Sizes may differ. EXIF orientation is applied. A picture that
+    "2.jpg" comes before "10.jpg". Sizes may differ. EXIF orientation is applied. An image that
     cannot be read is logged as a warning and counted in `unreadable`; its index is left out.
 
     Args:
-        path: a folder, or a picture.
+        path: a folder, or an image.
         camera: its name in outputs.
 
     Raises:
-        SourceError: a folder without pictures, or one that may not be read.
+        SourceError: a folder without images, or one that may not be read.
 
     """
 
@@ -131,12 +131,12 @@ class PictureFolder(Source):
         self.camera = camera
         self._shown_as = str(path)
         try:
-            files = [p for p in path.iterdir() if is_picture(p) and p.is_file()] if path.is_dir() else [path]
+            files = [p for p in path.iterdir() if is_image(p) and p.is_file()] if path.is_dir() else [path]
         except OSError as error:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
         if not files:
-            kinds = " ".join(sorted(_PICTURES))
-            raise SourceError(f"{path}: no pictures in this folder (looked for {kinds})")
+            kinds = " ".join(sorted(_IMAGES))
+            raise SourceError(f"{path}: no images in this folder (looked for {kinds})")
         self.files: list[Path] = sorted(files, key=lambda p: _natural(p.name))
         self.length = len(self.files)
         self.dropped = 0
@@ -145,10 +145,10 @@ class PictureFolder(Source):
         self._index = 0
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next picture that can be read; `timeout_s` does not matter.
+        """The next image that can be read; `timeout_s` does not matter.
 
         Raises:
-            SourceError: the folder is through, and not one of its pictures could be read.
+            SourceError: the folder is through, and not one of its images could be read.
 
         """
         while not self.ended and self._index < self.length:
@@ -159,21 +159,21 @@ class PictureFolder(Source):
             if image is not None:
                 return Frame(image, self.camera, index, captured_ns)
             self.unreadable += 1
-            _log.warning("%s: not a picture that can be read, left out", self.files[index])
+            _log.warning("%s: not an image that can be read, left out", self.files[index])
         if not self.ended:
             self.ended = True
             if self.unreadable == self.length:
-                raise SourceError(f"{self._shown_as}: none of its {self.length} pictures could be read")
+                raise SourceError(f"{self._shown_as}: none of its {self.length} images could be read")
         return None
 
     def close(self) -> None:
-        """Nothing is held open; no more pictures come."""
+        """Nothing is held open; no more images come."""
         self.ended = True
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the name is that of a picture, and not a hidden file."""
-    return path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image, and not a hidden file."""
+    return path.suffix.lower() in _IMAGES and not path.name.startswith(".")
 
 
 def is_video_name(name: str) -> bool:
@@ -188,7 +188,7 @@ def _natural(name: str) -> list[Any]:
 
 
 def _decode(path: Path) -> NDArray[np.uint8] | None:
-    """A picture as uint8 (H, W, 3) BGR, upright; None where it cannot be read."""
+    """An image as uint8 (H, W, 3) BGR, upright; None where it cannot be read."""
     try:
         # Read by Python and not by cv2.imread, which fails on some names and says nothing of why.
         content = np.frombuffer(path.read_bytes(), np.uint8)

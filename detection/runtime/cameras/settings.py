@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from detection.runtime.errors import SourceError
 
 Transport = Literal["tcp", "udp"]
-"""How RTSP brings the pictures. TCP loses none of them and is late instead; UDP is the other way round."""
+"""How RTSP brings the images. TCP loses none of them and is late instead; UDP is the other way round."""
 
 OPEN_TIMEOUT_S = 10.0
 """How long a camera may take from the first word to the first packets."""
@@ -25,15 +25,15 @@ class CameraSettings:
         spec: what `open_source` takes: an index, device, URL, file, folder, ... Not shown by repr: it may
             hold a password.
         name: in outputs; None derives one from `spec`.
-        max_fps: take at most so many pictures a second; None takes all. What is left out is neither
+        max_fps: take at most so many images a second; None takes all. What is left out is neither
             numbered nor counted as dropped, and is not converted (a video stream must be decoded all the same).
         transport: of RTSP.
         open_timeout_s: how long a camera on the network may take to answer and to start.
         read_timeout_s: how long it may be silent before it is given up and opened again. A camera that
-            gives less than a picture in this time needs more.
-        max_age_s: pictures older than this are dropped, not delivered; None delivers every newest one.
-        stream_clock: whether a late picture is recognised by the stream's own time stamps. False for cameras
-            whose stamps do not follow the clock: then a picture's age counts from its arrival.
+            gives less than an image in this time needs more.
+        max_age_s: images older than this are dropped, not delivered; None delivers every newest one.
+        stream_clock: whether a late image is recognised by the stream's own time stamps. False for cameras
+            whose stamps do not follow the clock: then an image's age counts from its arrival.
 
     Raises:
         SourceError: a value outside its range.

@@ -1,4 +1,4 @@
-"""`Source`: what every camera, video and picture folder has in common."""
+"""`Source`: what every camera, video and image folder has in common."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from detection.runtime.events import CameraStatus
 
 
 class Source(Closing, Protocol):
-    """Something that gives pictures, one after another; a context manager and an iterator of `Frame`.
+    """Something that gives images, one after another; a context manager and an iterator of `Frame`.
 
-    A recording (`live` False) gives every picture in order and waits for whoever asks. A live
-    source keeps the newest picture only: those that nobody took in time are counted in `dropped`.
+    A recording (`live` False) gives every image in order and waits for whoever asks. A live
+    source keeps the newest image only: those that nobody took in time are counted in `dropped`.
 
     Attributes:
         camera: its name in outputs; never holds a password.
         live: whether time goes on without us.
-        fps: pictures a second as the source states it, None where it does not.
-        length: how many pictures there are, as stated; None for live sources.
-        dropped: pictures that came and were overtaken by a newer one.
-        unreadable: pictures that were there and could not be decoded.
+        fps: images a second as the source states it, None where it does not.
+        length: how many images there are, as stated; None for live sources.
+        dropped: images that came and were overtaken by a newer one.
+        unreadable: images that were there and could not be decoded.
         ended: True once nothing more will come.
 
     """
@@ -41,7 +41,7 @@ class Source(Closing, Protocol):
         return CameraStatus.ENDED if self.ended else CameraStatus.LIVE
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next picture, or None where none came within `timeout_s` seconds, or where it ended.
+        """The next image, or None where none came within `timeout_s` seconds, or where it ended.
 
         Raises:
             SourceError: the source died; afterwards it has `ended`.

@@ -1,4 +1,4 @@
-"""Where pictures come from: `open_source` recognises a camera, stream, video, recording or picture folder."""
+"""Where images come from: `open_source` recognises a camera, stream, video, recording or image folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 
 from detection.runtime.cameras import capture
-from detection.runtime.cameras.bags import BagPictures, is_bag
+from detection.runtime.cameras.bags import BagImages, is_bag
 from detection.runtime.cameras.live import LiveSource
 from detection.runtime.cameras.names import (
     GENICAM_PREFIX,
@@ -23,8 +23,8 @@ from detection.runtime.cameras.names import (
     without_secrets,
 )
 from detection.runtime.cameras.openers import live_opener
-from detection.runtime.cameras.raw_images import RawPictures
-from detection.runtime.cameras.recordings import PictureFolder, VideoFile, is_picture, is_video_name
+from detection.runtime.cameras.raw_images import RawImages
+from detection.runtime.cameras.recordings import ImageFolder, VideoFile, is_image, is_video_name
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
@@ -43,8 +43,8 @@ def open_source(source: str | Path | CameraSettings) -> Source:
             - a URL (rtsp, http, https, ...); one that leads to a finished recording is read like a file;
             - a GStreamer pipeline that ends in appsink ("gst:..." or "a ! b ! appsink");
             - a GenICam camera ("genicam:PRODUCER.cti#SERIAL");
-            - raw pictures from standard input ("raw:1280x720@30:bgr24");
-            - a video file, a picture file, or a folder of pictures;
+            - raw images from standard input ("raw:1280x720@30:bgr24");
+            - a video file, an image file, or a folder of images;
             - an .mcap, a ROS 1 .bag or a ROS 2 bag's folder, with "#/topic" where it has several.
 
     Raises:
@@ -102,15 +102,15 @@ def close_sources(sources: Sequence[Source]) -> None:
 def _open_recording(settings: CameraSettings, name: str) -> Source:
     spec = settings.spec
     if spec.startswith(RAW_PREFIX):
-        return RawPictures(spec, name)
+        return RawImages(spec, name)
     path = Path(spec).expanduser()
     bag, _, topic = str(path).partition("#")
     if not path.exists() and topic and is_bag(Path(bag)):
-        return BagPictures(Path(bag), topic, name, settings.max_fps)
+        return BagImages(Path(bag), topic, name, settings.max_fps)
     if is_bag(path):
-        return BagPictures(path, None, name, settings.max_fps)
-    if path.is_dir() or (path.is_file() and is_picture(path)):
-        return PictureFolder(path, name)
+        return BagImages(path, None, name, settings.max_fps)
+    if path.is_dir() or (path.is_file() and is_image(path)):
+        return ImageFolder(path, name)
     if not path.exists():
         raise SourceError(f"{spec}: there is no such video, folder or camera")
     opened = capture.open_file(str(path))

@@ -1,4 +1,4 @@
-"""`StreamClock`: how late a picture arrived, told by the stream's own time stamps."""
+"""`StreamClock`: how late an image arrived, told by the stream's own time stamps."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _SETTLE_S = 2.0
 
 
 class StreamClock:
-    """Compares when pictures arrive with the time stamps they carry.
+    """Compares when images arrive with the time stamps they carry.
 
-    The least difference seen is a picture that came straight away; any other is late by what its own
-    difference has more. What is left out is what even the fastest picture takes: a constant that no
+    The least difference seen is an image that came straight away; any other is late by what its own
+    difference has more. What is left out is what even the fastest image takes: a constant that no
     clock here can see. The least difference may creep up by the drift of two clocks, no faster, so
     that a connection that falls behind for good cannot pass as punctual.
 
-    A new connection starts with pictures that waited somewhere: they come faster than they were taken.
+    A new connection starts with images that waited somewhere: they come faster than they were taken.
     Until that ends nothing is known, and they are known to be old.
     """
 
@@ -28,7 +28,7 @@ class StreamClock:
         self._least_s = 0.0
 
     def late_s(self, arrived_s: float, stream_s: float) -> float | None:
-        """How many seconds a picture is late; None where it belongs to the backlog of a new connection.
+        """How many seconds an image is late; None where it belongs to the backlog of a new connection.
 
         Args:
             arrived_s: when it came, on this machine's monotonic clock.

@@ -1,1 +1,1 @@
-"""The stream in a browser: live pictures, their age, counts, thresholds, snapshots and recordings."""
+"""The stream in a browser: live images, their age, counts, thresholds, snapshots and recordings."""

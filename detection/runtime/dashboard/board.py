@@ -1,4 +1,4 @@
-"""`Board`: what the dashboard knows: the newest picture of every camera, and numbers about them."""
+"""`Board`: what the dashboard knows: the newest image of every camera, and numbers about them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detection.runtime.latency import Latency
 from detection.runtime.outputs.contract import Record
 
 LATE_S = 1.5
-"""A picture older than this is late; of a camera with longer intervals, one older than one and a half of them."""
+"""An image older than this is late; of a camera with longer intervals, one older than one and a half of them."""
 
 _AGES = 1000
 _BARS = 30
@@ -28,7 +28,7 @@ _FPS_WINDOW_NS = 3_000_000_000
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One picture and what was found in it.
+    """One image and what was found in it.
 
     Attributes:
         frame, detections, record: as `Output.write` was given them.
@@ -55,7 +55,7 @@ class CameraView:
         self.ages_ms: deque[float] = deque(maxlen=_AGES)
 
     def take(self, frame: Frame, detections: Detections, record: Record, now_ns: int) -> None:
-        """A picture; it is proof of life where it was taken after the last event."""
+        """An image; it is proof of life where it was taken after the last event."""
         self.newest = Shot(frame, detections, record, 1 + (self.newest.serial if self.newest else 0))
         self._came_ns.append(now_ns)
         self.ages_ms.append(record["age_ms"])
@@ -67,17 +67,17 @@ class CameraView:
         self._status, self._message, self._status_at_ns = event.status, event.message, event.at_ns
 
     def _interval_s(self) -> float | None:
-        """The usual time between two pictures: the median, which a pause does not move."""
+        """The usual time between two images: the median, which a pause does not move."""
         if len(self._came_ns) < 2:
             return None
         return float(np.median(np.diff(np.array(self._came_ns)[-10:]))) / 1e9
 
     def late_after_s(self) -> float:
-        """How old the newest picture gets at most while the camera works."""
+        """How old the newest image gets at most while the camera works."""
         return max(LATE_S, 1.5 * (self._interval_s() or 0.0))
 
     def fps(self, now_ns: int) -> float:
-        """Pictures a second of late; 0.0 where none comes any more."""
+        """Images a second of late; 0.0 where none comes any more."""
         if not self._came_ns or (now_ns - self._came_ns[-1]) / 1e9 > self.late_after_s():
             return 0.0
         recent = [at for at in self._came_ns if now_ns - at < _FPS_WINDOW_NS]
@@ -94,7 +94,7 @@ class CameraView:
             "name": self.name,
             "status": self._status,
             "message": self._message,
-            "pictures": 0 if shot is None else shot.serial,
+            "images": 0 if shot is None else shot.serial,
             "fps": round(self.fps(now_ns), 2),
             "age_s": None if shot is None else round((now_ns - shot.frame.captured_ns) / 1e9, 3),
             "late_after_s": round(self.late_after_s(), 3),
@@ -111,7 +111,7 @@ class Board:
 
     Args:
         class_names: by label.
-        cameras: names known from the start, so that one that never gave a picture is shown too.
+        cameras: names known from the start, so that one that never gave an image is shown too.
 
     """
 
@@ -126,7 +126,7 @@ class Board:
         self._started_ns = time.monotonic_ns()
 
     def take(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """A picture: references are kept, nothing is copied; so nobody may write into it afterwards."""
+        """An image: references are kept, nothing is copied; so nobody may write into it afterwards."""
         now_ns = time.monotonic_ns()
         with self._lock:
             self._camera(frame.camera).take(frame, detections, record, now_ns)
@@ -145,7 +145,7 @@ class Board:
         return self._cameras.setdefault(name, CameraView(name))
 
     def newest(self) -> dict[str, Shot]:
-        """The newest picture of each camera that gave one."""
+        """The newest image of each camera that gave one."""
         with self._lock:
             return {name: view.newest for name, view in self._cameras.items() if view.newest is not None}
 

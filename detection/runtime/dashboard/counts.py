@@ -24,17 +24,17 @@ class Counts:
     def __init__(self, class_names: Sequence[str]) -> None:
         self._names = tuple(class_names)
         self._bucket = np.full(BUCKETS, -1, np.int64)  # which one, since the clock's zero, a row holds now
-        self._pictures = np.zeros(BUCKETS, np.int64)
+        self._images = np.zeros(BUCKETS, np.int64)
         self._boxes = np.zeros((BUCKETS, len(self._names)), np.int64)
         self._plants = np.zeros((BUCKETS, len(self._names)), np.int64)
         self._seen: dict[str, dict[str, int]] = {}
 
     def add(self, now_s: float, camera: str, labels: NDArray[np.int64], counted: Mapping[str, int] | None) -> None:
-        """One picture's boxes.
+        """One image's boxes.
 
         Args:
             now_s: monotonic seconds.
-            camera: whose picture.
+            camera: whose image.
             labels: int64 (N,).
             counted: plants per class that this camera has seen so far; None where nothing is tracked.
 
@@ -43,10 +43,10 @@ class Counts:
         row = bucket % BUCKETS
         if self._bucket[row] != bucket:
             self._bucket[row] = bucket
-            self._pictures[row] = 0
+            self._images[row] = 0
             self._boxes[row] = 0
             self._plants[row] = 0
-        self._pictures[row] += 1
+        self._images[row] += 1
         if len(labels):
             self._boxes[row] += np.bincount(labels, minlength=len(self._names))[: len(self._names)]
         if counted is not None:
@@ -63,16 +63,16 @@ class Counts:
         return {name: sum(seen.get(name, 0) for seen in self._seen.values()) for name in self._names}
 
     def to_json(self, now_s: float) -> dict[str, Any]:
-        """The last ten minutes, oldest first; None where no picture came."""
+        """The last ten minutes, oldest first; None where no image came."""
         tracked = bool(self._seen)
         # A sum of a bucket that is not over would look as if the plants had ended.
         newest = int(now_s // BUCKET_S) - (1 if tracked else 0)
         wanted = np.arange(newest - BUCKETS + 1, newest + 1)
         rows = wanted % BUCKETS
-        there = (self._bucket[rows] == wanted) & (self._pictures[rows] > 0)
-        values = self._plants[rows] if tracked else self._boxes[rows] / np.maximum(self._pictures[rows], 1)[:, None]
+        there = (self._bucket[rows] == wanted) & (self._images[rows] > 0)
+        values = self._plants[rows] if tracked else self._boxes[rows] / np.maximum(self._images[rows], 1)[:, None]
         series = [
             [round(value, 2) if known else None for value, known in zip(column, there.tolist(), strict=True)]
             for column in values.T.tolist()
         ]
-        return {"unit": "plants" if tracked else "boxes per picture", "bucket_s": BUCKET_S, "series": series}
+        return {"unit": "plants" if tracked else "boxes per image", "bucket_s": BUCKET_S, "series": series}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detection.runtime.dashboard.address import Address, is_loopback, reachable_at
 from detection.runtime.dashboard.board import Board
-from detection.runtime.dashboard.images import Pictures
+from detection.runtime.dashboard.images import Images
 from detection.runtime.dashboard.recorder import Recorder
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
@@ -29,10 +29,10 @@ _CONNECTIONS = 100
 
 
 class Dashboard(Output):
-    """Live pictures, their age, counts, thresholds, snapshots and recordings in a browser.
+    """Live images, their age, counts, thresholds, snapshots and recordings in a browser.
 
-    `write` keeps references and numbers, in microseconds: no picture is copied, drawn or encoded for it,
-    and no viewer makes it wait. The newest picture of each camera must not be written into afterwards.
+    `write` keeps references and numbers, in microseconds: no image is copied, drawn or encoded for it,
+    and no viewer makes it wait. The newest image of each camera must not be written into afterwards.
     It listens on this machine only, unless the address says otherwise; then viewers need a token.
 
     Args:
@@ -47,7 +47,7 @@ class Dashboard(Output):
 
     Attributes:
         url: what to open, with the token; so it is for the user's eyes, not for logs.
-        pictures: the JPEGs that viewers get.
+        images: the JPEGs that viewers get.
 
     Raises:
         OutputError: port taken, address or token not usable, or starlette or uvicorn is not installed.
@@ -83,11 +83,11 @@ class Dashboard(Output):
         self.url = f"http://{where}/" + ("" if token is None else f"?token={token}")
         class_names = controls.detector.class_names
         self._board = Board(class_names, cameras)
-        self.pictures = Pictures(self._board)
+        self.images = Images(self._board)
         listener = listener or self.event
         self._recorder = Recorder(Path(record_into), class_names, listener)
         self._closing = threading.Event()
-        site = Site(self._board, self.pictures, self._recorder, controls, listener, self._closing.is_set)
+        site = Site(self._board, self.images, self._recorder, controls, listener, self._closing.is_set)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 site.application(token=token, port=where.port),
@@ -111,7 +111,7 @@ class Dashboard(Output):
         self._wait_until_it_answers()
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Keep the picture as the camera's newest."""
+        """Keep the image as the camera's newest."""
         self._board.take(frame, detections, record)
         self._recorder.take(frame, detections, record)
 
@@ -125,7 +125,7 @@ class Dashboard(Output):
         self._server.should_exit = True
         self._recorder.stop()
         self._thread.join(_CLOSE_S)
-        self.pictures.workers.shutdown(wait=False, cancel_futures=True)
+        self.images.workers.shutdown(wait=False, cancel_futures=True)
 
     def _serve(self, listening: socket.socket) -> None:
         try:

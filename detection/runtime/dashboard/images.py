@@ -1,4 +1,4 @@
-"""`Pictures`: JPEGs for viewers, made when somebody looks, once for all who do."""
+"""`Images`: JPEGs for viewers, made when somebody looks, once for all who do."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 from detection.runtime.dashboard.board import Board, Shot
 
 WIDTHS = {"small": 640, "large": 1280}
-"""Pixels of the picture's width as it is sent; a smaller picture is sent as it is."""
+"""Pixels of the image's width as it is sent; a smaller image is sent as it is."""
 
 _QUALITY = 80
 _LOOK_AGAIN_S = 0.01
 
 
-class Pictures:
-    """The newest pictures as JPEGs without boxes (the page draws those, sharp at any size).
+class Images:
+    """The newest images as JPEGs without boxes (the page draws those, sharp at any size).
 
     Nothing piles up for a slow viewer: it asks for what is newer than what it has, and gets the newest.
 
     Args:
-        board: where pictures come from.
+        board: where images come from.
 
     Attributes:
         encoded: JPEGs made so far.
@@ -49,10 +49,10 @@ class Pictures:
     async def newer(
         self, have: Mapping[str, int], size: str, *, wait_s: float, given_up: Callable[[], bool]
     ) -> list[tuple[Shot, bytes]]:
-        """Pictures that the viewer does not have yet, as soon as there is one.
+        """Images that the viewer does not have yet, as soon as there is one.
 
         Args:
-            have: per camera that is looked at the serial of the picture there, 0 for none.
+            have: per camera that is looked at the serial of the image there, 0 for none.
             size: of `WIDTHS`.
             wait_s: how long to wait for one.
             given_up: asked while waiting; True ends it.
@@ -85,10 +85,10 @@ class Pictures:
             return shot, jpeg
 
 
-def pack(head: Mapping[str, Any], pictures: list[tuple[Shot, bytes]]) -> bytes:
-    """One body for several pictures: length of the JSON (uint32, big end first), the JSON, the JPEGs.
+def pack(head: Mapping[str, Any], images: list[tuple[Shot, bytes]]) -> bytes:
+    """One body for several images: length of the JSON (uint32, big end first), the JSON, the JPEGs.
 
-    The JSON is `head` with `pictures`: a list in the order of the JPEGs, each with its `bytes`.
+    The JSON is `head` with `images`: a list in the order of the JPEGs, each with its `bytes`.
     """
     listed = [
         {
@@ -99,14 +99,14 @@ def pack(head: Mapping[str, Any], pictures: list[tuple[Shot, bytes]]) -> bytes:
             "detections": shot.record["detections"],
             "bytes": len(jpeg),
         }
-        for shot, jpeg in pictures
+        for shot, jpeg in images
     ]
-    text = json.dumps({**head, "pictures": listed}, separators=(",", ":")).encode()
-    return b"".join((struct.pack(">I", len(text)), text, *(jpeg for _, jpeg in pictures)))
+    text = json.dumps({**head, "images": listed}, separators=(",", ":")).encode()
+    return b"".join((struct.pack(">I", len(text)), text, *(jpeg for _, jpeg in images)))
 
 
 def to_jpeg(image_bgr: NDArray[np.uint8], quality: int, width: int | None = None) -> bytes:
-    """A picture, uint8 (H, W, 3) BGR, as JPEG; shrunk to `width` pixels where it is wider."""
+    """An image, uint8 (H, W, 3) BGR, as JPEG; shrunk to `width` pixels where it is wider."""
     height_now, width_now = image_bgr.shape[:2]
     shown: NDArray[Any] = image_bgr
     if width is not None and width_now > width:
@@ -114,7 +114,7 @@ def to_jpeg(image_bgr: NDArray[np.uint8], quality: int, width: int | None = None
         shown = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA)
     done, jpeg = cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, quality))
     if not done:
-        raise ValueError(f"a picture of shape {image_bgr.shape} cannot be made a JPEG")
+        raise ValueError(f"an image of shape {image_bgr.shape} cannot be made a JPEG")
     return jpeg.tobytes()
 
 

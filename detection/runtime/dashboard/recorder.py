@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 FREE_BYTES = 500_000_000
 """A recording ends when the disk has less room: a forgotten one must not stop the machine's own files."""
 
-# Pictures that wait for the encoder: 8 of 1080p are 50 MB.
+# Images that wait for the encoder: 8 of 1080p are 50 MB.
 _WAITING = 8
 _LOOK_AT_DISK_S = 1.0
 _STOP_S = 10.0
@@ -49,7 +49,7 @@ class Recorder:
         self._last: _Run | None = None
 
     def start(self) -> None:
-        """Record from the next picture on; without effect while it records.
+        """Record from the next image on; without effect while it records.
 
         Raises:
             OutputError: no room on the disk, or the folder cannot be written.
@@ -76,7 +76,7 @@ class Recorder:
                 run.stop()
 
     def take(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """A picture; returns at once."""
+        """An image; returns at once."""
         run = self._run
         if run is not None:
             run.take((frame, detections, record))
@@ -85,14 +85,14 @@ class Recorder:
         """Whether it records, since when and where; else what became of the last recording."""
         run = self._last
         if run is None:
-            return {"on": False, "folder": str(self._folder.absolute()), "seconds": 0.0, "files": [], "pictures": 0,
+            return {"on": False, "folder": str(self._folder.absolute()), "seconds": 0.0, "files": [], "images": 0,
                     "left_out": 0, "error": None}  # fmt: skip
         return {
             "on": run.is_alive(),
             "folder": str(self._folder.absolute()),
             "seconds": round(run.seconds, 1),
             "files": [path.name for path in run.files],
-            "pictures": run.pictures,
+            "images": run.images,
             "left_out": run.left_out,
             "error": run.error,
         }
@@ -111,7 +111,7 @@ class _Run(threading.Thread):
         self._started_s = time.monotonic()
         self._ended_s: float | None = None
         self.files: list[Path] = []
-        self.pictures = 0
+        self.images = 0
         self.left_out = 0
         self.error: str | None = None
 
@@ -150,7 +150,7 @@ class _Run(threading.Thread):
                     self.error = self.error or str(error)
         self._ended_s = time.monotonic()
         if self.error is None:
-            self._say("ended", f"{len(self.files)} videos in {self._path.parent}, {self.left_out} pictures left out")
+            self._say("ended", f"{len(self.files)} videos in {self._path.parent}, {self.left_out} images left out")
         else:
             _log.warning("%s", self.error)
             self._say("failed", self.error)
@@ -170,7 +170,7 @@ class _Run(threading.Thread):
                 videos[camera] = VideoOutput(path, self._class_names, fps=None, live=True, camera=camera)
                 self.files.append(path)
             videos[camera].write(*item)
-            self.pictures += 1
+            self.images += 1
             if time.monotonic() >= look_at_disk_s:
                 look_at_disk_s = time.monotonic() + _LOOK_AT_DISK_S
                 if shutil.disk_usage(self._path.parent).free < FREE_BYTES:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from detection.runtime.dashboard.access import Access
 from detection.runtime.dashboard.board import Board
-from detection.runtime.dashboard.images import WIDTHS, Pictures, pack
+from detection.runtime.dashboard.images import WIDTHS, Images, pack
 from detection.runtime.dashboard.recorder import Recorder
 from detection.runtime.dashboard.snapshots import Snapshots
 from detection.runtime.draw import class_colour
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).with_name("page")
 _WAIT_S = 1.0
-"""A viewer's question for a newer picture is answered after this time, with none if there is none."""
+"""A viewer's question for a newer image is answered after this time, with none if there is none."""
 
 _BODY_BYTES = 16_384
 
@@ -52,7 +52,7 @@ class Site:
 
     Attributes:
         board: what is known.
-        pictures: the JPEGs.
+        images: the JPEGs.
         recorder: the videos.
         controls: thresholds and model in force.
         listener: hears of changed thresholds.
@@ -61,7 +61,7 @@ class Site:
     """
 
     board: Board
-    pictures: Pictures
+    images: Images
     recorder: Recorder
     controls: Controls
     listener: Listener
@@ -80,7 +80,7 @@ class Site:
                 *pages,
                 Route("/api/state", self._state),
                 Route("/api/events", self._events),
-                Route("/api/pictures", self._pictures),
+                Route("/api/images", self._images),
                 Route("/api/thresholds", self._set_thresholds, methods=["POST"]),
                 Route("/api/recording", self._set_recording, methods=["POST"]),
                 Route("/api/snapshots", self._take_snapshot, methods=["POST"]),
@@ -117,7 +117,7 @@ class Site:
             raise _Refused(400, "after must be the number of an event") from None
         return JSONResponse({"events": self.board.events(after)})
 
-    async def _pictures(self, request: Request) -> Response:
+    async def _images(self, request: Request) -> Response:
         received_ns = time.monotonic_ns()
         size = request.query_params.get("size", "small")
         if size not in WIDTHS:
@@ -126,9 +126,9 @@ class Site:
         for text in request.query_params.getlist("have"):
             serial, _, camera = text.partition(":")
             if not serial.isdecimal():
-                raise _Refused(400, "have must be SERIAL:CAMERA, the serial of the picture that is there or 0")
+                raise _Refused(400, "have must be SERIAL:CAMERA, the serial of the image that is there or 0")
             have[camera] = int(serial)
-        found = await self.pictures.newer(have, size, wait_s=_WAIT_S, given_up=self.closing)
+        found = await self.images.newer(have, size, wait_s=_WAIT_S, given_up=self.closing)
         body = pack({"received_ns": received_ns, "now_ns": time.monotonic_ns()}, found)
         return Response(body, media_type="application/octet-stream")
 
@@ -163,14 +163,14 @@ class Site:
         camera = (await _body(request)).get("camera")
         shot = self.board.newest().get(camera) if isinstance(camera, str) else None
         if shot is None:
-            raise _Refused(404, f"there is no picture of {camera!r} yet")
+            raise _Refused(404, f"there is no image of {camera!r} yet")
         about = {
             "model": self.controls.detector.path.name,
             "score_thresholds": dict(zip(self.board.class_names, self.controls.score_thresholds, strict=False)),
         }
         loop = asyncio.get_running_loop()
         number, names = await loop.run_in_executor(
-            self.pictures.workers, self._snapshots.take, shot, self.board.class_names, about
+            self.images.workers, self._snapshots.take, shot, self.board.class_names, about
         )
         files = {kind: {"name": name, "url": f"/api/snapshots/{number}/{kind}"} for kind, name in names.items()}
         return JSONResponse({"camera": camera, "files": files})

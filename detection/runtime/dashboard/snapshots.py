@@ -1,4 +1,4 @@
-"""`Snapshots`: one picture kept as it was: plain, with its boxes, and in numbers."""
+"""`Snapshots`: one image kept as it was: plain, with its boxes, and in numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Snapshots:
         self._number = 0
 
     def take(self, shot: Shot, class_names: Sequence[str], about: dict[str, Any]) -> tuple[int, dict[str, str]]:
-        """Keep a picture in its full size; some tens of milliseconds.
+        """Keep an image in its full size; some tens of milliseconds.
 
         Args:
             shot: what to keep.

@@ -1,4 +1,4 @@
-"""`share_cores`: how many threads a picture gets, and how many pictures are in the network at once."""
+"""`share_cores`: how many threads an image gets, and how many images are in the network at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_WORKERS = 8  # more than one thread can decode for
 
 
 def share_cores(machine: Machine, cores: int | None = None) -> tuple[int | None, int]:
-    """Cameras want each picture's boxes soon, recordings many pictures a second; docs/stream.md has the figures.
+    """Cameras want each image's boxes soon, recordings many images a second; docs/stream.md has the figures.
 
     Args:
         machine: what is to run.

@@ -47,7 +47,7 @@ class MachineModel(_Settings):
     path: HomePath = Field(description="the .onnx that swath export wrote")
     provider: str | None = Field(None, description="cpu, openvino, cuda, tensorrt, ...; null: onnxruntime on the CPU")
     threads: int | None = Field(
-        None, ge=1, description="for one picture; null: all cores for cameras, one for recordings, several at once"
+        None, ge=1, description="for one image; null: all cores for cameras, one for recordings, several at once"
     )
     score: Fraction | None = Field(None, description="one threshold for all classes; null: the model file's own")
     score_thresholds: dict[str, Fraction] = Field(
@@ -90,16 +90,16 @@ class MachineCamera(_Settings):
 
     name: str = Field(min_length=1, max_length=200, description="as it stands in all outputs")
     source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
-    max_fps: Positive | None = Field(None, description="take at most so many pictures a second")
+    max_fps: Positive | None = Field(None, description="take at most so many images a second")
     roi_xyxy: tuple[int, int, int, int] | None = Field(None, description="look at this part only, in pixels")
     tiles_rc: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
-        (1, 1), description="rows and columns that the picture is cut into, so that small plants stay large enough"
+        (1, 1), description="rows and columns that the image is cut into, so that small plants stay large enough"
     )
     overlap: float = Field(0.2, ge=0, lt=1, description="of neighbouring tiles, as a part of a tile's side")
     transport: Literal["tcp", "udp"] = Field("tcp", description="of RTSP")
     open_timeout_s: Positive = Field(10.0, description="how long it may take to answer")
     read_timeout_s: Positive = Field(3.0, description="how long it may be silent before it is opened again")
-    stream_clock: bool = Field(True, description="whether its time stamps tell how old a picture is")
+    stream_clock: bool = Field(True, description="whether its time stamps tell how old an image is")
 
     @field_validator("source", mode="before")
     @classmethod
@@ -117,7 +117,7 @@ class MachineCamera(_Settings):
     @classmethod
     def _has_area(cls, roi: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
         if roi is not None and not (0 <= roi[0] < roi[2] and 0 <= roi[1] < roi[3]):
-            raise ValueError("not left, top, right, bottom of a part of the picture")
+            raise ValueError("not left, top, right, bottom of a part of the image")
         return roi
 
 
@@ -125,7 +125,7 @@ class Limits(_Settings):
     """What must hold."""
 
     max_age_ms: Positive | None = Field(
-        1000.0, description="older live pictures are neither decided on nor published; null: any age is"
+        1000.0, description="older live images are neither decided on nor published; null: any age is"
     )
     batch_wait_ms: Positive | None = Field(None, description="wait for other cameras so long, where batches pay")
     duty_cycle: float = Field(1.0, gt=0, le=1, description="part of the time that may be computed, against heat")
@@ -133,13 +133,13 @@ class Limits(_Settings):
 
 
 class Tracking(_Settings):
-    """Follow plants from picture to picture, and count each once. The ground's motion is seen in the pictures."""
+    """Follow plants from image to image, and count each once. The ground's motion is seen in the images."""
 
     speed_m_s: float | None = Field(
         None, allow_inf_nan=False, description="of driving: a forecast where the ground is not seen"
     )
-    pixels_per_metre: Positive | None = Field(None, description="of the camera's picture, on the ground")
-    direction: Direction = Field("down", description="where the ground goes in the picture when driving forwards")
+    pixels_per_metre: Positive | None = Field(None, description="of the camera's image, on the ground")
+    direction: Direction = Field("down", description="where the ground goes in the image when driving forwards")
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -169,23 +169,23 @@ class MachineDashboard(_Settings):
 
 
 class MachineBlackBox(_Settings):
-    """What is kept around faults, and of pictures on which the detector was not sure."""
+    """What is kept around faults, and of images on which the detector was not sure."""
 
     folder: HomePath = Field(description="gets incidents/ and relabel/")
     before_s: Positive = Field(10.0, description="how far back an incident reaches")
     after_s: Positive = Field(5.0, description="how long it goes on after its last fault")
-    memory_mb: Positive = Field(512.0, description="of pictures in memory, over all cameras")
+    memory_mb: Positive = Field(512.0, description="of images in memory, over all cameras")
     quota_mb: Positive = Field(5000.0, description="of everything in the folder; the oldest goes")
     as_jpeg: bool = Field(False, description="twelve times as many in the same memory, but not the very pixels")
     pause_s: float = Field(300.0, ge=0, description="the same fault begins an incident once in so many seconds")
-    uncertain_every_s: Positive | None = Field(10.0, description="between two uncertain pictures; null: save none")
+    uncertain_every_s: Positive | None = Field(10.0, description="between two uncertain images; null: save none")
     uncertain_band: float = Field(0.1, gt=0, le=1, description="how far from its threshold a score is uncertain")
 
 
 class Outputs(_Settings):
     """Where decisions go."""
 
-    jsonl: HomePath | None = Field(None, description="one JSON line a picture")
+    jsonl: HomePath | None = Field(None, description="one JSON line an image")
     events: HomePath | None = Field(None, description="one JSON line an event")
     csv: HomePath | None = Field(None, description="one row a detection")
     video: HomePath | None = Field(None, description="annotated, one file a camera")

@@ -1,4 +1,4 @@
-"""`ModelWatcher`: a new model file is loaded beside the old one, checked, and taken between two pictures."""
+"""`ModelWatcher`: a new model file is loaded beside the old one, checked, and taken between two images."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _Counted(Output, Protocol):
 class OpenOutputs(Closing):
     """A machine's outputs; a context manager that closes them.
 
-    Files are queued: of recordings every picture is written, of live cameras none makes the stream wait.
+    Files are queued: of recordings every image is written, of live cameras none makes the stream wait.
     The broker, the webhook, the black box and the dashboard have threads of their own.
 
     Args:

@@ -52,7 +52,7 @@ def run_machine(
     Args:
         machine: what is to run.
         redaction: keeps secrets out of messages and logs.
-        max_frames: stop after so many pictures, over all cameras; None for no limit.
+        max_frames: stop after so many images, over all cameras; None for no limit.
         json_summary: gets the summary as JSON.
 
     Returns:
@@ -183,7 +183,7 @@ def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -
     told: Tracking | None = machine.tracking
     if told is None:
         return {}
-    from detection.runtime.tracking.motion import PictureMotion, WheelMotion
+    from detection.runtime.tracking.motion import ImageMotion, WheelMotion
     from detection.runtime.tracking.tracker import PlantTracker
 
     def wheels() -> WheelMotion | None:
@@ -193,7 +193,7 @@ def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -
 
     thresholds = detector.metadata.score_thresholds  # the model's own: the tracker knows how sure each is from them
     return {
-        source.camera: PlantTracker(detector.class_names, thresholds, PictureMotion(wheels())) for source in sources
+        source.camera: PlantTracker(detector.class_names, thresholds, ImageMotion(wheels())) for source in sources
     }
 
 

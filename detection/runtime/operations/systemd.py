@@ -27,7 +27,7 @@ class Heartbeat:
         self._last_s = time.monotonic()
 
     def __call__(self) -> None:
-        """It goes round, whether or not there was a picture; `run_stream` takes this as `heartbeat`."""
+        """It goes round, whether or not there was an image; `run_stream` takes this as `heartbeat`."""
         self._last_s = time.monotonic()
 
     @property

@@ -36,7 +36,7 @@ RestartSec=2
 # A model may take minutes to be prepared for its device, once.
 TimeoutStartSec=300
 TimeoutStopSec=10
-# No sign of life for so long, because pictures go in and none comes out: started again.
+# No sign of life for so long, because images go in and none comes out: started again.
 WatchdogSec={watchdog_s}
 
 # It reads its model, its cameras and the network, and writes its outputs; nothing else.

@@ -18,14 +18,14 @@ FoundObject = TypedDict(
     "FoundObject",
     {"box_xyxy": list[float], "score": float, "label": int, "class": str, "track_id": int | None},
 )
-"""One detection of a record: `box_xyxy` in pixels of the camera's picture, to 0.01."""
+"""One detection of a record: `box_xyxy` in pixels of the camera's image, to 0.01."""
 
 
 class Record(TypedDict):
     """What is published of one frame; the JSON line.
 
-    `captured_ns` is the monotonic clock of this machine when the picture was grabbed. `age_ms` is
-    how old the picture was when this record was made. `latency_ms` says where that time went.
+    `captured_ns` is the monotonic clock of this machine when the image was grabbed. `age_ms` is
+    how old the image was when this record was made. `latency_ms` says where that time went.
     `stream_s` is the stream's own clock (`Frame.stream_s`). `counted` says how many plants of each
     class this camera has seen so far, each once; None where nothing is tracked.
     """
@@ -45,13 +45,13 @@ class Output(Closing, Protocol):
     """Something that takes every frame's detections; a context manager.
 
     Attributes:
-        needs_picture: whether it looks at the pixels. Where not, a frame that waits for it in a queue
-            leaves them behind (`Queued`): it gets a black picture of the same size.
+        needs_image: whether it looks at the pixels. Where not, a frame that waits for it in a queue
+            leaves them behind (`Queued`): it gets a black image of the same size.
         camera: takes this camera's frames only; None takes all.
 
     """
 
-    needs_picture: bool = True
+    needs_image: bool = True
     camera: str | None = None
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
@@ -63,7 +63,7 @@ class Output(Closing, Protocol):
         """
 
     def event(self, event: Event) -> None:
-        """Take what happened beside the pictures; one that has no place for it lets it pass.
+        """Take what happened beside the images; one that has no place for it lets it pass.
 
         May be called before the first frame, and from the pipeline's thread only.
         """

@@ -43,7 +43,7 @@ class CsvOutput(Output):
 
     """
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(self, path: Path | str) -> None:
         self._lines = LinesFile(Path(path), newline=b"\r\n", fill=b"0", header=",".join(COLUMNS).encode())

@@ -1,4 +1,4 @@
-"""What Foxglove shows: pictures, boxes over them, a log; as JSON messages.
+"""What Foxglove shows: images, boxes over them, a log; as JSON messages.
 
 Fields and names as documented at https://docs.foxglove.dev/docs/sdk/schemas (CompressedImage,
 ImageAnnotations, Log); the schemas below describe what is written here and name what theirs require.
@@ -101,7 +101,7 @@ RECORD = _object(
 
 
 def compressed_image(image_bgr: NDArray[np.uint8], camera: str, unix_ns: int, jpeg_quality: int) -> Json:
-    """The picture as JPEG.
+    """The image as JPEG.
 
     Raises:
         OutputError: OpenCV cannot encode it.
@@ -109,13 +109,13 @@ def compressed_image(image_bgr: NDArray[np.uint8], camera: str, unix_ns: int, jp
     """
     done, jpeg = cv2.imencode(".jpg", image_bgr, (cv2.IMWRITE_JPEG_QUALITY, jpeg_quality))
     if not done:
-        raise OutputError(f"{camera}: a picture of shape {image_bgr.shape} cannot be written as JPEG")
+        raise OutputError(f"{camera}: an image of shape {image_bgr.shape} cannot be written as JPEG")
     data = base64.b64encode(jpeg.tobytes()).decode()
     return {"timestamp": _time(unix_ns), "frame_id": camera, "data": data, "format": "jpeg"}
 
 
 def image_annotations(record: Record, height: int, unix_ns: int) -> Json:
-    """A box and a text for each detection; `height` of the picture in pixels sets their size."""
+    """A box and a text for each detection; `height` of the image in pixels sets their size."""
     when = _time(unix_ns)
     line_px, text_px = max(2.0, height / 300), max(11.0, height / 40)
     points, texts = [], []

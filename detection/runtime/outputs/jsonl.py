@@ -27,7 +27,7 @@ class JsonlOutput(Output):
 
     """
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(self, path: Path | str) -> None:
         self._lines = _json_lines(path)
@@ -57,7 +57,7 @@ class EventsOutput(Output):
 
     """
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(self, path: Path | str) -> None:
         self._lines = _json_lines(path)

@@ -1,4 +1,4 @@
-"""`McapOutput`: pictures, boxes, records and events in one file that Foxglove plays."""
+"""`McapOutput`: images, boxes, records and events in one file that Foxglove plays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detection.runtime.outputs.naming import plain, timed
 from detection.runtime.outputs.play_time import PlayTime
 
 JPEG_QUALITY = 85
-"""Of the pictures."""
+"""Of the images."""
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_S = 1.0
@@ -30,8 +30,8 @@ class McapOutput(Output):
 
     `/<camera>/image` (foxglove.CompressedImage), `/<camera>/annotations` (foxglove.ImageAnnotations),
     `/<camera>/record` (the record of the JSON lines) and `/events` (foxglove.Log), all as JSON. Times are
-    this machine's clock: of live pictures when they were grabbed; of recordings the run's begin and the
-    picture's own time from there.
+    this machine's clock: of live images when they were grabbed; of recordings the run's begin and the
+    image's own time from there.
 
     The file stands under its name from the start and grows by chunks, one a second or one per 4 MiB, each
     by one write call. What a killed writer leaves lacks the index at the end, but holds every chunk:
@@ -62,7 +62,7 @@ class McapOutput(Output):
         self._file = _File(timed(self._path, datetime.now()))
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Append a frame's picture, boxes and record.
+        """Append a frame's image, boxes and record.
 
         Raises:
             OutputError: it cannot be written (disk full). The chunks before stay whole. The next frame

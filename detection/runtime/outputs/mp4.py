@@ -1,8 +1,8 @@
 """`FragmentedMp4`: a video file that plays up to its last second, whatever happens to whoever writes it.
 
 ISO/IEC 14496-12. While it grows, the file is a fragmented MP4: a header (`moov`, with `mvex`) that knows of
-no picture, then for each fragment a table (`moof`) and its pictures (`mdat`). When it is finished, one
-table of all pictures is put at its end and what stands before becomes one big `mdat`: an ordinary MP4,
+no image, then for each fragment a table (`moof`) and its images (`mdat`). When it is finished, one
+table of all images is put at its end and what stands before becomes one big `mdat`: an ordinary MP4,
 which every player can wind through. A killed writer leaves the former, a clean end the latter.
 """
 
@@ -26,7 +26,7 @@ _MATRIX = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
 class Samples(NamedTuple):
-    """Encoded pictures, one after another.
+    """Encoded images, one after another.
 
     Attributes:
         description: the `stsd` box: the codec and what its decoder must know.
@@ -47,7 +47,7 @@ class FragmentedMp4:
 
     Args:
         path: what stood there is replaced.
-        size_wh: of the pictures, in pixels.
+        size_wh: of the images, in pixels.
         description: of their codec (`Samples.description`).
 
     Raises:
@@ -61,7 +61,7 @@ class FragmentedMp4:
         self._durations = array("I")
         self._sizes = array("I")
         self._keys = array("I")  # counted from 1
-        self._begins = array("Q")  # of each fragment's pictures
+        self._begins = array("Q")  # of each fragment's images
         self._counts = array("I")  # of them
         self._ticks = 0
         self._file = FileIO(path, "w")
@@ -79,7 +79,7 @@ class FragmentedMp4:
         """Append a fragment.
 
         Args:
-            samples: its pictures; the first is a key.
+            samples: its images; the first is a key.
             durations: how long each is shown, in ticks.
 
         Raises:
@@ -159,12 +159,12 @@ class FragmentedMp4:
     def _sample_tables(self) -> Iterator[bytes]:
         durations = _runs(self._durations)
         yield _table(b"stts", 0, 0, _counted(durations, ">II"))
-        if self._sizes:  # without it, every picture is a key
+        if self._sizes:  # without it, every image is a key
             yield _table(b"stss", 0, 0, _counted([(key,) for key in self._keys], ">I"))
         per_chunk: list[tuple[int, int, int]] = []
-        for number, pictures in enumerate(self._counts, 1):
-            if not per_chunk or per_chunk[-1][1] != pictures:
-                per_chunk.append((number, pictures, 1))
+        for number, images in enumerate(self._counts, 1):
+            if not per_chunk or per_chunk[-1][1] != images:
+                per_chunk.append((number, images, 1))
         yield _table(b"stsc", 0, 0, _counted(per_chunk, ">III"))
         yield _table(b"stsz", 0, 0, bytes(4), _counted([(size,) for size in self._sizes], ">I"))
         yield _table(b"co64", 0, 0, _counted([(begin,) for begin in self._begins], ">Q"))
@@ -178,7 +178,7 @@ class FragmentedMp4:
         from_here = 0x020000  # offsets count from the moof's begin
         which = _table(b"tfhd", 0, from_here, struct.pack(">I", _TRACK))
         when = _table(b"tfdt", 1, 0, struct.pack(">Q", self._ticks))
-        has = 0x000701  # an offset; of each picture duration, size and flags
+        has = 0x000701  # an offset; of each image duration, size and flags
 
         def whole(offset: int) -> bytes:
             run = _table(b"trun", 0, has, struct.pack(">Ii", len(samples.sizes), offset), rows)
@@ -188,7 +188,7 @@ class FragmentedMp4:
 
 
 def read_samples(mp4: bytes) -> Samples:
-    """The pictures of a small MP4 with one track whose samples lie one after another.
+    """The images of a small MP4 with one track whose samples lie one after another.
 
     Raises:
         ValueError: it is not one.

@@ -84,7 +84,7 @@ class MqttOutput(Output):
 
     """
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(self, url: str, listener: Listener = nobody) -> None:
         parts = parse_address(url, tuple(_PORTS), _FORM)

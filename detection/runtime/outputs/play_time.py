@@ -1,4 +1,4 @@
-"""`PlayTime`: when each picture of a camera is shown in a recording of it."""
+"""`PlayTime`: when each image of a camera is shown in a recording of it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ DEFAULT_FPS = 25.0
 
 
 class PlayTime:
-    """The time of one camera's pictures, so that a recording plays as fast as the field went by.
+    """The time of one camera's images, so that a recording plays as fast as the field went by.
 
-    A live camera's pictures are where they were grabbed, so one that was dropped leaves a gap and not
+    A live camera's images are where they were grabbed, so one that was dropped leaves a gap and not
     a hurry. A recording's are where its own time stamps say, or by number and rate.
 
     Args:
         live: whether time goes on without us (`Source.live`).
-        fps: pictures a second, as the source states it; None for `DEFAULT_FPS`.
+        fps: images a second, as the source states it; None for `DEFAULT_FPS`.
 
     """
 
@@ -27,7 +27,7 @@ class PlayTime:
         self._last_s = 0.0
 
     def seconds(self, frame: Frame) -> float:
-        """Seconds from the first picture to this one; always more than those of the one before."""
+        """Seconds from the first image to this one; always more than those of the one before."""
         raw_s = self._raw_s(frame)
         if self._offset_s is None:
             self._offset_s = -raw_s

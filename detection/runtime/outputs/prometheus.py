@@ -46,7 +46,7 @@ class PrometheusOutput(Output):
         port: to listen at; 0 takes a free one.
         host: the address of this machine to listen at; by default nobody else can reach it.
         model: file name of the model, for `swath_build_info`; an event that a model was swapped changes it.
-        sources: whose counts of dropped and unreadable pictures are shown.
+        sources: whose counts of dropped and unreadable images are shown.
         outputs_dropped: gives, by output, how many records it has dropped; called from other threads.
 
     Attributes:
@@ -58,7 +58,7 @@ class PrometheusOutput(Output):
 
     """
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(
         self,
@@ -79,10 +79,10 @@ class PrometheusOutput(Output):
         def histogram(name: str, text: str, labels: tuple[str, ...]) -> Histogram:
             return Histogram(name, text, labels, buckets=BUCKETS_S, registry=registry)
 
-        self._frames = Counter("swath_frames", "Pictures detected on", ("camera",), registry=registry)
+        self._frames = Counter("swath_frames", "Images detected on", ("camera",), registry=registry)
         self._found = Counter("swath_detections", "Boxes reported", of_class, registry=registry)
         self._plants = Gauge("swath_plants_counted", "Plants seen so far, each once", of_class, registry=registry)
-        self._age = histogram("swath_frame_age_seconds", "Age of the picture when its record was made", ("camera",))
+        self._age = histogram("swath_frame_age_seconds", "Age of the image when its record was made", ("camera",))
         self._stage = histogram("swath_stage_seconds", "Where that time went", of_stage)
         self._status = Gauge("swath_camera_status", "1: the camera is so, 0: not", of_status, registry=registry)
         self._events = Counter("swath_events", "What happened", ("kind", "status"), registry=registry)
@@ -135,12 +135,12 @@ class PrometheusOutput(Output):
         """What is known elsewhere and looked up when somebody asks."""
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
-        age = GaugeMetricFamily("swath_last_frame_age_seconds", "Time since the newest picture", labels=["camera"])
+        age = GaugeMetricFamily("swath_last_frame_age_seconds", "Time since the newest image", labels=["camera"])
         now_ns = time.monotonic_ns()
         for camera, captured_ns in tuple(self._last_ns.items()):
             age.add_metric([camera], (now_ns - captured_ns) / 1e9)
-        dropped = CounterMetricFamily("swath_frames_dropped", "Pictures a newer one overtook", labels=["camera"])
-        unreadable = CounterMetricFamily("swath_frames_unreadable", "Pictures not decoded", labels=["camera"])
+        dropped = CounterMetricFamily("swath_frames_dropped", "Images a newer one overtook", labels=["camera"])
+        unreadable = CounterMetricFamily("swath_frames_unreadable", "Images not decoded", labels=["camera"])
         for source in self._sources:
             dropped.add_metric([source.camera], source.dropped)
             unreadable.add_metric([source.camera], source.unreadable)

@@ -21,8 +21,8 @@ from detection.runtime.outputs.health import Health
 
 _log = logging.getLogger(__name__)
 
-PICTURES, RECORDS = 8, 256
-"""How many frames wait: of outputs that need the picture (6 MB each at 1080p), and of others."""
+IMAGES, RECORDS = 8, 256
+"""How many frames wait: of outputs that need the image (6 MB each at 1080p), and of others."""
 
 _EVENTS = 256  # wait at most; an output that takes none for long loses the oldest
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
@@ -59,7 +59,7 @@ class Queued(Output):
         lossless: whether every frame must be written.
         listener: takes the events, from any thread.
         stop: once set, nothing waits longer than a stop within a second allows.
-        depth: frames that wait at most; None for `PICTURES` or `RECORDS`.
+        depth: frames that wait at most; None for `IMAGES` or `RECORDS`.
 
     """
 
@@ -75,12 +75,12 @@ class Queued(Output):
     ) -> None:
         self.name = name
         self.camera = inner.camera
-        self.needs_picture = inner.needs_picture
+        self.needs_image = inner.needs_image
         self._inner = inner
         self._lossless = lossless
         self._listener = listener
         self._stop = stop or threading.Event()
-        self._depth = depth or (PICTURES if inner.needs_picture else RECORDS)
+        self._depth = depth or (IMAGES if inner.needs_image else RECORDS)
         self._health = Health(name)
         self._changed = threading.Condition()
         self._queue: deque[_Shot | Event] = deque()
@@ -114,7 +114,7 @@ class Queued(Output):
         """
         if self.camera not in (None, frame.camera):
             return
-        if not self.needs_picture:
+        if not self.needs_image:
             # As large, black, and without memory of its own.
             frame = replace(frame, image=np.broadcast_to(np.uint8(0), frame.image.shape))
         news: Event | None = None

@@ -20,7 +20,7 @@ _QUEUE = 10
 class Ros2Output(Output):
     """Publishes each frame at `/PREFIX/CAMERA/detections` as `vision_msgs/Detection2DArray`.
 
-    The header's stamp is when the picture was grabbed, by the node's clock; its `frame_id` is the
+    The header's stamp is when the image was grabbed, by the node's clock; its `frame_id` is the
     camera's name. Empty frames are published too. Humble and later (`vision_msgs` 4); events have no
     place there. What a camera's name may not hold in a topic becomes "_".
 
@@ -32,7 +32,7 @@ class Ros2Output(Output):
 
     """
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix):

@@ -32,33 +32,33 @@ _CODEC = "mp4v"
 
 FRAGMENT_S = 1.0
 """How long a fragment is, at least; a killed writer loses at most twice as much (and a camera's last
-picture before a pause)."""
+image before a pause)."""
 
-# OpenCV's encoder writes a key picture, ten times as large as others, every 12: a fragment best ends before one.
+# OpenCV's encoder writes a key image, ten times as large as others, every 12: a fragment best ends before one.
 _KEY_EVERY = 12
-# However fast pictures come, OpenCV's temporary file stays small.
-_FRAGMENT_PICTURES = 10 * _KEY_EVERY
-_LONGEST_TICKS = 2**32 - 1  # 13 hours: a picture's duration has 32 bits
+# However fast images come, OpenCV's temporary file stays small.
+_FRAGMENT_IMAGES = 10 * _KEY_EVERY
+_LONGEST_TICKS = 2**32 - 1  # 13 hours: an image's duration has 32 bits
 
 
 class VideoOutput(Output):
-    """The frames with their boxes drawn in, as an MP4 (MPEG-4 part 2) that plays in the pictures' own time.
+    """The frames with their boxes drawn in, as an MP4 (MPEG-4 part 2) that plays in the images' own time.
 
     The file stands under its name from the first second on and grows by a fragment a second
     (`FragmentedMp4`), so one whose writer was killed plays up to the last fragment. The first frame
     fixes the size; later ones of another size are fitted into it.
 
-    OpenCV encodes, but can neither write fragments nor say when a picture is shown, and does not notice
+    OpenCV encodes, but can neither write fragments nor say when an image is shown, and does not notice
     a full disk: OPENCV_FFMPEG_WRITER_OPTIONS reaches neither muxer nor encoder (5.0). So it is given a small
-    hidden file for each fragment, beside the target and gone at once, whose encoded pictures are then put
+    hidden file for each fragment, beside the target and gone at once, whose encoded images are then put
     where they belong.
 
     Args:
         path: ends in .mp4; missing folders are made. What stood there is replaced with the first fragment.
             `{date}` and `{time}` in its name become those of that moment.
         class_names: by label.
-        fps: pictures a second of a recording without time stamps; None for 25.
-        live: pictures are shown when they were grabbed, so that dropped ones leave a gap.
+        fps: images a second of a recording without time stamps; None for 25.
+        live: images are shown when they were grabbed, so that dropped ones leave a gap.
         camera: takes this camera's frames only; None takes all.
         minutes: begin a new file after so many; needs `{time}` in the name. None for one file.
 
@@ -128,9 +128,9 @@ class VideoOutput(Output):
         self._times_s.append(time_s)
 
     def _is_due(self, time_s: float) -> bool:
-        pictures, span_s = len(self._times_s), time_s - self._times_s[0]
-        if pictures % _KEY_EVERY == 0:
-            return span_s >= FRAGMENT_S or pictures >= _FRAGMENT_PICTURES
+        images, span_s = len(self._times_s), time_s - self._times_s[0]
+        if images % _KEY_EVERY == 0:
+            return span_s >= FRAGMENT_S or images >= _FRAGMENT_IMAGES
         return span_s >= 2 * FRAGMENT_S
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class VideoOutput(Output):
         return self._times_s[-1] - self._times_s[-2] if len(self._times_s) > 1 else 1 / self._fps
 
     def _finish_fragment(self, next_s: float) -> None:
-        """Write the pictures since the last fragment; the next one is shown at `next_s`."""
+        """Write the images since the last fragment; the next one is shown at `next_s`."""
         encoder, times_s = self._encoder, self._times_s
         self._encoder, self._times_s = None, []
         if encoder is None:
@@ -189,7 +189,7 @@ class VideoOutput(Output):
         if not self._said and max(abs(a - b) for a, b in zip(drawn.shape, self._size_hw, strict=False)) > 1:
             self._said = True
             _log.warning(
-                "%s: pictures differ in size; fitted to the first one's %d x %d",
+                "%s: images differ in size; fitted to the first one's %d x %d",
                 self.path,
                 self._size_hw[1],
                 self._size_hw[0],
@@ -201,7 +201,7 @@ class VideoOutput(Output):
 
 
 class _Encoder:
-    """OpenCV's encoder for the pictures of one fragment, by way of a small file.
+    """OpenCV's encoder for the images of one fragment, by way of a small file.
 
     Raises:
         OSError: the file cannot be written.
@@ -225,7 +225,7 @@ class _Encoder:
         self._writer.write(image)
 
     def finish(self) -> Samples:
-        """The encoded pictures."""
+        """The encoded images."""
         self._writer.release()
         try:
             return read_samples(self._path.read_bytes())
@@ -237,7 +237,7 @@ class _Encoder:
 
 
 def _fit(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture of another size, whole, in a grey one of `size_hw`; an odd last row is cut off."""
+    """An image of another size, whole, in a grey one of `size_hw`; an odd last row is cut off."""
     height, width = image.shape[:2]
     if 0 <= height - size_hw[0] <= 1 and 0 <= width - size_hw[1] <= 1:
         return np.ascontiguousarray(image[: size_hw[0], : size_hw[1]])

@@ -74,7 +74,7 @@ class WebhookOutput(Output):
 
     """
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(self, url: str, listener: Listener = nobody) -> None:
         parts = parse_address(url, ("http", "https"), _FORM)

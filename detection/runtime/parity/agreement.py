@@ -2,7 +2,7 @@
 
 In float16 and in 8-bit integers corners and scores move a little, and a box at the edge of a cut may come or go.
 What a robot acts on must stay: the boxes above their class's threshold, and, so that a detector that is sure of
-nothing is judged too, the best few of each picture.
+nothing is judged too, the best few of each image.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ TOLERANCES = {"fp16": Tolerance(0.9, 0.02, 0.98), "int8": Tolerance(0.75, 0.1, 0
 """By precision, chosen from what docs/precision.md shows of sound files and of broken ones."""
 
 _OVERLAPS = (0.5, 0.75, 0.9)
-_BEST = 3  # boxes of a picture that are looked at whatever their score
+_BEST = 3  # boxes of an image that are looked at whatever their score
 
 
 @dataclass
 class Agreement:
-    """How much of what either side found the other one found too, over all pictures compared.
+    """How much of what either side found the other one found too, over all images compared.
 
     Attributes:
         precision: `fp16` or `int8`.
         score_thresholds: one per class; boxes from there on are looked at.
-        pictures: compared.
+        images: compared.
         boxes: looked at, of both sides.
         matched: of these have their like.
         matched_at: of these overlap one of the same class so much, whatever the scores, by overlap.
@@ -57,7 +57,7 @@ class Agreement:
 
     precision: str
     score_thresholds: Sequence[float]
-    pictures: int = 0
+    images: int = 0
     boxes: int = 0
     matched: int = 0
     matched_at: dict[float, int] = field(default_factory=lambda: dict.fromkeys(_OVERLAPS, 0))
@@ -79,8 +79,8 @@ class Agreement:
         return self.share >= self.tolerance.share and self.wrong_form == 0
 
     def add(self, reference: Detections, answer: Detections) -> None:
-        """Compare the two answers to one picture, in pixels of the same picture, all above the score floor."""
-        self.pictures += 1
+        """Compare the two answers to one image, in pixels of the same image, all above the score floor."""
+        self.images += 1
         thresholds = np.asarray(self.score_thresholds, np.float32)
         for own, other in ((reference, answer), (answer, reference)):
             looked_at = (own.scores >= thresholds[own.labels]) | (np.argsort(np.argsort(-own.scores)) < _BEST)
@@ -109,7 +109,7 @@ class Agreement:
         """For the parity report."""
         rule = self.tolerance
         return {
-            "pictures": self.pictures,
+            "images": self.images,
             "boxes": self.boxes,
             "agreement": round(self.share, 4),
             "agreement_least": rule.share,

@@ -21,7 +21,7 @@ DELTA_AP_POINTS = {"fp32": 0.1, "fp16": 0.2, "int8": 0.5}
 """By how many points (hundredths of AP) a file may differ from PyTorch, beyond what may be chance."""
 
 CHANCE_IN_BUDGETS = 2.0
-"""So much may be put down to chance at most, however few the pictures were."""
+"""So much may be put down to chance at most, however few the images were."""
 
 SMALL_AP_FALL_POINTS = {"int8": 1.0}
 """By how many points the AP of small objects may fall, where that is watched."""
@@ -31,7 +31,7 @@ IOU_TOLERANCE = 1e-3
 
 TIE = 1e-6
 """Of two boxes that suppress each other with scores as near as this, either may survive: many places of a flat
-picture look alike."""
+image look alike."""
 
 TIED_SHARE = 0.01
 """So many of all boxes may be survivors of such a tie; more are a graph that puts its boxes elsewhere."""
@@ -39,10 +39,10 @@ TIED_SHARE = 0.01
 
 @dataclass
 class Parity:
-    """How far the answers were apart, over all pictures compared.
+    """How far the answers were apart, over all images compared.
 
     Attributes:
-        pictures: compared.
+        images: compared.
         boxes: of the reference.
         max_box_error_px: largest distance of two corners that belong together, in input pixels.
         max_score_error: largest distance of their scores.
@@ -54,7 +54,7 @@ class Parity:
 
     """
 
-    pictures: int = 0
+    images: int = 0
     boxes: int = 0
     max_box_error_px: float = 0.0
     max_score_error: float = 0.0
@@ -82,11 +82,11 @@ class Parity:
         nms_iou: float,
         max_detections: int,
     ) -> None:
-        """Compare the two answers to one picture, in input pixels.
+        """Compare the two answers to one image, in input pixels.
 
         Boxes belong together if label, corners and score agree within the tolerances; each is used once.
         """
-        self.pictures += 1
+        self.images += 1
         self.boxes += len(reference)
         free = np.ones(len(answer), bool)
         alone: list[int] = []
@@ -124,7 +124,7 @@ class Parity:
     def to_dict(self) -> dict[str, float | int]:
         """For the parity report."""
         return {
-            "pictures": self.pictures,
+            "images": self.images,
             "boxes": self.boxes,
             "max_box_error_px": round(self.max_box_error_px, 6),
             "max_score_error": round(self.max_score_error, 8),
@@ -154,7 +154,7 @@ def ap_faults(
         precision: of the file.
         delta_points: by how much its AP differs from PyTorch's, either way; None: not known.
         small_fall_points: by how much that of small objects is lower; None: not known, or there are none.
-        chance_points: how much of `delta_points` other pictures of the same kind may have shown instead.
+        chance_points: how much of `delta_points` other images of the same kind may have shown instead.
 
     """
     faults = []

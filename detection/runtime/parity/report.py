@@ -49,8 +49,8 @@ def _failed(path: Path, precision: str, report: Mapping[str, Any]) -> str:
             faults.append(f"{report['agreement']:.1%} of the boxes agree with PyTorch's")
         if precision not in TOLERANCES and report["unmatched_boxes"]:
             faults.append(f"{report['unmatched_boxes']} boxes differ from PyTorch's")
-        if not report["pictures"] > 0:
-            faults.append("compared on no picture")
+        if not report["images"] > 0:
+            faults.append("compared on no image")
     except (KeyError, TypeError) as error:
         return f"{path}: its parity report is not one of swath export ({error}); export it again"
     return f"{path}: its parity report did not pass: {'; '.join(faults)}" if faults else ""

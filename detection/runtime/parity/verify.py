@@ -1,6 +1,6 @@
 """A model file proves itself again: the answers that PyTorch gave at export, beside those it gives here and now.
 
-The answers lie beside the model, in `model.reference.npz`: for a few inputs that the file holds, and for the pictures
+The answers lie beside the model, in `model.reference.npz`: for a few inputs that the file holds, and for the images
 that the export was checked on, known by their pixels. Needs no torch.
 """
 
@@ -30,7 +30,7 @@ Outcome = Parity | Agreement
 """How a file compares: box by box in float32, by what it finds in lower precision."""
 
 BATCHES = (1, 2, 5, 8)
-"""Numbers of pictures that a graph is asked for at once."""
+"""Numbers of images that a graph is asked for at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Reference:
         model_sha256: of the model file, 64 hex digits.
         inputs_rgb: uint8 (H, W, 3) each, letterboxed.
         answers: to each of them, in input pixels, all above the score floor.
-        seen: answers to pictures that are not kept, by `pixels_digest` of the picture as it was.
+        seen: answers to images that are not kept, by `pixels_digest` of the image as it was.
 
     """
 
@@ -56,7 +56,7 @@ class Reference:
         return model.with_suffix(".reference.npz")
 
     def to_bytes(self) -> bytes:
-        """The file's content: a NumPy archive, pictures as PNG."""
+        """The file's content: a NumPy archive, images as PNG."""
         everything = (*self.answers, *self.seen.values())
         arrays: dict[str, NDArray[np.generic]] = {
             "about": np.array(json.dumps({"schema": SCHEMA_VERSION, "model_sha256": self.model_sha256})),
@@ -66,8 +66,8 @@ class Reference:
             "scores": np.concatenate([np.zeros(0, np.float32), *(answer.scores for answer in everything)]),
             "labels": np.concatenate([np.zeros(0, np.int64), *(answer.labels for answer in everything)]),
         }
-        for number, picture in enumerate(self.inputs_rgb):
-            arrays[f"input_{number}"] = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        for number, image in enumerate(self.inputs_rgb):
+            arrays[f"input_{number}"] = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
         return file.getvalue()
@@ -103,12 +103,12 @@ class Reference:
 def _decoded(png: NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = cv2.imdecode(png, cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError("no picture")
+        raise ValueError("no image")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def pixels_digest(image_bgr: NDArray[np.uint8]) -> str:
-    """Of a picture's size and pixels, 64 hex digits."""
+    """Of an image's size and pixels, 64 hex digits."""
     return hashlib.sha256(str(image_bgr.shape).encode() + np.ascontiguousarray(image_bgr).tobytes()).hexdigest()
 
 
@@ -130,7 +130,7 @@ def compare(
         detector: the model file's.
         inputs_rgb: letterboxed, uint8 (H, W, 3) each; at least one.
         answers: to each of them, in input pixels, all above the score floor.
-        progress: called with (done, total) pictures.
+        progress: called with (done, total) images.
 
     """
     told = detector.metadata
@@ -166,7 +166,7 @@ def compare(
 
 
 def unpadded(raw: Raw, row: int) -> Detections | None:
-    """One picture's rows without the padding; None if they break the contract of the deploy graph."""
+    """One image's rows without the padding; None if they break the contract of the deploy graph."""
     boxes, scores, labels = raw.boxes[row], raw.scores[row], raw.labels[row]
     filled = labels >= 0
     in_order: NDArray[np.bool_] = scores[:-1] >= scores[1:]
@@ -183,7 +183,7 @@ class Verified:
     Attributes:
         same_file: whether the model is the very file that was exported.
         parity: how far its answers are from PyTorch's.
-        known, unknown: pictures given beside the reference's own that the export had seen, and had not.
+        known, unknown: images given beside the reference's own that the export had seen, and had not.
 
     """
 
@@ -196,7 +196,7 @@ class Verified:
 def verify(
     model: Path,
     detector: Detector,
-    pictures_bgr: Iterable[NDArray[np.uint8]] = (),
+    images_bgr: Iterable[NDArray[np.uint8]] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Verified:
     """Compare a model file with the answers that PyTorch gave at its export.
@@ -204,8 +204,8 @@ def verify(
     Args:
         model: the .onnx, its reference beside it.
         detector: of it, on the device and by the provider that are in question.
-        pictures_bgr: more pictures, uint8 (H, W, 3) as the export read them.
-        progress: called with (done, total) pictures.
+        images_bgr: more images, uint8 (H, W, 3) as the export read them.
+        progress: called with (done, total) images.
 
     Raises:
         ModelFileError: no reference, or a damaged one, or one of another input size.
@@ -213,16 +213,16 @@ def verify(
     """
     reference = Reference.read(Reference.path_of(model))
     size_hw = detector.metadata.input_size_hw
-    if not reference.inputs_rgb or any(picture.shape != (*size_hw, 3) for picture in reference.inputs_rgb):
+    if not reference.inputs_rgb or any(image.shape != (*size_hw, 3) for image in reference.inputs_rgb):
         raise ModelFileError(f"{Reference.path_of(model)}: of another model than {model}; export it again")
     inputs, answers = list(reference.inputs_rgb), list(reference.answers)
     unknown = 0
-    for picture in pictures_bgr:
-        answer = reference.seen.get(pixels_digest(picture))
+    for image in images_bgr:
+        answer = reference.seen.get(pixels_digest(image))
         if answer is None:
             unknown += 1
             continue
-        inputs.append(letterbox(picture, size_hw)[0])
+        inputs.append(letterbox(image, size_hw)[0])
         answers.append(answer)
     same = file_digest(model) == reference.model_sha256
     known = len(inputs) - len(reference.inputs_rgb)

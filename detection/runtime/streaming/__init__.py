@@ -1,1 +1,1 @@
-"""Pictures through the detector into outputs, for a season."""
+"""Images through the detector into outputs, for a season."""

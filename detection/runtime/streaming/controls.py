@@ -9,7 +9,7 @@ from detection.runtime.detector import Detector
 
 
 class Controls:
-    """The detector in force. The pipeline asks for it before each picture, so a change falls between two.
+    """The detector in force. The pipeline asks for it before each image, so a change falls between two.
 
     Args:
         detector: warmed up.
@@ -22,11 +22,11 @@ class Controls:
 
     @property
     def detector(self) -> Detector:
-        """The detector that the next picture goes to."""
+        """The detector that the next image goes to."""
         return self._detector
 
     def replace(self, detector: Detector) -> None:
-        """Take another detector from the next picture on; its thresholds come with it."""
+        """Take another detector from the next image on; its thresholds come with it."""
         with self._lock:
             self._detector = detector
 
@@ -36,7 +36,7 @@ class Controls:
         return tuple(float(value) for value in self._detector.score_thresholds)
 
     def set_score_thresholds(self, score_thresholds: float | Sequence[float]) -> None:
-        """Report boxes from these scores on, from the next picture.
+        """Report boxes from these scores on, from the next image.
 
         Args:
             score_thresholds: one number for all classes, or one per class, 0 to 1.

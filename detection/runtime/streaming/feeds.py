@@ -1,7 +1,7 @@
-"""`Feed`: a source's pictures, made ready for the network.
+"""`Feed`: a source's images, made ready for the network.
 
-A recording's pictures are decoded and prepared ahead by a thread of the feed's own, while the network
-works on the ones before. A live picture is taken and prepared at the last moment: prepared ahead it would
+A recording's images are decoded and prepared ahead by a thread of the feed's own, while the network
+works on the ones before. A live image is taken and prepared at the last moment: prepared ahead it would
 be older when its turn comes.
 """
 
@@ -27,11 +27,11 @@ _JOIN_S = 5.0
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A picture that waits for the network.
+    """An image that waits for the network.
 
     Attributes:
         place: of its source among all.
-        frame: the picture.
+        frame: the image.
         detector: the one it was prepared for.
         parts: what the network will see of it.
         taken_ns: when it was taken to be prepared.
@@ -48,7 +48,7 @@ class Ready:
 
 
 class Feed(Protocol):
-    """Where the pipeline gets one source's pictures.
+    """Where the pipeline gets one source's images.
 
     Attributes:
         ended: nothing more will come.
@@ -58,7 +58,7 @@ class Feed(Protocol):
     ended: bool
 
     def take(self, timeout_s: float) -> Ready | None:
-        """The next picture, or None where none came within `timeout_s` seconds, or where it ended.
+        """The next image, or None where none came within `timeout_s` seconds, or where it ended.
 
         Raises:
             SourceError: the source died; afterwards the feed has `ended`.
@@ -75,7 +75,7 @@ def feed_of(place: int, source: Source, look: Look, controls: Controls) -> Feed:
 
 
 class LiveFeed(Feed):
-    """The newest picture, prepared when it is asked for; arguments as of `feed_of`."""
+    """The newest image, prepared when it is asked for; arguments as of `feed_of`."""
 
     def __init__(self, place: int, source: Source, look: Look, controls: Controls) -> None:
         self._place, self._source, self._look, self._controls = place, source, look, controls
@@ -86,7 +86,7 @@ class LiveFeed(Feed):
         return self._source.ended
 
     def take(self, timeout_s: float) -> Ready | None:
-        """The newest picture; see `Feed`."""
+        """The newest image; see `Feed`."""
         frame = self._source.poll(timeout_s)
         return None if frame is None else _ready(self._place, frame, self._look, self._controls)
 
@@ -95,7 +95,7 @@ class LiveFeed(Feed):
 
 
 class RecordedFeed(Feed):
-    """Every picture in order, a few of them ahead; arguments as of `feed_of`."""
+    """Every image in order, a few of them ahead; arguments as of `feed_of`."""
 
     def __init__(self, place: int, source: Source, look: Look, controls: Controls) -> None:
         self._place, self._source, self._look, self._controls = place, source, look, controls
@@ -125,7 +125,7 @@ class RecordedFeed(Feed):
                 continue
 
     def take(self, timeout_s: float) -> Ready | None:
-        """The next picture; see `Feed`."""
+        """The next image; see `Feed`."""
         if self.ended:
             return None
         try:
@@ -140,12 +140,12 @@ class RecordedFeed(Feed):
         return None
 
     def close(self) -> None:
-        """End the thread; it leaves the source as soon as the picture in hand is decoded."""
+        """End the thread; it leaves the source as soon as the image in hand is decoded."""
         self.ended = True
         self._stop.set()
         self._thread.join(_JOIN_S)
         if self._thread.is_alive():
-            raise SourceError(f"{self._source.camera}: does not give its next picture; left as it is")
+            raise SourceError(f"{self._source.camera}: does not give its next image; left as it is")
 
 
 def _ready(place: int, frame: Frame, look: Look, controls: Controls) -> Ready:

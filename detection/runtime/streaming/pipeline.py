@@ -1,4 +1,4 @@
-"""`run_stream`: pictures of many cameras through one detector into outputs, its stages overlapped."""
+"""`run_stream`: images of many cameras through one detector into outputs, its stages overlapped."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def run_stream(
         stop: set it from a signal handler or another thread; what the network has seen is still written.
         max_frames: over all sources together; None for no limit.
         on_progress: called after each frame, from the outputs' thread.
-        looks: region and tiles by camera name; the whole picture where there is none.
+        looks: region and tiles by camera name; the whole image where there is none.
         trackers: by camera name; a camera without one is not tracked.
-        events: what happens beside the pictures; goes to the outputs.
-        max_age_s: live pictures that are older are neither inferred nor told of, but counted.
-        batch_wait_s: with several cameras: give the network several pictures at once where trying shows
+        events: what happens beside the images; goes to the outputs.
+        max_age_s: live images that are older are neither inferred nor told of, but counted.
+        batch_wait_s: with several cameras: give the network several images at once where trying shows
             that it pays, and wait so long at most for the slower ones; None: one at a time.
-        workers: so many pictures in the network at once, each in a thread of its own. With a `Detector` of
-            one thread for each core this is quicker than one picture by all threads, which wait for each
-            other at every layer. Counts for recordings alone, and without `duty`: a live picture is not to
+        workers: so many images in the network at once, each in a thread of its own. With a `Detector` of
+            one thread for each core this is quicker than one image by all threads, which wait for each
+            other at every layer. Counts for recordings alone, and without `duty`: a live image is not to
             wait for others, and a machine that may not get hot not to do two things at once.
         duty: pauses for a machine that may not get hot.
         heartbeat: called at each turn, every 50 ms at least while all is well.
@@ -149,7 +149,7 @@ def _young(ready: list[Ready], tally: Tally, sources: Sequence[Source], max_age_
 
 
 def _runs(ready: list[Ready]) -> list[list[Ready]]:
-    """In groups that one run of one detector can take: a tiled picture is a batch already."""
+    """In groups that one run of one detector can take: a tiled image is a batch already."""
     groups: list[list[Ready]] = []
     for item in ready:
         last = groups[-1] if groups else []
@@ -198,7 +198,7 @@ def _run(ready: list[Ready]) -> Run:
 
 
 class _Gatherer:
-    """Takes pictures from the feeds in turn, one each, so that none waits for another."""
+    """Takes images from the feeds in turn, one each, so that none waits for another."""
 
     def __init__(self, feeds: list[Feed], tally: Tally, stop: threading.Event, max_frames: int | None) -> None:
         self._feeds, self._tally, self.stop = feeds, tally, stop
@@ -211,7 +211,7 @@ class _Gatherer:
         return bool(self._active) and not self.stop.is_set() and (self._left is None or self._left > 0)
 
     def next(self, batch: int, wait_s: float) -> list[Ready]:
-        """Up to `batch` pictures of different sources; empty where none came within a moment."""
+        """Up to `batch` images of different sources; empty where none came within a moment."""
         found: list[Ready] = []
         until_s = time.monotonic() + wait_s
         self._round(found, batch)

@@ -72,7 +72,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """A picture that the network has seen, or is about to: its rows of what `run` gives start at `first_row`."""
+    """An image that the network has seen, or is about to: its rows of what `run` gives start at `first_row`."""
 
     ready: Ready
     run: Future[Run]
@@ -80,9 +80,9 @@ class Inferred:
 
 
 class Publisher:
-    """Finishes, tracks, records and writes, while the network works on the next picture.
+    """Finishes, tracks, records and writes, while the network works on the next image.
 
-    Where outputs keep it waiting the pipeline waits too, a picture later: nothing is inferred that
+    Where outputs keep it waiting the pipeline waits too, an image later: nothing is inferred that
     nobody hears of. (Outputs that must not do that are wrapped in `Queued`.) What goes wrong here is
     raised by the next `put` or by `close`.
 
@@ -91,10 +91,10 @@ class Publisher:
         tally: what is counted here: frames, detections, ages and stages.
         events: emptied before each frame, and while none comes.
         trackers: by the place of the source; a camera without one is not tracked.
-        max_age_s: a live picture that is older is not told of; None: any age is told.
+        max_age_s: a live image that is older is not told of; None: any age is told.
         live: per source, whether time goes on without us.
         on_progress: called after each frame.
-        behind: how many pictures may wait here.
+        behind: how many images may wait here.
 
     """
 
@@ -119,7 +119,7 @@ class Publisher:
         self._thread.start()
 
     def put(self, item: Inferred) -> None:
-        """Hand over a picture that the network has seen, or is about to; in the order of the outputs.
+        """Hand over an image that the network has seen, or is about to; in the order of the outputs.
 
         Raises:
             OutputError: an earlier one could not be written.

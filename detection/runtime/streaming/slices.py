@@ -1,4 +1,4 @@
-"""`Look`: which parts of a camera's picture the network sees, and how what it finds there becomes one answer."""
+"""`Look`: which parts of a camera's image the network sees, and how what it finds there becomes one answer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SEAM_PX = 2.0
 
 @dataclass(frozen=True)
 class Look:
-    """Which parts of a picture are looked at.
+    """Which parts of an image are looked at.
 
     Attributes:
         roi_xyxy: the part of interest in whole pixels, x2 and y2 outside; None for all of it. What lies
-            beyond the picture is left out.
+            beyond the image is left out.
         tiles_rc: rows and columns of tiles that the part is cut into, each fitted to the network's input
-            by itself: small plants in a large picture stay large enough to be found, and each tile costs
-            as much as a picture.
+            by itself: small plants in a large image stay large enough to be found, and each tile costs
+            as much as an image.
         overlap: of neighbouring tiles, as a part of a tile's side, 0 to below 1. Plants that are smaller
             than it are whole in one tile at least.
 
@@ -48,9 +48,9 @@ class Look:
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap {self.overlap:g}: must be from 0 to below 1")
 
-    def windows(self, picture_hw: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-        """The parts of a picture of `picture_hw` as xyxy in whole pixels; empty where the part lies outside."""
-        height, width = picture_hw
+    def windows(self, image_hw: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+        """The parts of an image of `image_hw` as xyxy in whole pixels; empty where the part lies outside."""
+        height, width = image_hw
         left, top, right, bottom = self.roi_xyxy or (0, 0, width, height)
         right, bottom = min(right, width), min(bottom, height)
         if left >= right or top >= bottom:
@@ -61,15 +61,15 @@ class Look:
 
 
 WHOLE = Look()
-"""All of the picture at once."""
+"""All of the image at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """One picture's parts, fitted to the network's input.
+    """One image's parts, fitted to the network's input.
 
     Attributes:
-        windows_xyxy: where each part lies in the picture, in whole pixels.
+        windows_xyxy: where each part lies in the image, in whole pixels.
         prepared: each part's pixels and placement, in the same order.
 
     """
@@ -79,7 +79,7 @@ class Cut:
 
 
 def cut(detector: Detector, image_bgr: NDArray[np.uint8], look: Look) -> Cut:
-    """The parts of a picture, uint8 (H, W, 3), ready for `detector.infer`."""
+    """The parts of an image, uint8 (H, W, 3), ready for `detector.infer`."""
     windows = look.windows((image_bgr.shape[0], image_bgr.shape[1]))
     return Cut(tuple(windows), tuple(detector.prepare(image_bgr[y1:y2, x1:x2]) for x1, y1, x2, y2 in windows))
 
@@ -87,17 +87,17 @@ def cut(detector: Detector, image_bgr: NDArray[np.uint8], look: Look) -> Cut:
 def joined(
     detector: Detector, raw: Raw, first_row: int, parts: Cut, score_thresholds: NDArray[np.float32] | None = None
 ) -> Detections:
-    """What the rows of `raw` from `first_row` on say of one picture.
+    """What the rows of `raw` from `first_row` on say of one image.
 
     Args:
         detector: gave `raw`.
-        raw: one row per part, this picture's together.
+        raw: one row per part, this image's together.
         first_row: that of its first part.
         parts: of `cut`.
         score_thresholds: float32 (classes,), from which on a box counts; None: those in force.
 
     Returns:
-        Boxes in pixels of the picture, highest score first.
+        Boxes in pixels of the image, highest score first.
 
     """
     found = []
@@ -120,7 +120,7 @@ def merge_tiles(
     its share is not). Whole boxes come before cut ones, then the higher score.
 
     Args:
-        found: per tile, boxes in pixels of the picture.
+        found: per tile, boxes in pixels of the image.
         windows_xyxy: per tile.
         nms_iou: from which intersection over union on two boxes are one object.
 

@@ -10,10 +10,10 @@ from detection.runtime.cameras.source import Source
 from detection.runtime.latency import Latency
 
 STAGES = ("source", "prepare", "wait", "infer", "finish", "track", "output")
-"""The stages, in order. `source`: from the grab until the picture was taken to be prepared (a file's
-decoding; a live picture's conversion and its wait in the mailbox). `prepare`: region, tiles, letterbox.
-`wait`: until the network was free (pictures of a recording are prepared ahead). `infer`: the graph, and
-until the next thread took it over. `finish`: boxes back to the picture. `track`: where it is asked for.
+"""The stages, in order. `source`: from the grab until the image was taken to be prepared (a file's
+decoding; a live image's conversion and its wait in the mailbox). `prepare`: region, tiles, letterbox.
+`wait`: until the network was free (images of a recording are prepared ahead). `infer`: the graph, and
+until the next thread took it over. `finish`: boxes back to the image. `track`: where it is asked for.
 `output`: all outputs together (not part of a frame's age)."""
 
 
@@ -23,10 +23,10 @@ class CameraSummary:
 
     Attributes:
         camera: its name.
-        frames: pictures that went through the detector and out.
-        dropped: pictures that a newer one overtook.
-        unreadable: pictures that could not be decoded.
-        too_old: pictures that were older than allowed, before the network or after it: nothing was said of them.
+        frames: images that went through the detector and out.
+        dropped: images that a newer one overtook.
+        unreadable: images that could not be decoded.
+        too_old: images that were older than allowed, before the network or after it: nothing was said of them.
         failure: why it ended too early, None where it did not.
 
     """
@@ -48,7 +48,7 @@ class StreamSummary:
         detections: how many, over all frames.
         wall_s: seconds from the first frame asked for to the last output written.
         latency_ms: per stage p50, p95, p99 and max.
-        age_ms: the same of the pictures' ages when their records were made.
+        age_ms: the same of the images' ages when their records were made.
 
     """
 
@@ -60,22 +60,22 @@ class StreamSummary:
 
     @property
     def frames(self) -> int:
-        """Pictures that went through the detector, over all sources."""
+        """Images that went through the detector, over all sources."""
         return sum(c.frames for c in self.cameras)
 
     @property
     def dropped(self) -> int:
-        """Pictures that newer ones overtook, over all sources."""
+        """Images that newer ones overtook, over all sources."""
         return sum(c.dropped for c in self.cameras)
 
     @property
     def unreadable(self) -> int:
-        """Pictures that could not be decoded, over all sources."""
+        """Images that could not be decoded, over all sources."""
         return sum(c.unreadable for c in self.cameras)
 
     @property
     def too_old(self) -> int:
-        """Pictures that were older than allowed, over all sources."""
+        """Images that were older than allowed, over all sources."""
         return sum(c.too_old for c in self.cameras)
 
     @property

@@ -1,1 +1,1 @@
-"""Follows each plant through the pictures of a camera that drives over it, and counts it once."""
+"""Follows each plant through the images of a camera that drives over it, and counts it once."""

@@ -1,4 +1,4 @@
-"""How far the ground moved in the picture since the last frame: seen in the pictures, or from the wheels."""
+"""How far the ground moved in the image since the last frame: seen in the images, or from the wheels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detection.runtime.detections import Frame
 
 Shift = tuple[float, float]
-"""(x, y) in pixels of the camera's picture: what stood at p now stands at p + shift."""
+"""(x, y) in pixels of the camera's image: what stood at p now stands at p + shift."""
 
 Direction = Literal["down", "up", "left", "right"]
 _DIRECTIONS: dict[str, Shift] = {"down": (0.0, 1.0), "up": (0.0, -1.0), "left": (-1.0, 0.0), "right": (1.0, 0.0)}
@@ -27,7 +27,7 @@ class Motion(Protocol):
 
 
 def seconds_between(earlier: Frame, later: Frame) -> float:
-    """Seconds between two pictures, by the stream's own clock where both have it and it runs forward."""
+    """Seconds between two images, by the stream's own clock where both have it and it runs forward."""
     if earlier.stream_s is not None and later.stream_s is not None and later.stream_s > earlier.stream_s:
         return later.stream_s - earlier.stream_s
     return max(0.0, (later.captured_ns - earlier.captured_ns) / 1e9)
@@ -38,8 +38,8 @@ class WheelMotion:
 
     Args:
         speed_m_s: of driving, backwards below 0; a number, or what is asked for it at each frame.
-        pixels_per_metre: of the camera's picture, on the ground.
-        direction: where the ground goes in the picture when the machine drives forwards.
+        pixels_per_metre: of the camera's image, on the ground.
+        direction: where the ground goes in the image when the machine drives forwards.
 
     Raises:
         ValueError: a scale that is not above 0, or an unknown direction.
@@ -71,17 +71,17 @@ class WheelMotion:
         return self._towards[0] * moved_px, self._towards[1] * moved_px
 
 
-_SIDE_PX = 160  # of the small picture's longer side: a third of a millisecond, and good to a third of its pixel
-_OVERLAP = 0.2  # of each side that two pictures must share to be compared
+_SIDE_PX = 160  # of the small image's longer side: a third of a millisecond, and good to a third of its pixel
+_OVERLAP = 0.2  # of each side that two images must share to be compared
 _LEAST = 0.35  # response of phase correlation at the forecast above which it counts as seen; see docs/tracking.md
 _SURE = 0.5  # the same where there is no forecast
-_FLAT = 2.0  # grey levels of spread below which a picture shows nothing: night, a covered lens
+_FLAT = 2.0  # grey levels of spread below which an image shows nothing: night, a covered lens
 
 
-class PictureMotion:
-    """The shift seen in the pictures, by phase correlation of small copies of them.
+class ImageMotion:
+    """The shift seen in the images, by phase correlation of small copies of them.
 
-    The two pictures are laid over each other as the last speed says (or the wheels, where they are given),
+    The two images are laid over each other as the last speed says (or the wheels, where they are given),
     so that only ground that both show is compared; what is left over is measured to a fraction of a pixel
     (C. D. Kuglin and D. C. Hines, "The phase correlation image alignment method", 1975; OpenCV's
     `phaseCorrelate`). All of the ground votes, so leaves in the wind do not count. Where the speed is not
@@ -132,7 +132,7 @@ class PictureMotion:
     def _look(
         self, before: NDArray[np.float32], now: NDArray[np.float32], forecast: Shift | None, scale: float
     ) -> Shift | None:
-        """The shift that is seen, in pixels of the camera's picture; None where none is."""
+        """The shift that is seen, in pixels of the camera's image; None where none is."""
         if min(float(before.std()), float(now.std())) < _FLAT:
             return None
         if forecast is not None:
@@ -184,7 +184,7 @@ def _dft_size(longest: int) -> int:
 
 
 def small_grey(image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A picture's green channel, its longer side 160 pixels (or its own where it is smaller): float32 (h, w)."""
+    """An image's green channel, its longer side 160 pixels (or its own where it is smaller): float32 (h, w)."""
     height, width = image_bgr.shape[:2]
     shrink = max(1.0, max(height, width) / _SIDE_PX)
     # Every n-th pixel, at least two of them for each that is left: a tenth of a full resize's time.

@@ -1,4 +1,4 @@
-"""`PlantTracker`: gives each plant one number while it is in the picture, one class, and counts it once."""
+"""`PlantTracker`: gives each plant one number while it is in the image, one class, and counts it once."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.tracking.motion import Motion, PictureMotion
+from detection.runtime.tracking.motion import ImageMotion, Motion
 
 Boxes = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 _MIN_IOU = 0.2  # a plant's box now and where it must be by the ground's motion
-_SAME_IOU = 0.5  # two boxes of one picture that are one plant, whatever their classes
-_IN_VIEW = 0.5  # share of its box that a picture must cover for it to have a chance to show the plant
-_BEYOND = 0.5  # of a picture's side, outside of which a plant is forgotten
-_MISSES = 50  # pictures in a row without a plant that should be there, after which it is forgotten
-_LOOK_BACK = 4  # pictures before a plant's first sighting that may speak against it
+_SAME_IOU = 0.5  # two boxes of one image that are one plant, whatever their classes
+_IN_VIEW = 0.5  # share of its box that an image must cover for it to have a chance to show the plant
+_BEYOND = 0.5  # of an image's side, outside of which a plant is forgotten
+_MISSES = 50  # images in a row without a plant that should be there, after which it is forgotten
+_LOOK_BACK = 4  # images before a plant's first sighting that may speak against it
 _NO_TRACK = -1
 
 # What sightings are worth, as log odds that there is a plant; chosen by figures, see docs/tracking.md.
 _AT_THRESHOLD = 0.5  # a box with just the score of its class's threshold is a plant rather than not
 _PER_SCORE = 12.0  # ... and with 0.1 more it is one in five times of six
 _AGAIN = 1.0  # chance seldom puts a second box on the same ground
-_MISSED = -1.5  # what is there is found in most pictures
+_MISSED = -1.5  # what is there is found in most images
 _BELIEVED = 1.5  # from here on it is numbered and counted
 _FAINT = 0.7  # of its threshold, from which score on a box says something
 
@@ -48,24 +48,24 @@ class PlantTracker:
     """Follows the plants of one camera that is driven over them.
 
     The ground moves as a whole and plants stand on it, so a plant is looked for where the ground's motion
-    puts it, however long it was not seen, and forgotten only when it has left. Only what both pictures can
-    show is compared: a plant that was cut by the picture's edge fits its whole box a frame later. Otherwise
+    puts it, however long it was not seen, and forgotten only when it has left. Only what both images can
+    show is compared: a plant that was cut by the image's edge fits its whole box a frame later. Otherwise
     this is ByteTrack (Y. Zhang et al., 2022, https://arxiv.org/abs/2110.06864) with the ground's motion in
     the Kalman filter's place; docs/tracking.md has the figures that led here.
 
     As in ByteTrack, boxes below the threshold, which nobody else is told of, speak for a plant too; unlike
     there, several of them can make one. Whether there is a plant is a matter of odds (as in D. Musicki et
     al., "Integrated probabilistic data association", 1994): each sighting speaks for it, the more the
-    higher its score, each picture that should show it and does not speaks against it, those before its
+    higher its score, each image that should show it and does not speaks against it, those before its
     first sighting too. Believed plants are numbered and counted; when one leaves that was seen too little,
     the odds decide. Its class is the one with the highest sum of scores. Memory is bounded by what stands
-    in and near the picture.
+    in and near the image.
 
     Args:
         class_names: by label.
         thresholds: the model's own score thresholds, one or one a class; where the stream's were changed, still
             the model's.
-        motion: tells the ground's shift; None: seen in the pictures.
+        motion: tells the ground's shift; None: seen in the images.
 
     Attributes:
         score_floors: float32 (classes,): boxes with lower scores say nothing of a plant.
@@ -81,12 +81,12 @@ class PlantTracker:
         self._class_names = tuple(class_names)
         self._thresholds = np.broadcast_to(np.asarray(thresholds, np.float64), len(self._class_names))
         self.score_floors: NDArray[np.float32] = (_FAINT * self._thresholds).astype(np.float32)
-        self._motion: Motion = PictureMotion() if motion is None else motion
+        self._motion: Motion = ImageMotion() if motion is None else motion
         self._tracks: list[_Track] = []
-        # One row a track, in pixels of the newest picture: its box, and the picture that showed it last.
+        # One row a track, in pixels of the newest image: its box, and the image that showed it last.
         self._boxes: Boxes = np.zeros((0, 4))
         self._views: Boxes = np.zeros((0, 4))
-        self._past: Boxes = np.zeros((0, 4))  # the last pictures, in pixels of the newest
+        self._past: Boxes = np.zeros((0, 4))  # the last images, in pixels of the newest
         self._settled = [0] * len(self._class_names)
         self._last_id = 0
 
@@ -94,7 +94,7 @@ class PlantTracker:
     def counted(self) -> dict[str, int]:
         """Plants of each class so far, each once.
 
-        A plant in the picture counts for the class that it has now, and may still change it or turn out to
+        A plant in the image counts for the class that it has now, and may still change it or turn out to
         be another's second box; one that has left is settled.
         """
         counts = list(self._settled)
@@ -104,10 +104,10 @@ class PlantTracker:
         return dict(zip(self._class_names, counts, strict=True))
 
     def update(self, frame: Frame, detections: Detections, faint: Detections | None = None) -> Detections:
-        """Take the next picture's detections; frames in order, gaps are fine.
+        """Take the next image's detections; frames in order, gaps are fine.
 
         Args:
-            frame: the picture.
+            frame: the image.
             detections: what is reported of it.
             faint: what is not, because its scores are below the thresholds in force but not below
                 `score_floors`: a plant whose every sighting is a bit too weak is still counted.
@@ -158,7 +158,7 @@ class PlantTracker:
     def _match(self, found: Boxes, view: Boxes) -> tuple[Places, NDArray[np.bool_]]:
         """The track of each row, -1 where none fits, the best overlap first; and which fit badly."""
         of_row, off = np.full(len(found), _NO_TRACK, np.int64), np.zeros(len(found), bool)
-        # Of each track what is still in the picture, of each row what the track's last picture could show.
+        # Of each track what is still in the image, of each row what the track's last image could show.
         overlap = _iou(_clip(self._boxes, view)[:, None], _clip(found, self._views[:, None]))
         tracks, rows = np.nonzero(overlap >= _MIN_IOU)
         taken: set[int] = set()
@@ -170,7 +170,7 @@ class PlantTracker:
         return of_row, off
 
     def _miss(self, of_row: Places, view: Boxes) -> None:
-        """Hold it against those that should be in the picture and were not found."""
+        """Hold it against those that should be in the image and were not found."""
         missed = _covers(view, self._boxes)
         missed[of_row[of_row >= 0]] = False
         for place in np.flatnonzero(missed):
@@ -265,5 +265,5 @@ def _iou(a_xyxy: Boxes, b_xyxy: Boxes) -> NDArray[np.float64]:
 
 
 def _covers(views_xyxy: Boxes, boxes_xyxy: Boxes) -> NDArray[np.bool_]:
-    """Whether a picture covers enough of a box to show what is in it, broadcast."""
+    """Whether an image covers enough of a box to show what is in it, broadcast."""
     return np.asarray(_area(_clip(boxes_xyxy, views_xyxy)) >= _IN_VIEW * _area(boxes_xyxy), np.bool_)

@@ -28,7 +28,7 @@ def test_flips_by_hand(changes, expected):
 
 
 def test_quarter_turns_by_hand():
-    # Counter-clockwise a point (x, y) of a w x h picture goes to (y, w - x).
+    # Counter-clockwise a point (x, y) of a w x h image goes to (y, w - x).
     expected = {
         (40, 60): {(5, 7, 25, 12), (35, 28, 55, 33)},
         (60, 40): {(7, 35, 12, 55), (28, 5, 33, 25)},
@@ -90,13 +90,13 @@ def test_crops_have_the_asked_area_a_shape_between_and_every_place():
         corners.append(tuple(cropped[0, 0, :2]))
         left, top = cropped[0, 0, :2]
         assert np.array_equal(cropped, image[top : top + height, left : left + width])
-    # The smaller part of the range is always within reach; a square of 0.9 of a 2:1 picture is not.
+    # The smaller part of the range is always within reach; a square of 0.9 of a 2:1 image is not.
     assert 0.39 <= min(areas) < 0.45 and 0.75 < max(areas) <= 0.91
     assert 0.98 <= min(aspects) < 1.1 and 1.8 < max(aspects) <= 2.03
     assert len(set(corners)) > 150
 
 
-def test_a_crop_of_the_whole_picture_is_the_picture():
+def test_a_crop_of_the_whole_image_is_the_image():
     image = painted([BOX])
     cropped, boxes, _ = run(only(scale_crop=1, crop_scale=(1, 1)), image, [BOX])
     assert np.array_equal(cropped, image) and boxes.tolist() == [BOX]

@@ -40,7 +40,7 @@ def test_every_effect_is_reached_and_looks_leave_boxes_bit_equal():
 
 
 @pytest.mark.parametrize("size_hw", [(4, 1), (1, 4), (1, 1), (4, 2)])
-def test_a_sliver_of_a_picture_is_no_error(size_hw):
+def test_a_sliver_of_a_image_is_no_error(size_hw):
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
     augment = Augment(size_hw=(48, 64))
     for seed in range(20):
@@ -104,10 +104,10 @@ def test_switching_an_effect_on_changes_no_other():
         assert not np.array_equal(alone[0], both[0])
 
 
-def test_mixes_need_other_pictures_and_nothing_else_does():
+def test_mixes_need_other_images_and_nothing_else_does():
     image = painted([WIDE])
     for name in MIXES:
-        with pytest.raises(ValueError, match=f"{name} needs other pictures"):
+        with pytest.raises(ValueError, match=f"{name} needs other images"):
             run(only(**{name: 1}), image, [WIDE])
     run(only(**{name: 1 for name in EFFECTS if name not in MIXES}), image, [WIDE])
 
@@ -119,7 +119,7 @@ def test_an_oblique_view_is_never_turned():
     assert places == {(5, 7, 25, 12), (35, 7, 55, 12)}
 
 
-def test_a_driving_direction_turns_along_with_the_picture():
+def test_a_driving_direction_turns_along_with_the_image():
     image = np.zeros((65, 65, 3), np.uint8)
     image[32, 32] = 255
     asked = {"motion_blur": 1, "speed_kmh": (7.2, 7.2), "exposure_ms": (5, 5), "gsd_mm": 2.0, "size_hw": (65, 65)}
@@ -162,19 +162,19 @@ def test_the_import_never_asks_the_network():
 
 
 def test_the_scale_range_by_hand():
-    picture_hw, input_hw = (300, 400), (100, 100)
+    image_hw, input_hw = (300, 400), (100, 100)
     # no crop, no turn: the letterbox alone, 100 / 400
-    assert only(input_hw).scale_range(picture_hw) == (0.25, 0.25)
-    # a tall input takes a picture lying down at 60 / 400, turned at 60 / 300
-    assert only((90, 60)).scale_range(picture_hw) == (0.15, 0.15)
-    assert only((90, 60), rotate90=0.5).scale_range(picture_hw) == (0.15, 0.2)
+    assert only(input_hw).scale_range(image_hw) == (0.25, 0.25)
+    # a tall input takes an image lying down at 60 / 400, turned at 60 / 300
+    assert only((90, 60)).scale_range(image_hw) == (0.15, 0.15)
+    assert only((90, 60), rotate90=0.5).scale_range(image_hw) == (0.15, 0.2)
     # a quarter of 300 x 400 pixels in the input's shape is a square of side sqrt(30000) = 173.2
-    quarter = only(input_hw, scale_crop=0.5, crop_scale=(0.25, 1)).scale_range(picture_hw)
+    quarter = only(input_hw, scale_crop=0.5, crop_scale=(0.25, 1)).scale_range(image_hw)
     assert quarter == (0.25, pytest.approx(100 / 173.205))
     # all of the area does not fit as a square: the largest square is 300 x 300
-    whole = only(input_hw, scale_crop=0.5, crop_scale=(1, 1)).scale_range(picture_hw)
+    whole = only(input_hw, scale_crop=0.5, crop_scale=(1, 1)).scale_range(image_hw)
     assert whole == (0.25, pytest.approx(100 / 300))
-    assert only(input_hw, scale_crop=0, crop_scale=(0.1, 1)).scale_range(picture_hw) == (0.25, 0.25)
+    assert only(input_hw, scale_crop=0, crop_scale=(0.1, 1)).scale_range(image_hw) == (0.25, 0.25)
 
 
 @given(

@@ -12,7 +12,7 @@ COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255))
 NONE = np.zeros((0, 4))
 
 
-def picture(box, colour, label, size_hw=(120, 160)) -> Sample:
+def image(box, colour, label, size_hw=(120, 160)) -> Sample:
     image = np.full((*size_hw, 3), 20, np.uint8)
     x1, y1, x2, y2 = box
     image[y1:y2, x1:x2] = colour
@@ -37,7 +37,7 @@ def test_a_mosaics_boxes_lie_around_their_pixels(seed, sizes):
     samples = []
     for label, (size_hw, colour) in enumerate(zip(sizes, COLOURS, strict=True)):
         x, y = int(rng.integers(5, size_hw[1] - 50)), int(rng.integers(5, size_hw[0] - 50))
-        samples.append(picture((x, y, x + 40, y + 35), colour, label, size_hw))
+        samples.append(image((x, y, x + 40, y + 35), colour, label, size_hw))
     made = mosaic(samples, (120, 160), rng, min_visibility=0)
     assert made.image_bgr.shape == (120, 160, 3)
     seen = dict(zip(made.labels.tolist(), made.boxes_xyxy, strict=True))
@@ -65,7 +65,7 @@ def test_a_mosaic_is_filled_drops_cut_boxes_and_takes_four():
 
 
 def test_mixup_shows_both_and_keeps_both_boxes():
-    one, other = picture((10, 10, 40, 40), (255, 255, 255), 0), picture((90, 70, 130, 110), (255, 255, 255), 1)
+    one, other = image((10, 10, 40, 40), (255, 255, 255), 0), image((90, 70, 130, 110), (255, 255, 255), 1)
     made = mixup(one, other, np.random.default_rng(0), min_visibility=0.3)
     assert made.labels.tolist() == [0, 1]
     assert made.boxes_xyxy.tolist() == [[10, 10, 40, 40], [90, 70, 130, 110]]
@@ -77,9 +77,9 @@ def test_mixup_shows_both_and_keeps_both_boxes():
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), width=st.integers(8, 40), height=st.integers(8, 40), any_turn=st.booleans())
 def test_a_copied_plant_lies_in_its_box_and_hides_no_other(seed, width, height, any_turn):
-    field = picture((70, 50, 90, 70), COLOURS[0], 0)
+    field = image((70, 50, 90, 70), COLOURS[0], 0)
     before = field.image_bgr.copy()
-    donor = picture((30, 40, 30 + width, 40 + height), COLOURS[1], 1)
+    donor = image((30, 40, 30 + width, 40 + height), COLOURS[1], 1)
     made = copy_paste(field, donor, np.random.default_rng(seed), most=3, any_turn=any_turn)
     assert np.array_equal(field.image_bgr, before)
     assert made.labels.tolist() == [0, 1]  # one plant in the donor: never set down twice
@@ -97,10 +97,10 @@ def test_only_clear_plants_are_copied():
     field = Sample(np.full((120, 160, 3), 20, np.uint8), NONE, np.zeros(0, np.int64))
     rng = np.random.default_rng(0)
     nothing_there = Sample(field.image_bgr, np.array([[10, 10, 40, 40]], float), np.array([0]))
-    tiny = picture((10, 10, 14, 14), COLOURS[1], 0)
-    twice = picture((10, 10, 40, 40), COLOURS[1], 0)
+    tiny = image((10, 10, 14, 14), COLOURS[1], 0)
+    twice = image((10, 10, 40, 40), COLOURS[1], 0)
     twice = Sample(twice.image_bgr, np.array([[10, 10, 40, 40], [12, 12, 40, 40]], float), np.array([0, 1]))
-    huge = picture((10, 10, 100, 100), COLOURS[1], 0)
+    huge = image((10, 10, 100, 100), COLOURS[1], 0)
     empty = Sample(field.image_bgr, NONE, np.zeros(0, np.int64))
     for donor in (nothing_there, tiny, twice, huge, empty):
         made = copy_paste(field, donor, rng, most=5, any_turn=True)
@@ -110,9 +110,7 @@ def test_only_clear_plants_are_copied():
 
 def test_a_full_field_takes_no_more_plants():
     field = Sample(np.full((120, 160, 3), 20, np.uint8), np.array([[0, 0, 160, 120]], float), np.array([0]))
-    made = copy_paste(
-        field, picture((30, 40, 60, 70), COLOURS[1], 1), np.random.default_rng(0), most=5, any_turn=True
-    )
+    made = copy_paste(field, image((30, 40, 60, 70), COLOURS[1], 1), np.random.default_rng(0), most=5, any_turn=True)
     assert made.labels.tolist() == [0] and np.array_equal(made.image_bgr, field.image_bgr)
 
 

@@ -15,7 +15,7 @@ from data.formats.load import load_dataset
 
 
 def scene(seed: int, size_hw: tuple[int, int] = (240, 320)) -> np.ndarray:
-    """A picture with structure at every scale, unlike that of any other seed."""
+    """An image with structure at every scale, unlike that of any other seed."""
     rng = np.random.default_rng(seed)
     image = np.zeros((*size_hw, 3), np.float32)
     for cells in (4, 12, 40):
@@ -24,23 +24,23 @@ def scene(seed: int, size_hw: tuple[int, int] = (240, 320)) -> np.ndarray:
     return np.clip(image * 45 + 120, 0, 255).astype(np.uint8)
 
 
-def coco(folder: Path, pictures: dict[str, np.ndarray | None], boxes: dict[str, list] | None = None, **more) -> Path:
-    """A COCO dataset; a picture None is not written."""
+def coco(folder: Path, images: dict[str, np.ndarray | None], boxes: dict[str, list] | None = None, **more) -> Path:
+    """A COCO dataset; an image None is not written."""
     folder.mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
-    for number, (name, pixels) in enumerate(pictures.items(), start=1):
+    entries, annotations = [], []
+    for number, (name, pixels) in enumerate(images.items(), start=1):
         size_hw = (240, 320) if pixels is None else pixels.shape[:2]
         if pixels is not None:
             assert cv2.imwrite(str(folder / name), pixels)
         own = more.get("images", {}).get(name, {})
-        images.append({"id": number, "file_name": name, "width": size_hw[1], "height": size_hw[0], **own})
+        entries.append({"id": number, "file_name": name, "width": size_hw[1], "height": size_hw[0], **own})
         for box in (boxes or {}).get(name, [[10, 10, 40, 40]]):
             entry = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box}
             annotations.append(entry)
     categories = more.get("categories", [{"id": 1, "name": "weed"}])
     annotations += more.get("annotations", [])
     path = folder / "annotations.json"
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    path.write_text(json.dumps({"images": entries, "annotations": annotations, "categories": categories}))
     return path
 
 
@@ -50,7 +50,7 @@ def counts(report) -> dict[str, int]:
 
 def test_every_fault_is_listed_at_once(tmp_path):
     names = [f"{i:03}.png" for i in range(8)]
-    pictures = {name: scene(i) for i, name in enumerate(names)} | {"gone.png": None}
+    images = {name: scene(i) for i, name in enumerate(names)} | {"gone.png": None}
     boxes = {
         names[0]: [[float("nan"), 1, 5, 5], [1, 2, -3, 4], [400, 10, 20, 20], [10, 10, 50, 50]],
         names[1]: [[-5, 10, 50, 50], [10, 10, 50, 0.4], [60, 60, 30, 30], [60, 60, 30, 30], [7, 8, "x", 9]],
@@ -61,14 +61,14 @@ def test_every_fault_is_listed_at_once(tmp_path):
     stray += [{"id": 91, "image_id": 1, "category_id": 9, "bbox": [1, 1, 9, 9]}]
     sizes = {names[5]: {"width": 300}}
     classes = [{"id": 1, "name": "weed"}, {"id": 4, "name": "crop"}]
-    path = coco(tmp_path, pictures, boxes, annotations=stray, images=sizes, categories=classes)
+    path = coco(tmp_path, images, boxes, annotations=stray, images=sizes, categories=classes)
     (tmp_path / names[6]).write_bytes(b"")
     content = (tmp_path / names[7]).read_bytes()
     (tmp_path / names[7]).write_bytes(content[: len(content) // 2])
     report = check(read_parts(path))
     assert counts(report) == {
-        "picture-missing": 1,
-        "picture-unreadable": 1,  # the empty one, by the reader
+        "image-missing": 1,
+        "image-unreadable": 1,  # the empty one, by the reader
         "size-mismatch": 1,
         "box-not-finite": 1,
         "box-swapped": 1,
@@ -83,8 +83,8 @@ def test_every_fault_is_listed_at_once(tmp_path):
         "class-unused": 1,
         "class-id-gap": 2,
         "background": 1,
-    } | {"picture-unreadable": 1}
-    unreadable = [found for found in report.findings if found.kind == "picture-unreadable"]
+    } | {"image-unreadable": 1}
+    unreadable = [found for found in report.findings if found.kind == "image-unreadable"]
     assert sorted(Path(e.where).name for f in unreadable for e in f.examples) == [names[6], names[7]]
     (outside,) = [found for found in report.findings if found.kind == "box-outside"]
     assert outside.examples[0].box_xyxy == (400, 10, 420, 30) and outside.examples[0].where.endswith(names[0])
@@ -113,10 +113,10 @@ def test_the_rule_is_the_readers_own(tmp_path):
     with pytest.raises(DataError, match="box-outside.*data.allow"):
         load_allowing(lambda: load_dataset(path), ["duplicate-across"])
     allowed = load_allowing(lambda: load_dataset(path), ["box-outside"])
-    assert allowed.pictures[0].boxes_xyxy.tolist() == [[0, 10, 45, 60]]
+    assert allowed.images[0].boxes_xyxy.tolist() == [[0, 10, 45, 60]]
     assert any("left out, as data.allow says" in line for line in allowed.notices)
     (part,) = read_parts(path)
-    assert part.dataset.pictures[0].boxes_xyxy.tolist() == [[0, 10, 45, 60]]
+    assert part.dataset.images[0].boxes_xyxy.tolist() == [[0, 10, 45, 60]]
     with pytest.raises(DataError, match="'box-outsid' is no kind of error; there are: .*box-outside"):
         load_allowing(lambda: load_dataset(path), ["box-outsid"])
 
@@ -201,7 +201,7 @@ def test_a_rare_class_is_a_warning(tmp_path):
     assert [(f.kind, f.examples[0].detail) for f in report.findings] == [("class-imbalance", "1 of 41")]
 
 
-def test_splits_of_the_same_pictures_are_said_once(tmp_path):
+def test_splits_of_the_same_images_are_said_once(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "a.png"), scene(0))
@@ -237,7 +237,7 @@ def test_training_waits_for_the_quick_part(tmp_path):
     assert [line.split(":")[0] for line in said] == ["duplicate-across", "group-on-both-sides"]
     assert check_before_training(train, None) == ()
     (tmp_path / "train" / "b.png").write_bytes(b"")
-    with pytest.raises(DataError, match="picture-unreadable: train: 1 .*b.png: the picture file is empty"):
+    with pytest.raises(DataError, match="image-unreadable: train: 1 .*b.png: the image file is empty"):
         check_before_training(train, None)
 
 
@@ -252,28 +252,26 @@ def test_kinds_are_words_and_every_severity_is_one():
     assert {severity for severity, _ in KINDS.values()} == {"error", "warning", "info"}
 
 
-def test_flat_pictures_are_no_near_duplicates(tmp_path):
+def test_flat_images_are_no_near_duplicates(tmp_path):
     flat = {f"{i}.png": np.full((100, 120, 3), 90 + i, np.uint8) for i in range(4)}
     (tmp_path / "flat").mkdir()
     assert counts(check(read_parts(coco(tmp_path / "flat", flat)))) == {}
 
 
-def test_no_pictures_is_no_crash():
+def test_no_images_is_no_crash():
     empty = Dataset("none", ("weed",), (1,), ())
     assert check_before_training(empty, None) == ()
 
 
-def test_before_training_every_picture_is_decoded_and_faults_are_counted(tmp_path, write_picture):
+def test_before_training_every_image_is_decoded_and_faults_are_counted(tmp_path, write_image):
     coco(tmp_path, {f"{name}.jpg": scene(i) for i, name in enumerate("abcdefgh")})
     made = load_dataset(tmp_path)
     seen: list[tuple[str, int, int]] = []
     check_before_training(made, None, progress=lambda *step: seen.append(step))
-    assert seen == [("checking pictures", done, 8) for done in range(1, 9)]
-    write_picture(tmp_path / "a.jpg", (40, 61))
+    assert seen == [("checking images", done, 8) for done in range(1, 9)]
+    write_image(tmp_path / "a.jpg", (40, 61))
     for name in "bcdef":
         (tmp_path / f"{name}.jpg").write_bytes((tmp_path / f"{name}.jpg").read_bytes()[:-100])
-    with pytest.raises(
-        DataError, match=r"5 pictures that are .*cut short.*size-mismatch.*a.jpg: is 61 x 40"
-    ) as caught:
+    with pytest.raises(DataError, match=r"5 images that are .*cut short.*size-mismatch.*a.jpg: is 61 x 40") as caught:
         check_before_training(made, None)
     assert "\n" not in str(caught.value)

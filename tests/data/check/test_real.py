@@ -1,4 +1,4 @@
-"""The leaks of published datasets, named from their lists and from their pictures alone."""
+"""The leaks of published datasets, named from their lists and from their images alone."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def errors(one: Path, other: Path, **options):
     return {f.kind: f for f in report.findings if f.severity == "error"}
 
 
-def test_cwfids_published_split_file_holds_picture_28_on_both_sides(tmp_path):
-    """The lists as published; the pictures are random, for the lists alone must give it away."""
+def test_cwfids_published_split_file_holds_image_28_on_both_sides(tmp_path):
+    """The lists as published; the images are random, for the lists alone must give it away."""
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
     for number in {*map(int, CWFID_TRAIN.split()), *map(int, CWFID_TEST.split())}:
@@ -77,7 +77,7 @@ def test_the_apples_published_random_split_leaks_by_its_lists(real_dataset):
     assert len(test_photos) == 59 and test_photos <= train_photos
 
 
-def test_the_apples_published_random_split_leaks_by_the_pictures_alone(real_dataset, tmp_path):
+def test_the_apples_published_random_split_leaks_by_the_images_alone(real_dataset, tmp_path):
     """Tiles of four photos of one orchard row, under names that tell nothing."""
     folder = real_dataset("apple_bbch81")
     (tmp_path / "images").mkdir()

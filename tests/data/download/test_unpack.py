@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data.download.unpack import ArchiveError, Limits, parts_of, unpack
 
-TREE = {"set/images/a.jpg": b"picture" * 100, "set/images/B.jpg": b"", "set/labels/deep/er/a.txt": b"0 .5 .5 1 1\n"}
+TREE = {"set/images/a.jpg": b"image" * 100, "set/images/B.jpg": b"", "set/labels/deep/er/a.txt": b"0 .5 .5 1 1\n"}
 
 
 def zipped(path: Path, files: dict[str, bytes], **changes) -> Path:

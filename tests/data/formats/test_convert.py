@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.formats.convert import convert
 from data.formats.load import load_dataset, load_parts
@@ -24,13 +24,13 @@ ROUNDING_PX = {"coco": 0.0, "voc": 0.0, "csv": 0.0, "yolo": 1e-3}
 NAME = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=6
 )
-# Pictures' names on a disk: no separators, nothing hidden.
+# Images' names on a disk: no separators, nothing hidden.
 STEM = NAME.map(lambda name: "p" + name.replace("/", "-").replace("\\", "-").replace("\0", "-") + "q")
 SPAN = st.tuples(st.integers(0, 40), st.floats(1, 15, width=32))
 
 
 @st.composite
-def pictures(draw: st.DrawFn, home: Path, classes: int) -> list[Picture]:
+def images(draw: st.DrawFn, home: Path, classes: int) -> list[LabelledImage]:
     stems = draw(st.lists(STEM, min_size=1, max_size=3, unique_by=str.casefold))
     drawn = []
     for image_id, stem in enumerate(sorted(stems), start=1):
@@ -43,7 +43,7 @@ def pictures(draw: st.DrawFn, home: Path, classes: int) -> list[Picture]:
         flags = [np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_) for _ in range(2)]
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         attributes = draw(st.dictionaries(NAME, st.text(max_size=4), max_size=2))
-        drawn.append(Picture(image_id, path, (60, 60), boxes, labels, areas, flags[0], attributes, flags[1]))
+        drawn.append(LabelledImage(image_id, path, (60, 60), boxes, labels, areas, flags[0], attributes, flags[1]))
     return drawn
 
 
@@ -56,15 +56,15 @@ def test_what_is_written_is_read_back_and_what_is_not_is_counted(to, copy, data)
         home = Path(folder, "photos ü")
         home.mkdir()
         names = tuple(data.draw(st.lists(NAME, min_size=1, max_size=3, unique=True)))
-        drawn = data.draw(pictures(home, len(names)))
+        drawn = data.draw(images(home, len(names)))
         first = 0 if to in ("yolo", "csv") else 1
         given_ = Dataset("drawn", names, tuple(range(first, first + len(names))), tuple(drawn))
         lost = convert({"train": given_}, Path(folder, "out", to), to=to, copy=copy)
         read = load_dataset(Path(folder, "out", to))
         assert (read.class_names, read.category_ids) == (given_.class_names, given_.category_ids)
-        by_name = {picture.path.name: picture for picture in read.pictures}
+        by_name = {image.path.name: image for image in read.images}
         said_crowds = said_cut = 0
-        for was in given_.pictures:
+        for was in given_.images:
             back = by_name.pop(was.path.name)
             assert os.path.samefile(back.path, was.path) is not copy
             assert back.path.read_bytes() == was.path.read_bytes()
@@ -84,7 +84,7 @@ def test_what_is_written_is_read_back_and_what_is_not_is_counted(to, copy, data)
         assert not by_name
         if to in ("yolo", "csv"):
             assert said(lost, "marked iscrowd") == said_crowds and said(lost, "marked truncated") == said_cut
-            assert said(lost, "attributes") == sum(bool(p.attributes) for p in given_.pictures)
+            assert said(lost, "attributes") == sum(bool(p.attributes) for p in given_.images)
         if to == "coco":
             assert lost == () and read.fingerprint() == given_.fingerprint()
 
@@ -94,25 +94,25 @@ def said(lines: tuple[str, ...], what: str) -> int:
 
 
 @pytest.fixture
-def two_fields(tmp_path, write_picture):
-    """Six pictures in two folders, names repeated, one without boxes; train and val."""
+def two_fields(tmp_path, write_image):
+    """Six images in two folders, names repeated, one without boxes; train and val."""
 
-    def picture(image_id: int, name: str, boxes: list[list[float]]) -> Picture:
-        write_picture(tmp_path / "photos" / name, (40, 60), seed=image_id)
+    def image(image_id: int, name: str, boxes: list[list[float]]) -> LabelledImage:
+        write_image(tmp_path / "photos" / name, (40, 60), seed=image_id)
         n = len(boxes)
         arrays = (np.array(boxes).reshape(-1, 4), np.zeros(n, np.int64), np.full(n, 77.0), np.zeros(n, np.bool_))
-        return Picture(image_id, tmp_path / "photos" / name, (40, 60), *arrays)
+        return LabelledImage(image_id, tmp_path / "photos" / name, (40, 60), *arrays)
 
     train = [
-        picture(1, "north/a.png", [[1, 2, 11, 12]]),
-        picture(2, "north/a.jpg", []),
-        picture(3, "south/a.png", []),
+        image(1, "north/a.png", [[1, 2, 11, 12]]),
+        image(2, "north/a.jpg", []),
+        image(3, "south/a.png", []),
     ]
-    val = [picture(4, "north/b.png", [[3, 4, 13, 14]]), train[0]]
+    val = [image(4, "north/b.png", [[3, 4, 13, 14]]), train[0]]
     return {"train": Dataset("t", ("weed",), (1,), train), "val": Dataset("v", ("weed",), (1,), val)}
 
 
-def test_splits_folders_and_pictures_of_one_name(two_fields, tmp_path):
+def test_splits_folders_and_images_of_one_name(two_fields, tmp_path):
     out = tmp_path / "yolo"
     lost = convert(two_fields, out, to="yolo")
     assert yaml.safe_load((out / "data.yaml").read_text()) == {
@@ -139,7 +139,7 @@ def test_splits_folders_and_pictures_of_one_name(two_fields, tmp_path):
         assert [parts[name].fingerprint() for name in parts] == [two_fields[n].fingerprint() for n in parts], to
 
 
-def test_a_copied_dataset_can_move_and_a_linked_one_knows_its_pictures(two_fields, tmp_path):
+def test_a_copied_dataset_can_move_and_a_linked_one_knows_its_images(two_fields, tmp_path):
     convert(two_fields, tmp_path / "copied", to="voc", copy=True)
     assert not (tmp_path / "copied" / REFERENCES).exists()
     (tmp_path / "elsewhere").mkdir()
@@ -147,17 +147,17 @@ def test_a_copied_dataset_can_move_and_a_linked_one_knows_its_pictures(two_field
     convert(two_fields, tmp_path / "linked", to="voc")
     Image.new("L", (60, 40)).save(tmp_path / "photos" / "north" / "a.png")
     assert load_dataset(tmp_path / "elsewhere" / "copied").box_count == 1
-    with pytest.raises(DataError, match="a.png is not the picture that was meant when this was written"):
+    with pytest.raises(DataError, match="a.png is not the image that was meant when this was written"):
         load_dataset(tmp_path / "linked")
 
 
 def test_splits_that_know_different_classes_are_joined(two_fields, tmp_path):
     val = two_fields["val"]
-    two_fields["val"] = Dataset("v", ("crop", "weed"), (1, 2), [val.pictures[0]])
+    two_fields["val"] = Dataset("v", ("crop", "weed"), (1, 2), [val.images[0]])
     convert(two_fields, tmp_path / "out", to="coco")
     train, joined = load_dataset(tmp_path / "out"), load_dataset(tmp_path / "out", split="val")
     assert train.class_names == joined.class_names == ("weed", "crop")
-    assert joined.pictures[0].labels.tolist() == [1]  # label 0 of ("crop", "weed")
+    assert joined.images[0].labels.tolist() == [1]  # label 0 of ("crop", "weed")
 
 
 def test_nothing_is_overwritten_and_nothing_is_left_half_done(two_fields, tmp_path):

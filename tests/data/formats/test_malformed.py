@@ -22,19 +22,19 @@ from PIL import Image
 
 from data import DataError, load_dataset
 from data.errors import one_line
-from data.images import picture_size_hw, read_picture
+from data.images import image_size_hw, read_image
 
 SIZE_WH = (60, 40)
 FORMATS = ("coco", "yolo", "voc", "csv", "masks")
-PICTURES = ("a.png", "b.jpg")
+IMAGES = ("a.png", "b.jpg")
 
 Box = tuple[Any, Any, Any, Any]
 
 
 def write_dataset(home: Path, kind: str, boxes: list[Box]) -> list[Path]:
-    """A dataset of two pictures, the boxes (corners) on the first; returns its label files."""
+    """A dataset of two images, the boxes (corners) on the first; returns its label files."""
     folder = {"coco": ".", "yolo": "images", "voc": "JPEGImages", "csv": ".", "masks": "images"}[kind]
-    for name in PICTURES:
+    for name in IMAGES:
         (home / folder).mkdir(parents=True, exist_ok=True)
         Image.effect_noise(SIZE_WH, 50).convert("RGB").save(home / folder / name)
     width, height = SIZE_WH
@@ -44,7 +44,7 @@ def write_dataset(home: Path, kind: str, boxes: list[Box]) -> list[Path]:
             for n, (x1, y1, x2, y2) in enumerate(boxes)
         ]
         content = {
-            "images": [{"id": n + 1, "file_name": name} for n, name in enumerate(PICTURES)],
+            "images": [{"id": n + 1, "file_name": name} for n, name in enumerate(IMAGES)],
             "annotations": annotations,
             "categories": [{"id": 5, "name": "weed"}],
         }
@@ -103,7 +103,7 @@ def written(home: Path, kind: str) -> int:
     if kind == "coco":
         return len(json.loads((home / "annotations.json").read_bytes().decode("utf-8-sig"))["annotations"])
     if kind == "yolo":
-        labels = [(home / "labels" / name).with_suffix(".txt") for name in PICTURES]
+        labels = [(home / "labels" / name).with_suffix(".txt") for name in IMAGES]
         return sum(1 for file in labels for line in file.read_text("utf-8").splitlines() if line.strip())
     if kind == "voc":
         return sum(len(re.findall(rb"<object>", file.read_bytes())) for file in (home / "Annotations").iterdir())
@@ -129,7 +129,7 @@ def account(home: Path, kind: str) -> str:
 def test_as_it_should_be_everything_is_read(kind, tmp_path):
     write_dataset(tmp_path, kind, [(1, 2, 11, 12), (20, 20, 50, 39)])
     read = load_dataset(tmp_path)
-    assert [picture.boxes_xyxy.tolist() for picture in read.pictures] == [
+    assert [image.boxes_xyxy.tolist() for image in read.images] == [
         [[pytest.approx(v, abs=1e-4) for v in box] for box in ((1, 2, 11, 12), (20, 20, 50, 39))],
         [],
     ]
@@ -291,12 +291,12 @@ HORRORS = [
     ),
     ("voc", "classes.txt", "crop\n", "lacks weed"),
     ("voc", "ImageSets/Main/train.txt", "../../etc/passwd\n", "leads out of the dataset's folder"),
-    ("voc", "ImageSets/Main/train.txt", "nothing\n", "neither .*nothing.xml nor a picture"),
+    ("voc", "ImageSets/Main/train.txt", "nothing\n", "neither .*nothing.xml nor an image"),
     ("csv", "train.csv", "a.png,1,2\n", "3 values"),
     ("csv", "train.csv", 'a.png,1,2,3,4,"weed\n', "not valid CSV"),
     ("csv", "train.csv", "a.png,1,2,x,4,weed\n", "must be numbers"),
     ("csv", "train.csv", "a.png,1,2,30,4,\n", "without a class"),
-    ("csv", "train.csv", ",1,2,30,4,weed\n", "names no picture"),
+    ("csv", "train.csv", ",1,2,30,4,weed\n", "names no image"),
     ("csv", "train.csv", "/etc/hostname,1,2,30,14,weed\n", "leads out of the dataset's folder"),
     ("csv", "train.csv", "a.png,1,2,30,14," + "w" * 200_000, "not valid CSV"),
     ("csv", "train.csv", "", "empty|no dataset"),
@@ -307,7 +307,7 @@ HORRORS = [
     ("masks", "classes.json", '["weed", "crop"]', "not which instance"),
     ("masks", "classes.json", '{"classes": ["weed"], "instances": {"a": {"7": "weed"}}}', "no class for instance 1"),
     ("masks", "classes.json", '{"classes": ["weed"], "instances": {"a": ["7"]}}', "must be"),
-    ("masks", "masks/a.png", "no picture", "not a picture"),
+    ("masks", "masks/a.png", "no image", "not an image"),
     ("masks", "masks/a.png", "", "0 bytes"),
 ]
 
@@ -322,10 +322,10 @@ def test_horrors_by_hand(kind, name, content, said, tmp_path):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 2200
 
 
-# --- pictures
+# --- images
 
 
-def test_damaged_pictures(tmp_path):
+def test_damaged_images(tmp_path):
     outcomes = []
     for seed in range(60):
         chance = random.Random(seed)
@@ -337,7 +337,7 @@ def test_damaged_pictures(tmp_path):
             at = chance.randrange(min(len(content), chance.choice([60, 100_000])) or 1)
             content[at : at + 1] = bytes([chance.randrange(256)])
         path.write_bytes(content[: chance.choice([len(content), chance.randrange(len(content) + 1)])])
-        outcomes += [tried(picture_size_hw, path), tried(read_picture, path)]
+        outcomes += [tried(image_size_hw, path), tried(read_image, path)]
     assert outcomes.count("refused") > 20 and outcomes.count("read") > 20
 
 
@@ -365,20 +365,20 @@ def test_decompression_bombs_are_refused_by_their_header(tmp_path):
     write_png(tmp_path / "huge.png", 30_000, zlib.compress(bytes(30_000 * 3_751), 9))
     write_png(tmp_path / "large.png", 9_000, zlib.compress(bytes(9_000 * 1_126), 9))
     assert (tmp_path / "huge.png").stat().st_size < 120_000
-    for read in (picture_size_hw, read_picture):
+    for read in (image_size_hw, read_image):
         with pytest.raises(DataError, match="huge.png: far too large to be one photo"):
             read(tmp_path / "huge.png")
         with pytest.raises(DataError, match="large.png: 9000 x 9000 pixels in .* decompression bomb"):
             read(tmp_path / "large.png")
     # As large, but with detail in it: no bomb, and no reason for a warning.
     write_png(tmp_path / "map.png", 10_000, zlib.compress(random.Random(0).randbytes(10_000 * 1_251), 1))
-    assert picture_size_hw(tmp_path / "map.png") == (10_000, 10_000)
+    assert image_size_hw(tmp_path / "map.png") == (10_000, 10_000)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_pipe_for_a_picture_or_label_file_is_refused_and_does_not_hang(kind, tmp_path):
-    for part in ("pictures", "labels"):
+def test_a_pipe_for_a_image_or_label_file_is_refused_and_does_not_hang(kind, tmp_path):
+    for part in ("images", "labels"):
         home = tmp_path / part
         labels = write_dataset(home, kind, [(1, 2, 11, 12)])
         victim = labels[0] if part == "labels" else next(home.rglob("b.jpg"))

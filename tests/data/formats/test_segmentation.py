@@ -25,7 +25,7 @@ def test_masks_by_hand():
     assert segmentation_box({"size": [4, 5], "counts": [6, 4, 10]}, (4, 5)) == (1, 0, 3, 4)
     assert segmentation_box({"size": [4, 5], "counts": [20]}, (4, 5)) == (0, 0, 0, 0)
     assert segmentation_box({"size": [4, 5], "counts": [0, 20]}, (4, 5)) == (0, 0, 5, 4)
-    with pytest.raises(ValueError, match="the RLE is 5 x 4, its picture 4 x 5"):
+    with pytest.raises(ValueError, match="the RLE is 5 x 4, its image 4 x 5"):
         segmentation_box({"size": [4, 5], "counts": [20]}, (5, 4))
 
 
@@ -64,16 +64,16 @@ def test_an_annotation_without_a_bbox_gets_the_bounds_of_its_outline(coco_file):
     del annotations[0]["bbox"]
     read = read_coco(coco_file(annotations=annotations))
     # pixels 45 and 46 are column 1, rows 5 and 6; the mask without a pixel has no box
-    assert read.pictures[0].boxes_xyxy.tolist() == [[3, 4, 10, 12], [1, 5, 2, 7], [1, 1, 6, 6]]
+    assert read.images[0].boxes_xyxy.tolist() == [[3, 4, 10, 12], [1, 5, 2, 7], [1, 1, 6, 6]]
     assert len(read.notices) == 1 and read.notices[0].startswith("1 box thinner than 1 px")
 
 
 # --- Label Studio and CVAT, as their exports come
 
 
-def export(home, write_picture, names: dict[str, str], **more):
+def export(home, write_image, names: dict[str, str], **more):
     for n, file in enumerate(names.values()):
-        write_picture(home / file, (40, 60), seed=n)
+        write_image(home / file, (40, 60), seed=n)
     content = {
         "images": [{"id": n, "file_name": name, "width": 60, "height": 40} for n, name in enumerate(names)],
         "annotations": [
@@ -87,7 +87,7 @@ def export(home, write_picture, names: dict[str, str], **more):
     return json.dumps(content)
 
 
-def test_label_studios_file_names(tmp_path, write_picture):
+def test_label_studios_file_names(tmp_path, write_image):
     names = {
         "images/0a1b2c3d-IMG_1.png": "images/0a1b2c3d-IMG_1.png",
         "images\\1a1b2c3d-IMG_2.png": "images/1a1b2c3d-IMG_2.png",
@@ -100,28 +100,28 @@ def test_label_studios_file_names(tmp_path, write_picture):
         "C:\\photos\\d.png": "images/d.png",
         "s3://bucket/e.png": "images/e.png",
     }
-    (tmp_path / "result.json").write_text(export(tmp_path, write_picture, names))
+    (tmp_path / "result.json").write_text(export(tmp_path, write_image, names))
     from data import load_dataset
 
     read = load_dataset(tmp_path)
-    assert [p.path.relative_to(tmp_path).as_posix() for p in read.pictures] == list(names.values())
+    assert [p.path.relative_to(tmp_path).as_posix() for p in read.images] == list(names.values())
     assert read.class_names == ("Unkraut, groß",) and read.box_count == 10
     assert read.notices == (
-        "7 pictures found by the last parts of a URL or absolute path (first: /data/upload/1/2a1b2c3d-IMG_3.png)",
+        "7 images found by the last parts of a URL or absolute path (first: /data/upload/1/2a1b2c3d-IMG_3.png)",
     )
 
 
-def test_two_names_for_one_file_are_refused(tmp_path, write_picture):
+def test_two_names_for_one_file_are_refused(tmp_path, write_image):
     from data import DataError, load_dataset
 
     names = {"/data/upload/1/IMG.png": "images/IMG.png", "/data/upload/2/IMG.png": "images/IMG.png"}
-    (tmp_path / "result.json").write_text(export(tmp_path, write_picture, names))
+    (tmp_path / "result.json").write_text(export(tmp_path, write_image, names))
     with pytest.raises(DataError, match="/data/upload/1/IMG.png and /data/upload/2/IMG.png are both found as"):
         load_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["images/default", "images"])
-def test_cvats_tree(folder, tmp_path, write_picture):
+def test_cvats_tree(folder, tmp_path, write_image):
     from data import load_dataset
 
     names = {"north/a.png": f"{folder}/north/a.png", "b.png": f"{folder}/b.png"}
@@ -132,9 +132,9 @@ def test_cvats_tree(folder, tmp_path, write_picture):
          "attributes": {"occluded": False, "truncated": True, "rotation": 0.0}},
         {"id": 2, "image_id": 1, "category_id": 0, "segmentation": rle, "bbox": [1, 5, 1, 2], "iscrowd": 1},
     ]  # fmt: skip
-    text = export(tmp_path, write_picture, names, annotations=annotations)
+    text = export(tmp_path, write_image, names, annotations=annotations)
     (tmp_path / "annotations" / "instances_default.json").write_text(text)
     read = load_dataset(tmp_path)
-    assert [p.path.relative_to(tmp_path).as_posix() for p in read.pictures] == list(names.values())
-    assert [p.truncated.tolist() for p in read.pictures] == [[True], [False]]
-    assert [p.iscrowd.tolist() for p in read.pictures] == [[False], [True]]
+    assert [p.path.relative_to(tmp_path).as_posix() for p in read.images] == list(names.values())
+    assert [p.truncated.tolist() for p in read.images] == [[True], [False]]
+    assert [p.iscrowd.tolist() for p in read.images] == [[False], [True]]

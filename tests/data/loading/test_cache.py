@@ -29,7 +29,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("room_bytes", "kept"), [(0, 0), (17, 0), (18, 1), (77, 1), (78, 2), (80, 2), (81, 3)])
-def test_the_first_pictures_that_fit_are_kept(room_bytes: int, kept: int, paths: list[Path], tmp_path: Path) -> None:
+def test_the_first_images_that_fit_are_kept(room_bytes: int, kept: int, paths: list[Path], tmp_path: Path) -> None:
     caches = [RamCache(SIZES_HW, room_bytes), DiskCache(tmp_path / "cache", paths, SIZES_HW, room_bytes)]
     for cache in caches:
         assert cache.kept == kept
@@ -46,7 +46,7 @@ def test_the_first_pictures_that_fit_are_kept(room_bytes: int, kept: int, paths:
     assert sum(file.stat().st_size for file in (tmp_path / "cache").iterdir()) <= room_bytes
 
 
-def test_no_pictures_need_no_room(tmp_path: Path) -> None:
+def test_no_images_need_no_room(tmp_path: Path) -> None:
     assert RamCache([], 100).kept == DiskCache(tmp_path / "cache", [], [], 100).kept == 0
 
 
@@ -71,7 +71,7 @@ def test_a_spawned_worker_gets_its_part_of_the_room() -> None:
     assert its_own.get(0) is None
 
 
-def test_files_serve_the_next_run_and_not_a_picture_that_was_replaced(tmp_path: Path, paths: list[Path]) -> None:
+def test_files_serve_the_next_run_and_not_a_image_that_was_replaced(tmp_path: Path, paths: list[Path]) -> None:
     folder = tmp_path / "cache"
     first = DiskCache(folder, paths, SIZES_HW, 1000)
     for index in range(3):
@@ -86,7 +86,7 @@ def test_files_serve_the_next_run_and_not_a_picture_that_was_replaced(tmp_path: 
     assert other_size.get(0) is None
 
 
-def test_a_cut_file_is_no_picture(tmp_path: Path, paths: list[Path]) -> None:
+def test_a_cut_file_is_no_image(tmp_path: Path, paths: list[Path]) -> None:
     cache = DiskCache(tmp_path / "cache", paths, SIZES_HW, 1000)
     cache.put(0, image(0))
     (file,) = (tmp_path / "cache").iterdir()
@@ -151,14 +151,14 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, paths: list[Pa
 
 def test_a_folder_that_cannot_be_written_to_is_one_clear_line(tmp_path: Path, paths: list[Path]) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="pictures cannot be cached here.*train.cache to ram or none") as caught:
+    with pytest.raises(DataError, match="images cannot be cached here.*train.cache to ram or none") as caught:
         DiskCache(tmp_path / "file" / "cache", paths, SIZES_HW, 1000)
     assert "\n" not in str(caught.value)
 
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "swath" / "pictures"
+    assert default_folder() == tmp_path / "swath" / "images"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert default_folder() == tmp_path / "home" / ".cache" / "swath" / "pictures"
+    assert default_folder() == tmp_path / "home" / ".cache" / "swath" / "images"

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data import DataError, Dataset, Picture, load_dataset
+from data import DataError, Dataset, LabelledImage, load_dataset
 from data.augmentation.augment import Augment
 from data.augmentation.settings import EFFECTS
-from data.images import read_picture, read_picture_at
+from data.images import read_image, read_image_at
 from data.loading.loader import Batch, training_batches
 
 INPUT_HW = (32, 48)
@@ -30,17 +30,17 @@ def fit(image, boxes):
 
 
 @pytest.fixture
-def dataset(tmp_path, write_picture) -> Dataset:
-    """Five pictures of several sizes; the third has no boxes, the fourth a crowd."""
-    pictures = []
+def dataset(tmp_path, write_image) -> Dataset:
+    """Five images of several sizes; the third has no boxes, the fourth a crowd."""
+    images = []
     for index, n in enumerate((1, 2, 0, 2, 1)):
         size_hw = (32 + 8 * index, 48)
-        write_picture(tmp_path / f"{index}.png", size_hw, seed=index)
+        write_image(tmp_path / f"{index}.png", size_hw, seed=index)
         boxes = np.array([[4, 4, 20, 16], [24, 8, 48, 32]], np.float32)[:n]
         crowd = np.array([False, index == 3])[:n]
         labels = np.arange(n) % 2
-        pictures.append(Picture(index, tmp_path / f"{index}.png", size_hw, boxes, labels, np.ones(n), crowd))
-    return Dataset("five", ("crop", "weed"), (0, 1), tuple(pictures))
+        images.append(LabelledImage(index, tmp_path / f"{index}.png", size_hw, boxes, labels, np.ones(n), crowd))
+    return Dataset("five", ("crop", "weed"), (0, 1), tuple(images))
 
 
 def batches(dataset, **changes) -> list[Batch]:
@@ -71,10 +71,10 @@ def test_what_a_batch_holds(dataset):
     for target in batch.targets:
         assert target["boxes"].dtype == torch.float32 and target["labels"].dtype == torch.int64
     first = batch.images[batch.indices.index(0)].permute(1, 2, 0).numpy()
-    assert np.array_equal(first, read_picture(dataset.pictures[0].path)[..., ::-1])  # RGB
+    assert np.array_equal(first, read_image(dataset.images[0].path)[..., ::-1])  # RGB
 
 
-def test_every_picture_comes_once_an_epoch_in_changing_order(dataset):
+def test_every_image_comes_once_an_epoch_in_changing_order(dataset):
     stream = [index for batch in batches(dataset, batch_size=3, steps=10) for index in batch.indices]
     epochs = [stream[start : start + 5] for start in range(0, 30, 5)]
     assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
@@ -82,7 +82,7 @@ def test_every_picture_comes_once_an_epoch_in_changing_order(dataset):
     assert Counter(stream) == dict.fromkeys(range(5), 6)
 
 
-def test_one_picture_and_a_batch_larger_than_the_dataset(dataset):
+def test_one_image_and_a_batch_larger_than_the_dataset(dataset):
     one = dataset.subset([1])
     assert [batch.indices for batch in batches(one, batch_size=4, steps=2)] == [[0] * 4] * 2
     (batch,) = batches(one, batch_size=4, steps=1)
@@ -110,7 +110,7 @@ def photos(tmp_path, monkeypatch) -> Dataset:
     """Seven JPEGs of several sizes, all larger than the input, one lying on its side; caches go with them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(5)
-    pictures = []
+    images = []
     for index in range(7):
         height, width = size_hw = (100 + 9 * index, 150 - 7 * index)
         path = tmp_path / "photos" / f"{index}.jpg"
@@ -123,8 +123,8 @@ def photos(tmp_path, monkeypatch) -> Dataset:
         n = index % 4
         corner = rng.random((n, 2)) * [width / 2, height / 2]
         boxes = np.concatenate([corner, corner + 20 + rng.random((n, 2)) * 30], axis=1).astype(np.float32)
-        pictures.append(Picture(index, path, size_hw, boxes, np.arange(n) % 2, np.ones(n), np.zeros(n, bool)))
-    return Dataset("seven", ("crop", "weed"), (0, 1), tuple(pictures))
+        images.append(LabelledImage(index, path, size_hw, boxes, np.arange(n) % 2, np.ones(n), np.zeros(n, bool)))
+    return Dataset("seven", ("crop", "weed"), (0, 1), tuple(images))
 
 
 PLAIN = {"vflip": 0, "rotate90": 0, "scale_crop": 0}
@@ -143,7 +143,7 @@ def test_workers_caches_and_resuming_change_no_bit(cache, recipe, photos):
         assert same(whole[first_step:], batches(photos, **asked, cache=cache, workers=workers, first_step=first_step))
 
 
-def test_pictures_are_worked_on_at_the_size_that_they_need(photos):
+def test_images_are_worked_on_at_the_size_that_they_need(photos):
     augment = Augment(size_hw=INPUT_HW, hflip=0, brightness=0, contrast=0, hue=0, saturation=0, blur=0, **PLAIN)
     asked = {"augment": augment, "batch_size": 7, "steps": 1, "fit": letterboxed}
     (small,) = batches(photos, **asked, scale_range=augment.scale_range)
@@ -154,11 +154,11 @@ def test_pictures_are_worked_on_at_the_size_that_they_need(photos):
         drawn, expected = small.targets[place]["boxes"].numpy(), whole.targets[place]["boxes"].numpy()
         boxes += len(drawn)
         assert np.abs(drawn - expected).max(initial=0) < 1e-4
-        # by hand: the letterbox of a picture of this size, and nothing else
-        height, width = photos.pictures[index].size_hw
+        # by hand: the letterbox of an image of this size, and nothing else
+        height, width = photos.images[index].size_hw
         scale = min(INPUT_HW[0] / height, INPUT_HW[1] / width)
         fitted_wh = np.array([round(width * scale), round(height * scale)])
-        by_hand = photos.pictures[index].boxes_xyxy * np.tile(fitted_wh / [width, height], 2)
+        by_hand = photos.images[index].boxes_xyxy * np.tile(fitted_wh / [width, height], 2)
         assert np.abs(drawn - by_hand).max(initial=0) < 1e-4
         assert np.abs(small.images[place].numpy().astype(int) - whole.images[place].numpy()).mean() < 3
     assert boxes == 9
@@ -180,14 +180,14 @@ def counted_reads(monkeypatch) -> Counter[Path]:
 
     def counted(path, size_hw, wanted_hw):
         reads[path] += 1
-        return read_picture_at(path, size_hw, wanted_hw)
+        return read_image_at(path, size_hw, wanted_hw)
 
-    monkeypatch.setattr("data.loading.loader.read_picture_at", counted)
+    monkeypatch.setattr("data.loading.loader.read_image_at", counted)
     return reads
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-def test_a_cached_picture_is_decoded_once(cache, photos, monkeypatch):
+def test_a_cached_image_is_decoded_once(cache, photos, monkeypatch):
     reads = counted_reads(monkeypatch)
     asked = {"batch_size": 7, "steps": 4, "cache": cache}
     batches(photos, **asked)
@@ -201,15 +201,15 @@ def test_a_cached_picture_is_decoded_once(cache, photos, monkeypatch):
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
 def test_a_cache_that_is_too_small_says_so_and_keeps_what_it_can(cache, photos, monkeypatch):
-    whole = 200  # MiB would hold 7 pictures of 30 MB: pretend that they are so large
+    whole = 200  # MiB would hold 7 images of 30 MB: pretend that they are so large
     monkeypatch.setattr(
-        "data.loading.loader._MIB", sum(p.size_hw[0] * p.size_hw[1] * 3 for p in photos.pictures) // whole
+        "data.loading.loader._MIB", sum(p.size_hw[0] * p.size_hw[1] * 3 for p in photos.images) // whole
     )
     reads, notes = counted_reads(monkeypatch), []
     kept = batches(photos, batch_size=7, steps=4, cache=cache, cache_mb=100, note=notes.append)
     assert sorted(reads.values()) == [1, 1, 1, 4, 4, 4, 4]
     assert notes == [
-        f"the {cache} cache holds 3 of 7 pictures; the others are decoded every time "
+        f"the {cache} cache holds 3 of 7 images; the others are decoded every time "
         "(train.cache_mb is 100; all of them need 201)"
     ]
     notes.clear()
@@ -229,16 +229,16 @@ def test_seeds_matter_and_global_generators_do_not(dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_broken_since_is_one_clear_line(workers, dataset):
-    path = dataset.pictures[2].path
+def test_a_image_broken_since_is_one_clear_line(workers, dataset):
+    path = dataset.images[2].path
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(DataError, match="2.png: the picture is cut short") as caught:
+    with pytest.raises(DataError, match="2.png: the image is cut short") as caught:
         batches(dataset, workers=workers)
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_replaced_by_one_of_another_size_is_refused(dataset, write_picture):
-    write_picture(dataset.pictures[2].path, (9, 9))
+def test_a_image_replaced_by_one_of_another_size_is_refused(dataset, write_image):
+    write_image(dataset.images[2].path, (9, 9))
     with pytest.raises(DataError, match="2.png: changed its size"):
         batches(dataset)
 
@@ -256,7 +256,7 @@ def test_wrong_numbers_are_refused_before_the_first_batch(dataset):
     for changes in ({"batch_size": 0}, {"seed": -1}, {"first_step": -1}, {"workers": -1}, {"cache_mb": -1}):
         with pytest.raises(ValueError):
             batches(dataset, **changes)
-    with pytest.raises(DataError, match="five: no pictures"):
+    with pytest.raises(DataError, match="five: no images"):
         batches(dataset.subset([]))
 
 
@@ -270,12 +270,12 @@ def test_real_photos(real_dataset):
     assert first.images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_mixes_take_other_pictures_and_are_the_same_whatever_the_workers(dataset):
+def test_mixes_take_other_images_and_are_the_same_whatever_the_workers(dataset):
     mixed = {"augment": Augment(size_hw=INPUT_HW, **dict.fromkeys(EFFECTS, 0.5)), "batch_size": 2}
     one = batches(dataset, **mixed, steps=6)
     assert same(one, batches(dataset, **mixed, steps=6, workers=2))
     assert same(one[3:], batches(dataset, **mixed, first_step=3, steps=6))
-    # Picture 2 is empty: boxes in it came from others.
+    # LabelledImage 2 is empty: boxes in it came from others.
     assert any(
         len(target["boxes"])
         for batch in one
@@ -284,7 +284,7 @@ def test_mixes_take_other_pictures_and_are_the_same_whatever_the_workers(dataset
     )
 
 
-def test_an_unreadable_other_picture_is_one_clear_error(dataset):
-    dataset.pictures[1].path.write_bytes(b"")
+def test_an_unreadable_other_image_is_one_clear_error(dataset):
+    dataset.images[1].path.write_bytes(b"")
     with pytest.raises(DataError, match=r"1\.png"):
         batches(dataset, augment=Augment(size_hw=INPUT_HW, mosaic=1), steps=1, batch_size=1, seed=1)

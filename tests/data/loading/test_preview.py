@@ -18,11 +18,11 @@ FIT = partial(fit_to_input, size_hw=(96, 128))
 
 
 def page(dataset, **changes) -> str:
-    asked = {"name": "mine", "size_hw": (96, 128), "settings": {"rain": 0.25}, "fit": FIT, "pictures": 3}
+    asked = {"name": "mine", "size_hw": (96, 128), "settings": {"rain": 0.25}, "fit": FIT, "images": 3}
     return html_preview(dataset, **{**asked, **changes})
 
 
-def pictures(html: str) -> list[np.ndarray]:
+def images(html: str) -> list[np.ndarray]:
     found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     return [cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR) for text in found]
 
@@ -35,7 +35,7 @@ def dataset(rendered) -> Dataset:
 def test_the_page_shows_every_effect_the_recipe_and_the_networks_view(dataset):
     told = []
     html = page(dataset, progress=lambda done, total: told.append((done, total)))
-    shown = pictures(html)
+    shown = images(html)
     assert len(shown) == 4 * (len(EFFECTS) + 5) + 3 + 3
     assert all(image.shape == (96, 128, 3) for image in shown[-3:])  # the network's inputs
     for effect in EFFECTS:
@@ -48,7 +48,7 @@ def test_the_page_shows_every_effect_the_recipe_and_the_networks_view(dataset):
 
 
 def test_boxes_are_drawn_in_their_class_colour(dataset):
-    first = pictures(page(dataset, settings={}))[0].astype(int)
+    first = images(page(dataset, settings={}))[0].astype(int)
     blue = np.abs(first - (0xE9, 0xB4, 0x56)).max(axis=2) < 40
     orange = np.abs(first - (0x00, 0x9F, 0xE6)).max(axis=2) < 40
     assert blue.sum() > 20 or orange.sum() > 20
@@ -56,14 +56,14 @@ def test_boxes_are_drawn_in_their_class_colour(dataset):
 
 def test_names_are_escaped_and_an_empty_dataset_is_said(dataset):
     assert "<script>" not in page(dataset, name="<script>alert(1)</script>")
-    with pytest.raises(DataError, match="no pictures to show"):
+    with pytest.raises(DataError, match="no images to show"):
         page(dataset.subset([]))
 
 
-def test_pictures_without_any_box_are_shown_too(dataset):
-    empty = [i for i, picture in enumerate(load_dataset(dataset.name).pictures) if not len(picture.labels)]
+def test_images_without_any_box_are_shown_too(dataset):
+    empty = [i for i, image in enumerate(load_dataset(dataset.name).images) if not len(image.labels)]
     assert len(empty) >= 1
-    assert len(pictures(page(load_dataset(dataset.name).subset(empty[:1]), pictures=1))) > 100
+    assert len(images(page(load_dataset(dataset.name).subset(empty[:1]), images=1))) > 100
 
 
 def test_the_command(rendered, tmp_path, capsys):
@@ -71,7 +71,7 @@ def test_the_command(rendered, tmp_path, capsys):
     recipe.write_text(f"data: {{train: {rendered}}}\ninput: {{size_hw: [96, 128]}}\naugment: {{strength: light}}\n")
     out = tmp_path / "new" / "p.html"
     main_ok(
-        ["data", "preview", str(recipe), str(rendered), "--out", str(out), "--pictures", "2", "-s", "augment.dust=1"]
+        ["data", "preview", str(recipe), str(rendered), "--out", str(out), "--images", "2", "-s", "augment.dust=1"]
     )
     assert "dust 1" in out.read_text() and list(out.parent.iterdir()) == [out]
     assert capsys.readouterr().out.strip() == str(out)

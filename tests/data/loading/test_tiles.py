@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import DataError, Dataset, Picture, load_dataset
+from data import DataError, Dataset, LabelledImage, load_dataset
 from data.dataset import merged
 from data.formats.coco import save_coco
 from data.loading.tiles import tile_corners, tile_dataset, tile_windows, write_tiles
-from data.splits.groups import group_pictures
+from data.splits.groups import group_images
 from data.window import Window
 
 
-def picture(path: Path, size_hw=(100, 200), boxes=((10, 10, 30, 30),), **changes) -> Picture:
+def image(path: Path, size_hw=(100, 200), boxes=((10, 10, 30, 30),), **changes) -> LabelledImage:
     n = len(boxes)
     columns = {
         "boxes_xyxy": np.array(boxes, np.float32).reshape(n, 4),
@@ -26,19 +26,19 @@ def picture(path: Path, size_hw=(100, 200), boxes=((10, 10, 30, 30),), **changes
         "areas_px": np.full(n, 100.0),
         "iscrowd": np.zeros(n, bool),
     }
-    return Picture(changes.pop("image_id", 1), path, size_hw, **{**columns, **changes})
+    return LabelledImage(changes.pop("image_id", 1), path, size_hw, **{**columns, **changes})
 
 
-def dataset(*pictures: Picture) -> Dataset:
-    return Dataset("photos", ("crop", "weed"), (3, 7), pictures)
+def dataset(*images: LabelledImage) -> Dataset:
+    return Dataset("photos", ("crop", "weed"), (3, 7), images)
 
 
 @pytest.fixture
-def photo(tmp_path, write_picture) -> Picture:
+def photo(tmp_path, write_image) -> LabelledImage:
     """100 x 200; a box within the first tile of 64, one cut by several, one larger than any."""
-    write_picture(tmp_path / "DSC_0001.png", (100, 200), seed=1)
+    write_image(tmp_path / "DSC_0001.png", (100, 200), seed=1)
     boxes = ((4, 6, 24, 26), (50, 40, 80, 60), (90, 0, 190, 100))
-    return picture(tmp_path / "DSC_0001.png", boxes=boxes, attributes={"field": "north"})
+    return image(tmp_path / "DSC_0001.png", boxes=boxes, attributes={"field": "north"})
 
 
 # the grid
@@ -130,11 +130,11 @@ def test_a_photo_smaller_than_the_tile_on_the_ground_keeps_the_scale():
 def test_the_ground_of_each_photo_is_its_attribute(tmp_path):
     def photo(gsd_mm: str | None) -> Dataset:
         attributes = {} if gsd_mm is None else {"gsd_mm": gsd_mm}
-        return dataset(picture(tmp_path / "a.png", (500, 500), attributes=attributes))
+        return dataset(image(tmp_path / "a.png", (500, 500), attributes=attributes))
 
     tiled, _ = tile_dataset(photo("2.0"), size_px=100, overlap=0, tile_m=0.5)
-    assert len(tiled) == 4 and tiled.pictures[0].window.corners_xyxy == (0, 0, 250, 250)
-    assert tiled.pictures[0].attributes["gsd_mm"] == "5"  # 250 px of 2 mm on 100 px
+    assert len(tiled) == 4 and tiled.images[0].window.corners_xyxy == (0, 0, 250, 250)
+    assert tiled.images[0].attributes["gsd_mm"] == "5"  # 250 px of 2 mm on 100 px
     tiled, _ = tile_dataset(photo("2.0"), size_px=100, overlap=0, tile_m=0.5, gsd_mm=1.0)
     assert len(tiled) == 1  # what is said for all photos wins
     for given_mm, said in (
@@ -165,14 +165,14 @@ def test_boxes_map_into_the_window_and_back(place, size_hw, boxes):
     assert window.to_window(whole) == pytest.approx(np.array([[0, 0, size_hw[1], size_hw[0]]]))
 
 
-def test_a_window_must_lie_in_its_photo_and_its_picture_have_its_size(tmp_path):
+def test_a_window_must_lie_in_its_photo_and_its_image_have_its_size(tmp_path):
     for corners in ((-1, 0, 5, 5), (0, 0, 21, 5), (0, 0, 5, 11), (5, 5, 5, 9), (0, 9, 5, 3)):
         with pytest.raises(ValueError, match="is not inside a photo"):
             Window((10, 20), corners, (5, 5))
     with pytest.raises(ValueError, match="size_hw must be positive"):
         Window((10, 20), (0, 0, 5, 5), (0, 5))
     with pytest.raises(ValueError, match="a window of"):
-        picture(tmp_path / "a.png", window=Window((100, 200), (0, 0, 50, 50), (50, 50)))
+        image(tmp_path / "a.png", window=Window((100, 200), (0, 0, 50, 50), (50, 50)))
 
 
 # boxes at the edges of tiles
@@ -182,15 +182,15 @@ def test_whole_cut_and_dropped_boxes_by_hand(photo):
     tiled, counts = tile_dataset(dataset(photo), size_px=100, overlap=0.5, min_visible=0.4)
     # tiles start at x = 0, 50, 100. Box 1 lies in the first only; box 2 (50..80) in the first two;
     # of box 3 (90..190) 0.1, 0.6 and 0.9 are visible
-    kept = [p.boxes_xyxy.tolist() for p in tiled.pictures]
+    kept = [p.boxes_xyxy.tolist() for p in tiled.images]
     assert kept == [
         [[4, 6, 24, 26], [50, 40, 80, 60]],
         [[0, 40, 30, 60], [40, 0, 100, 100]],
         [[0, 0, 90, 100]],
     ]
-    assert [p.labels.tolist() for p in tiled.pictures] == [[0, 1], [1, 0], [0]]
-    assert [p.truncated.tolist() for p in tiled.pictures] == [[False, False], [False, True], [True]]
-    assert tiled.pictures[1].areas_px.tolist() == pytest.approx([100, 60])  # of the mask, as its box
+    assert [p.labels.tolist() for p in tiled.images] == [[0, 1], [1, 0], [0]]
+    assert [p.truncated.tolist() for p in tiled.images] == [[False, False], [False, True], [True]]
+    assert tiled.images[1].areas_px.tolist() == pytest.approx([100, 60])  # of the mask, as its box
     assert (counts.photos, counts.tiles, counts.empty, counts.boxes) == (1, 3, 0, 3)
     assert (counts.whole, counts.cut, counts.dropped, counts.thin, counts.lost) == (3, 2, 1, 0, 0)
     assert (
@@ -211,9 +211,9 @@ def test_a_box_that_no_tile_keeps_is_said(photo):
 
 
 def test_what_shrinks_below_a_pixel_is_dropped_and_said(tmp_path):
-    photos = dataset(picture(tmp_path / "a.png", (400, 400), boxes=((10, 10, 13, 13), (10, 10, 100, 100))))
+    photos = dataset(image(tmp_path / "a.png", (400, 400), boxes=((10, 10, 13, 13), (10, 10, 100, 100))))
     tiled, counts = tile_dataset(photos, size_px=40, overlap=0, tile_m=0.4, gsd_mm=1.0)
-    assert tiled.pictures[0].boxes_xyxy.tolist() == [[1, 1, 10, 10]]
+    assert tiled.images[0].boxes_xyxy.tolist() == [[1, 1, 10, 10]]
     assert (counts.thin, counts.lost) == (1, 1)
     assert "1 parts of boxes thinner than 1 px in the tile: dropped there" in tiled.notices
 
@@ -230,17 +230,17 @@ _SIDES = st.floats(1, 40)
 def test_a_box_up_to_the_overlap_is_whole_in_some_tile_and_none_is_lost(drawn, photo_hw, min_visible):
     height, width = photo_hw
     boxes = [(x * (width - w), y * (height - h), x * (width - w) + w, y * (height - h) + h) for x, y, w, h in drawn]
-    photo = picture(Path("a.png"), photo_hw, boxes=boxes, areas_px=np.ones(len(boxes)))
+    photo = image(Path("a.png"), photo_hw, boxes=boxes, areas_px=np.ones(len(boxes)))
     tiled, counts = tile_dataset(dataset(photo), size_px=80, overlap=0.5, min_visible=min_visible)
     assert counts.lost == 0 and counts.boxes == len(boxes) and counts.tiles == len(tiled)
-    back = np.concatenate([p.window.to_photo(p.boxes_xyxy[~p.truncated]) for p in tiled.pictures])
+    back = np.concatenate([p.window.to_photo(p.boxes_xyxy[~p.truncated]) for p in tiled.images])
     for box in photo.boxes_xyxy:
         assert (np.abs(back - box).max(axis=1) < 1e-3).any()
     assert counts.whole + counts.cut == tiled.box_count
-    assert counts.empty == sum(not len(p.boxes_xyxy) for p in tiled.pictures)
+    assert counts.empty == sum(not len(p.boxes_xyxy) for p in tiled.images)
     # nothing but the number of tiles that a box touches is left over
     touched = 0
-    for tile in tiled.pictures:
+    for tile in tiled.images:
         moved = tile.window.to_window(photo.boxes_xyxy)
         frame = np.array([tile.size_hw[1], tile.size_hw[0]])
         touched += int(((moved[:, 2:] > 0) & (moved[:, :2] < frame)).all(axis=1).sum())
@@ -253,48 +253,48 @@ def test_a_box_up_to_the_overlap_is_whole_in_some_tile_and_none_is_lost(drawn, p
 def test_no_photos_and_a_photo_without_boxes(tmp_path):
     tiled, counts = tile_dataset(dataset())
     assert len(tiled) == 0 and counts.tiles == 0
-    tiled, counts = tile_dataset(dataset(picture(tmp_path / "a.png", boxes=())), size_px=100, overlap=0)
-    assert [len(p.boxes_xyxy) for p in tiled.pictures] == [0, 0] and counts.empty == 2
+    tiled, counts = tile_dataset(dataset(image(tmp_path / "a.png", boxes=())), size_px=100, overlap=0)
+    assert [len(p.boxes_xyxy) for p in tiled.images] == [0, 0] and counts.empty == 2
 
 
 def test_pixels_are_those_of_the_photo(photo):
     pixels = cv2.imread(str(photo.path))
     tiled, _ = tile_dataset(dataset(photo), size_px=64, overlap=0.25)
-    assert len(tiled) == 8 and [p.image_id for p in tiled.pictures] == list(range(1, 9))
-    for tile in tiled.pictures:
+    assert len(tiled) == 8 and [p.image_id for p in tiled.images] == list(range(1, 9))
+    for tile in tiled.images:
         x1, y1, x2, y2 = tile.window.corners_xyxy
         shown = tile.read()
         assert np.array_equal(shown, pixels[y1:y2, x1:x2])
         assert shown.base is None  # not a view that keeps the photo
     half, _ = tile_dataset(dataset(photo), size_px=50, overlap=0, tile_m=0.1, gsd_mm=1.0)
     expected = pixels[:100, 100:200].reshape(50, 2, 50, 2, 3).mean(axis=(1, 3))
-    assert np.abs(half.pictures[1].read() - expected).max() <= 0.5
+    assert np.abs(half.images[1].read() - expected).max() <= 0.5
 
 
 def test_attributes_carry_over_and_name_the_photo(photo, tmp_path):
     tiled, _ = tile_dataset(dataset(photo), size_px=100, overlap=0)
-    assert dict(tiled.pictures[1].attributes) == {
+    assert dict(tiled.images[1].attributes) == {
         "field": "north",
         "photo": "DSC_0001.png",
         "window_xyxy": "100 0 200 100",
     }
     # two photos of one name; and one that knows what it was cut from
-    twins = [picture(tmp_path / day / "a.png", image_id=i) for i, day in enumerate(("monday", "tuesday"))]
-    named = picture(tmp_path / "b.png", image_id=5, attributes={"photo": "whole.png"})
+    twins = [image(tmp_path / day / "a.png", image_id=i) for i, day in enumerate(("monday", "tuesday"))]
+    named = image(tmp_path / "b.png", image_id=5, attributes={"photo": "whole.png"})
     tiled, _ = tile_dataset(dataset(*twins, named), size_px=200, overlap=0)
-    assert [p.attributes["photo"] for p in tiled.pictures] == ["monday/a.png", "tuesday/a.png", "whole.png"]
+    assert [p.attributes["photo"] for p in tiled.images] == ["monday/a.png", "tuesday/a.png", "whole.png"]
 
 
 def test_tiles_cannot_be_cut_again_or_written_as_if_they_were_photos(photo, tmp_path):
     tiled, _ = tile_dataset(dataset(photo), size_px=64)
     with pytest.raises(DataError, match="is a tile already"):
         tile_dataset(tiled)
-    with pytest.raises(DataError, match="COCO cannot say that a picture is a part of DSC_0001.png"):
+    with pytest.raises(DataError, match="COCO cannot say that an image is a part of DSC_0001.png"):
         save_coco(tiled, tmp_path / "a.json")
     assert not (tmp_path / "a.json").exists()
 
 
-def test_the_fingerprint_knows_windows_and_that_of_photos_stays(photo, tmp_path, write_picture):
+def test_the_fingerprint_knows_windows_and_that_of_photos_stays(photo, tmp_path, write_image):
     empty = dataset(replace(photo, boxes_xyxy=np.zeros((0, 4)), labels=[], areas_px=[], iscrowd=[], truncated=[]))
     prints = {"photo": empty.fingerprint()}
     for size_px, overlap in ((64, 0.25), (64, 0.5), (100, 0)):
@@ -303,17 +303,17 @@ def test_the_fingerprint_knows_windows_and_that_of_photos_stays(photo, tmp_path,
     prints["left"], prints["right"] = tiles.subset([0]).fingerprint(), tiles.subset([1]).fingerprint()
     assert len(set(prints.values())) == len(prints) == 6
     assert tiles.subset([1, 0]).fingerprint() == tiles.fingerprint()
-    assert [p.window for p in tiles.subset([1]).pictures] == [tiles.pictures[1].window]
-    # whole pictures have the fingerprint they had before there were windows
+    assert [p.window for p in tiles.subset([1]).images] == [tiles.images[1].window]
+    # whole images have the fingerprint they had before there were windows
     cv2.imwrite(str(tmp_path / "flat.bmp"), np.full((40, 60, 3), 90, np.uint8))
-    flat = dataset(picture(tmp_path / "flat.bmp", (40, 60)))
+    flat = dataset(image(tmp_path / "flat.bmp", (40, 60)))
     assert flat.fingerprint() == "sha256:020cb4448065c57dfee2c754769a62f81b865d7f571da40b13c0757105931710"
 
 
 def test_workers_get_tiles_and_merging_keeps_all_of_a_photo(photo):
     tiled, _ = tile_dataset(dataset(photo), size_px=64)
-    copy = pickle.loads(pickle.dumps(tiled.pictures[3]))
-    assert copy.window == tiled.pictures[3].window and np.array_equal(copy.read(), tiled.pictures[3].read())
+    copy = pickle.loads(pickle.dumps(tiled.images[3]))
+    assert copy.window == tiled.images[3].window and np.array_equal(copy.read(), tiled.images[3].read())
     assert len(merged({"train": tiled, "again": tiled})) == len(tiled)
 
 
@@ -331,28 +331,28 @@ def test_written_tiles_are_a_dataset(format, photo, tmp_path):
     read = load_dataset(tmp_path / "out")
     assert (read.class_names, read.category_ids) == (tiled.class_names, tiled.category_ids)
     suffix = {"auto": "png"}.get(format, format)
-    assert [p.path.name for p in read.pictures] == [f"DSC_0001_{x}_0_{x + 100}_100.{suffix}" for x in (0, 50, 100)]
-    for tile, copy in zip(tiled.pictures, read.pictures, strict=True):
+    assert [p.path.name for p in read.images] == [f"DSC_0001_{x}_0_{x + 100}_100.{suffix}" for x in (0, 50, 100)]
+    for tile, copy in zip(tiled.images, read.images, strict=True):
         assert np.array_equal(tile.boxes_xyxy, copy.boxes_xyxy) and np.array_equal(tile.labels, copy.labels)
         assert np.array_equal(tile.truncated, copy.truncated) and tile.attributes == copy.attributes
         difference = np.abs(tile.read().astype(int) - copy.read())
         assert difference.max() <= (8 if suffix == "jpg" else 0)
-    assert set(group_pictures(read.pictures, "photo")) == {"DSC_0001.png"}
-    bare = [replace(p, attributes={}) for p in read.pictures]
-    assert len(set(group_pictures(bare, "photo"))) == 1  # from the names alone
+    assert set(group_images(read.images, "photo")) == {"DSC_0001.png"}
+    bare = [replace(p, attributes={}) for p in read.images]
+    assert len(set(group_images(bare, "photo"))) == 1  # from the names alone
 
 
 def test_tiles_of_jpegs_are_jpegs_and_names_never_collide(tmp_path):
-    pictures = []
+    images = []
     for number, day in enumerate(("monday", "tuesday")):
         (tmp_path / day).mkdir()
         cv2.imwrite(str(tmp_path / day / "a.JPG"), np.full((40, 60, 3), 90 + 50 * number, np.uint8))
-        pictures.append(picture(tmp_path / day / "a.JPG", (40, 60), image_id=number))
-    tiled, _ = tile_dataset(dataset(*pictures), size_px=64)
+        images.append(image(tmp_path / day / "a.JPG", (40, 60), image_id=number))
+    tiled, _ = tile_dataset(dataset(*images), size_px=64)
     write_tiles(tiled, tmp_path / "out")
     read = load_dataset(tmp_path / "out")
-    assert [p.path.name for p in read.pictures] == ["a_0_0_60_40.jpg", "2_a_0_0_60_40.jpg"]
-    assert [int(p.read().mean()) for p in read.pictures] == [90, 140]
+    assert [p.path.name for p in read.images] == ["a_0_0_60_40.jpg", "2_a_0_0_60_40.jpg"]
+    assert [int(p.read().mean()) for p in read.images] == [90, 140]
 
 
 def test_nothing_is_left_when_it_is_interrupted_or_a_photo_is_broken(photo, tmp_path):
@@ -364,18 +364,18 @@ def test_nothing_is_left_when_it_is_interrupted_or_a_photo_is_broken(photo, tmp_
     with pytest.raises(KeyboardInterrupt):
         write_tiles(tiled, tmp_path / "out", progress=interrupt)
     photo.path.write_bytes(photo.path.read_bytes()[:200])
-    with pytest.raises(DataError, match="DSC_0001.png: the picture is cut short"):
+    with pytest.raises(DataError, match="DSC_0001.png: the image is cut short"):
         write_tiles(tiled, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["DSC_0001.png"]
     with pytest.raises(DataError, match="is there already"):
         write_tiles(tiled, tmp_path)
 
 
-def test_a_photo_replaced_by_one_of_another_size_is_refused(photo, write_picture):
+def test_a_photo_replaced_by_one_of_another_size_is_refused(photo, write_image):
     tiled, _ = tile_dataset(dataset(photo), size_px=64)
-    write_picture(photo.path, (90, 90))
+    write_image(photo.path, (90, 90))
     with pytest.raises(DataError, match="changed its size"):
-        tiled.pictures[0].read()
+        tiled.images[0].read()
 
 
 def test_real_photos(real_dataset):
@@ -386,8 +386,8 @@ def test_real_photos(real_dataset):
     assert (counts.boxes, counts.lost) == (photos.box_count, 0) == (320, 0)
     # every plant up to the overlap (128 px) stands whole in a tile, and comes back to where it was
     small = 0
-    for photo in photos.pictures:
-        mine = [tile for tile in tiled.pictures if tile.path == photo.path]
+    for photo in photos.images:
+        mine = [tile for tile in tiled.images if tile.path == photo.path]
         back = np.concatenate([tile.window.to_photo(tile.boxes_xyxy[~tile.truncated]) for tile in mine])
         for box in photo.boxes_xyxy:
             if (box[2:] - box[:2] <= 128).all():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import Dataset, Picture
-from data.images import read_picture_at
+from data import Dataset, LabelledImage
+from data.images import read_image_at
 from data.loading.cache import DiskCache
 from data.loading.loader import Batch, training_batches
 from data.loading.tiles import tile_dataset
@@ -24,15 +24,15 @@ def fit(image, boxes):
 
 
 @pytest.fixture
-def tiled(tmp_path, write_picture) -> Dataset:
+def tiled(tmp_path, write_image) -> Dataset:
     """Two photos of 112 x 96 as four tiles of 64 each; one box in the first tile of each."""
-    pictures = []
+    images = []
     for number in range(2):
         path = tmp_path / f"{number}.png"
-        write_picture(path, (96, 112), seed=number)
+        write_image(path, (96, 112), seed=number)
         box = np.array([[4, 8, 36, 40]], np.float32)
-        pictures.append(Picture(number, path, (96, 112), box, np.array([number]), np.ones(1), np.zeros(1, bool)))
-    photos = Dataset("photos", ("crop", "weed"), (0, 1), tuple(pictures))
+        images.append(LabelledImage(number, path, (96, 112), box, np.array([number]), np.ones(1), np.zeros(1, bool)))
+    photos = Dataset("photos", ("crop", "weed"), (0, 1), tuple(images))
     return tile_dataset(photos, size_px=64, overlap=0.25)[0]
 
 
@@ -58,9 +58,9 @@ def decoded(monkeypatch) -> Counter[Path]:
 
     def counted(path, size_hw, wanted_hw):
         reads[path] += 1
-        return read_picture_at(path, size_hw, wanted_hw)
+        return read_image_at(path, size_hw, wanted_hw)
 
-    monkeypatch.setattr("data.loading.loader.read_picture_at", counted)
+    monkeypatch.setattr("data.loading.loader.read_image_at", counted)
     return reads
 
 
@@ -69,7 +69,7 @@ def test_each_tile_is_seen_with_its_own_pixels_and_boxes(tiled):
     (batch,) = batches(tiled, batch_size=8, steps=1)
     assert sorted(batch.indices) == list(range(8))
     for index, image, target in zip(batch.indices, batch.images, batch.targets, strict=True):
-        tile = tiled.pictures[index]
+        tile = tiled.images[index]
         expected, boxes = fit(tile.read(), tile.boxes_xyxy)
         assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
         assert target["boxes"].tolist() == boxes.tolist()
@@ -102,13 +102,13 @@ def test_any_number_of_workers_gives_the_same_batches(tiled):
 
 
 def test_the_disk_cache_tells_tiles_of_one_photo_apart(tiled, tmp_path):
-    paths = [p.path for p in tiled.pictures]
-    sizes, windows = [p.size_hw for p in tiled.pictures], [p.window for p in tiled.pictures]
+    paths = [p.path for p in tiled.images]
+    sizes, windows = [p.size_hw for p in tiled.images], [p.window for p in tiled.images]
     cache = DiskCache(tmp_path / "cache", paths, sizes, 1 << 20, windows)
-    for index, picture in enumerate(tiled.pictures):
-        cache.put(index, picture.read())
-    for index, picture in enumerate(tiled.pictures):
-        assert np.array_equal(cache.get(index), picture.read())
+    for index, image in enumerate(tiled.images):
+        cache.put(index, image.read())
+    for index, image in enumerate(tiled.images):
+        assert np.array_equal(cache.get(index), image.read())
     assert len(list((tmp_path / "cache").iterdir())) == 8
 
 
@@ -128,9 +128,9 @@ def test_effects_measured_on_the_ground_know_how_far_a_tile_was_shrunk(tiled):
         ("crop", "weed"),
         (0, 1),
         (
-            Picture(
+            LabelledImage(
                 1,
-                tiled.pictures[0].path,
+                tiled.images[0].path,
                 (96, 112),
                 np.zeros((0, 4)),
                 np.zeros(0, int),

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from data.errors import DataError
 from data.formats.load import load_parts
-from data.splits.groups import best_key, folders, group_pictures, photos, videos
+from data.splits.groups import best_key, folders, group_images, photos, videos
 
 
 def of(*names: str) -> list[Path]:
     return [Path("/set") / name for name in names]
 
 
-def pictures(*names: str, **attributes: str) -> list[Picture]:
+def images(*names: str, **attributes: str) -> list[LabelledImage]:
     empty = (np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
-    return [Picture(i, path, (9, 9), *empty, attributes) for i, path in enumerate(of(*names))]
+    return [LabelledImage(i, path, (9, 9), *empty, attributes) for i, path in enumerate(of(*names))]
 
 
 @pytest.mark.parametrize(
@@ -72,45 +72,45 @@ def test_date_comes_from_exif_before_the_path(tmp_path):
     taken, plain = tmp_path / "2024-05-31" / "a.jpg", tmp_path / "2024-05-31" / "b.jpg"
     Image.new("RGB", (9, 9)).save(taken, exif=exif)
     Image.new("RGB", (9, 9)).save(plain)
-    made = pictures(str(taken), str(plain), "IMG_20240601_101112.jpg", "x12024060199.jpg")
-    assert group_pictures(made, "date") == ["2023-07-14", "2024-05-31", "2024-06-01", ""]
+    made = images(str(taken), str(plain), "IMG_20240601_101112.jpg", "x12024060199.jpg")
+    assert group_images(made, "date") == ["2023-07-14", "2024-05-31", "2024-06-01", ""]
 
 
 def test_keys_that_are_not_there_are_answered_with_those_that_are():
-    with pytest.raises(DataError, match="no picture has 'fild' .* attributes field; .*photo, video, folder, date"):
-        group_pictures(pictures("a.jpg", field="north"), "fild")
+    with pytest.raises(DataError, match="no image has 'fild' .* attributes field; .*photo, video, folder, date"):
+        group_images(images("a.jpg", field="north"), "fild")
     with pytest.raises(DataError, match="not a regular expression"):
-        group_pictures(pictures("a.jpg"), "re:(")
+        group_images(images("a.jpg"), "re:(")
     with pytest.raises(DataError, match="one group in round brackets"):
-        group_pictures(pictures("a.jpg"), "re:a")
+        group_images(images("a.jpg"), "re:a")
     with pytest.raises(DataError, match="found in no path"):
-        group_pictures(pictures("a.jpg"), "re:(b)")
+        group_images(images("a.jpg"), "re:(b)")
 
 
 def test_best_key_prefers_attributes_and_wants_enough_groups():
-    made = pictures("a.jpg", field="n") + pictures("b.jpg", "c.jpg", field="s")
+    made = images("a.jpg", field="n") + images("b.jpg", "c.jpg", field="s")
     assert best_key(made) == "field"
     assert best_key(made, groups_wanted=3) == "photo"
-    assert best_key(pictures("a.jpg", "b.jpg")) == "photo"
+    assert best_key(images("a.jpg", "b.jpg")) == "photo"
     assert best_key([]) == "photo"
 
 
 @pytest.mark.parametrize(
     ("name", "count", "sizes"),
     [
-        pytest.param("apple_bbch81", 78, set(range(5, 16)), marks=pytest.mark.slow),  # 858 pictures
+        pytest.param("apple_bbch81", 78, set(range(5, 16)), marks=pytest.mark.slow),  # 858 images
         ("cwfid", 39, {1}),
         ("sesame_weed", 442, {1, 2}),
     ],
 )
 def test_photos_of_real_datasets(real_dataset, name, count, sizes):
     parts = load_parts(real_dataset(name))
-    files = list(dict.fromkeys(picture.path for part in parts.values() for picture in part.pictures))
+    files = list(dict.fromkeys(image.path for part in parts.values() for image in part.images))
     groups = photos(files)
     assert len(set(groups)) == count
     assert {groups.count(group) for group in set(groups)} <= sizes
 
 
 def test_blocks_of_apples_by_pattern(real_dataset):
-    made = load_parts(real_dataset("apple_bbch81"))["train"].pictures
-    assert set(group_pictures(made, r"re:_(17kv\d+)r")) == {"17kv4", "17kv7", "17kv8", "17kv13", "17kv36"}
+    made = load_parts(real_dataset("apple_bbch81"))["train"].images
+    assert set(group_images(made, r"re:_(17kv\d+)r")) == {"17kv4", "17kv7", "17kv8", "17kv13", "17kv36"}

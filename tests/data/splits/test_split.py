@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.dataset import Dataset, Picture
+from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.formats.load import load_dataset, load_parts
-from data.splits.groups import group_pictures
+from data.splits.groups import group_images
 from data.splits.split import save_split, split_folds, split_groups, split_held_out
 
 
@@ -27,18 +27,18 @@ def dataset(fields: list[str], labels: list[list[int]] | None = None) -> Dataset
             np.ones(len(own)),
             np.zeros(len(own), bool),
         )
-        made.append(Picture(i + 1, Path(f"/set/{i}.png"), (20, 90), *arrays, {"field": field}))
+        made.append(LabelledImage(i + 1, Path(f"/set/{i}.png"), (20, 90), *arrays, {"field": field}))
     return Dataset("made", ("crop", "weed"), (1, 2), tuple(made))
 
 
 def sides(split, part: Dataset) -> None:
-    """Every picture once, every group on one side."""
+    """Every image once, every group on one side."""
     assert sorted(i for indices in split.parts.values() for i in indices) == list(range(len(part)))
     seen: dict[str, str] = {}
     for name, indices in split.parts.items():
         assert indices
         for i in indices:
-            assert seen.setdefault(part.pictures[i].attributes["field"], name) == name
+            assert seen.setdefault(part.images[i].attributes["field"], name) == name
 
 
 @settings(max_examples=15, deadline=None)
@@ -65,7 +65,7 @@ def test_shares_and_classes_are_met_where_groups_allow():
     assert weeds == {"train": 28, "val": 8, "test": 4}
 
 
-def test_folds_test_each_picture_once():
+def test_folds_test_each_image_once():
     made = dataset([f"f{i // 4}" for i in range(40)])
     folds = split_folds(made, folds=5, by="field", seed=1)
     assert Counter(i for fold in folds for i in fold.parts["test"]) == Counter(range(40))
@@ -80,14 +80,14 @@ def test_the_seed_decides():
     assert one == same and one != other
 
 
-def test_pictures_that_belong_together_join_their_groups():
+def test_images_that_belong_together_join_their_groups():
     made = dataset(["a", "b", "c", "d", "e", "f"])
     for seed in range(8):
         split = split_groups(made, by="field", val=0.3, seed=seed, together=[(0, 1), (1, 2)])
         assert any({0, 1, 2} <= set(indices) for indices in split.parts.values())
 
 
-def test_pictures_of_no_group_are_groups_of_their_own():
+def test_images_of_no_group_are_groups_of_their_own():
     made = dataset(["a", "", "", "", ""])
     assert len(set(split_groups(made, by="field", val=0.4).groups)) == 5
 
@@ -115,13 +115,13 @@ def test_named_groups_are_held_out():
         ({"val": 0.7, "test": 0.3}, "leave some for training"),
         ({"val": 0, "test": 0}, "shares"),
         ({"val": -0.1, "test": 0.3}, "shares"),
-        ({"by": "plot"}, "no picture has 'plot'"),
+        ({"by": "plot"}, "no image has 'plot'"),
     ],
 )
 def test_what_cannot_be_split_is_said(options, said):
     with pytest.raises(DataError, match=said):
         split_groups(dataset(["a", "b", "c"]), **options)
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         split_groups(dataset([]), val=0.5)
     with pytest.raises(DataError, match="3 groups by field, and 4 parts"):
         split_folds(dataset(["a", "b", "c"]), by="field", folds=4)
@@ -133,8 +133,8 @@ def test_written_parts_refer_to_the_originals_and_say_how_they_were_made(rendere
     save_split(whole, split, tmp_path / "out", seed=2, asked={"val": 0.25, "test": 0.25})
     parts = load_parts(tmp_path / "out")
     assert {name: len(part) for name, part in parts.items()} == {"train": 6, "val": 3, "test": 3}
-    originals = {picture.path.resolve() for picture in whole.pictures}
-    assert {picture.path.resolve() for part in parts.values() for picture in part.pictures} == originals
+    originals = {image.path.resolve() for image in whole.images}
+    assert {image.path.resolve() for part in parts.values() for image in part.images} == originals
     assert sum(part.box_count for part in parts.values()) == whole.box_count
     rule = json.loads((tmp_path / "out" / "split.json").read_text())
     assert (rule["by"], rule["seed"], rule["asked"]) == ("photo", 2, {"val": 0.25, "test": 0.25})
@@ -147,6 +147,6 @@ def test_written_parts_refer_to_the_originals_and_say_how_they_were_made(rendere
 def test_blocks_of_apples_stay_whole(real_dataset):
     whole = load_parts(real_dataset("apple_bbch81"))["train"]
     split = split_groups(whole, by=r"re:_(17kv\d+)r", val=0.2, test=0.2, seed=0)
-    blocks = group_pictures(whole.pictures, r"re:_(17kv\d+)r")
+    blocks = group_images(whole.images, r"re:_(17kv\d+)r")
     found = {name: {blocks[i] for i in indices} for name, indices in split.parts.items()}
     assert sum(map(len, found.values())) == 5 and all(found.values())

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data.synthetic import CLASS_NAMES, Field, View
-from data.synthetic.camera import Pose, _smear, ground_to_picture
+from data.synthetic.camera import Pose, _smear, ground_to_image
 
 SIZE_HW = (240, 320)
 
@@ -52,14 +52,14 @@ def test_same_seed_same_pixels_and_order_of_views_does_not_matter(field: Field) 
     assert _same(first, again.view(0.5, size_hw=SIZE_HW, seed=7, speed_m_s=1.0))
 
 
-def test_other_seeds_give_other_pictures(field: Field) -> None:
-    picture = field.view(0.5, size_hw=SIZE_HW, seed=0).image
-    assert not np.array_equal(picture, field.view(0.5, size_hw=SIZE_HW, seed=1).image)
-    assert not np.array_equal(picture, Field(4, length_m=1.0).view(0.5, size_hw=SIZE_HW, seed=0).image)
+def test_other_seeds_give_other_images(field: Field) -> None:
+    image = field.view(0.5, size_hw=SIZE_HW, seed=0).image
+    assert not np.array_equal(image, field.view(0.5, size_hw=SIZE_HW, seed=1).image)
+    assert not np.array_equal(image, Field(4, length_m=1.0).view(0.5, size_hw=SIZE_HW, seed=0).image)
 
 
 @pytest.mark.parametrize(("seed", "size_hw"), [(3, (480, 640)), (5, (480, 640)), (5, (384, 512))])
-def test_a_box_is_where_the_picture_changes_when_its_plant_is_taken_away(seed: int, size_hw: tuple[int, int]) -> None:
+def test_a_box_is_where_the_image_changes_when_its_plant_is_taken_away(seed: int, size_hw: tuple[int, int]) -> None:
     bare = Field(seed, length_m=0.9, only=())
     bed = Field(seed, length_m=0.9)
     everything = bed.view(0.45, size_hw=size_hw, seed=0)
@@ -72,8 +72,8 @@ def test_a_box_is_where_the_picture_changes_when_its_plant_is_taken_away(seed: i
     assert len(ground.plant_ids) == 0 and ground.boxes_xyxy.shape == (0, 4)
     # Shadow darkens every colour; only the plant itself makes a pixel greener.
     green = [
-        picture[..., 1] - 0.5 * (picture[..., 0] + picture[..., 2])
-        for picture in (alone.image.astype(np.float32), ground.image.astype(np.float32))
+        image[..., 1] - 0.5 * (image[..., 0] + image[..., 2])
+        for image in (alone.image.astype(np.float32), ground.image.astype(np.float32))
     ]
     rows, cols = np.nonzero(green[0] - green[1] > 18.0)
     seen = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
@@ -107,7 +107,7 @@ def test_a_plant_cut_by_the_frame_beyond_the_rule_is_not_listed() -> None:
     assert min(shares) < 0.75
 
 
-def test_the_ground_moves_down_the_picture_by_the_distance_driven() -> None:
+def test_the_ground_moves_down_the_image_by_the_distance_driven() -> None:
     bed = Field(6, length_m=1.2)
     pose = Pose(0.0, 0.43)
     before = bed.view(0.50, seed=0, pose=pose)
@@ -126,14 +126,14 @@ def test_the_ground_moves_down_the_picture_by_the_distance_driven() -> None:
     assert compared >= 2
 
 
-def test_speed_smears_the_picture_along_the_rows_only() -> None:
+def test_speed_smears_the_image_along_the_rows_only() -> None:
     ground = Field(3, length_m=0.9, only=())
     pose = Pose(0.0, 0.43)
     still = ground.view(0.45, size_hw=SIZE_HW, seed=0, pose=pose).image.astype(np.float32)
     fast = ground.view(0.45, size_hw=SIZE_HW, seed=0, pose=pose, speed_m_s=5.0).image.astype(np.float32)
 
-    def roughness(picture: NDArray[np.float32], axis: int) -> float:
-        return float(np.abs(np.diff(picture.mean(axis=2), axis=axis)).mean())
+    def roughness(image: NDArray[np.float32], axis: int) -> float:
+        return float(np.abs(np.diff(image.mean(axis=2), axis=axis)).mean())
 
     # 5 m/s for 2 ms at 485 px/m: 4.8 px. The sensor's noise is not smeared.
     along, across = (roughness(fast, axis) / roughness(still, axis) for axis in (0, 1))
@@ -170,7 +170,7 @@ def test_the_joint_of_two_tiles_does_not_show() -> None:
 
 
 def _level(x_m: float, y_m: float) -> NDArray[np.float64]:
-    return ground_to_picture(Pose(x_m, y_m), (480, 640))
+    return ground_to_image(Pose(x_m, y_m), (480, 640))
 
 
 @pytest.mark.parametrize(("seed", "length_m", "width_m"), [(-1, 1.0, 1.0), (0, 0.0, 1.0), (0, 1.0, 0.4)])

@@ -19,9 +19,9 @@ SIZE_HW = (240, 320)
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    return tuple(int(side) for side in picture.shape)
+    image = cv2.imread(str(path))
+    assert image is not None
+    return tuple(int(side) for side in image.shape)
 
 
 def _digest(folder: Path) -> str:
@@ -36,7 +36,7 @@ def _digest(folder: Path) -> str:
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("set")
     calls: list[tuple[int, int]] = []
-    path = render_dataset(out, pictures=12, size_hw=SIZE_HW, seed=0, fields=5, progress=lambda *at: calls.append(at))
+    path = render_dataset(out, images=12, size_hw=SIZE_HW, seed=0, fields=5, progress=lambda *at: calls.append(at))
     assert path == out / "annotations.json"
     assert calls[-1] == (12, 12) and len(calls) == 5
     return out
@@ -48,7 +48,7 @@ def content(rendered: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_pictures_and_entries_agree(rendered: Path, content: dict[str, Any]) -> None:
+def test_images_and_entries_agree(rendered: Path, content: dict[str, Any]) -> None:
     names = [f"{number:06d}.jpg" for number in range(12)]
     assert [image["file_name"] for image in content["images"]] == names
     assert sorted(path.name for path in (rendered / "images").iterdir()) == names
@@ -61,7 +61,7 @@ def test_pictures_and_entries_agree(rendered: Path, content: dict[str, Any]) -> 
     assert len({image["attributes"]["field"] for image in content["images"]}) == 5
 
 
-def test_every_class_occurs_and_some_pictures_are_empty(content: dict[str, Any]) -> None:
+def test_every_class_occurs_and_some_images_are_empty(content: dict[str, Any]) -> None:
     assert [(entry["id"], entry["name"]) for entry in content["categories"]] == list(enumerate(CLASS_NAMES, 1))
     assert {entry["category_id"] for entry in content["annotations"]} == {1, 2, 3, 4, 5}
     labelled = {entry["image_id"] for entry in content["annotations"]}
@@ -86,12 +86,12 @@ def test_the_same_call_writes_the_same_files_in_one_process_or_several(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("data.synthetic.dataset.os.cpu_count", lambda: 1)
-    render_dataset(tmp_path, pictures=12, size_hw=SIZE_HW, seed=0, fields=5)
+    render_dataset(tmp_path, images=12, size_hw=SIZE_HW, seed=0, fields=5)
     assert _digest(tmp_path) == _digest(rendered)
 
 
 def test_another_seed_renders_other_fields(content: dict[str, Any], tmp_path: Path) -> None:
-    path = render_dataset(tmp_path, pictures=2, size_hw=SIZE_HW, seed=1000)
+    path = render_dataset(tmp_path, images=2, size_hw=SIZE_HW, seed=1000)
     images = json.loads(path.read_text())["images"]
     ours = {image["attributes"]["field"] for image in images}
     assert len(ours) == 2
@@ -99,26 +99,26 @@ def test_another_seed_renders_other_fields(content: dict[str, Any], tmp_path: Pa
 
 
 def test_after_a_failure_no_annotations_claim_to_be_whole(tmp_path: Path) -> None:
-    render_dataset(tmp_path, pictures=1, size_hw=SIZE_HW, seed=0)
+    render_dataset(tmp_path, images=1, size_hw=SIZE_HW, seed=0)
     assert (tmp_path / "annotations.json").is_file()
 
     def fail(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        render_dataset(tmp_path, pictures=1, size_hw=SIZE_HW, seed=0, progress=fail)
+        render_dataset(tmp_path, images=1, size_hw=SIZE_HW, seed=0, progress=fail)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-@pytest.mark.parametrize(("pictures", "fields"), [(0, None), (4, 0)])
-def test_nothing_to_render_is_refused(tmp_path: Path, pictures: int, fields: int | None) -> None:
+@pytest.mark.parametrize(("images", "fields"), [(0, None), (4, 0)])
+def test_nothing_to_render_is_refused(tmp_path: Path, images: int, fields: int | None) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):
-        render_dataset(tmp_path, pictures=pictures, seed=0, fields=fields)
+        render_dataset(tmp_path, images=images, seed=0, fields=fields)
 
 
 def test_more_fields_than_a_seed_has_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fewer than 10000 fields, asked for 10000"):
-        render_dataset(tmp_path, pictures=20_000, seed=0, fields=10_000)
+        render_dataset(tmp_path, images=20_000, seed=0, fields=10_000)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -38,7 +38,7 @@ def test_wrong_usage_is_2(capsys) -> None:
 
 
 def coco(folder: Path, *, boxes=((1, [10, 10, 30, 30]),), image_id=1) -> Path:
-    """A dataset of one picture."""
+    """A dataset of one image."""
     (folder / "images").mkdir(parents=True)
     cv2.imwrite(str(folder / "images" / "a.jpg"), np.full((100, 120, 3), 90, np.uint8))
     content = {
@@ -59,12 +59,12 @@ def broken_jpeg(folder: Path) -> Path:
     return folder
 
 
-def not_a_picture(folder: Path) -> Path:
+def not_a_image(folder: Path) -> Path:
     (coco(folder) / "images" / "a.jpg").write_text("hello")
     return folder
 
 
-def no_pictures(folder: Path) -> Path:
+def no_images(folder: Path) -> Path:
     folder.mkdir()
     (folder / "annotations.json").write_text(
         '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "weed"}]}'
@@ -82,14 +82,14 @@ def not_json(folder: Path) -> Path:
     ("make", "said"),
     [
         (lambda folder: folder, "no such file or folder"),
-        (lambda folder: coco(folder, boxes=[(1, [500, 500, 40, 40])]), "lies wholly outside the picture"),
+        (lambda folder: coco(folder, boxes=[(1, [500, 500, 40, 40])]), "lies wholly outside the image"),
         (lambda folder: coco(folder, boxes=[(1, [float("nan"), 0, 40, 40])]), "not finite"),
         (lambda folder: coco(folder, boxes=[(9, [0, 0, 40, 40])]), "category_id 9 is not in categories"),
         (lambda folder: coco(folder, image_id=77), "image_id 77 is not in images"),
         (lambda folder: coco(folder, boxes=[]), "no boxes"),
         (broken_jpeg, "a.jpg"),
-        (not_a_picture, "a.jpg"),
-        (no_pictures, "the dataset is empty"),
+        (not_a_image, "a.jpg"),
+        (no_images, "the dataset is empty"),
         (not_json, "JSON"),
     ],
 )
@@ -109,8 +109,8 @@ def test_a_box_that_reaches_outside_is_clipped_and_said(tmp_path: Path, capsys) 
     recipe = write_recipe(tmp_path / "r.yaml", dataset)
     code, _, error = swath(capsys, "train", recipe, "--out", tmp_path / "run", "-s", "train.epochs=1")
     assert code == 0
-    assert "1 box reaching outside the picture: clipped to it" in error
-    assert "1 box thinner than 1 px inside the picture: dropped" in error
+    assert "1 box reaching outside the image: clipped to it" in error
+    assert "1 box thinner than 1 px inside the image: dropped" in error
 
 
 def foreign_onnx(path: Path) -> Path:

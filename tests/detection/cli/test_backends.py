@@ -20,7 +20,7 @@ from tests.detection.conftest import swath
 @pytest.fixture(scope="module")
 def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(load_trained(run), out, pictures=load_dataset(rendered), held_out=True)
+    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
     return out
 
 
@@ -41,10 +41,10 @@ def test_the_commands_take_the_backend_by_name(
 ) -> None:
     code, said, _ = swath(capsys, "verify", exported, "--provider", "openvino")
     assert code == 0 and "agrees with PyTorch" in said and "OpenVINO" in said and "CPU in f32" in said
-    pictures = str(next(p for p in rendered.rglob("*") if p.suffix in (".jpg", ".png")).parent)
+    images = str(next(p for p in rendered.rglob("*") if p.suffix in (".jpg", ".png")).parent)
     jsonl = tmp_path / "d.jsonl"
     code, _, _ = swath(
-        capsys, "stream", exported, pictures, "--provider", "openvino", "--jsonl", jsonl, "--max-frames", 3
+        capsys, "stream", exported, images, "--provider", "openvino", "--jsonl", jsonl, "--max-frames", 3
     )
     assert code == 0 and len(jsonl.read_text().splitlines()) == 3
     out = tmp_path / "scored"
@@ -94,8 +94,8 @@ def test_openvino_agrees_for_every_other_one_stage_preset(preset: str, tmp_path:
     )
     trained = Trained(lively(preset), recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
     out = tmp_path / "m.onnx"
-    pictures = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
-    export(trained, out, pictures=pictures, held_out=False)
+    images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
+    export(trained, out, images=images, held_out=False)
     parity = verify(out, Detector(out, providers=["openvino"], score_thresholds=0.0)).parity
-    assert parity.pictures >= 32 and parity.boxes > 100  # batches of 1, 2, 5 and 8, twice each
+    assert parity.images >= 32 and parity.boxes > 100  # batches of 1, 2, 5 and 8, twice each
     assert parity.holds, parity

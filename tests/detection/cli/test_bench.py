@@ -39,14 +39,14 @@ def test_one_model(model_path: Path, video_path: Path, tmp_path: Path, capfd: An
         assert wanted in shown
     assert os.listdir(out.parent) == ["b.json"]
     told = json.loads(out.read_text())
-    assert set(told) == {"schema", "swath", "machine", "pictures", "ended_by", "sprayer", "contestants"}
+    assert set(told) == {"schema", "swath", "machine", "images", "ended_by", "sprayer", "contestants"}
     assert (told["schema"], told["ended_by"]) == (1, "runs")
-    assert told["pictures"] == {"source": "field", "sizes_hw": [[64, 96]]}
+    assert told["images"] == {"source": "field", "sizes_hw": [[64, 96]]}
     assert told["sprayer"]["ahead_m"] == 0.5
     (one,) = told["contestants"]
     assert set(one) == {
         "model", "preset", "precision", "input_size_hw", "provider", "threads", "runs_on", "runs", "latency_ms",
-        "overhead_percent", "ratio_to_first", "pictures_per_s", "pictures_per_s_by_batch", "cold_start", "energy",
+        "overhead_percent", "ratio_to_first", "images_per_s", "images_per_s_by_batch", "cold_start", "energy",
         "safe_speed",
     }  # fmt: skip
     assert set(one["latency_ms"]) == STAGES
@@ -54,7 +54,7 @@ def test_one_model(model_path: Path, video_path: Path, tmp_path: Path, capfd: An
         values = one["latency_ms"][stage]
         assert 0 < values["p50"] <= values["p95"] <= values["p99"] <= values["max"]
     assert (one["model"], one["precision"], one["provider"], one["runs"]) == (str(model_path), "fp32", "cpu", 8)
-    assert set(one["pictures_per_s_by_batch"]) == {"1", "2", "4", "8"}
+    assert set(one["images_per_s_by_batch"]) == {"1", "2", "4", "8"}
     assert one["ratio_to_first"] == 1
     start = one["cold_start"]["median"]
     assert start["total_s"] == pytest.approx(

@@ -25,7 +25,7 @@ def test_there_and_back_through_every_format(rendered, tmp_path, capsys):
     for to in ("yolo", "voc", "csv", "coco"):
         assert swath("data", "convert", last, tmp_path / to, "--to", to, "--from", "auto") == 0
         out = capsys.readouterr()
-        assert out.out == f"{tmp_path / to}: 12 pictures, {source.box_count} boxes (train)\n"
+        assert out.out == f"{tmp_path / to}: 12 images, {source.box_count} boxes (train)\n"
         last = tmp_path / to
     assert load_dataset(last).fingerprint() == source.fingerprint()
 
@@ -48,22 +48,22 @@ def test_wrong_usage_is_2(wrong, coco_file, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_recipe_says_what_a_picture_without_labels_is(rendered, tmp_path):
+def test_the_recipe_says_what_a_image_without_labels_is(rendered, tmp_path):
     assert swath("data", "convert", rendered, tmp_path / "set", "--to", "yolo", "--copy") == 0
     for label in (tmp_path / "set" / "labels").rglob("*.txt"):
         label.unlink()
     recipe = write_recipe(tmp_path / "r.yaml", tmp_path / "set", data={"unlabelled": "skip"})
-    with pytest.raises(DataError, match="no picture has a label file, and such are left out"):
+    with pytest.raises(DataError, match="no image has a label file, and such are left out"):
         train(load_recipe(recipe), tmp_path / "run", watcher=Quiet())
     with pytest.raises(RecipeError, match="data.unlabelled"):
         load_recipe(recipe, ["data.unlabelled=maybe"])
 
 
-def test_the_recipe_may_name_the_folder_of_pictures(rendered, tmp_path):
+def test_the_recipe_may_name_the_folder_of_images(rendered, tmp_path):
     text = (rendered / "annotations.json").read_text()
     (tmp_path / "annotations.json").write_text(text)
     recipe = write_recipe(tmp_path / "r.yaml", tmp_path / "annotations.json", data={"images_dir": "nowhere"})
-    with pytest.raises(DataError, match=f"{tmp_path / 'nowhere'}: no such folder of pictures"):
+    with pytest.raises(DataError, match=f"{tmp_path / 'nowhere'}: no such folder of images"):
         train(load_recipe(recipe), tmp_path / "run", watcher=Quiet())
     assert load_recipe(recipe, [f"data.images_dir={rendered}"]).data.images_dir == str(rendered)
     assert load_dataset(tmp_path / "annotations.json", images_dir=rendered / "images").box_count > 0

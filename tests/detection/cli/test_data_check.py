@@ -17,7 +17,7 @@ def test_split_then_check(capsys, rendered, tmp_path):
         capsys, "data", "split", rendered, "--by", "photo", "--val", 0.25, "--test", 0.25, "--out", out
     )
     assert code == 0 and "by photo" in said and "train" in said and "groups" in said
-    assert json.loads((out / "split.json").read_text())["counts"]["val"]["pictures"] == 3
+    assert json.loads((out / "split.json").read_text())["counts"]["val"]["images"] == 3
     code, said, _ = swath(capsys, "data", "check", out, "--by", "photo", "--json", tmp_path / "f.json")
     assert code == 0 and "0 kinds of errors" in said
     assert set(json.loads((tmp_path / "f.json").read_text())["parts"]) == {"train", "val", "test"}
@@ -38,7 +38,7 @@ def test_split_holds_out_the_groups_that_were_named(capsys, rendered, tmp_path):
     assert code == 0 and "test" in said
     rule = json.loads((tmp_path / "split.json").read_text())
     assert rule["groups"]["test"] == ["3", "7"] and rule["asked"]["hold_out"] == ["3", "7"]
-    assert rule["counts"]["train"]["pictures"] == 10 and not (tmp_path / "val.json").exists()
+    assert rule["counts"]["train"]["images"] == 10 and not (tmp_path / "val.json").exists()
     code, _, said = swath(capsys, *asked, "--folds", 3, "--out", tmp_path)
     assert code == 2 and "not with --test or --folds" in said
     code, _, said = swath(capsys, "data", "split", rendered, "--hold-out", 3, "--out", tmp_path)

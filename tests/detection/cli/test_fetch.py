@@ -43,7 +43,7 @@ def test_list_shows_every_set_with_its_licence(capsys):
     assert code == 0
     for name, one in public_sets().items():
         assert name in said and one.licence in said
-    assert "pictures" in said and "about 0.9 GB" in said
+    assert "images" in said and "about 0.9 GB" in said
 
 
 def test_a_dataset_by_its_name(mirror, rendered, tmp_path, capsys):
@@ -54,7 +54,7 @@ def test_a_dataset_by_its_name(mirror, rendered, tmp_path, capsys):
     lines = said.splitlines()
     assert lines[0].startswith("ghai-broccoli: Broccoli")
     assert lines[1].startswith("licence CC-BY-4.0; cite: Axis Ag")
-    assert lines[2] == f"coco.json: 12 pictures, {boxes} boxes, {len(load_dataset(rendered).class_names)} classes"
+    assert lines[2] == f"coco.json: 12 images, {boxes} boxes, {len(load_dataset(rendered).class_names)} classes"
     digest = hashlib.sha256((mirror / "broccoli_annotated.zip").read_bytes()).hexdigest()
     assert f"not compared with a known checksum; its SHA-256 is {digest}" in notes
     assert json.loads((tmp_path / "ghai-broccoli" / "source.json").read_text())["sha256"] == digest
@@ -131,7 +131,7 @@ def test_ctrl_c_keeps_the_part_and_the_next_call_asks_for_the_rest(mirror, tmp_p
         assert not (tmp_path / "got").exists()
         server.hold = None
         ended, said, _ = swath(capsys, *arguments)
-        assert ended == 0 and "12 pictures" in said
+        assert ended == 0 and "12 images" in said
         assert server.asked == [None, f"bytes={kept}-"] and server.sent[-1] == len(content) - kept
     assert sorted(p.name for p in tmp_path.iterdir()) == ["got", "mirror"]
 

@@ -15,7 +15,7 @@ from detection.runtime.errors import SwathError
 from detection.runtime.operations.machine_file import load_machine
 from detection.runtime.operations.systemd_unit import unit
 
-PASSED = {"precision": "fp32", "pictures": 4, "unmatched_boxes": 0, "wrong_form": 0, "delta_ap_points": 0.0}
+PASSED = {"precision": "fp32", "images": 4, "unmatched_boxes": 0, "wrong_form": 0, "delta_ap_points": 0.0}
 PASSED = {**PASSED, "small_ap_fall_points": None}
 
 
@@ -69,10 +69,10 @@ def test_what_is_wrong_is_said(
     assert why in shown and "need attention" in shown
 
 
-def test_a_region_that_leaves_the_picture(write: Any, video_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_region_that_leaves_the_image(write: Any, video_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = [{"name": "left", "source": video_path.name, "roi_xyxy": [0, 0, 97, 64]}]
     assert machine_check_command(write(cameras=cameras), cameras=True) == 1
-    assert "leaves its picture of 96 x 64" in told(capsys)
+    assert "leaves its image of 96 x 64" in told(capsys)
 
 
 def test_a_port_that_is_taken(write: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,9 +27,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Five of 240 x 160; two red squares stand still on grained ground, far apart."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     image = np.random.default_rng(0).integers(0, 80, (160, 240, 3)).astype(np.uint8)
     image[20:44, 20:44] = (0, 0, 255)
@@ -43,11 +43,11 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_tiles_find_two_where_the_whole_picture_gives_one(
-    model: Path, pictures: Path, tmp_path: Path, capsys: Any
+def test_tiles_find_two_where_the_whole_image_gives_one(
+    model: Path, images: Path, tmp_path: Path, capsys: Any
 ) -> None:
     for flags, boxes in (([], 1), (["--tiles", "2x2"], 2), (["--roi", "120,80,240,160"], 1)):
-        code, _, error = swath(capsys, "stream", model, pictures, *flags, "--jsonl", tmp_path / "d.jsonl")
+        code, _, error = swath(capsys, "stream", model, images, *flags, "--jsonl", tmp_path / "d.jsonl")
         assert code == 0, error
         records = _records(tmp_path / "d.jsonl")
         assert [len(r["detections"]) for r in records] == [boxes] * 5, flags
@@ -55,10 +55,10 @@ def test_tiles_find_two_where_the_whole_picture_gives_one(
     np.testing.assert_allclose(found["box_xyxy"], [180, 100, 204, 124], atol=2)
 
 
-def test_tracked_and_written_everywhere(model: Path, pictures: Path, tmp_path: Path, capsys: Any) -> None:
+def test_tracked_and_written_everywhere(model: Path, images: Path, tmp_path: Path, capsys: Any) -> None:
     code, _, error = swath(
         capsys,
-        *("stream", model, pictures, "--track", "--speed-m-s", 0, "--pixels-per-metre", 1000),
+        *("stream", model, images, "--track", "--speed-m-s", 0, "--pixels-per-metre", 1000),
         *("--ground-moves", "up", "--csv", tmp_path / "d.csv", "--jsonl", tmp_path / "d.jsonl"),
         *("--events", tmp_path / "e.jsonl", "--log-json", tmp_path / "log.jsonl", "--summary", tmp_path / "s.json"),
     )
@@ -81,9 +81,9 @@ def test_tracked_and_written_everywhere(model: Path, pictures: Path, tmp_path: P
     ],
 )
 def test_wrong_usage_is_2_and_writes_nothing(
-    model: Path, pictures: Path, tmp_path: Path, capsys: Any, flags: list[Any], word: str
+    model: Path, images: Path, tmp_path: Path, capsys: Any, flags: list[Any], word: str
 ) -> None:
-    code, _, error = swath(capsys, "stream", model, pictures, *flags, "--jsonl", tmp_path / "out" / "d.jsonl")
+    code, _, error = swath(capsys, "stream", model, images, *flags, "--jsonl", tmp_path / "out" / "d.jsonl")
     assert code == 2 and word in error
     assert not (tmp_path / "out").exists()
 
@@ -98,16 +98,16 @@ def test_wrong_usage_is_2_and_writes_nothing(
     ],
 )
 def test_settings_that_make_no_sense_are_one_line(
-    model: Path, pictures: Path, tmp_path: Path, capsys: Any, monkeypatch: Any, flags: list[Any], message: str
+    model: Path, images: Path, tmp_path: Path, capsys: Any, monkeypatch: Any, flags: list[Any], message: str
 ) -> None:
     monkeypatch.setattr("detection.runtime.streaming.duty.Path.glob", lambda *_: [])  # a machine without sensors
-    code, _, error = swath(capsys, "stream", model, pictures, *flags, "--jsonl", tmp_path / "out" / "d.jsonl")
+    code, _, error = swath(capsys, "stream", model, images, *flags, "--jsonl", tmp_path / "out" / "d.jsonl")
     assert code == 1 and message in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_machine_names_model_and_cameras_itself(model: Path, pictures: Path, capsys: Any) -> None:
-    assert swath(capsys, "stream", model, pictures, "--machine", "m.yaml")[0] == 2
+def test_a_machine_names_model_and_cameras_itself(model: Path, images: Path, capsys: Any) -> None:
+    assert swath(capsys, "stream", model, images, "--machine", "m.yaml")[0] == 2
     assert swath(capsys, "stream", model)[0] == 2
     code, _, error = swath(capsys, "stream", "--machine", "none.yaml")
     assert code == 1 and "no such file" in error

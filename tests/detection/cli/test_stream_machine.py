@@ -79,7 +79,7 @@ def test_score_overrides_the_thresholds(model_path: Path, tmp_path: Path) -> Non
         assert [len(line["detections"]) for line in _lines(tmp_path / "d.jsonl")] == [count]
 
 
-def test_pictures_with_a_broken_one(model_path: Path, tmp_path: Path, capfd: Any) -> None:
+def test_images_with_a_broken_one(model_path: Path, tmp_path: Path, capfd: Any) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     cv2.imwrite(str(folder / "a.png"), np.zeros((8, 8, 3), np.uint8))

@@ -49,7 +49,7 @@ def test_the_table_says_all_there_is() -> None:
         "0:40 gone, 15:50 left",  # 4 steps in 40 s, 95 are left
         "loss     0.750  classification 0.500  box regression 0.250",
         "rate     8.1e-04",
-        "speed    24.1 pictures/s, 12% of the time waiting for data",
+        "speed    24.1 images/s, 12% of the time waiting for data",
         "memory   1.5 GiB",
         "last     epoch 0.5: AP 0.200, AP50 0.300, worst fat [hen] 0.124",
         "best     AP 0.312 at epoch 0.4",
@@ -105,15 +105,13 @@ def test_the_worst_class_is_one_that_is_there() -> None:
 def test_in_a_pipe_there_is_a_plain_line_from_time_to_time() -> None:
     file = io.StringIO()
     with TerminalWatcher(Console(file=file, width=60), line_every_s=1000) as watcher:
-        watcher.progress("checking pictures", 1, 2)
+        watcher.progress("checking images", 1, 2)
         for number in (1, 2, 3):
             watcher.step(step(number))
         watcher.validated(epoch=0.2, metrics=METRICS, best=True, per_class=PER_CLASS)
     lines = file.getvalue().splitlines()
     assert len(lines) == 3, lines
-    assert lines[0].startswith(
-        "step 1 of 100 (1%): loss 0.750, rate 8.1e-04, 24.1 pictures/s, 12% of the time waiting"
-    )
+    assert lines[0].startswith("step 1 of 100 (1%): loss 0.750, rate 8.1e-04, 24.1 images/s, 12% of the time waiting")
     assert lines[1] == "epoch 0.2: AP 0.312, AP50 0.604, worst fat [hen] 0.124  best so far"
     assert lines[2].startswith("3 steps, 0.2 epochs in ")
     assert "\x1b" not in file.getvalue()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data import load_dataset
-from detection.export.export import parity_pictures
+from detection.export.export import parity_images
 from detection.models.checkpoint import load_trained
 from detection.recipe.reading import RecipeError, load_recipe
 from detection.training.train import train
@@ -29,7 +29,7 @@ def test_tiles_are_written_counted_and_split_by_photo(rendered, tmp_path, capsys
     tiles = load_dataset(out)
     assert (code, said) == (0, f"{out}: 72 tiles of 12 photos, {tiles.box_count} boxes\n")
     assert "12 photos in 72 tiles" in notes and f"{load_dataset(rendered).box_count} boxes in the photos" in notes
-    assert len(tiles) == 72 and {p.size_hw for p in tiles.pictures} == {(160, 160)}
+    assert len(tiles) == 72 and {p.size_hw for p in tiles.images} == {(160, 160)}
     code, _, _ = swath(capsys, "data", "split", out, "--by", "photo", "--val", 0.25, "--out", tmp_path / "parts")
     assert code == 0
     sides = [
@@ -107,11 +107,11 @@ def test_training_on_tiles_needs_no_copy_of_the_photos(rendered, tmp_path, capsy
         assert any(note.startswith(f"{part}: 12 photos in 48 tiles") for note in watcher.notes)
     trained = load_trained(tmp_path / "run")
     assert trained.dataset_fingerprint == load_dataset(rendered).fingerprint()
-    compared_on, held_out = parity_pictures(trained, load_dataset)
+    compared_on, held_out = parity_images(trained, load_dataset)
     assert (len(compared_on), held_out) == (48, True)
-    for options, pictures in ((), 48), (("--whole",), 12):
+    for options, images in ((), 48), (("--whole",), 12):
         code, said, _ = swath(capsys, "evaluate", tmp_path / "run", rendered, "--out", tmp_path / "scored", *options)
-        assert code == 0 and f"on {pictures} pictures" in " ".join(said.split())
+        assert code == 0 and f"on {images} images" in " ".join(said.split())
 
 
 def test_keys_of_tiles_are_checked(rendered, tmp_path) -> None:

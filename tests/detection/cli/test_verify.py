@@ -15,7 +15,7 @@ from tests.detection.conftest import swath
 @pytest.fixture(scope="module")
 def exported(run, rendered, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(load_trained(run), out, pictures=load_dataset(rendered), held_out=True)
+    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
     return out
 
 
@@ -43,7 +43,7 @@ def test_an_exported_file_agrees_also_where_there_is_no_torch(exported, rendered
         assert written["agrees"] and written["same_file"] and written["unmatched_boxes"] == 0
         assert written["boxes"] > 100
         known = len(load_dataset(rendered)) if given else 0
-        assert (written["known_pictures"], written["unknown_pictures"]) == (known, 0)
+        assert (written["known_images"], written["unknown_images"]) == (known, 0)
         assert (written["delta_ap_points"] is None) == (not given)
     assert written["delta_ap_points"] <= 0.1
     parity = json.loads(exported.with_suffix(".parity.json").read_text())
@@ -66,10 +66,10 @@ def test_a_file_that_was_tampered_with_does_not(exported, rendered, tmp_path, ca
     assert json.loads((tmp_path / "v.json").read_text())["agrees"] is False
 
 
-def test_other_pictures_and_a_lost_reference_are_one_line(exported, coco_file, tmp_path, capsys):
+def test_other_images_and_a_lost_reference_are_one_line(exported, coco_file, tmp_path, capsys):
     other = coco_file([[(7, (10, 10, 40, 50))]])
     code, _, error = swath(capsys, "verify", exported, other)
-    assert code == 1 and "the export was checked on none of its pictures, but on" in error.splitlines()[-1]
+    assert code == 1 and "the export was checked on none of its images, but on" in error.splitlines()[-1]
     alone = shutil.copy(exported, tmp_path / "alone.onnx")
     code, _, error = swath(capsys, "verify", alone)
     assert code == 1 and "alone.reference.npz: no such file; swath export writes it beside the model" in error

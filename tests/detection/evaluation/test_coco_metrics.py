@@ -22,7 +22,7 @@ def seen(*rows: tuple[float, float, float, float, float, int]) -> Detections:
 
 
 def test_ap_of_a_case_worked_on_paper(coco_file) -> None:
-    # Two crops in one picture. Detections by score: a hit, a false one, a hit.
+    # Two crops in one image. Detections by score: a hit, a false one, a hit.
     # Precision 1 up to recall 0.5; at recall 1 it is 2/3. COCO samples 101 recalls: 51 of them up to
     # 0.5, 50 above: AP = (51 * 1 + 50 * 2/3) / 101, at every IoU, since the hits are exact.
     dataset = load_dataset(coco_file([[(CROP, (10, 10, 40, 40)), (CROP, (100, 10, 40, 40))]], names=("crop",)))
@@ -31,7 +31,7 @@ def test_ap_of_a_case_worked_on_paper(coco_file) -> None:
     worked = (51 + 50 * 2 / 3) / 101
     for name in ("AP", "AP50", "AP75", "APm"):
         assert metrics.coco[name] == pytest.approx(worked, abs=1e-9), name
-    assert metrics.coco["AR1"] == 0.5  # one detection a picture finds one of two
+    assert metrics.coco["AR1"] == 0.5  # one detection an image finds one of two
     assert metrics.coco["AR10"] == metrics.coco["AR100"] == 1
     assert metrics.coco["APs"] == metrics.coco["APl"] == -1  # 40 x 40 is medium
     crop = metrics.per_class["crop"]

@@ -13,7 +13,7 @@ from tests.detection.conftest import swath
 
 
 class Finds:
-    """Finds a weed at one place in every picture."""
+    """Finds a weed at one place in every image."""
 
     class_names = ("weed",)
 
@@ -24,10 +24,10 @@ class Finds:
         return self.answer
 
 
-def test_a_difference_on_every_picture_is_real_and_none_is_none(coco_file):
-    pictures = load_dataset(coco_file([[(7, (10, 10, 40, 50))]] * 3))
-    right = evaluate(Finds(10, 10, 50, 60), pictures)
-    beside = evaluate(Finds(20, 10, 60, 60), pictures)  # IoU 0.6
+def test_a_difference_on_every_image_is_real_and_none_is_none(coco_file):
+    images = load_dataset(coco_file([[(7, (10, 10, 40, 50))]] * 3))
+    right = evaluate(Finds(10, 10, 50, 60), images)
+    beside = evaluate(Finds(20, 10, 60, 60), images)  # IoU 0.6
     changes = compare(beside, right)
     assert (changes["AP75"].first, changes["AP75"].second, changes["AP75"].real) == (0, 1, True)
     assert changes["AP75"].change.low == pytest.approx(1)
@@ -36,15 +36,15 @@ def test_a_difference_on_every_picture_is_real_and_none_is_none(coco_file):
     assert back["AP75"].change.value == -1 and back["AP75"].real
 
 
-def test_different_pictures_are_not_compared(coco_file):
-    pictures = load_dataset(coco_file([[(7, (10, 10, 40, 50))]] * 3))
-    some = pictures.subset([0, 1])
+def test_different_images_are_not_compared(coco_file):
+    images = load_dataset(coco_file([[(7, (10, 10, 40, 50))]] * 3))
+    some = images.subset([0, 1])
     detector = Finds(10, 10, 50, 60)
-    with pytest.raises(SwathError, match="see different pictures of .*3 and 2"):
-        compare(evaluate(detector, pictures), evaluate(detector, some))
-    moved = replace(pictures, pictures=tuple(replace(p, boxes_xyxy=p.boxes_xyxy + 1) for p in pictures.pictures))
-    with pytest.raises(SwathError, match="see different pictures"):
-        compare(evaluate(detector, pictures), evaluate(detector, moved))
+    with pytest.raises(SwathError, match="see different images of .*3 and 2"):
+        compare(evaluate(detector, images), evaluate(detector, some))
+    moved = replace(images, images=tuple(replace(p, boxes_xyxy=p.boxes_xyxy + 1) for p in images.images))
+    with pytest.raises(SwathError, match="see different images"):
+        compare(evaluate(detector, images), evaluate(detector, moved))
 
 
 def test_the_command_with_two_models(run, rendered, tmp_path, capsys):
@@ -74,5 +74,5 @@ def test_three_models_and_an_unknown_key_are_refused(run, rendered, tmp_path, ca
     code, _, error = swath(capsys, "evaluate", run, run, run, rendered)
     assert code == 2 and "3 models: give one, or two to compare" in error
     code, _, error = swath(capsys, "evaluate", run, rendered, "--by", "farmer", "--out", tmp_path / "none")
-    assert code == 1 and "no picture has 'farmer' to group by" in error
+    assert code == 1 and "no image has 'farmer' to group by" in error
     assert not (tmp_path / "none").exists()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data import Dataset
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
 from detection.evaluation.confusion import calibration, confusion_matrix, pairs
 from detection.evaluation.matching import judge
@@ -11,16 +11,18 @@ from detection.runtime.detections import Detections
 CROP, WEED, NOTHING = 0, 1, 2
 
 
-def picture(number, *rows):
+def image(number, *rows):
     """Rows x, y, width, height, label, crowd."""
     table = np.array(rows, np.float32).reshape(-1, 6)
     xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
     areas = table[:, 2] * table[:, 3]
-    return Picture(number, f"/{number}.png", (100, 200), xyxy, table[:, 4].astype(int), areas, table[:, 5] > 0, {})
+    return LabelledImage(
+        number, f"/{number}.png", (100, 200), xyxy, table[:, 4].astype(int), areas, table[:, 5] > 0, {}
+    )
 
 
-def dataset(*pictures):
-    return Dataset("made", ("crop", "weed"), (1, 2), tuple(pictures))
+def dataset(*images):
+    return Dataset("made", ("crop", "weed"), (1, 2), tuple(images))
 
 
 def seen(*rows):
@@ -36,8 +38,8 @@ def matrix_of(field, found, thresholds):
 
 def test_the_matrix_worked_on_paper():
     field = dataset(
-        picture(1, (0, 0, 40, 40, CROP, 0), (60, 0, 40, 40, CROP, 0), (120, 0, 40, 40, WEED, 0)),
-        picture(2, (0, 0, 40, 40, WEED, 0), (100, 0, 90, 90, CROP, 1)),
+        image(1, (0, 0, 40, 40, CROP, 0), (60, 0, 40, 40, CROP, 0), (120, 0, 40, 40, WEED, 0)),
+        image(2, (0, 0, 40, 40, WEED, 0), (100, 0, 90, 90, CROP, 1)),
     )
     found = [
         seen(
@@ -56,7 +58,7 @@ def test_the_matrix_worked_on_paper():
 
 def test_a_hit_goes_before_a_better_overlap_of_another_class():
     # the weed detection lies better on the crop, but the crop's own detection, of a lower score, gets it
-    field = dataset(picture(1, (0, 0, 40, 40, CROP, 0)))
+    field = dataset(image(1, (0, 0, 40, 40, CROP, 0)))
     found = [seen((0, 0, 40, 40, WEED, 0.9), (0, 0, 40, 30, CROP, 0.5))]
     assert matrix_of(field, found, 0.0).tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
 
@@ -68,16 +70,16 @@ def test_rows_count_the_boxes_and_columns_the_detections(seed):
     def rows(count, last):
         return [(*rng.integers(0, 60, 2), *rng.integers(10, 40, 2), rng.integers(0, 2), last()) for _ in range(count)]
 
-    field = dataset(*(picture(n, *rows(5, lambda: 0)) for n in range(1, 5)))
+    field = dataset(*(image(n, *rows(5, lambda: 0)) for n in range(1, 5)))
     found = [seen(*rows(8, rng.random)) for _ in range(4)]
     matrix = matrix_of(field, found, 0.3)
-    labels = np.concatenate([p.labels for p in field.pictures])
+    labels = np.concatenate([p.labels for p in field.images])
     kept = np.concatenate([f.labels[f.scores >= np.float32(0.3)] for f in found])
     assert matrix[:2].sum(axis=1).tolist() == np.bincount(labels, minlength=2).tolist()
     assert matrix[:, :2].sum(axis=0).tolist() == np.bincount(kept, minlength=2).tolist()
     assert matrix[NOTHING, NOTHING] == 0
     # as many hits as everywhere else
-    judged = [judge(p.boxes_xyxy, p.labels, f, 0.3) for p, f in zip(field.pictures, found, strict=True)]
+    judged = [judge(p.boxes_xyxy, p.labels, f, 0.3) for p, f in zip(field.images, found, strict=True)]
     assert matrix[CROP, CROP] + matrix[WEED, WEED] == sum(int(o.hit.sum()) for o in judged)
     kinds = [pair.kind for pair in pairs(field, found, 0.3)]
     assert kinds.count("confused") == matrix[CROP, WEED] + matrix[WEED, CROP]
@@ -85,7 +87,7 @@ def test_rows_count_the_boxes_and_columns_the_detections(seed):
 
 
 def test_calibration_worked_on_paper():
-    field = dataset(picture(1, (0, 0, 40, 40, CROP, 0), (60, 0, 40, 40, CROP, 0), (100, 50, 90, 50, CROP, 1)))
+    field = dataset(image(1, (0, 0, 40, 40, CROP, 0), (60, 0, 40, 40, CROP, 0), (100, 50, 90, 50, CROP, 1)))
     rows = [(0, 0, 40, 40, CROP, 0.75), (60, 0, 40, 40, CROP, 0.875), (0, 60, 9, 9, CROP, 0.75)]
     rows += [(60, 60, 9, 9, WEED, 1.0), (120, 60, 20, 20, CROP, 0.25)]  # a crowd's: counts as nothing
     matches = coco_metrics(field, coco_results(field, [seen(*rows)])).matches

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data import Dataset
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import NAMES, coco_metrics, coco_results
 from detection.evaluation.curves import average_precision, log_average_miss_rate, recall_at_end
 from detection.runtime.detections import Detections
@@ -19,17 +19,17 @@ CATEGORIES = (7, 3)  # with a gap, and not in order
 CROP, WEED = 0, 1
 
 
-def picture(number, rows):
+def image(number, rows):
     """Rows x, y, width, height, label, crowd, area as a share of the box's."""
     table = np.array(rows, np.float32).reshape(-1, 7)
     xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
     areas = table[:, 2] * table[:, 3] * table[:, 6]
     labels, crowd = table[:, 4].astype(np.int64), table[:, 5].astype(bool)
-    return Picture(number, f"/{number}.png", (300, 300), xyxy, labels, areas, crowd, {})
+    return LabelledImage(number, f"/{number}.png", (300, 300), xyxy, labels, areas, crowd, {})
 
 
-def dataset(*pictures):
-    return Dataset("made", ("crop", "weed"), CATEGORIES, tuple(pictures))
+def dataset(*images):
+    return Dataset("made", ("crop", "weed"), CATEGORIES, tuple(images))
 
 
 def seen(*rows):
@@ -41,17 +41,17 @@ def seen(*rows):
 
 def bare_pycocotools(truth, found, iou=None):
     """The judge, given dicts that this test writes itself."""
-    images = [{"id": p.image_id, "width": 300, "height": 300} for p in truth.pictures]
+    images = [{"id": p.image_id, "width": 300, "height": 300} for p in truth.images]
     annotations = [
         {"image_id": p.image_id, "bbox": [*map(float, b[:2]), *map(float, b[2:] - b[:2])], "area": float(a)}
         | {"category_id": CATEGORIES[k], "iscrowd": int(c)}
-        for p in truth.pictures
+        for p in truth.images
         for b, k, a, c in zip(p.boxes_xyxy, p.labels, p.areas_px, p.iscrowd, strict=True)
     ]
     answers = [
         {"image_id": p.image_id, "bbox": [*map(float, b[:2]), *map(float, b[2:] - b[:2])], "score": float(s)}
         | {"category_id": CATEGORIES[k]}
-        for p, f in zip(truth.pictures, found, strict=True)
+        for p, f in zip(truth.images, found, strict=True)
         for b, s, k in zip(f.boxes, f.scores, f.labels, strict=True)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -106,7 +106,7 @@ answers = st.tuples(st.integers(0, 9), moves, moves, moves, moves, labels, st.sa
 
 @st.composite
 def cases(draw):
-    """A dataset with gaps between its ids, empty pictures, crowds and areas unlike the boxes; ties of scores."""
+    """A dataset with gaps between its ids, empty images, crowds and areas unlike the boxes; ties of scores."""
     truth, found = [], []
     for number in draw(st.lists(st.integers(1, 50), max_size=4, unique=True)):
         rows = draw(st.lists(boxes, max_size=5))
@@ -115,7 +115,7 @@ def cases(draw):
             start = rows[which % len(rows)] if rows else (20, 20, 30, 30)
             at = (start[0] + x, start[1] + y, max(1, start[2] + w), max(1, start[3] + h))
             near += [(*at, label, score)] * (30 if which == 9 else 1)  # up to more than COCO counts
-        truth.append(picture(number, rows))
+        truth.append(image(number, rows))
         found.append(seen(*near))
     return dataset(*truth), found
 
@@ -124,7 +124,7 @@ def cases(draw):
 @given(cases())
 def test_equal_to_pycocotools_to_the_last_digit(case):
     truth, found = case
-    if truth.pictures:
+    if truth.images:
         the_same(truth, found)
 
 
@@ -149,12 +149,12 @@ def box(x, y, w, h, label=CROP, crowd=0, area=1.0):
     ],
 )  # fmt: skip
 def test_equal_where_it_is_hard(rows, near):
-    the_same(dataset(picture(5, rows), picture(2, [box(0, 0, 50, 50, WEED)])), [seen(*near), seen()])
+    the_same(dataset(image(5, rows), image(2, [box(0, 0, 50, 50, WEED)])), [seen(*near), seen()])
 
 
 @pytest.mark.parametrize("engine", ["pycocotools", "faster-coco-eval"])
 def test_of_two_thresholds_with_the_same_f1_the_higher_is_taken(engine):
-    truth = dataset(picture(1, [[x, 0, 8, 8, CROP, 0, 1] for x in (0, 50, 100, 150)]))
+    truth = dataset(image(1, [[x, 0, 8, 8, CROP, 0, 1] for x in (0, 50, 100, 150)]))
     # at 0.5 one of one is right (F1 2 x 1 x 1/4 / (5/4) = 0.4), at 0.25 two of six (2 x 1/3 x 1/2 / (5/6) = 0.4)
     found = [seen([0, 0, 8, 8, CROP, 0.5], *([x, 0, 8, 8, CROP, 0.25] for x in (200, 220, 240, 260, 50)))]
     crop = coco_metrics(truth, coco_results(truth, found), engine).per_class["crop"]
@@ -163,16 +163,16 @@ def test_of_two_thresholds_with_the_same_f1_the_higher_is_taken(engine):
 
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.data())
-def test_a_picture_of_weight_two_counts_as_if_it_were_there_twice(case, data):
+def test_a_image_of_weight_two_counts_as_if_it_were_there_twice(case, data):
     truth, found = case
-    if not truth.pictures:
+    if not truth.images:
         return
     weights = data.draw(st.lists(st.integers(0, 3), min_size=len(found), max_size=len(found)))
-    step = iter(range(10_000))  # equal scores would make the order of pictures count
+    step = iter(range(10_000))  # equal scores would make the order of images count
     found = [Detections(f.boxes, f.scores + np.float32(1e-5) * np.array([next(step) for _ in f.scores], np.float32),
                         f.labels) for f in found]  # fmt: skip
     twice, answers = [], []
-    for p, f, weight in zip(truth.pictures, found, weights, strict=True):
+    for p, f, weight in zip(truth.images, found, weights, strict=True):
         for copy in range(weight):
             twice.append(replace(p, image_id=p.image_id + 100 * copy))
             answers.append(f)
@@ -189,9 +189,9 @@ def test_a_picture_of_weight_two_counts_as_if_it_were_there_twice(case, data):
 
 
 def test_miss_rate_worked_on_paper():
-    # Two boxes in two pictures: a hit, a false one, a hit. False detections a picture: 0, 0.5, 0.5.
+    # Two boxes in two images: a hit, a false one, a hit. False detections an image: 0, 0.5, 0.5.
     # Of the nine rates from 0.01 to 1, a quarter decade apart, 7 lie below 0.5, where half of the boxes are missed.
-    truth = dataset(picture(1, [box(0, 0, 40, 40)]), picture(2, [box(0, 0, 40, 40)]))
+    truth = dataset(image(1, [box(0, 0, 40, 40)]), image(2, [box(0, 0, 40, 40)]))
     found = [seen((0, 0, 40, 40, CROP, 0.9), (90, 90, 9, 9, CROP, 0.8)), seen((0, 0, 40, 40, CROP, 0.7))]
     metrics = coco_metrics(truth, coco_results(truth, found))
     rates = log_average_miss_rate(metrics.matches)

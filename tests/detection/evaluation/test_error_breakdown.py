@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import Dataset
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
 from detection.evaluation.error_breakdown import KINDS, lost_ap
 from detection.runtime.detections import Detections
@@ -12,18 +12,18 @@ from detection.runtime.detections import Detections
 CROP, WEED = 0, 1
 
 
-def picture(number, boxes, crowd=()):
+def image(number, boxes, crowd=()):
     """Boxes x, y, width, height, label."""
     table = np.array(boxes, np.float32).reshape(-1, 5)
     xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
     is_crowd = np.zeros(len(table), bool)
     is_crowd[list(crowd)] = True
     labels = table[:, 4].astype(np.int64)
-    return Picture(number, f"/{number}.png", (100, 200), xyxy, labels, table[:, 2] * table[:, 3], is_crowd, {})
+    return LabelledImage(number, f"/{number}.png", (100, 200), xyxy, labels, table[:, 2] * table[:, 3], is_crowd, {})
 
 
-def dataset(*pictures):
-    return Dataset("made", ("crop", "weed"), (3, 7), tuple(pictures))
+def dataset(*images):
+    return Dataset("made", ("crop", "weed"), (3, 7), tuple(images))
 
 
 def seen(*rows):
@@ -51,7 +51,7 @@ def mistakes(lost):
     ],
 )
 def test_each_kind_worked_on_paper(row, kind, gain):
-    part = dataset(picture(1, [(10, 10, 40, 40, CROP), (100, 10, 40, 40, CROP)]))
+    part = dataset(image(1, [(10, 10, 40, 40, CROP), (100, 10, 40, 40, CROP)]))
     lost = lost_ap(part, [seen((10, 10, 40, 40, CROP, 0.5), row)])
     about = kind in ("class", "location")
     assert mistakes(lost) == ({kind: 1} if about else {kind: 1, "missed": 1})
@@ -61,15 +61,15 @@ def test_each_kind_worked_on_paper(row, kind, gain):
 
 
 def test_nothing_found_and_nothing_to_find():
-    lost = lost_ap(dataset(picture(1, [(10, 10, 40, 40, CROP)])), [Detections.empty()])
+    lost = lost_ap(dataset(image(1, [(10, 10, 40, 40, CROP)])), [Detections.empty()])
     assert (lost.AP50, mistakes(lost), lost.kinds["missed"].AP50, lost.hit_iou) == (0.0, {"missed": 1}, 1.0, None)
-    empty = lost_ap(dataset(picture(1, [])), [seen((1, 1, 9, 9, CROP, 0.5))])
+    empty = lost_ap(dataset(image(1, [])), [seen((1, 1, 9, 9, CROP, 0.5))])
     assert empty.AP50 == -1 and mistakes(empty) == {"background": 1}
     assert lost_ap(dataset(), []).AP50 == -1
 
 
 def test_of_two_about_one_box_the_better_is_put_right():
-    part = dataset(picture(1, [(10, 10, 40, 40, CROP), (100, 10, 40, 40, WEED)]))
+    part = dataset(image(1, [(10, 10, 40, 40, CROP), (100, 10, 40, 40, WEED)]))
     found = [seen((10, 10, 40, 40, WEED, 0.9), (11, 10, 40, 40, WEED, 0.8), (100, 10, 40, 40, WEED, 0.7))]
     lost = lost_ap(part, found)
     assert mistakes(lost) == {"class": 2} and lost.AP50 == pytest.approx(1 / 3 / 2)
@@ -78,7 +78,7 @@ def test_of_two_about_one_box_the_better_is_put_right():
 
 
 def test_crowds_swallow_detections():
-    part = dataset(picture(1, [(10, 10, 40, 40, CROP), (100, 0, 90, 90, CROP)], crowd=[1]))
+    part = dataset(image(1, [(10, 10, 40, 40, CROP), (100, 0, 90, 90, CROP)], crowd=[1]))
     rows = [(10, 10, 40, 40, CROP, 0.5), (110, 10, 20, 20, CROP, 0.9), (150, 10, 20, 20, CROP, 0.8)]
     lost = lost_ap(part, [seen(*rows)])
     assert lost.AP50 == 1 and not mistakes(lost)
@@ -87,17 +87,17 @@ def test_crowds_swallow_detections():
 numbers = st.integers(0, 8)
 box = st.tuples(numbers, numbers, st.integers(1, 6), st.integers(1, 6), st.integers(0, 1))
 scores = st.sampled_from([0.2, 0.5, 0.75])
-pictures = st.lists(st.tuples(st.lists(box, max_size=6), st.lists(st.tuples(box, scores), max_size=10)), max_size=4)
+images = st.lists(st.tuples(st.lists(box, max_size=6), st.lists(st.tuples(box, scores), max_size=10)), max_size=4)
 
 
 @settings(max_examples=150, deadline=None)
-@given(pictures, st.booleans())
+@given(images, st.booleans())
 def test_its_ap50_is_pycocotools_own_and_mending_never_costs(content, crowds):
-    made = [picture(9 - k, boxes, crowd=[0] if crowds and boxes else []) for k, (boxes, _) in enumerate(content)]
+    made = [image(9 - k, boxes, crowd=[0] if crowds and boxes else []) for k, (boxes, _) in enumerate(content)]
     part = dataset(*made)
     found = [seen(*((*b, s) for b, s in rows)) for _, rows in content]
     lost = lost_ap(part, found)
-    if part.pictures:
+    if part.images:
         assert lost.AP50 == pytest.approx(coco_metrics(part, coco_results(part, found)).coco["AP50"], abs=1e-12)
     assert set(lost.kinds) == set(KINDS)
     assert all(loss.AP50 >= -1e-12 for loss in lost.kinds.values())
@@ -105,7 +105,7 @@ def test_its_ap50_is_pycocotools_own_and_mending_never_costs(content, crowds):
 
 def test_only_a_hundred_of_a_class_count():
     many = [(60, 60, 30, 30, CROP, 0.9)] * 100 + [(10, 10, 40, 40, CROP, 0.5), (10, 10, 40, 40, WEED, 0.4)]
-    part = dataset(picture(1, [(10, 10, 40, 40, CROP)]))
+    part = dataset(image(1, [(10, 10, 40, 40, CROP)]))
     found = [seen(*many)]
     lost = lost_ap(part, found)
     assert lost.AP50 == 0 == coco_metrics(part, coco_results(part, found)).coco["AP50"]

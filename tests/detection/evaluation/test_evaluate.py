@@ -16,7 +16,7 @@ from tests.detection.conftest import swath
 
 
 class Oracle:
-    """Finds the same boxes in every picture."""
+    """Finds the same boxes in every image."""
 
     def __init__(self, class_names: tuple[str, ...], *rows: tuple[float, float, float, float, float, int]) -> None:
         self.class_names = class_names
@@ -82,17 +82,17 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     kinds = metrics["lost_AP50"]["kinds"]
     assert {name: kind["count"] for name, kind in kinds.items() if kind["count"]} == {"background": 2, "missed": 1}
     assert kinds["missed"]["AP50"] == pytest.approx(0.5)
-    assert (metrics["pictures"], metrics["boxes"]) == (3, 2)
+    assert (metrics["images"], metrics["boxes"]) == (3, 2)
     # of the weed alone, or of it and the crop, or of neither
     ends = metrics["intervals"]["AP50"]
     assert (ends["low"], ends["high"]) == (0, 1) and metrics["coco"]["AP50"] == ends["value"]
     assert (metrics["intervals"]["grouped_by"], metrics["intervals"]["groups"]) == ("photo", 3)
-    assert "the intervals stand on 3 groups of pictures (by photo)" in metrics["notices"][0]
+    assert "the intervals stand on 3 groups of images (by photo)" in metrics["notices"][0]
     assert metrics == json.loads(metrics_json(outcome, "<m>"))
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 3
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;m&gt;" in page and "<m>" not in page
-    # one hit, two false detections (in the picture of the crop and in the empty one), one crop missed
+    # one hit, two false detections (in the image of the crop and in the empty one), one crop missed
     for number, caption in ((1, "boxes found"), (1, "boxes missed"), (2, "false detections")):
         assert f"<b>{number}</b>{caption}" in page
     # the one score of all weeds, at which precision is 1/3 and recall 1; F1 has its points there
@@ -103,7 +103,7 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     assert metrics["per_class"]["weed"]["AP50_interval"]["value"] == metrics["per_class"]["weed"]["AP50"]
     assert metrics["sizes"]["medium"]["boxes"] == 2
     assert "a plant that no detection was about" in page and "<td>+0.500</td>" in page
-    # each picture, and a crop of each of the three mistakes
+    # each image, and a crop of each of the three mistakes
     assert page.count("data:image/jpeg") == 3 + 3
     assert "http" not in page.replace("http://www.w3.org", "")
 
@@ -140,7 +140,7 @@ def test_a_run_and_its_file_are_loaded_and_nothing_else(run: Path, tmp_path: Pat
             load_detector(path)
 
 
-def test_a_sprayer_is_driven_over_the_pictures(run, rendered, tmp_path, capsys) -> None:
+def test_a_sprayer_is_driven_over_the_images(run, rendered, tmp_path, capsys) -> None:
     out = tmp_path / "sprayed"
     asked = ("--sprayer", "gsd_mm=1,pitch_mm=50,pulse_mm=50,height_mm=50", "--crop", "sugar_beet", "--out", out)
     code, _, _ = swath(capsys, "evaluate", run, rendered, *asked)

@@ -28,7 +28,7 @@ def test_exit_1_says_what_is_not_reached_and_leaves_the_report(run, rendered, tm
     assert (code, "is wanted" in error) == (0, False)
 
 
-def test_wrong_floors_are_refused_before_any_picture(run, rendered, tmp_path, capsys):
+def test_wrong_floors_are_refused_before_any_image(run, rendered, tmp_path, capsys):
     never = ("--out", tmp_path / "none")
     code, _, error = swath(capsys, "evaluate", run, rendered, "--fail-below", "AP=much", *never)
     assert code == 2 and "is not like AP50=0.6" in error

@@ -21,8 +21,8 @@ REPETITIONS = 20
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_crop_hits_of_one_percent_hold_on_other_fields(tmp_path: Path) -> None:
-    render_dataset(tmp_path / "learned", pictures=160, fields=32, seed=1)
-    render_dataset(tmp_path / "judged", pictures=800, fields=160, seed=2)
+    render_dataset(tmp_path / "learned", images=160, fields=32, seed=1)
+    render_dataset(tmp_path / "judged", images=800, fields=160, seed=2)
     changes = [
         "data.val=null",
         "train.epochs=8",

@@ -16,17 +16,17 @@ from detection.evaluation.intervals import (
 IOU = np.array([0.3, *np.arange(0.5, 1.0, 0.05)])
 
 
-def matches(hit, picture, score=None, pictures=None):
-    """One class, one box to find in each picture; detections hit at every overlap or at none."""
-    hit, picture = np.asarray(hit, bool), np.asarray(picture, np.int64)
+def matches(hit, image, score=None, images=None):
+    """One class, one box to find in each image; detections hit at every overlap or at none."""
+    hit, image = np.asarray(hit, bool), np.asarray(image, np.int64)
     score = np.linspace(1, 0.5, len(hit)) if score is None else np.asarray(score, float)
-    boxes = np.ones((len(hit) if pictures is None else pictures, 1), np.int64)
+    boxes = np.ones((len(hit) if images is None else images, 1), np.int64)
     every = np.repeat(hit[None], len(IOU), axis=0)
-    return Matches.in_order(IOU, picture, np.zeros(len(hit), np.int64), score, every, np.zeros_like(every), boxes)
+    return Matches.in_order(IOU, image, np.zeros(len(hit), np.int64), score, every, np.zeros_like(every), boxes)
 
 
 def fields(rng, count, rate_spread=0.25):
-    """Fields of 6 pictures, each field with its own rate of hits; a detection in every picture."""
+    """Fields of 6 images, each field with its own rate of hits; a detection in every image."""
     rates = np.clip(rng.normal(0.6, rate_spread, count), 0, 1)
     hit = rng.random((count, 6)) < rates[:, None]
     return matches(hit.ravel(), np.arange(6 * count), rng.random(6 * count)), [
@@ -53,7 +53,7 @@ def test_headline_worked_on_paper():
     assert {name: got[name][0] for name in HEADLINE} == pytest.approx(
         dict.fromkeys(("AP", "AP50", "AP75", "AP30"), 51 * 0.5 / 101) | {"AR100": 0.5}
     )
-    # only the picture of the hit, twice: 1; only the other: 0; none at all: undefined
+    # only the image of the hit, twice: 1; only the other: 0; none at all: undefined
     rows = headline(paper, np.array([[0.0, 2.0], [2.0, 0.0], [0.0, 0.0]]))
     assert rows["AP"].tolist() == pytest.approx([1, 0, -1])
 
@@ -61,16 +61,16 @@ def test_headline_worked_on_paper():
 def test_intervals_hold_the_truth_as_often_as_they_say():
     truth = headline(fields(np.random.default_rng(0), 20_000)[0])
     inside = {"AP50": 0, "AR100": 0}
-    of_pictures = 0
+    of_images = 0
     for seed in range(100):
         sample, groups = fields(np.random.default_rng(1000 + seed), 40)
         found = intervals(sample, draw_groups(groups, 300, seed))
         for name in inside:
             inside[name] += found[name].low <= truth[name][0] <= found[name].high
         alone = intervals(sample, draw_groups([str(i) for i in range(len(groups))], 300, seed))["AR100"]
-        of_pictures += alone.low <= truth["AR100"][0] <= alone.high
+        of_images += alone.low <= truth["AR100"][0] <= alone.high
     assert all(88 <= count <= 99 for count in inside.values())  # 95 % of 100, a deviation of 2.2
-    assert of_pictures < 88  # drawn picture by picture, it would promise too much
+    assert of_images < 88  # drawn image by image, it would promise too much
 
 
 def test_one_group_has_no_spread_and_nothing_to_find_is_undefined():
@@ -84,8 +84,8 @@ def test_one_group_has_no_spread_and_nothing_to_find_is_undefined():
 def test_a_paired_difference_is_surer_than_two_intervals():
     rng = np.random.default_rng(5)
     first, groups = fields(rng, 40)
-    better = first.hit[0] | (rng.random(240) < 0.15)  # mends some of the same pictures' mistakes
-    second = matches(better, first.picture, first.score, 240)
+    better = first.hit[0] | (rng.random(240) < 0.15)  # mends some of the same images' mistakes
+    second = matches(better, first.image, first.score, 240)
     drawn = draw_groups(groups, 400, 1)
     apart = [intervals(m, drawn)["AR100"] for m in (first, second)]
     assert apart[0].high > apart[1].low  # two intervals that overlap would settle nothing
@@ -102,8 +102,8 @@ def test_each_class_has_an_interval_of_its_own():
     other, _ = fields(np.random.default_rng(4), 12)
     both = Matches.in_order(
         IOU,
-        np.concatenate([one.picture, other.picture]),
-        np.repeat([0, 1], [len(one.picture), len(other.picture)]),
+        np.concatenate([one.image, other.image]),
+        np.repeat([0, 1], [len(one.image), len(other.image)]),
         np.concatenate([one.score, other.score]),
         np.hstack([one.hit, other.hit]),
         np.hstack([one.ignored, other.ignored]),
@@ -118,7 +118,7 @@ def test_each_class_has_an_interval_of_its_own():
 def test_curves_in_steps_differ_little_from_whole_ones(rate):
     rng = np.random.default_rng(1)
     score = rng.random(5000)
-    many = matches(rng.random(5000) < score**0.5 * rate, rng.integers(0, 300, 5000), score, pictures=5000)
+    many = matches(rng.random(5000) < score**0.5 * rate, rng.integers(0, 300, 5000), score, images=5000)
     weights = draw_groups([str(k) for k in range(5000)], 40, 0)
     whole, steps = average_precision(many, weights), resampled_precision(many, weights)
     assert np.abs(whole - steps).max() < 0.1 * whole.std(axis=0).max()  # far below what is to be shown

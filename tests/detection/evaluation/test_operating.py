@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data import Dataset
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
 from detection.evaluation.intervals import draw_groups
 from detection.evaluation.operating import Judged, choose_thresholds, crop_labels, operating_point
@@ -15,12 +15,12 @@ BEET, THISTLE = 0, 1
 
 @pytest.fixture(scope="module")
 def judged():
-    """400 pictures of a beet and a thistle; beets are found at 0.8, thistles at 0.6, 1 beet in 50 as both."""
+    """400 images of a beet and a thistle; beets are found at 0.8, thistles at 0.6, 1 beet in 50 as both."""
     boxes = np.array([[0, 0, 40, 40], [50, 50, 90, 90]], np.float32)
-    pictures, found = [], []
+    images, found = [], []
     for number in range(400):
-        pictures.append(
-            Picture(number, f"/{number}.png", (100, 100), boxes, np.array([BEET, THISTLE]), np.full(2, 1600.0),
+        images.append(
+            LabelledImage(number, f"/{number}.png", (100, 100), boxes, np.array([BEET, THISTLE]), np.full(2, 1600.0),
                     np.zeros(2, bool), {})
         )  # fmt: skip
         wrong = number % 50 == 0
@@ -31,7 +31,7 @@ def judged():
                 np.array([BEET, THISTLE, THISTLE] if wrong else [BEET, THISTLE]),
             )
         )
-    dataset = Dataset("made", ("beet", "thistle"), (1, 2), tuple(pictures))
+    dataset = Dataset("made", ("beet", "thistle"), (1, 2), tuple(images))
     matches = coco_metrics(dataset, coco_results(dataset, found)).matches
     return Judged(dataset, found, matches, draw_groups([str(n) for n in range(400)], 200, 0))
 

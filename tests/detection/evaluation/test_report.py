@@ -1,4 +1,4 @@
-"""The captions of the report's pictures."""
+"""The captions of the report's images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_captions_of_boxes_on_one_plant_are_all_readable() -> None:
             assert x2 < other_x1 or other_x2 < x1 or y2 < other_y1 or other_y2 < y1
 
 
-def test_a_caption_stays_inside_the_picture() -> None:
+def test_a_caption_stays_inside_the_image() -> None:
     alone = np.zeros((120, 200, 3), np.uint8)
     _write_captions(alone, [(np.array([60.0, 40.0, 100.0, 80.0]), ORANGE, "chamomile 0.62")])
     at_the_edge = np.zeros((120, 200, 3), np.uint8)

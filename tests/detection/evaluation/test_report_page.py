@@ -84,6 +84,6 @@ def test_nothing_is_wider_than_a_phone(opened, width):
         "[...document.querySelectorAll('p, td, li, figcaption')].map(e => parseFloat(getComputedStyle(e).fontSize))"
     )
     assert min(sizes) >= 14
-    # every picture says in words what it shows
+    # every image says in words what it shows
     assert page.evaluate("[...document.images].every(i => i.alt) && [...document.querySelectorAll('svg[role=img]')]"
                          ".every(s => s.getAttribute('aria-label'))")  # fmt: skip

@@ -30,11 +30,11 @@ class Green:
 def squares(coco_file):
     """Three fields of one green square each; AP is 1 as they are."""
     path = coco_file([[(7, (40 + 20 * n, 30, 40, 40))] for n in range(3)])
-    pictures = load_dataset(path)
-    for n, picture in enumerate(pictures.pictures):
-        image = np.full((100, 200, 3), 90, np.uint8)
-        image[30:70, 40 + 20 * n : 80 + 20 * n] = (40, 190, 50)
-        cv2.imwrite(str(picture.path), image)
+    images = load_dataset(path)
+    for n, image in enumerate(images.images):
+        pixels = np.full((100, 200, 3), 90, np.uint8)
+        pixels[30:70, 40 + 20 * n : 80 + 20 * n] = (40, 190, 50)
+        cv2.imwrite(str(image.path), pixels)
     return load_dataset(path)
 
 
@@ -57,9 +57,9 @@ def test_every_effect_is_tried_at_every_strength_and_boxes_move_along(squares):
 def test_an_oblique_camera_and_a_dataset_without_boxes(squares):
     oblique = robustness(Green(), squares, size_hw=(100, 200), camera=Augment(view="oblique"))
     assert oblique.clean["AP"] == 1
-    bare = replace(squares, pictures=tuple(
+    bare = replace(squares, images=tuple(
         replace(p, boxes_xyxy=p.boxes_xyxy[:0], labels=p.labels[:0], areas_px=p.areas_px[:0], iscrowd=p.iscrowd[:0],
-                truncated=p.truncated[:0]) for p in squares.pictures))  # fmt: skip
+                truncated=p.truncated[:0]) for p in squares.images))  # fmt: skip
     none = robustness(Green(), bare, size_hw=(100, 200))
     assert none.clean["AP"] == -1 and none.mean_drop == 0
 

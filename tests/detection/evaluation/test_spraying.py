@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import Dataset
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from detection.evaluation.intervals import draw_groups
 from detection.evaluation.spraying import CURVE_SCORES, Sprayer, counted, perfect, sprayed, trade_off, wetted
 from detection.runtime.detections import Detections
@@ -13,17 +13,17 @@ CROP, WEED = 0, 1
 SIZE_HW = (200, 300)
 
 
-def picture(number, *rows):
+def image(number, *rows):
     """Rows x1, y1, x2, y2, label, crowd."""
     table = np.array(rows, np.float32).reshape(-1, 6)
     areas = np.ones(len(table))
-    return Picture(
+    return LabelledImage(
         number, f"/{number}.png", SIZE_HW, table[:, :4], table[:, 4].astype(int), areas, table[:, 5] > 0, {}
     )
 
 
-def dataset(*pictures):
-    return Dataset("made", ("crop", "weed"), (1, 2), tuple(pictures))
+def dataset(*images):
+    return Dataset("made", ("crop", "weed"), (1, 2), tuple(images))
 
 
 def seen(*rows):
@@ -34,9 +34,9 @@ def seen(*rows):
 
 def test_counts_worked_on_paper():
     field = dataset(
-        picture(1, *[(9 * k, 0, 9 * k + 8, 8, WEED, 0) for k in range(4)]),
-        picture(2, (0, 0, 8, 8, WEED, 0), (0, 0, 8, 8, CROP, 0)),
-        picture(3, (0, 0, 99, 99, WEED, 1)),  # uncountable
+        image(1, *[(9 * k, 0, 9 * k + 8, 8, WEED, 0) for k in range(4)]),
+        image(2, (0, 0, 8, 8, WEED, 0), (0, 0, 8, 8, CROP, 0)),
+        image(3, (0, 0, 99, 99, WEED, 1)),  # uncountable
     )
     found = [
         seen(*[(0, 0, 8, 8, WEED, 0.9)] * 3, (0, 0, 8, 8, WEED, 0.2)),
@@ -46,15 +46,15 @@ def test_counts_worked_on_paper():
     got = counted(field, found, np.array([0.5, 0.5]))
     # 3 for 4 and 2 for 1: off by one each, to either side; the truth's variance is 2 * 1.5 ** 2
     assert got["weed"].to_dict() == {
-        "pictures": 2, "truth": 5, "found": 5, "mean_error": 1, "bias": 0, "r2": pytest.approx(1 - 2 / 4.5),
+        "images": 2, "truth": 5, "found": 5, "mean_error": 1, "bias": 0, "r2": pytest.approx(1 - 2 / 4.5),
         "mean_error_per_m": None, "bias_per_m": None,
     }  # fmt: skip
-    # 200 pixels of 2 mm: 0.4 m of ground in a picture
+    # 200 pixels of 2 mm: 0.4 m of ground in an image
     by_metre = counted(field, found, np.array([0.5, 0.5]), gsd_mm=2)
     assert (by_metre["weed"].mean_error_per_m, by_metre["weed"].bias_per_m) == pytest.approx((1 / 0.4, 0))
     assert by_metre["crop"].bias_per_m == pytest.approx(-1 / 3 / 0.4)
-    assert (got["crop"].pictures, got["crop"].found, got["crop"].bias) == (3, 0, pytest.approx(-1 / 3))
-    assert counted(dataset(picture(1)), [seen()], np.zeros(2))["weed"].r2 is None
+    assert (got["crop"].images, got["crop"].found, got["crop"].bias) == (3, 0, pytest.approx(-1 / 3))
+    assert counted(dataset(image(1)), [seen()], np.zeros(2))["weed"].r2 is None
     assert counted(dataset(), [], np.zeros(2)) == {}
 
 
@@ -75,7 +75,7 @@ def test_nozzles_worked_on_paper():
 def test_spraying_worked_on_paper():
     sprayer = Sprayer(1, pitch_mm=100, pulse_mm=100, height_mm=50, angle_deg=90)
     field = dataset(
-        picture(
+        image(
             1,
             (10, 10, 50, 50, WEED, 0),  # found
             (90, 10, 130, 50, WEED, 0),  # not found; a quarter of it, and not its middle, is wet
@@ -115,7 +115,7 @@ boxes = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(boxes, boxes), min_size=1, max_size=3), st.integers(20, 150), st.integers(20, 150))
 def test_a_lower_threshold_never_hits_less_and_no_nozzle_wets_a_dry_field(content, pitch, pulse):
-    field = dataset(*(picture(n, *((x, y, x + w, y + h, n % 2, 0) for x, y, w, h, _ in rows))
+    field = dataset(*(image(n, *((x, y, x + w, y + h, n % 2, 0) for x, y, w, h, _ in rows))
                       for n, (rows, _) in enumerate(content)))  # fmt: skip
     found = [seen(*((x, y, x + w, y + h, WEED, s) for x, y, w, h, s in rows)) for _, rows in content]
     sprayer = Sprayer(1, pitch_mm=pitch, pulse_mm=pulse, height_mm=pitch, angle_deg=60)

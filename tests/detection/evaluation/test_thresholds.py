@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data import Dataset
-from data.dataset import Picture
+from data.dataset import LabelledImage
 from detection.evaluation.curves import Matches
 from detection.evaluation.intervals import draw_groups
 from detection.evaluation.thresholds import (
@@ -20,16 +20,16 @@ IOU = np.array([0.3, *np.arange(0.5, 1.0, 0.05)])
 CROP, WEED = 0, 1
 
 
-def matches(score, hit, picture, boxes):
-    """One class; `boxes` to find in each picture."""
+def matches(score, hit, image, boxes):
+    """One class; `boxes` to find in each image."""
     every = np.repeat(np.asarray(hit, bool)[None], len(IOU), axis=0)
     label, none = np.zeros(len(score), np.int64), np.zeros_like(every)
-    return Matches.in_order(IOU, np.asarray(picture), label, np.asarray(score, float), every, none,
+    return Matches.in_order(IOU, np.asarray(image), label, np.asarray(score, float), every, none,
                             np.asarray(boxes)[:, None])  # fmt: skip
 
 
-def alone(pictures):
-    return draw_groups([str(i) for i in range(pictures)], 200, 0)
+def alone(images):
+    return draw_groups([str(i) for i in range(images)], 200, 0)
 
 
 def test_goals_are_parsed_and_nonsense_is_refused():
@@ -47,7 +47,7 @@ def test_goals_are_parsed_and_nonsense_is_refused():
 
 
 def test_each_goal_worked_on_paper():
-    # hits by score: yes no yes yes no; five boxes in two pictures, so recall 0.2 0.2 0.4 0.6 0.6,
+    # hits by score: yes no yes yes no; five boxes in two images, so recall 0.2 0.2 0.4 0.6 0.6,
     # precision 1 1/2 2/3 3/4 3/5, F1 0.33 0.29 0.5 0.667 0.6
     found = matches([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 1, 0], [0, 0, 0, 1, 1], [3, 2])
     weights = alone(2)
@@ -78,16 +78,16 @@ def test_equal_scores_count_together():
 
 
 def test_a_share_has_clopper_and_pearsons_interval_and_a_wider_one_where_groups_are_alike():
-    picture = np.arange(100)
-    none = share(np.zeros(100, bool), picture, alone(100))
+    image = np.arange(100)
+    none = share(np.zeros(100, bool), image, alone(100))
     assert (none.value, none.low) == (0, 0) and none.high == pytest.approx(1 - 0.025 ** (1 / 100))
-    every = share(np.ones(100, bool), picture, alone(100))
+    every = share(np.ones(100, bool), image, alone(100))
     assert every.high == 1 and every.low == pytest.approx(0.025 ** (1 / 100))
     half = np.arange(100) < 50
-    apart = share(half, picture, alone(100))
+    apart = share(half, image, alone(100))
     assert (apart.low, apart.high) == pytest.approx((0.398, 0.602), abs=0.012)
     fields = draw_groups([str(i // 10) for i in range(100)], 400, 0)  # ten fields, each all or nothing
-    alike = share(half, picture, fields)
+    alike = share(half, image, fields)
     assert alike.low < 0.25 and alike.high > 0.75
     assert share(np.zeros(0, bool), np.zeros(0, int), alone(3)).to_dict() == {
         "value": 0.0, "count": 0, "of": 0, "low": 0.0, "high": 1.0
@@ -98,8 +98,8 @@ def test_a_crop_plant_is_hit_where_its_middle_lies_in_a_weed():
     boxes = np.array([[0, 0, 40, 40], [60, 0, 100, 40], [0, 60, 40, 100], [60, 60, 100, 100]], np.float32)
     labels, crowd = np.array([CROP, CROP, WEED, CROP]), np.array([False, False, False, True])
     truth = Dataset("made", ("beet", "thistle"), (1, 2), (
-        Picture(1, "/1.png", (100, 100), boxes, labels, np.full(4, 1600.0), crowd, {}),
-        Picture(2, "/2.png", (100, 100), boxes[:0], labels[:0], np.zeros(0), crowd[:0], {}),
+        LabelledImage(1, "/1.png", (100, 100), boxes, labels, np.full(4, 1600.0), crowd, {}),
+        LabelledImage(2, "/2.png", (100, 100), boxes[:0], labels[:0], np.zeros(0), crowd[:0], {}),
     ))  # fmt: skip
     seen = Detections(
         np.array([[0, 0, 19, 40], [18, 18, 22, 22], [60, 0, 100, 40], [70, 0, 90, 40]], np.float32),
@@ -107,7 +107,7 @@ def test_a_crop_plant_is_hit_where_its_middle_lies_in_a_weed():
         np.array([WEED, WEED, CROP, WEED]),
     )
     plants = crop_plants(truth, [seen, Detections.empty()], [CROP])
-    assert plants.picture.tolist() == [0, 0] and plants.score == pytest.approx([0.3, 0.6])
+    assert plants.image.tolist() == [0, 0] and plants.score == pytest.approx([0.3, 0.6])
     at = crop_plants(truth, [seen, Detections.empty()], [CROP], np.array([0.0, 0.5]))
     assert at.score == pytest.approx([0, 0.6])
     assert plants.hits(0.5, alone(2)).count == 1

@@ -31,26 +31,26 @@ class Brightest:
 
 
 @pytest.fixture
-def picture():
+def image():
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[5:12, 40:58] = 255
     return image
 
 
 @pytest.mark.parametrize(("views", "times"), [(BOTH, 4), (LEFT_RIGHT, 2)])
-def test_answers_come_back_into_the_picture_as_it_is(picture, views, times):
+def test_answers_come_back_into_the_image_as_it_is(image, views, times):
     detector = Brightest()
-    found = Flipped(detector, views)(picture)
+    found = Flipped(detector, views)(image)
     assert detector.calls == times
     assert found.boxes.tolist() == [[40, 5, 58, 12]]
     assert found.scores.tolist() == pytest.approx([0.8])
     assert found.labels.tolist() == [0]
 
 
-def test_what_one_view_of_four_saw_counts_a_quarter(picture):
-    found = Flipped(Brightest((0.8, 0, 0, 0)))(picture)
+def test_what_one_view_of_four_saw_counts_a_quarter(image):
+    found = Flipped(Brightest((0.8, 0, 0, 0)))(image)
     assert found.scores.tolist() == pytest.approx([0.2])
-    assert len(Flipped(Brightest((0,)))(picture)) == 0
+    assert len(Flipped(Brightest((0,)))(image)) == 0
 
 
 def test_boxes_are_fused_by_their_scores_on_paper():

@@ -23,7 +23,7 @@ SIZE_HW = (96, 128)
 @pytest.fixture(scope="module")
 def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(load_trained(run), out, pictures=load_dataset(rendered), held_out=True)
+    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
     return out
 
 
@@ -37,7 +37,7 @@ def test_one_file_with_its_report_beside_it(exported: Path) -> None:
     report = json.loads((exported.parent / "model.parity.json").read_text())
     assert report["unmatched_boxes"] == report["wrong_form"] == 0
     assert report["boxes"] > 100
-    assert report["pictures"] >= 12 + 4
+    assert report["images"] >= 12 + 4
     assert report["max_box_error_px"] < 0.05
     assert report["delta_ap_points"] <= 0.1
     assert report["batches"] == [1, 2, 5, 8]
@@ -63,7 +63,7 @@ def test_the_file_and_the_checkpoint_score_the_same(exported: Path, run: Path, r
     assert onnx_side == pytest.approx(torch_side, abs=1e-3)
 
 
-def test_the_detector_gives_the_checkpoints_boxes_in_pixels_of_any_picture(exported: Path, run: Path) -> None:
+def test_the_detector_gives_the_checkpoints_boxes_in_pixels_of_any_image(exported: Path, run: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (300, 220, 3), np.uint8)
     expected = TorchDetector.of(load_trained(run))(image)
     found = Detector(exported, score_thresholds=0.0)(image)
@@ -93,8 +93,8 @@ NIGHTLY = ("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_resnet50_fpn_v2", "f
 )
 def test_every_other_preset_passes_the_gate(preset: str, tmp_path: Path, coco_file, lively) -> None:
     out = tmp_path / "m.onnx"
-    pictures = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
-    report = export(trained_of(preset, lively(preset)), out, pictures=pictures, held_out=False)
+    images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
+    report = export(trained_of(preset, lively(preset)), out, images=images, held_out=False)
     assert report["boxes"] > 100
     assert report["unmatched_boxes"] == 0
     assert Detector(out).metadata.score_thresholds == (0.3, 0.3, 0.3)  # nothing held out to choose better by
@@ -116,7 +116,7 @@ class Bgr(DeployGraph):
 
 
 class Centred(DeployGraph):
-    """A graph made for another letterbox: the picture lies 8 pixels lower than it is put."""
+    """A graph made for another letterbox: the image lies 8 pixels lower than it is put."""
 
     def forward(self, images):
         return super().forward(torch.roll(images, 8, 1))
@@ -133,16 +133,16 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
     else:
         graph = fault(trained.model, 0, trained.recipe.input.size_hw).eval()
     with pytest.raises(ExportError, match="not written, it would not agree with PyTorch: [1-9]"):
-        export(trained, tmp_path / "m.onnx", pictures=load_dataset(rendered), held_out=True, graph=graph)
+        export(trained, tmp_path / "m.onnx", images=load_dataset(rendered), held_out=True, graph=graph)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refusal_says_so_where_a_detector_has_learned_nothing(run, tmp_path, coco_file) -> None:
     trained = load_trained(run)
-    pictures = load_dataset(coco_file([[(3, (70, 50, 6, 6))], []], names=trained.class_names))
+    images = load_dataset(coco_file([[(3, (70, 50, 6, 6))], []], names=trained.class_names))
     graph = Bgr(trained.model, 0, trained.recipe.input.size_hw).eval()
     with pytest.raises(ExportError, match=r"boxes differ .* \(PyTorch's AP is 0.0000: .* train it longer\)"):
-        export(trained, tmp_path / "m.onnx", pictures=pictures, held_out=True, graph=graph)
+        export(trained, tmp_path / "m.onnx", images=images, held_out=True, graph=graph)
 
 
 def test_thresholds_of_a_goal_go_into_the_file_and_out_of_it_into_the_evaluation(run, rendered, tmp_path, capsys):
@@ -157,7 +157,7 @@ def test_thresholds_of_a_goal_go_into_the_file_and_out_of_it_into_the_evaluation
     code, _, _ = swath(capsys, "evaluate", out, rendered, "--crop", "sugar_beet", "--out", tmp_path / "scored")
     point = json.loads((tmp_path / "scored" / "metrics.json").read_text())["operating_point"]
     assert point["thresholds"] == "the model's own"
-    for name, chosen in report.items():  # chosen on these very pictures, so that they give the same here
+    for name, chosen in report.items():  # chosen on these very images, so that they give the same here
         if chosen["goal"] == "recall>=0.2" and chosen["reached"]:
             assert point["classes"][name]["recall"]["value"] == pytest.approx(chosen["rate"]["value"], abs=0.02)
             assert point["classes"][name]["recall"]["value"] >= 0.2

@@ -22,14 +22,14 @@ def squares(stride: int, count: int) -> torch.Tensor:
 ANCHORS = torch.cat([squares(8, 4), squares(16, 2)])
 
 
-def truth(*pictures: list[tuple[list[float], int]]) -> Truth:
+def truth(*images: list[tuple[list[float], int]]) -> Truth:
     return Truth.of(
         [
             {
                 "boxes": torch.tensor([box for box, _ in boxes], dtype=torch.float32).reshape(-1, 4),
                 "labels": torch.tensor([label for _, label in boxes], dtype=torch.int64),
             }
-            for boxes in pictures
+            for boxes in images
         ]
     )
 
@@ -82,7 +82,7 @@ def test_squares_that_overlap_unusually_well_learn_a_box():
     assert found.quality[0].sum() == pytest.approx(1.0) and found.quality[0, 5] == pytest.approx(1.0)
 
 
-def test_a_picture_without_boxes_learns_background_only():
+def test_a_image_without_boxes_learns_background_only():
     empty = truth([])
     predicted, scores = torch.rand(1, 20, 4), torch.rand(1, 20, 3)
     for found in (
@@ -105,13 +105,13 @@ boxes = st.lists(
 
 @settings(max_examples=40)
 @given(st.lists(boxes, min_size=1, max_size=3), st.integers(0, 9))
-def test_what_holds_for_all(pictures, seed):
+def test_what_holds_for_all(images, seed):
     generator = torch.Generator().manual_seed(seed)
-    batch = truth(*([([x, y, min(32, x + w), min(32, y + h)], c) for x, y, w, h, c in some] for some in pictures))
+    batch = truth(*([([x, y, min(32, x + w), min(32, y + h)], c) for x, y, w, h, c in some] for some in images))
     middle = (ANCHORS[:, :2] + ANCHORS[:, 2:]) / 2
-    reach = 20 * torch.rand(len(pictures), 20, 4, generator=generator)
+    reach = 20 * torch.rand(len(images), 20, 4, generator=generator)
     predicted = torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1)
-    scores = torch.rand(len(pictures), 20, 3, generator=generator)
+    scores = torch.rand(len(images), 20, 3, generator=generator)
     for found in (
         task_aligned_assignment(batch, ANCHORS, predicted, scores, best=3),
         adaptive_assignment(batch, ANCHORS, LEVELS, predicted),
@@ -126,7 +126,7 @@ def check(found: Assignment, batch: Truth, predicted: torch.Tensor) -> None:
         real = batch.boxes[row][batch.real[row]]
         assert found.positive[row].any() == (len(real) > 0)
         for anchor in of(found.positive[row]):
-            # every target is a box of this very picture, under its own class
+            # every target is a box of this very image, under its own class
             same = (real == found.boxes[row, anchor]).all(dim=1)
             assert (batch.labels[row][batch.real[row]][same] == found.labels[row, anchor]).any()
             iou = box_iou(found.boxes[row, anchor][None], predicted[row])

@@ -70,7 +70,7 @@ def test_levels_of_patches_of_14_pixels_lie_at_half_a_patch_and_up() -> None:
         ("torchvision:fcos_resnet50_fpn", "torchvision has no classifier named fcos_resnet50_fpn"),
         ("torchvision:squeezenet1_1", "has feature maps at strides .*; 8, 16 and 32 are needed"),
         ("inception_v4", "has feature maps at strides none; 8, 16 and 32 are needed"),
-        ("mixer_s32_224", "does not give feature maps of pictures of any size"),
+        ("mixer_s32_224", "does not give feature maps of images of any size"),
     ],
 )
 def test_backbones_that_do_not_fit_say_why_in_a_line(backbone: str, said: str) -> None:
@@ -135,7 +135,7 @@ def test_other_backbones_and_pan_pass_the_export_gate(
     recipe = Recipe.model_validate({"data": {"train": "x"}, "model": choice, "input": {"size_hw": (96, 160)}})
     model = lively("fcos_lite", **choice)
     trained = Trained(model, recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
-    pictures = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
-    report = export(trained, tmp_path / "m.onnx", pictures=pictures, held_out=False)
+    images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
+    report = export(trained, tmp_path / "m.onnx", images=images, held_out=False)
     assert report["boxes"] > 100
     assert report["unmatched_boxes"] == 0

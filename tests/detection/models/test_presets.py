@@ -8,7 +8,7 @@ SMALL = ("fcos_lite", "ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_
 
 
 @pytest.mark.parametrize("preset", SMALL)
-def test_a_background_picture_gives_finite_losses_and_gradients(preset: str) -> None:
+def test_a_background_image_gives_finite_losses_and_gradients(preset: str) -> None:
     torch.manual_seed(0)
     offset = PRESETS[preset].label_offset
     model = build_model(preset, 2)
@@ -17,7 +17,7 @@ def test_a_background_picture_gives_finite_losses_and_gradients(preset: str) -> 
         {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
         {"boxes": torch.tensor([[10.0, 20, 70, 90]]), "labels": torch.tensor([1 + offset])},
     ]
-    for chosen in (targets, targets[:1] * 2):  # one background picture, all background
+    for chosen in (targets, targets[:1] * 2):  # one background image, all background
         losses = model([torch.rand(3, 128, 160), torch.rand(3, 128, 160)], chosen)
         total = torch.stack(list(losses.values())).sum()
         assert torch.isfinite(total)

@@ -40,9 +40,9 @@ def test_a_backbone_half_of_whose_channels_do_nothing_is_cut_without_loss() -> N
         hidden = block.conv_dw.out_channels
         idle = torch.randperm(hidden)[: hidden - _kept(hidden)]
         block.conv_pwl.weight.data[:, idle] = 0
-    pictures = [torch.randn(1, 3, 96, 128) for _ in range(2)]  # too few to fit anything to
+    images = [torch.randn(1, 3, 96, 128) for _ in range(2)]  # too few to fit anything to
     slim = make_body(f"slim:{WIDE}").module.eval()
-    slim.load_state_dict(slimmed(body, pictures))
+    slim.load_state_dict(slimmed(body, images))
     unseen = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
         for wanted, found in zip(body(unseen), slim(unseen), strict=True):
@@ -50,14 +50,14 @@ def test_a_backbone_half_of_whose_channels_do_nothing_is_cut_without_loss() -> N
     assert [block.conv_dw.groups for block in inverted_residuals(slim)][:3] == [48, 80, 80]
 
 
-def test_pretrained_features_survive_on_pictures_of_the_same_kind(rendered: Path) -> None:
+def test_pretrained_features_survive_on_images_of_the_same_kind(rendered: Path) -> None:
     model = build_model("fcos_lite", 2)
     load_weights(model, "fcos_lite", None, "imagenet-offline")
     wide = model.backbone.body.eval()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in normalisation(WIDE))
     shown = [
-        (torch.from_numpy(picture.read()[:192, :256, ::-1].copy()).permute(2, 0, 1)[None] / 255 - mean) / std
-        for picture in load_dataset(rendered).pictures[:7]
+        (torch.from_numpy(image.read()[:192, :256, ::-1].copy()).permute(2, 0, 1)[None] / 255 - mean) / std
+        for image in load_dataset(rendered).images[:7]
     ]
     slim = narrow(make_body(WIDE).module).eval()
     slim.load_state_dict(slimmed(wide, shown[:6]))
@@ -72,12 +72,12 @@ def test_weights_of_a_wide_detector_are_cut_and_its_neck_and_head_are_kept(tmp_p
     practised = build_model("fcos_lite_n", 2, backbone=WIDE)
     save_file(practised.state_dict(), tmp_path / "wide.safetensors")
     model = build_model("fcos_lite_n", 2)
-    pictures = [torch.randn(1, 3, 64, 96) for _ in range(2)]
-    report = load_weights(model, "fcos_lite_n", None, str(tmp_path / "wide.safetensors"), pictures=lambda: pictures)
+    images = [torch.randn(1, 3, 64, 96) for _ in range(2)]
+    report = load_weights(model, "fcos_lite_n", None, str(tmp_path / "wide.safetensors"), images=lambda: images)
     assert not report.missing and not report.remade and "cut to half its hidden width" in str(report)
     same = "head.classification_head.conv.0.1.weight"
     assert torch.equal(model.state_dict()[same], practised.state_dict()[same])
-    save_file(model.state_dict(), tmp_path / "slim.safetensors")  # one that is slim already needs no pictures
+    save_file(model.state_dict(), tmp_path / "slim.safetensors")  # one that is slim already needs no images
     again = build_model("fcos_lite_n", 2)
     load_weights(again, "fcos_lite_n", None, str(tmp_path / "slim.safetensors"))
     assert all(torch.equal(t, again.state_dict()[name]) for name, t in model.state_dict().items())

@@ -23,13 +23,13 @@ def test_varifocal_loss_by_hand():
     assert loss.tolist() == pytest.approx([0.8 * math.log(2), 0.1875 * math.log(2)])
 
 
-def targets(*pictures: list[list[float]]) -> list[dict[str, torch.Tensor]]:
+def targets(*images: list[list[float]]) -> list[dict[str, torch.Tensor]]:
     return [
         {
             "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             "labels": torch.arange(len(boxes)) % 2,
         }
-        for boxes in pictures
+        for boxes in images
     ]
 
 
@@ -62,7 +62,7 @@ def test_a_batch_without_a_box_still_learns_background():
     assert losses["classification"] > 0 and losses["bbox_regression"] == 0
 
 
-def test_a_few_steps_on_one_picture_find_its_box():
+def test_a_few_steps_on_one_image_find_its_box():
     torch.manual_seed(0)
     model = build_model("fcos_lite", 2, backbone="resnet18", score_floor=0.01, loss=ALIGNED)
     image = torch.full((3, 128, 128), 0.2)
@@ -85,11 +85,11 @@ def test_a_few_steps_on_one_picture_find_its_box():
 def test_the_score_is_the_quality_itself():
     torch.manual_seed(0)
     model = build_model("fcos_lite", 2, score_floor=1e-6, loss=ALIGNED).eval()
-    picture = torch.rand(3, 64, 96)
+    image = torch.rand(3, 64, 96)
     with torch.no_grad():
-        found = model([picture])[0]
-        image = model.transform([picture])[0]
-        logits = model.head(list(model.backbone(image.tensors).values()))["cls_logits"]
+        found = model([image])[0]
+        batch = model.transform([image])[0]
+        logits = model.head(list(model.backbone(batch.tensors).values()))["cls_logits"]
     # FCOS would give the square root of it times centre-ness
     assert found["scores"].max() == pytest.approx(float(logits.sigmoid().max()), rel=1e-4)
     assert found["scores"].max() < 0.05  # a new head expects little: its prior is 0.01

@@ -44,7 +44,7 @@ def detector(model_path: Path) -> Detector:
     return Detector(model_path, threads=1)
 
 
-def picture(height: int = 64, width: int = 96, box: tuple[int, int, int, int] | None = None) -> np.ndarray:
+def image(height: int = 64, width: int = 96, box: tuple[int, int, int, int] | None = None) -> np.ndarray:
     """Black, with a red rectangle over the pixels of `box` (xyxy)."""
     image = np.zeros((height, width, 3), np.uint8)
     if box is not None:
@@ -54,8 +54,8 @@ def picture(height: int = 64, width: int = 96, box: tuple[int, int, int, int] | 
 
 
 @pytest.fixture(scope="session")
-def make_picture() -> Any:
-    return picture
+def make_image() -> Any:
+    return image
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def write_video(path: Path, frames: int) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (96, 64))
     assert writer.isOpened()
     for i in range(frames):
-        writer.write(picture(box=(i, 16, i + 16, 32)))
+        writer.write(image(box=(i, 16, i + 16, 32)))
     writer.release()
     return path
 

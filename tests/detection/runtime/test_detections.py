@@ -57,7 +57,7 @@ def test_there_and_back_through_supervision() -> None:
     np.testing.assert_array_equal(back.labels, three.labels)
 
 
-def test_frame_refuses_what_is_no_picture() -> None:
+def test_frame_refuses_what_is_no_image() -> None:
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\), got float64"):
         Frame(np.zeros((2, 2, 3)), "c", 0, 0)  # type: ignore[arg-type]
 

@@ -15,8 +15,8 @@ from detection.runtime.errors import DeviceError, ModelFileError
 from detection.runtime.letterbox import placement
 
 
-def test_finds_the_pixels_in_a_picture_of_the_input_size(detector: Detector, make_picture: Any) -> None:
-    found = detector(make_picture(box=(30, 10, 50, 20)))
+def test_finds_the_pixels_in_a_image_of_the_input_size(detector: Detector, make_image: Any) -> None:
+    found = detector(make_image(box=(30, 10, 50, 20)))
     np.testing.assert_array_equal(found.boxes, [[30, 10, 50, 20]])
     np.testing.assert_array_equal(found.scores, [1.0])
     np.testing.assert_array_equal(found.labels, [0])
@@ -26,7 +26,7 @@ def test_finds_the_pixels_in_a_picture_of_the_input_size(detector: Detector, mak
 
 
 @pytest.mark.parametrize(
-    ("picture_hw", "box"),
+    ("image_hw", "box"),
     [
         ((128, 192), (60, 20, 100, 40)),  # halved
         ((32, 48), (12, 8, 20, 16)),  # doubled
@@ -35,13 +35,13 @@ def test_finds_the_pixels_in_a_picture_of_the_input_size(detector: Detector, mak
         ((640, 960), (300, 100, 500, 200)),  # a tenth
     ],
 )
-def test_boxes_come_back_in_pixels_of_the_picture(
-    detector: Detector, make_picture: Any, picture_hw: tuple[int, int], box: tuple[int, int, int, int]
+def test_boxes_come_back_in_pixels_of_the_image(
+    detector: Detector, make_image: Any, image_hw: tuple[int, int], box: tuple[int, int, int, int]
 ) -> None:
-    found = detector(make_picture(*picture_hw, box=box))
+    found = detector(make_image(*image_hw, box=box))
     assert len(found) == 1
-    # Enlarging interpolates: an edge may lie one input pixel off, half a pixel of the picture.
-    np.testing.assert_allclose(found.boxes[0], box, atol=0.5 if picture_hw[0] < 64 else 1e-4)
+    # Enlarging interpolates: an edge may lie one input pixel off, half a pixel of the image.
+    np.testing.assert_allclose(found.boxes[0], box, atol=0.5 if image_hw[0] < 64 else 1e-4)
 
 
 @pytest.mark.parametrize("value", [0, 114, 255])
@@ -50,18 +50,18 @@ def test_empty_field_gives_empty_detections(detector: Detector, value: int) -> N
     assert found.boxes.shape == (0, 4) and found.scores.shape == (0,) and found.labels.shape == (0,)
 
 
-def test_batches_of_every_size_give_what_single_pictures_give(model_path: Path, make_picture: Any) -> None:
+def test_batches_of_every_size_give_what_single_images_give(model_path: Path, make_image: Any) -> None:
     detector = Detector(model_path)
     sizes: list[int] = []
     infer = detector.infer
     detector.infer = lambda pixels: (sizes.append(len(pixels)), infer(pixels))[1]  # type: ignore[method-assign, func-returns-value]
-    pictures = [make_picture(64 + i, 96 + 2 * i, (i, i, 20 + i, 10 + i)) for i in range(19)]
-    pictures[3] = make_picture()
-    single = [detector(p) for p in pictures]
+    images = [make_image(64 + i, 96 + 2 * i, (i, i, 20 + i, 10 + i)) for i in range(19)]
+    images[3] = make_image()
+    single = [detector(p) for p in images]
     checked = 0
     for count in [*range(10), 16, 17, 19]:
         sizes.clear()
-        together = detector.detect_batch(pictures[:count])
+        together = detector.detect_batch(images[:count])
         assert sizes == [8] * (count // 8) + ([count % 8] if count % 8 else [])
         assert len(together) == count
         for one, other in zip(single[:count], together, strict=True):
@@ -116,8 +116,8 @@ def test_wrong_number_of_thresholds(model_path: Path) -> None:
         np.zeros((0, 10, 3), np.uint8),
     ],
 )
-def test_what_is_no_picture_is_refused(detector: Detector, image: Any) -> None:
-    with pytest.raises(ValueError, match="a picture must be uint8"):
+def test_what_is_no_image_is_refused(detector: Detector, image: Any) -> None:
+    with pytest.raises(ValueError, match="an image must be uint8"):
         detector(image)
 
 
@@ -134,12 +134,12 @@ def test_label_without_a_name_is_refused() -> None:
         to_detections(np.zeros((1, 4), np.float32), np.float32([1]), np.int64([2]), place, [0.5])
 
 
-def test_many_threads_share_one_detector(detector: Detector, make_picture: Any) -> None:
+def test_many_threads_share_one_detector(detector: Detector, make_image: Any) -> None:
     results: list[tuple[int, float]] = []
 
     def work(i: int) -> None:
         for _ in range(20):
-            results.append((i, float(detector(make_picture(box=(i, 0, i + 10, 10))).boxes[0, 0])))
+            results.append((i, float(detector(make_image(box=(i, 0, i + 10, 10))).boxes[0, 0])))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for t in threads:
@@ -150,9 +150,9 @@ def test_many_threads_share_one_detector(detector: Detector, make_picture: Any) 
     assert all(i == x for i, x in results)
 
 
-def test_warm_up_leaves_nothing_behind(detector: Detector, make_picture: Any) -> None:
+def test_warm_up_leaves_nothing_behind(detector: Detector, make_image: Any) -> None:
     detector.warm_up()
-    assert len(detector(make_picture())) == 0
+    assert len(detector(make_image())) == 0
 
 
 # --- files that are no good ---

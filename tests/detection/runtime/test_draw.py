@@ -17,7 +17,7 @@ def test_drawing_on_every_size(size_hw: tuple[int, int]) -> None:
     found = Detections(boxes, np.float32([0.9, 0.8, 0.7]), np.int64([0, 1, 1]))
     drawn = annotate(image, found, NAMES, "left  frame 1  10 ms")
     assert drawn.shape == image.shape and drawn.dtype == np.uint8
-    assert not image.any()  # the picture itself stays as it was
+    assert not image.any()  # the image itself stays as it was
 
 
 def test_box_is_drawn_in_its_class_colour_where_it_is() -> None:

@@ -20,27 +20,27 @@ def resident_kb():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
-def picture(height, width, box):
+def image(height, width, box):
     image = np.zeros((height, width, 3), np.uint8)
     image[box[1] : box[3], box[0] : box[2], 2] = 255
     return image
 
 detector = Detector(sys.argv[1], providers=[sys.argv[2]], threads=1)
-pictures = [picture(64, 96, (30, 10, 50, 20)), picture(64, 96, (0, 0, 0, 0)), picture(128, 100, (3, 3, 90, 90))]
-found = [len(detector(pictures[call % 3])) for call in range(900)]  # what is made once is made here
+images = [image(64, 96, (30, 10, 50, 20)), image(64, 96, (0, 0, 0, 0)), image(128, 100, (3, 3, 90, 90))]
+found = [len(detector(images[call % 3])) for call in range(900)]  # what is made once is made here
 gc.collect()
 before_kb = resident_kb()
 for call in range(10_000):
-    detector(pictures[call % 3])
+    detector(images[call % 3])
 gc.collect()
 grown_kb = resident_kb() - before_kb
 tracemalloc.start()
 for call in range(150):
-    detector(pictures[call % 3])
+    detector(images[call % 3])
 gc.collect()
 before_bytes = tracemalloc.get_traced_memory()[0]
 for call in range(2000):
-    detector(pictures[call % 3])
+    detector(images[call % 3])
 gc.collect()
 print(json.dumps({"found": sum(found), "kb": grown_kb, "bytes": tracemalloc.get_traced_memory()[0] - before_bytes}))
 """

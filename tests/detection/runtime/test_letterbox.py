@@ -8,30 +8,30 @@ from hypothesis import strategies as st
 
 from detection.runtime.letterbox import PAD_VALUE, letterbox, placement
 
-PICTURES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
+IMAGES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 INPUTS = st.tuples(st.integers(8, 1280), st.integers(8, 1280))
 
 
 @settings(max_examples=200, deadline=None)
-@given(PICTURES, INPUTS, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
-def test_boxes_go_there_and_back(picture_hw: tuple[int, int], size_hw: tuple[int, int], corners: list[float]) -> None:
-    height, width = picture_hw
-    place = placement(picture_hw, size_hw)
+@given(IMAGES, INPUTS, st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
+def test_boxes_go_there_and_back(image_hw: tuple[int, int], size_hw: tuple[int, int], corners: list[float]) -> None:
+    height, width = image_hw
+    place = placement(image_hw, size_hw)
     (x1, x2), (y1, y2) = sorted(corners[:2]), sorted(corners[2:])
     boxes = np.array([[x1 * width, y1 * height, x2 * width, y2 * height]], np.float32)
     there = place.to_input(boxes)
-    np.testing.assert_allclose(place.to_picture(there), boxes, atol=1e-3 * max(picture_hw) / 1000 + 1e-3)
+    np.testing.assert_allclose(place.to_image(there), boxes, atol=1e-3 * max(image_hw) / 1000 + 1e-3)
 
 
 @settings(max_examples=300, deadline=None)
-@given(PICTURES, INPUTS)
-def test_the_picture_just_fits_and_less_than_a_pixel_of_it_is_left_out(
-    picture_hw: tuple[int, int], size_hw: tuple[int, int]
+@given(IMAGES, INPUTS)
+def test_the_image_just_fits_and_less_than_a_pixel_of_it_is_left_out(
+    image_hw: tuple[int, int], size_hw: tuple[int, int]
 ) -> None:
-    place = placement(picture_hw, size_hw)
+    place = placement(image_hw, size_hw)
     assert all(1 <= fitted <= room for fitted, room in zip(place.fitted_hw, size_hw, strict=True))
     assert place.fitted_hw[0] == size_hw[0] or place.fitted_hw[1] == size_hw[1]
-    whole = np.multiply(place.scale_xy, picture_hw[::-1])
+    whole = np.multiply(place.scale_xy, image_hw[::-1])
     left_out = whole - place.fitted_hw[::-1]
     assert (left_out > -1e-6).all()
     # a side of one pixel cannot be halved, so that it is not to scale
@@ -46,8 +46,8 @@ def test_the_picture_just_fits_and_less_than_a_pixel_of_it_is_left_out(
     st.tuples(st.integers(40, 900), st.integers(40, 900)),
     st.tuples(st.integers(16, 128), st.integers(16, 128)),
 )
-def test_the_pixels_lie_where_the_placement_says(picture_hw: tuple[int, int], size_hw: tuple[int, int]) -> None:
-    height, width = picture_hw
+def test_the_pixels_lie_where_the_placement_says(image_hw: tuple[int, int], size_hw: tuple[int, int]) -> None:
+    height, width = image_hw
     # one colour says how far right a pixel is, another how far down
     ramps = np.zeros((height, width, 3), np.float64)
     ramps[..., 0] = (np.arange(width) + 0.5) * 255 / width
@@ -57,7 +57,7 @@ def test_the_pixels_lie_where_the_placement_says(picture_hw: tuple[int, int], si
     assert pixels.shape == (*size_hw, 3)
     x = (np.arange(columns) + 0.5) / place.scale_xy[0] * 255 / width
     y = (np.arange(rows) + 0.5) / place.scale_xy[1] * 255 / height
-    # the first and last half pixel of an enlarged picture repeat its edge
+    # the first and last half pixel of an enlarged image repeat its edge
     edge = 2 if min(place.scale_xy) > 1 else 0
     seen = pixels[edge : rows - edge, edge : columns - edge].astype(float)
     assert seen.size or min(rows, columns) <= 4
@@ -70,9 +70,9 @@ def test_the_pixels_lie_where_the_placement_says(picture_hw: tuple[int, int], si
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_halved_pixel_is_the_mean_of_all_that_it_covers(times: int) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (32 << times, 48 << times, 3), np.uint8)
-    pixels, place = letterbox(picture, (32, 48))
-    blocks = picture.reshape(32, 1 << times, 48, 1 << times, 3).mean(axis=(1, 3))[..., ::-1]
+    image = np.random.default_rng(0).integers(0, 256, (32 << times, 48 << times, 3), np.uint8)
+    pixels, place = letterbox(image, (32, 48))
+    blocks = image.reshape(32, 1 << times, 48, 1 << times, 3).mean(axis=(1, 3))[..., ::-1]
     assert np.abs(pixels - blocks).max() <= 0.5 * times + 1e-9  # each halving rounds
     assert place.scale_xy == (0.5**times, 0.5**times)
 
@@ -80,10 +80,10 @@ def test_a_halved_pixel_is_the_mean_of_all_that_it_covers(times: int) -> None:
 @pytest.mark.parametrize("factor", [2.0, 2.03, 2.6, 3.0, 3.9, 4.0, 5.5, 6.25, 7.9])
 def test_grain_is_averaged_nearly_as_by_areas(factor: float) -> None:
     shape = (round(64 * factor), round(96 * factor), 3)
-    picture = np.random.default_rng(0).normal(128, 40, shape).clip(0, 255).astype(np.uint8)
-    areas = cv2.resize(picture.astype(np.float32), (96, 64), interpolation=cv2.INTER_AREA)
-    lines = cv2.resize(picture, (96, 64), interpolation=cv2.INTER_LINEAR)
-    assert letterbox(picture, (64, 96))[0].std() < 1.45 * areas.std()
+    image = np.random.default_rng(0).normal(128, 40, shape).clip(0, 255).astype(np.uint8)
+    areas = cv2.resize(image.astype(np.float32), (96, 64), interpolation=cv2.INTER_AREA)
+    lines = cv2.resize(image, (96, 64), interpolation=cv2.INTER_LINEAR)
+    assert letterbox(image, (64, 96))[0].std() < 1.45 * areas.std()
     assert factor < 2.6 or lines.std() > 1.5 * areas.std()
 
 
@@ -92,26 +92,26 @@ def test_nothing_as_large_as_a_pixel_of_the_input_is_skipped(factor: float) -> N
     height, width = round(32 * factor), round(48 * factor)
     thick, seen = int(np.ceil(factor)), 0
     for row in range(height - thick - int(factor)):
-        picture = np.zeros((height, width, 3), np.uint8)
-        picture[row : row + thick] = 255
-        assert letterbox(picture, (32, 48))[0][:32].max() >= 100
+        image = np.zeros((height, width, 3), np.uint8)
+        image[row : row + thick] = 255
+        assert letterbox(image, (32, 48))[0][:32].max() >= 100
         seen += 1
     assert seen >= 30
 
 
-@pytest.mark.parametrize("picture_hw", [(1, 1), (1, 3000), (3000, 1), (3, 3000), (64, 96), (63, 96), (129, 193)])
-def test_extreme_shapes(picture_hw: tuple[int, int]) -> None:
-    pixels, place = letterbox(np.full((*picture_hw, 3), 77, np.uint8), (64, 96))
+@pytest.mark.parametrize("image_hw", [(1, 1), (1, 3000), (3000, 1), (3, 3000), (64, 96), (63, 96), (129, 193)])
+def test_extreme_shapes(image_hw: tuple[int, int]) -> None:
+    pixels, place = letterbox(np.full((*image_hw, 3), 77, np.uint8), (64, 96))
     rows, columns = place.fitted_hw
     assert (pixels[:rows, :columns] == 77).all()
     assert (pixels[rows:] == PAD_VALUE).all() and (pixels[:, columns:] == PAD_VALUE).all()
 
 
-def test_it_turns_bgr_into_rgb_and_leaves_the_picture_alone() -> None:
-    picture = np.zeros((32, 96, 3), np.uint8)
-    picture[..., 2] = 255
-    before = picture.copy()
-    pixels, _ = letterbox(picture, (64, 96))
+def test_it_turns_bgr_into_rgb_and_leaves_the_image_alone() -> None:
+    image = np.zeros((32, 96, 3), np.uint8)
+    image[..., 2] = 255
+    before = image.copy()
+    pixels, _ = letterbox(image, (64, 96))
     np.testing.assert_array_equal(pixels[0, 0], [255, 0, 0])
     np.testing.assert_array_equal(pixels[32:], PAD_VALUE)
-    np.testing.assert_array_equal(picture, before)
+    np.testing.assert_array_equal(image, before)

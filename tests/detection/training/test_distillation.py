@@ -90,7 +90,7 @@ def test_a_student_comes_nearer_to_its_teacher_resumes_and_exports_without_it(
     assert trained.weights_licence.count("taught by") == 1
     (teacher_run / "best.safetensors").rename(teacher_run / "away")
     try:
-        report = export(trained, tmp_path / "m.onnx", pictures=load_dataset(rendered), held_out=False)
+        report = export(trained, tmp_path / "m.onnx", images=load_dataset(rendered), held_out=False)
     finally:
         (teacher_run / "away").rename(teacher_run / "best.safetensors")
     assert report["unmatched_boxes"] == 0

@@ -20,8 +20,8 @@ class TwoConvolutions(nn.Module):
         self.head = nn.Conv2d(4, 2, 1)
         self.backbone["body"].requires_grad_(False)
 
-    def forward(self, pictures: list[torch.Tensor]) -> torch.Tensor:
-        return self.head(self.backbone["fpn"](self.backbone["body"](torch.stack(pictures))))
+    def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
+        return self.head(self.backbone["fpn"](self.backbone["body"](torch.stack(images))))
 
 
 def test_parameters_by_part() -> None:
@@ -49,23 +49,23 @@ def test_activations_count_once_and_weights_do_not() -> None:
     assert saved_bytes(lambda: kept.append((y * y + y * y).sum()), weight) == 400
 
 
-def test_pictures_and_boxes_by_class(coco_file) -> None:
+def test_images_and_boxes_by_class(coco_file) -> None:
     box = (10.0, 10.0, 30.0, 30.0)
     dataset = load_dataset(str(coco_file([[(3, box), (3, (50, 10, 20, 20)), (7, (90, 10, 20, 20))], [], [(3, box)]])))
     seen = count(dataset)
-    assert (seen.pictures, seen.empty) == (3, 1)
+    assert (seen.images, seen.empty) == (3, 1)
     assert seen.per_class == {"crop": (2, 3), "weed": (1, 1)}
 
 
-def test_a_dry_run_measures_a_training_and_leaves_a_picture(tmp_path: Path, rendered: Path) -> None:
+def test_a_dry_run_measures_a_training_and_leaves_a_image(tmp_path: Path, rendered: Path) -> None:
     changes = {"data": {"val": str(rendered), "allow": ["splits-identical"]}, "train": {"epochs": 3, "batch_size": 4}}
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, **changes))
     seen = dry_run(recipe, out=tmp_path / "out", watcher=Quiet())
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["dry_run.png"]
-    picture = cv2.imread(str(seen.picture))
-    assert picture.shape == (34 + 2 * (128 + 6), 6 + 2 * (160 + 6), 3)
-    assert picture[40:, 10:].std() > 10  # no grey nothing
-    assert seen.steps == 9 and seen.train.pictures == 12
+    image = cv2.imread(str(seen.image))
+    assert image.shape == (34 + 2 * (128 + 6), 6 + 2 * (160 + 6), 3)
+    assert image[40:, 10:].std() > 10  # no grey nothing
+    assert seen.steps == 9 and seen.train.images == 12
     assert seen.val is not None and seen.val.per_class == seen.train.per_class
     trainable = sum(part.trainable for part in seen.parts)
     assert 0 < trainable < sum(part.total for part in seen.parts)  # the stem is frozen
@@ -78,7 +78,7 @@ def test_a_dry_run_measures_a_training_and_leaves_a_picture(tmp_path: Path, rend
     assert seen.run_s >= 9 * seen.step_s and not seen.ended_by_budget
 
 
-def test_the_command_prints_it_and_says_where_the_picture_is(tmp_path, rendered, capsys, monkeypatch) -> None:
+def test_the_command_prints_it_and_says_where_the_image_is(tmp_path, rendered, capsys, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 1000, "max_minutes": 0.1})
@@ -88,8 +88,8 @@ def test_the_command_prints_it_and_says_where_the_picture_is(tmp_path, rendered,
     said = " ".join(out.split())
     assert "max_minutes: 0.1" in said and "sugar_beet" in said and "backbone.fpn" in said
     assert "6,000 steps, 1000 epochs: about 0:06 ended by train.max_minutes (0.1)" in said
-    picture = Path(out.splitlines()[-1])
-    assert picture.is_file() and picture.parent.parent == tmp_path / "temporary"
+    image = Path(out.splitlines()[-1])
+    assert image.is_file() and image.parent.parent == tmp_path / "temporary"
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 

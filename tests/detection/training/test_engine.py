@@ -50,7 +50,7 @@ def test_two_processes_learn_as_one_with_the_doubled_batch(assign, launcher, tmp
         command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(losses(tmp_path / "one")) == 3  # 12 pictures, 4 a step
+    assert len(losses(tmp_path / "one")) == 3  # 12 images, 4 a step
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
     assert losses(tmp_path / "two")[0] == pytest.approx(losses(tmp_path / "one")[0], rel=1e-5)
     assert weights_apart(tmp_path / "one", tmp_path / "two") < 2e-3
@@ -60,7 +60,7 @@ def test_two_processes_learn_as_one_with_the_doubled_batch(assign, launcher, tmp
 def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, rendered):
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered), ["train.accumulate=3"])
     ready = set_up(recipe, Quiet())
-    assert ready.pictures_a_step == 6
+    assert ready.images_a_step == 6
     batch = next(ready.batches(2, workers=0, cache="none"))
     assert len(batch.indices) == 6
     parts = _parts(batch, ready.part)
@@ -73,7 +73,7 @@ def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, rendered):
     after = ready.network.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     train(recipe, tmp_path / "run", watcher=Quiet())
-    assert len(losses(tmp_path / "run")) == 2  # 12 pictures, 6 a step
+    assert len(losses(tmp_path / "run")) == 2  # 12 images, 6 a step
 
 
 @pytest.mark.parametrize(("weights", "moves"), [("none", True), ("imagenet-offline", False)])
@@ -115,14 +115,14 @@ def test_full_memory_halves_what_is_computed_at_once(tmp_path, rendered):
     hook = ready.network.register_forward_pre_hook(_no_memory_for_more_than(3))
     assert ready.learn(batch) == pytest.approx(expected, rel=1e-5)
     assert watcher.notes[-2:] == [
-        "the memory is full with 8 pictures at once: going on with 4, 8 a step as before",
-        "the memory is full with 4 pictures at once: going on with 2, 8 a step as before",
+        "the memory is full with 8 images at once: going on with 4, 8 a step as before",
+        "the memory is full with 4 images at once: going on with 2, 8 a step as before",
     ]
     hook.remove()
     ready.network.register_forward_pre_hook(_no_memory_for_more_than(0))
-    with pytest.raises(TrainingError, match="the memory is full with a single picture; lower"):
+    with pytest.raises(TrainingError, match="the memory is full with a single image; lower"):
         ready.learn(batch)
-    assert watcher.notes[-1] == "the memory is full with 2 pictures at once: going on with 1, 8 a step as before"
+    assert watcher.notes[-1] == "the memory is full with 2 images at once: going on with 1, 8 a step as before"
 
 
 def test_other_errors_are_no_lack_of_memory():
@@ -133,7 +133,7 @@ def test_other_errors_are_no_lack_of_memory():
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-def test_auto_is_four_pictures_without_a_gpu(tmp_path, rendered):
+def test_auto_is_four_images_without_a_gpu(tmp_path, rendered):
     watcher = Quiet()
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered), ["train.batch_size=auto"])
     train(recipe, tmp_path / "run", watcher=watcher)

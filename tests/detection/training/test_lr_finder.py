@@ -51,7 +51,7 @@ def test_a_loss_that_ends_in_nothing_has_diverged_there() -> None:
 def test_where_it_never_falls_nothing_is_suggested(losses: np.ndarray) -> None:
     curve = rate_curve(RATES[: len(losses)], losses)
     assert curve.suggestion is None
-    assert curve.in_words(1e-3) == ["the loss fell at no rate: look at the pictures and their labels before the rate"]
+    assert curve.in_words(1e-3) == ["the loss fell at no rate: look at the images and their labels before the rate"]
     assert "no suggestion" in rate_plot(curve, 1e-3)
 
 

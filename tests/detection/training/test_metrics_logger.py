@@ -20,8 +20,8 @@ from detection.training.run_loggers import check_loggers
 from tests.detection.conftest import swath, write_recipe
 
 METRICS = {name: 0.1 * number for number, name in enumerate(NAMES)}
-PICTURE = np.zeros((20, 30, 3), np.uint8)
-PICTURE[..., 0] = 200  # red
+IMAGE = np.zeros((20, 30, 3), np.uint8)
+IMAGE[..., 0] = 200  # red
 
 
 @dataclass
@@ -35,7 +35,7 @@ def written(out: Path, *, first_step: int = 0, loggers=("csv", "tensorboard")) -
     for number in range(first_step + 1, first_step + 4):
         record.step(At(number), {"a": 0.5, "b": number / 10}, 1e-3)
     per_class = {"beet": 0.4, "absent": -1.0, "fat [hen]": 0.2}
-    record.validation(At(first_step + 3), METRICS, per_class=per_class, picture_rgb=PICTURE)
+    record.validation(At(first_step + 3), METRICS, per_class=per_class, image_rgb=IMAGE)
     record.close()
 
 
@@ -59,7 +59,7 @@ def test_a_row_a_step_and_one_a_validation(tmp_path: Path) -> None:
     assert table[3]["AP50"] == "0.10000" and table[3]["loss"] == ""
 
 
-def test_tensorboard_has_numbers_classes_and_pictures(tmp_path: Path) -> None:
+def test_tensorboard_has_numbers_classes_and_images(tmp_path: Path) -> None:
     written(tmp_path)
     seen = events(tmp_path)
     assert [e.value for e in seen.Scalars("train/loss")] == pytest.approx([0.6, 0.7, 0.8])
@@ -68,7 +68,7 @@ def test_tensorboard_has_numbers_classes_and_pictures(tmp_path: Path) -> None:
     assert "val_AP/absent" not in seen.Tags()["scalars"]
     import cv2
 
-    image = cv2.imdecode(np.frombuffer(seen.Images("val/pictures")[0].encoded_image_string, np.uint8), 1)
+    image = cv2.imdecode(np.frombuffer(seen.Images("val/images")[0].encoded_image_string, np.uint8), 1)
     assert image.shape == (20, 30, 3)
     assert image[10, 10].tolist() == [0, 0, 200]  # BGR: it is red still
 
@@ -118,11 +118,11 @@ def test_a_logger_that_cannot_be_had_stops_training_before_it_writes(tmp_path, r
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_shows_the_same_pictures_at_each_validation(run: Path) -> None:
+def test_a_training_shows_the_same_images_at_each_validation(run: Path) -> None:
     seen = events(run)
-    pictures = seen.Images("val/pictures")
-    assert [picture.step for picture in pictures] == [12, 18]
-    assert pictures[0].width == pictures[1].width == 6 + 2 * (640 + 6)
+    images = seen.Images("val/images")
+    assert [image.step for image in images] == [12, 18]
+    assert images[0].width == images[1].width == 6 + 2 * (640 + 6)
     assert [e.step for e in seen.Scalars("val_AP/sugar_beet")] == [12, 18]
 
 

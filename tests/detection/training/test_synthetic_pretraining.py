@@ -15,7 +15,7 @@ from tests.detection.conftest import Quiet, write_recipe
 @pytest.fixture
 def recipe(tmp_path, rendered, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    practice = {"pictures": 4, "epochs": 1, "input": {"size_hw": [128, 160]}}
+    practice = {"images": 4, "epochs": 1, "input": {"size_hw": [128, 160]}}
     return load_recipe(write_recipe(tmp_path / "r.yaml", rendered, pretrain=practice))
 
 
@@ -23,7 +23,7 @@ def test_practice_is_made_once_and_found_again(recipe, tmp_path):
     assert practised_before(recipe) is None
     first = Quiet()
     train(recipe, tmp_path / "first", watcher=first)
-    assert len(first.losses) == 1 + 6  # 4 rendered pictures, 4 a step; 12 of the field, 2 a step
+    assert len(first.losses) == 1 + 6  # 4 rendered images, 4 a step; 12 of the field, 2 a step
     kept = practised_before(recipe)
     assert kept is not None and kept.is_relative_to(tmp_path / "cache")
     assert {path.name for path in kept.parent.parent.iterdir()} == {kept.parent.name}  # nothing half-made

@@ -13,7 +13,7 @@ class Clock:
         return self.now
 
 
-def loop(meter: PaceMeter, clock: Clock, *, steps: int, load_s: float, work_s: float, pictures: int = 4) -> Pace:
+def loop(meter: PaceMeter, clock: Clock, *, steps: int, load_s: float, work_s: float, images: int = 4) -> Pace:
     def batches():
         for number in range(steps):
             clock.now += 60.0 if number == 0 else load_s  # the first waits for the workers
@@ -22,11 +22,11 @@ def loop(meter: PaceMeter, clock: Clock, *, steps: int, load_s: float, work_s: f
     pace = Pace()
     for _ in meter.waiting(batches()):
         clock.now += work_s
-        pace = meter.stepped(pictures)
+        pace = meter.stepped(images)
     return pace
 
 
-def test_pictures_a_second_and_the_share_of_waiting() -> None:
+def test_images_a_second_and_the_share_of_waiting() -> None:
     clock = Clock()
     pace = loop(PaceMeter(CPU, clock), clock, steps=300, load_s=0.1, work_s=0.3)
     assert pace.images_per_s == pytest.approx(10.0)

@@ -34,7 +34,7 @@ def test_a_run_is_whole(run: Path) -> None:
     assert not [name for name in names if "partial" in name]
     table = rows(run)
     steps = [int(row["step"]) for row in table if row["loss"]]
-    assert steps == list(range(1, 19))  # 12 pictures, 2 a step, 3 epochs
+    assert steps == list(range(1, 19))  # 12 images, 2 a step, 3 epochs
     assert [int(row["step"]) for row in table if row["AP"]] == [12, 18]  # every 2 epochs, and at the end
     assert load_recipe(run / "config.yaml").train.epochs == 3
 

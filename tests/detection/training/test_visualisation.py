@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from data.formats.load import load_dataset
 from detection.runtime.detections import Detections
 from detection.runtime.draw import class_colour
-from detection.training.visualisation import fixed_pictures, found_against_truth, grid, labelled, write_png
+from detection.training.visualisation import fixed_images, found_against_truth, grid, labelled, write_png
 
-BOX = (40.0, 20.0, 60.0, 40.0)  # xywh in a picture of 100 x 200: at 3.2 times in the grid
+BOX = (40.0, 20.0, 60.0, 40.0)  # xywh in an image of 100 x 200: at 3.2 times in the grid
 
 
 def found(*boxes: tuple[float, float, float, float], label: int = 0, score: float = 0.9) -> Detections:
@@ -20,7 +20,7 @@ def found(*boxes: tuple[float, float, float, float], label: int = 0, score: floa
     )
 
 
-def picture_of(coco_file, detections: Detections, threshold: float = 0.5):
+def image_of(coco_file, detections: Detections, threshold: float = 0.5):
     dataset = load_dataset(str(coco_file([[(3, BOX)]])))
     return found_against_truth(dataset, [0], [detections], np.full(2, threshold, np.float32))
 
@@ -33,13 +33,13 @@ WHITE = (255, 255, 255)
 
 
 def area(image, x1, y1, x2, y2):
-    """A part of the first picture in the grid, given in the picture's own pixels."""
+    """A part of the first image in the grid, given in the image's own pixels."""
     left, top, scale = 6, 34, 640 / 200
     return image[top + int(y1 * scale) : top + int(y2 * scale), left + int(x1 * scale) : left + int(x2 * scale)]
 
 
 def test_truth_is_dashed_white_and_a_missed_box_has_a_chip(coco_file) -> None:
-    image = picture_of(coco_file, found())
+    image = image_of(coco_file, found())
     left_edge = area(image, 39.5, 25, 41, 55)
     assert has(left_edge, WHITE) and has(left_edge, (20, 20, 20))  # dashes and gaps
     assert not has(area(image, 60, 30, 80, 50), WHITE)  # nothing inside
@@ -48,24 +48,24 @@ def test_truth_is_dashed_white_and_a_missed_box_has_a_chip(coco_file) -> None:
 
 
 def test_what_was_found_is_in_its_colour_and_not_missed(coco_file) -> None:
-    image = picture_of(coco_file, found((44, 24, 104, 64)))
+    image = image_of(coco_file, found((44, 24, 104, 64)))
     assert has(area(image, 100, 30, 106, 60), class_colour(0))
     assert has(area(image, 39, 25, 41, 55), WHITE)  # the truth shows where it lies elsewhere
     assert not (area(image, 70, 66, 80, 68) == 255).all(axis=2).any()
 
 
 def test_what_is_not_sure_enough_is_not_drawn(coco_file) -> None:
-    image = picture_of(coco_file, found((44, 24, 104, 64), score=0.4))
+    image = image_of(coco_file, found((44, 24, 104, 64), score=0.4))
     assert not has(image, class_colour(0))
 
 
-def test_a_few_pictures_show_as_many_classes_as_they_can(coco_file) -> None:
+def test_a_few_images_show_as_many_classes_as_they_can(coco_file) -> None:
     boxes = [[(3, BOX)], [(3, BOX)], [], [(7, BOX), (3, (120, 20, 30, 30))], [(11, BOX)]]
     dataset = load_dataset(str(coco_file(boxes, names=("a", "b", "c"))))
-    assert fixed_pictures(dataset, 2) == [3, 4]
-    assert fixed_pictures(dataset, 3) == [0, 3, 4]
-    assert fixed_pictures(dataset, 99) == [0, 1, 2, 3, 4]
-    assert fixed_pictures(dataset, 4) == fixed_pictures(dataset, 4)
+    assert fixed_images(dataset, 2) == [3, 4]
+    assert fixed_images(dataset, 3) == [0, 3, 4]
+    assert fixed_images(dataset, 99) == [0, 1, 2, 3, 4]
+    assert fixed_images(dataset, 4) == fixed_images(dataset, 4)
 
 
 def test_labels_have_names_and_no_scores() -> None:
@@ -79,7 +79,7 @@ def test_labels_have_names_and_no_scores() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=7), st.integers(1, 4))
-def test_a_grid_holds_every_picture_whole(sizes, columns) -> None:
+def test_a_grid_holds_every_image_whole(sizes, columns) -> None:
     images = [np.full((h, w, 3), 100 + n, np.uint8) for n, (h, w) in enumerate(sizes)]
     sheet = grid(images, columns=columns)
     for number, (height, width) in enumerate(sizes):

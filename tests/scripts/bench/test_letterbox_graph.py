@@ -29,7 +29,7 @@ def graphs() -> ModuleType:
 def given(graphs: ModuleType, way: str, image: np.ndarray, halvings: int = 0) -> np.ndarray:
     model = graphs.graph(way, SIZE_HW, 20, 10, halvings)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"picture": np.ascontiguousarray(image[None, ..., ::-1])})[0][0]
+    return session.run(None, {"image": np.ascontiguousarray(image[None, ..., ::-1])})[0][0]
 
 
 def by_areas(image: np.ndarray) -> np.ndarray:
@@ -42,21 +42,21 @@ def by_areas(image: np.ndarray) -> np.ndarray:
     return canvas
 
 
-PICTURES = [(97, 130), (144, 192), (150, 100), (48, 64), (300, 40), (97, 300)]
+IMAGES = [(97, 130), (144, 192), (150, 100), (48, 64), (300, 40), (97, 300)]
 
 
-@pytest.mark.parametrize("picture_hw", PICTURES)
-def test_areas_are_those_of_opencv(graphs: ModuleType, picture_hw: tuple[int, int]) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*picture_hw, 3), np.uint8)
+@pytest.mark.parametrize("image_hw", IMAGES)
+def test_areas_are_those_of_opencv(graphs: ModuleType, image_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*image_hw, 3), np.uint8)
     wanted = by_areas(image)
     off = np.abs(given(graphs, "areas", image).astype(int) - wanted)
     assert off.max() <= 1 and (off > 0).mean() < 0.01
     assert len(np.unique(wanted)) > 20
 
 
-@pytest.mark.parametrize(("picture_hw", "halvings"), list(zip(PICTURES, [1, 1, 1, 0, 2, 2], strict=True)))
-def test_halves_are_those_of_the_runtime(graphs: ModuleType, picture_hw: tuple[int, int], halvings: int) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*picture_hw, 3), np.uint8)
+@pytest.mark.parametrize(("image_hw", "halvings"), list(zip(IMAGES, [1, 1, 1, 0, 2, 2], strict=True)))
+def test_halves_are_those_of_the_runtime(graphs: ModuleType, image_hw: tuple[int, int], halvings: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*image_hw, 3), np.uint8)
     wanted = letterbox(image, SIZE_HW)[0]
     off = np.abs(given(graphs, "halved", image, halvings).astype(int) - wanted)
     assert off.max() <= 1

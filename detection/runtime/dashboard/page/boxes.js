@@ -1,10 +1,10 @@
-// A picture and its boxes on a canvas, lines and text in the size of the screen, not of the picture.
+// An image and its boxes on a canvas, lines and text in the size of the screen, not of the image.
 
 const dark = "rgb(0 0 0 / .85)";
 
-export function draw(canvas, bitmap, picture, colours) {
+export function draw(canvas, bitmap, image, colours) {
   const scale = Math.min(window.devicePixelRatio || 1, 2);
-  const [w, h] = picture.size_wh;
+  const [w, h] = image.size_wh;
   const width = Math.max(1, Math.round(canvas.clientWidth * scale));
   const height = Math.max(1, Math.round((width * h) / w));
   if (canvas.width !== width || canvas.height !== height) {
@@ -16,7 +16,7 @@ export function draw(canvas, bitmap, picture, colours) {
   pen.drawImage(bitmap, 0, 0, width, height);
   const zoom = width / w;
   // the surest last, so that it lies on top
-  const found = [...picture.detections].sort((a, b) => a.score - b.score);
+  const found = [...image.detections].sort((a, b) => a.score - b.score);
   for (const each of found) {
     const [x1, y1, x2, y2] = each.box_xyxy.map((v) => v * zoom);
     pen.lineWidth = 5 * scale;

@@ -1,20 +1,20 @@
-// The tiles: one per camera, with its newest picture, the true age of that picture, and how the camera is.
+// The tiles: one per camera, with its newest image, the true age of that image, and how the camera is.
 
 import * as boxes from "./boxes.js";
 import * as clock from "./clock.js";
 import * as machine from "./machine.js";
 import * as words from "./words.js";
 
-const PAUSE_MS = 66; // 15 pictures a second at most
-const UNSEEN_MS = 700; // off the screen a tile hears of new pictures only when the page asks how things are
-const LABELS = { live: "live", late: "old picture", stale: "no picture", lost: "lost", ended: "ended", starting: "starting" };
+const PAUSE_MS = 66; // 15 images a second at most
+const UNSEEN_MS = 700; // off the screen a tile hears of new images only when the page asks how things are
+const LABELS = { live: "live", late: "old image", stale: "no image", lost: "lost", ended: "ended", starting: "starting" };
 
 const grid = document.getElementById("cameras");
 const spoken = document.getElementById("spoken");
 const tiles = new Map();
 let colours = ["#ffffff"];
 
-// Only tiles on the screen ask for pictures.
+// Only tiles on the screen ask for images.
 const seen = new Set();
 const watcher = new IntersectionObserver((changes) => {
   for (const change of changes) seen[change.isIntersecting ? "add" : "delete"](change.target);
@@ -29,7 +29,7 @@ class Tile {
     this.part(".name").textContent = name;
     this.canvas = this.part("canvas");
     this.serial = 0;
-    this.shown_ns = null; // when the picture on the screen was taken
+    this.shown_ns = null; // when the image on the screen was taken
     this.newest_ns = null; // when the newest one there is was taken
     this.state = "starting";
     this.about = null;
@@ -49,19 +49,19 @@ class Tile {
   know(about) {
     this.about = about;
     this.newest_ns = Math.max(this.newest_ns ?? 0, about.captured_ns ?? 0) || null;
-    this.part(".snap").disabled = about.pictures === 0;
+    this.part(".snap").disabled = about.images === 0;
     this.part(".fps").textContent = `${about.fps.toFixed(1)} fps`;
     this.part(".found").textContent = `${words.whole(about.found)} found`;
-    this.canvas.setAttribute("aria-label", `Picture of ${this.name}, ${about.found} found`);
+    this.canvas.setAttribute("aria-label", `Image of ${this.name}, ${about.found} found`);
     this.tick();
   }
 
-  show(picture, bitmap) {
-    boxes.draw(this.canvas, bitmap, picture, colours);
-    this.serial = picture.serial;
-    this.shown_ns = picture.captured_ns;
-    this.newest_ns = Math.max(this.newest_ns ?? 0, picture.captured_ns);
-    this.part(".found").textContent = `${words.whole(picture.detections.length)} found`;
+  show(image, bitmap) {
+    boxes.draw(this.canvas, bitmap, image, colours);
+    this.serial = image.serial;
+    this.shown_ns = image.captured_ns;
+    this.newest_ns = Math.max(this.newest_ns ?? 0, image.captured_ns);
+    this.part(".found").textContent = `${words.whole(image.detections.length)} found`;
   }
 
   // Ages grow whether or not anything comes: this runs on the page's own clock.
@@ -77,8 +77,8 @@ class Tile {
     const over = this.part(".over");
     over.hidden = state === "live";
     if (!over.hidden) {
-      const since = age === null ? "No picture yet" : `Last picture ${words.age(age)} ago`;
-      over.replaceChildren(words.element("b", state === "starting" ? "Waiting for the first picture" : since));
+      const since = age === null ? "No image yet" : `Last image ${words.age(age)} ago`;
+      over.replaceChildren(words.element("b", state === "starting" ? "Waiting for the first image" : since));
       over.append(this.about.message);
     }
     if (state !== this.state) {
@@ -109,7 +109,7 @@ export const live = () => [[...tiles.values()].filter((tile) => tile.state === "
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// One question at a time for all cameras: a slow phone gets fewer pictures, never old ones.
+// One question at a time for all cameras: a slow phone gets fewer images, never old ones.
 export async function follow() {
   for (;;) {
     const looked = [...tiles.values()].filter((tile) => seen.has(tile.root));
@@ -120,10 +120,10 @@ export async function follow() {
     const next = pause(PAUSE_MS);
     const widest = Math.max(...looked.map((tile) => tile.canvas.clientWidth)) * Math.min(devicePixelRatio || 1, 2);
     try {
-      const found = await machine.pictures(looked.map((tile) => [tile.name, tile.serial]), widest > 900 ? "large" : "small");
-      for (const picture of found) {
-        const bitmap = await createImageBitmap(picture.blob);
-        tiles.get(picture.camera).show(picture, bitmap);
+      const found = await machine.images(looked.map((tile) => [tile.name, tile.serial]), widest > 900 ? "large" : "small");
+      for (const image of found) {
+        const bitmap = await createImageBitmap(image.blob);
+        tiles.get(image.camera).show(image, bitmap);
         bitmap.close();
       }
     } catch {

@@ -30,7 +30,7 @@ const tidy = (n) => String(Number(n.toPrecision(2)));
 // bars: {width_ms, counts}; the last count is of all above
 export function histogram(box, bars, marks) {
   const percent = (key) => `${key} ${words.ms(marks[key])}`;
-  const [svg, width] = sheet(box, `Ages of pictures as bars: ${["p50", "p95", "p99"].map(percent).join(", ")}`);
+  const [svg, width] = sheet(box, `Ages of images as bars: ${["p50", "p95", "p99"].map(percent).join(", ")}`);
   const bottom = HEIGHT - 28, top = 26, left = 4, right = width - 4;
   const n = bars.counts.length, most = Math.max(1, ...bars.counts);
   const step = (right - left) / n;
@@ -58,9 +58,9 @@ export function histogram(box, bars, marks) {
   }
 }
 
-// counts: {bucket_s, series}, one series per class, null where there was no picture
+// counts: {bucket_s, series}, one series per class, null where there was no image
 export function lines(box, counts, classes, unit) {
-  // what is older than the first picture is left out, down to two minutes
+  // what is older than the first image is left out, down to two minutes
   const first = Math.min(...counts.series.map((series) => series.findIndex((v) => v !== null)).filter((i) => i >= 0));
   const all = counts.series[0]?.length ?? 0;
   const from = Math.max(0, Math.min(first, all - SHORTEST_S / counts.bucket_s));
@@ -89,7 +89,7 @@ export function lines(box, counts, classes, unit) {
   });
 }
 
-// A gap where there was no picture; a point of its own is drawn as a dot.
+// A gap where there was no image; a point of its own is drawn as a dot.
 function trace(series, x, y) {
   let path = "", down = false;
   series.forEach((value, i) => {

@@ -1,4 +1,4 @@
-// The machine's monotonic clock, as this page knows it: what makes a picture's age true at the moment it is shown.
+// The machine's monotonic clock, as this page knows it: what makes an image's age true at the moment it is shown.
 // Four stamps of each answer (sent, received there, answered there, received back) give the difference of the two
 // clocks to within half the way to and fro (as in NTP, RFC 5905); the quickest of the last answers is believed.
 
@@ -14,7 +14,7 @@ export function hear(sent_ms, received_ns, answered_ns, back_ms) {
   offset = samples.reduce((best, sample) => (sample.way_ms <= best.way_ms ? sample : best)).offset_ms;
 }
 
-// Milliseconds since the picture was taken, or null before the first answer.
+// Milliseconds since the image was taken, or null before the first answer.
 export function age_ms(captured_ns) {
   if (offset === null || captured_ns === null) return null;
   return Math.max(0, performance.now() + offset - captured_ns / 1e6);

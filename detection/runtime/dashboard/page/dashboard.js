@@ -50,7 +50,7 @@ function show(state) {
 
 function counts(state) {
   const plants = state.counts.unit === "plants";
-  const unit = plants ? `Plants counted in ${state.counts.bucket_s} s` : "Boxes per picture";
+  const unit = plants ? `Plants counted in ${state.counts.bucket_s} s` : "Boxes per image";
   by("counts-unit").textContent = plants ? `${unit}; beside the names: all so far` : unit;
   by("legend").replaceChildren(...state.classes.map((each, label) => {
     const now = state.counts.series[label].findLast((value) => value !== null) ?? null;
@@ -74,7 +74,7 @@ function tick() {
   const silent_ms = performance.now() - heard_ms;
   by("offline").hidden = silent_ms < 2000;
   if (silent_ms >= 2000) {
-    by("offline").textContent = lost || `No answer from the machine for ${words.duration(silent_ms / 1000)}. Pictures are old.`;
+    by("offline").textContent = lost || `No answer from the machine for ${words.duration(silent_ms / 1000)}. Images are old.`;
   }
 }
 

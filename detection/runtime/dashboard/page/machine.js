@@ -35,21 +35,21 @@ export async function change(path, body) {
   return (await checked(await ask(path, { method: "POST", headers, body: JSON.stringify(body) }))).json();
 }
 
-// Pictures newer than those that are there: [{camera, captured_ns, detections, size_wh, blob}, ...]
-export async function pictures(have, size) {
+// Images newer than those that are there: [{camera, captured_ns, detections, size_wh, blob}, ...]
+export async function images(have, size) {
   const query = new URLSearchParams({ size });
   for (const [camera, serial] of have) query.append("have", `${serial}:${camera}`);
   const sent = performance.now();
-  const response = await checked(await ask(`api/pictures?${query}`));
+  const response = await checked(await ask(`api/images?${query}`));
   const body = await response.arrayBuffer();
   const back = performance.now();
   const length = new DataView(body).getUint32(0);
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(body, 4, length)));
   clock.hear(sent, head.received_ns, head.now_ns, back);
   let at = 4 + length;
-  for (const picture of head.pictures) {
-    picture.blob = new Blob([new Uint8Array(body, at, picture.bytes)], { type: "image/jpeg" });
-    at += picture.bytes;
+  for (const image of head.images) {
+    image.blob = new Blob([new Uint8Array(body, at, image.bytes)], { type: "image/jpeg" });
+    at += image.bytes;
   }
-  return head.pictures;
+  return head.images;
 }

@@ -102,8 +102,8 @@ export function recording(now) {
   line.className = now.error ? "bad" : "";
   const skipped = now.left_out ? `, ${words.whole(now.left_out)} left out (the machine had no time for them)` : "";
   if (now.error) line.textContent = now.error;
-  else if (now.on) line.textContent = `Recording into ${now.folder}: ${words.whole(now.pictures)} pictures${skipped}`;
-  else if (now.files.length) line.textContent = `Saved in ${now.folder}: ${words.whole(now.pictures)} pictures${skipped}`;
+  else if (now.on) line.textContent = `Recording into ${now.folder}: ${words.whole(now.images)} images${skipped}`;
+  else if (now.files.length) line.textContent = `Saved in ${now.folder}: ${words.whole(now.images)} images${skipped}`;
   else line.textContent = `Off. Videos with boxes, one per camera, go into ${now.folder}`;
   by("files").replaceChildren(...now.files.map((name) => words.element("li", name)));
 }
@@ -118,9 +118,9 @@ export function snapshot(camera, button) {
   return attempt(async () => {
     const taken = await machine.change("api/snapshots", { camera });
     by("snapshot-title").textContent = `Snapshot of ${camera}`;
-    const picture = by("snapshot-picture");
-    picture.src = taken.files.annotated.url;
-    picture.alt = `What ${camera} saw, with boxes`;
+    const image = by("snapshot-image");
+    image.src = taken.files.annotated.url;
+    image.alt = `What ${camera} saw, with boxes`;
     for (const link of dialog.querySelectorAll("[data-kind]")) {
       const file = taken.files[link.dataset.kind];
       link.href = file.url;

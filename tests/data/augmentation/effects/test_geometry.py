@@ -98,11 +98,11 @@ def test_rolling_shutter_by_hand():
 
 @settings(max_examples=40, deadline=None)
 @given(box=boxes, scale=st.floats(0.2, 1), x=st.floats(0, 1), y=st.floats(0, 1))
-def test_boxes_follow_a_smaller_picture(box, scale, x, y):
+def test_boxes_follow_a_smaller_image(box, scale, x, y):
     image, moved = smaller(painted(box), np.array([box], float), scale=scale, at_xy=(x, y))
     assert image.shape == (*SIZE_HW, 3)
     image[(image == PAD_VALUE).all(axis=2)] = 0
-    # Where less than half a pixel is covered, the picture shows grey.
+    # Where less than half a pixel is covered, the image shows grey.
     assert np.abs(moved[0] - found(image, 100)).max() <= 1.0
     assert moved[0, 2] - moved[0, 0] == pytest.approx((box[2] - box[0]) * round(200 * scale) / 200)
 

@@ -37,7 +37,7 @@ def test_equal_to_torchvision_box_by_box(preset: str, options: dict[str, Any], l
     reference = TorchDetector(model, preset, ("a", "b", "c"), SIZE_HW)
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (3, *SIZE_HW, 3), np.uint8)
-    images[1] = 0  # a black picture beside others
+    images[1] = 0  # a black image beside others
     images[2, 20:60, 30:90] = (20, 160, 40)
     with torch.no_grad():
         answer = graph(torch.from_numpy(images))
@@ -74,7 +74,7 @@ def test_few_candidates_and_few_detections_are_cut_as_torchvision_cuts_them(live
     assert parity.holds
 
 
-def test_no_box_of_one_picture_suppresses_another_pictures(lively) -> None:
+def test_no_box_of_one_image_suppresses_another_images(lively) -> None:
     model = lively("fcos_lite")
     graph = DeployGraph(model, 0, SIZE_HW).eval()
     image = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (1, *SIZE_HW, 3), np.uint8))

@@ -36,7 +36,7 @@ def compare(atlas: Atlas, boxes_xyxy: torch.Tensor, size_hw: tuple[int, int]) ->
 
 @st.composite
 def boxes_inside(draw: st.DrawFn) -> tuple[tuple[int, int], list[list[float]]]:
-    """Two boxes within a picture: tiny, thin, large, and often at the right or bottom edge."""
+    """Two boxes within an image: tiny, thin, large, and often at the right or bottom edge."""
     size_hw = draw(st.sampled_from(SIZES_HW))
     boxes = []
     for _ in range(2):

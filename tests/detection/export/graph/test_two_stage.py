@@ -30,9 +30,9 @@ def small(made_once):
     return copy.deepcopy(made_once)
 
 
-def some_pictures(size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
+def some_images(size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
     images = np.random.default_rng(0).integers(0, 256, (3, *size_hw, 3), np.uint8)
-    images[1] = 0  # a black picture beside others
+    images[1] = 0  # a black image beside others
     images[2, 20:60, 30:90] = (20, 160, 40)
     return images
 
@@ -51,19 +51,19 @@ def compared(model: torch.nn.Module, graph: TwoStageGraph, images: np.ndarray, *
 def test_equal_to_torchvision_box_by_box(preset: str, size_hw: tuple[int, int], lively) -> None:
     model = lively(preset, size_hw)
     pool = model.roi_heads.box_roi_pool
-    # Regions of a picture so small would all be read from the finest level.
+    # Regions of an image so small would all be read from the finest level.
     pool.canonical_scale, pool.scales, pool.map_levels = 48, None, None
     graph = TwoStageGraph(model, size_hw).eval()
-    images = some_pictures(size_hw)
+    images = some_images(size_hw)
     parity = compared(model, graph, images)
     assert parity.boxes > 100
     assert parity.holds, parity
     with torch.no_grad():
         _, scores, labels = graph(torch.from_numpy(images))
-        pictures = graph.normalise(torch.from_numpy(images))
-        maps = model.backbone(pictures)
+        inputs = graph.normalise(torch.from_numpy(images))
+        maps = model.backbone(inputs)
         proposals, alive = graph._proposals(list(maps.values()))
-        expected = model.rpn(ImageList(pictures, [size_hw] * 3), maps)[0]
+        expected = model.rpn(ImageList(inputs, [size_hw] * 3), maps)[0]
     for own, there, torchvisions in zip(proposals, alive, expected, strict=True):
         torch.testing.assert_close(own[there], torchvisions, atol=0, rtol=0)  # of the same maps, to the last bit
     assert labels.dtype == torch.int64 and scores.dtype == torch.float32
@@ -85,9 +85,9 @@ def test_an_empty_field_is_all_padding(small) -> None:
 def test_where_no_region_is_proposed_there_is_nothing(small) -> None:
     small.rpn.score_thresh = 1.01
     graph = TwoStageGraph(small, SIZE_HW).eval()
-    assert compared(small, graph, some_pictures()).boxes == 0
+    assert compared(small, graph, some_images()).boxes == 0
     with torch.no_grad():
-        boxes, scores, labels = graph(torch.from_numpy(some_pictures()))
+        boxes, scores, labels = graph(torch.from_numpy(some_images()))
     assert (boxes == 0).all() and (scores == 0).all() and (labels == -1).all()
 
 
@@ -95,26 +95,26 @@ def test_few_regions_and_few_detections_are_cut_as_torchvision_cuts_them(small) 
     small.roi_heads.detections_per_img = 7
     small.rpn._pre_nms_top_n["testing"], small.rpn._post_nms_top_n["testing"] = 20, 10
     graph = TwoStageGraph(small, SIZE_HW).eval()
-    parity = compared(small, graph, some_pictures(), max_detections=7)
+    parity = compared(small, graph, some_images(), max_detections=7)
     assert parity.boxes == 21 and parity.holds
     with torch.no_grad():
-        assert graph(torch.from_numpy(some_pictures()))[1].shape == (3, 7)
+        assert graph(torch.from_numpy(some_images()))[1].shape == (3, 7)
     small.rpn.score_thresh = 0.5  # fewer regions than places
-    parity = compared(small, TwoStageGraph(small, SIZE_HW).eval(), some_pictures(), max_detections=7)
+    parity = compared(small, TwoStageGraph(small, SIZE_HW).eval(), some_images(), max_detections=7)
     assert parity.boxes > 0 and parity.holds
 
 
 def test_more_detections_asked_for_than_there_are_regions_and_classes(small) -> None:
     small.rpn._post_nms_top_n["testing"] = 10
     graph = TwoStageGraph(small, SIZE_HW).eval()
-    assert compared(small, graph, some_pictures()).holds
+    assert compared(small, graph, some_images()).holds
     with torch.no_grad():
-        assert graph(torch.from_numpy(some_pictures()))[1].shape == (3, 30)
+        assert graph(torch.from_numpy(some_images()))[1].shape == (3, 30)
 
 
-def test_pictures_of_a_batch_know_nothing_of_each_other(small) -> None:
+def test_images_of_a_batch_know_nothing_of_each_other(small) -> None:
     graph = TwoStageGraph(small, SIZE_HW).eval()
-    image = torch.from_numpy(some_pictures()[:1])
+    image = torch.from_numpy(some_images()[:1])
     with torch.no_grad():
         alone = graph(image)
         together = graph(image.expand(5, -1, -1, -1))  # five times the same boxes

@@ -7,7 +7,7 @@ from detection.export.precision.lowering import said_of
 from detection.export.precision.search import fewest_in_float
 
 
-def test_the_pictures_chosen_leave_none_far_from_all():
+def test_the_images_chosen_leave_none_far_from_all():
     # mean 3.25: nearest is 2; farthest from it 10; then 0
     points = np.float32([0, 1, 2, 10]).reshape(-1, 1)
     assert spread(points, 3) == [2, 3, 0]
@@ -18,24 +18,24 @@ def test_the_pictures_chosen_leave_none_far_from_all():
 def test_a_night_among_days_is_chosen(tmp_path):
     import cv2
 
-    from data.dataset import Dataset, Picture
+    from data.dataset import Dataset, LabelledImage
 
-    def picture(index, level):
+    def image(index, level):
         path = tmp_path / f"{index}.png"
         cv2.imwrite(str(path), np.full((40, 60, 3), level, np.uint8))
         none = np.zeros((0, 4), np.float32)
-        return Picture(index, path, (40, 60), none, np.zeros(0, np.int64), none[:, 0], np.zeros(0, np.bool_))
+        return LabelledImage(index, path, (40, 60), none, np.zeros(0, np.int64), none[:, 0], np.zeros(0, np.bool_))
 
-    pictures = tuple(picture(i, 20 if i == 7 else 150 + i % 3) for i in range(12))
-    found = choose(Dataset("days", ("weed",), (1,), pictures), 2)
-    assert 7 in [p.image_id for p in found.pictures] and len(found) == 2
+    images = tuple(image(i, 20 if i == 7 else 150 + i % 3) for i in range(12))
+    found = choose(Dataset("days", ("weed",), (1,), images), 2)
+    assert 7 in [p.image_id for p in found.images] and len(found) == 2
 
 
-def test_few_pictures_are_all_taken_and_the_choice_is_always_the_same(rendered):
-    pictures = load_dataset(rendered)
-    assert [p.image_id for p in choose(pictures, 64).pictures] == [p.image_id for p in pictures.pictures]
-    some = [p.image_id for p in choose(pictures, 5).pictures]
-    assert len(set(some)) == 5 and some == [p.image_id for p in choose(pictures, 5).pictures]
+def test_few_images_are_all_taken_and_the_choice_is_always_the_same(rendered):
+    images = load_dataset(rendered)
+    assert [p.image_id for p in choose(images, 64).images] == [p.image_id for p in images.images]
+    some = [p.image_id for p in choose(images, 5).images]
+    assert len(set(some)) == 5 and some == [p.image_id for p in choose(images, 5).images]
 
 
 @pytest.mark.parametrize("needed", range(9))

@@ -8,7 +8,7 @@ import pytest
 from data import load_dataset
 from detection.evaluation.evaluate import evaluate, load_detector
 from detection.evaluation.intervals import differences, draw_groups
-from detection.export.export import ExportError, calibration_pictures, export
+from detection.export.export import ExportError, calibration_images, export
 from detection.export.precision.calibration import inputs_of, measure
 from detection.export.precision.int8 import calibrated_tensors, to_int8
 from detection.export.precision.lowering import Fp16, Int8, PrecisionError
@@ -31,17 +31,17 @@ def scale_destroyed(model):
 
 
 class Spoiled:
-    """Every layer in int8, calibrated on a picture, and then one scale destroyed."""
+    """Every layer in int8, calibrated on an image, and then one scale destroyed."""
 
     precision = "int8"
 
-    def __init__(self, picture_rgb):
-        self.picture_rgb = picture_rgb
+    def __init__(self, image_rgb):
+        self.image_rgb = image_rgb
 
     def __call__(self, model, judge, progress=None):
         model = named(model)
         body = find_body(model)
-        ranges = measure(trunk(model, body), calibrated_tensors(model, body), [self.picture_rgb])
+        ranges = measure(trunk(model, body), calibrated_tensors(model, body), [self.image_rgb])
         return scale_destroyed(to_int8(model, body, ranges, body.layers)), {}
 
 
@@ -49,7 +49,7 @@ class Spoiled:
 def whole(run, rendered, tmp_path_factory):
     """The float32 graph."""
     out = tmp_path_factory.mktemp("fp32") / "model.onnx"
-    export(load_trained(run), out, pictures=load_dataset(rendered), held_out=True)
+    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
     return onnx.load(out)
 
 
@@ -79,9 +79,9 @@ def test_int8_by_the_command(int8, run, rendered):
     assert made["layers"] > 50 and len(made["layers_in_float"]) <= made["layers"] / 2
     figures = [one["sqnr_db_alone"] for one in made["layers_in_float"]]
     assert figures == sorted(figures) and made["trials"][0]["in_float"] == 0
-    calibration = calibration_pictures(load_trained(run), load_dataset)
+    calibration = calibration_images(load_trained(run), load_dataset)
     assert made["calibration"]["fingerprint"] == calibration.fingerprint()
-    assert (made["calibration"]["pictures"], made["calibration"]["method"]) == (12, "minmax")
+    assert (made["calibration"]["images"], made["calibration"]["method"]) == (12, "minmax")
     assert report["made_from"]["unmatched_boxes"] == 0  # the float32 graph, box by box
     gain = report["size_and_speed"]
     assert gain["bytes"] < gain["fp32_bytes"] / 2.5 and gain["cpu_speed_up"] > 0
@@ -103,17 +103,17 @@ def test_int8_is_verified_anywhere_and_a_destroyed_scale_found(int8, rendered, t
 
 
 def test_an_int8_graph_with_one_scale_destroyed_is_not_written(whole, run, rendered, tmp_path):
-    pictures = load_dataset(rendered)
-    lower = Spoiled(next(inputs_of(pictures, (128, 160))))
+    images = load_dataset(rendered)
+    lower = Spoiled(next(inputs_of(images, (128, 160))))
     with pytest.raises(ExportError, match=r"not written, it would not agree with PyTorch: .*% of \d+ boxes agree"):
-        export(load_trained(run), tmp_path / "m.onnx", pictures=pictures, held_out=True, graph=whole, lower=lower)
+        export(load_trained(run), tmp_path / "m.onnx", images=images, held_out=True, graph=whole, lower=lower)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_fp16_has_its_own_tolerances_and_half_the_bytes(whole, run, rendered, tmp_path, capsys):
     out = tmp_path / "half.onnx"
-    pictures = load_dataset(rendered)
-    report = export(load_trained(run), out, pictures=pictures, held_out=True, graph=whole, lower=Fp16())
+    images = load_dataset(rendered)
+    report = export(load_trained(run), out, images=images, held_out=True, graph=whole, lower=Fp16())
     assert report["agreement"] >= 0.98 and report["delta_ap_points"] <= 0.2
     assert report["size_and_speed"]["bytes"] < 0.6 * report["size_and_speed"]["fp32_bytes"]
     assert Detector(out).metadata.precision == "fp16"
@@ -130,12 +130,12 @@ def test_a_budget_that_cannot_be_held_is_one_line(whole, rendered):
         asked.append(task)
         return Verdict(Agreement("int8", ()), 0, 0, 9, 0, 0, ("AP is off by 9.00 points",))
 
-    pictures = load_dataset(rendered)
+    images = load_dataset(rendered)
     with pytest.raises(PrecisionError, match=r"even with 30 of 61 layers in float \(AP is off by 9.00 p"):
-        Int8(pictures.subset([0]))(whole, never)
+        Int8(images.subset([0]))(whole, never)
     assert asked[:3] == ["0 layers in float", "1 layers in float", "2 layers in float"]
-    with pytest.raises(PrecisionError, match="no pictures to calibrate on"):
-        Int8(pictures.subset([]))
+    with pytest.raises(PrecisionError, match="no images to calibrate on"):
+        Int8(images.subset([]))
 
 
 def test_calibration_is_for_int8(run, rendered, tmp_path, capsys):

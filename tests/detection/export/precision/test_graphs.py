@@ -183,7 +183,7 @@ def test_zero_always_has_an_integer(low, high, scale, zero):
     assert Ranges({"x": low}, {"x": high}).scale_and_zero("x") == (pytest.approx(scale), zero)
 
 
-def test_ranges_are_those_of_the_pictures():
+def test_ranges_are_those_of_the_images():
     model = named(tiny_graph.build(first=-1.0))
     body = find_body(model)
     small, tensors = trunk(model, body), calibrated_tensors(model, body)

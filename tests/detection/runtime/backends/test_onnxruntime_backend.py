@@ -13,20 +13,20 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import DeviceError
 
 
-def pictures(count: int, seed: int = 0) -> np.ndarray:
+def images(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 64, 96, 3), np.uint8)
 
 
 def test_bound_runs_give_what_plain_runs_give_and_keep_it(tiny: ModuleType, model_path: Path) -> None:
-    # as on CUDA, but with the place for pictures on the CPU
+    # as on CUDA, but with the place for images on the CPU
     plain = OnnxruntimeBackend(model_path, tiny.metadata())
     bound = BoundRuns(ort.InferenceSession(model_path, providers=["CPUExecutionProvider"]), "cpu")
     kept = []
     for seed, count in enumerate((1, 2, 1, 8, 5, 1)):
-        given = pictures(count, seed)
-        given[0] //= 2  # the first picture finds nothing: padding too must come out right
+        given = images(count, seed)
+        given[0] //= 2  # the first image finds nothing: padding too must come out right
         kept.append((plain.run(given), bound.run(given)))
-    kept.append((plain.run(pictures(2)[:, ::-1]), bound.run(pictures(2)[:, ::-1])))  # not contiguous
+    kept.append((plain.run(images(2)[:, ::-1]), bound.run(images(2)[:, ::-1])))  # not contiguous
     for expected, found in kept:  # compared after all runs: none wrote over another's arrays
         for name, (dtype, axes) in OUTPUTS.items():
             one, other = getattr(expected, name), getattr(found, name)

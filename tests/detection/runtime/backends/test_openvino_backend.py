@@ -28,12 +28,12 @@ def test_the_same_answers_as_onnxruntime_for_every_batch(detector: Detector, mod
     other = Detector(model_path)
     kept = []
     for count in (1, 2, 5, 8, 1, 3):
-        pictures = np.random.default_rng(count).integers(0, 256, (count, 64, 96, 3), np.uint8)
-        pictures[..., 1] = (
-            pictures[..., 1] // 4 * 3
+        images = np.random.default_rng(count).integers(0, 256, (count, 64, 96, 3), np.uint8)
+        images[..., 1] = (
+            images[..., 1] // 4 * 3
         )  # no class ties with the other: who comes first then is the backend's choice
-        pictures[0] //= 2  # nothing is bright in it
-        kept.append((other.infer(pictures), detector.infer(pictures)))
+        images[0] //= 2  # nothing is bright in it
+        kept.append((other.infer(images), detector.infer(images)))
     for expected, found in kept:  # after all runs: none wrote over another's arrays
         for name in ("boxes", "scores", "labels"):
             one, two = getattr(expected, name), getattr(found, name)
@@ -42,18 +42,18 @@ def test_the_same_answers_as_onnxruntime_for_every_batch(detector: Detector, mod
     assert [int((found.labels >= 0).sum()) for _, found in kept] == [0, 2, 8, 14, 0, 4]
 
 
-def test_pictures_in_boxes_out(detector: Detector, make_picture: Any) -> None:
-    found = detector(make_picture(box=(30, 10, 50, 20)))
+def test_images_in_boxes_out(detector: Detector, make_image: Any) -> None:
+    found = detector(make_image(box=(30, 10, 50, 20)))
     np.testing.assert_array_equal(found.boxes, [[30, 10, 50, 20]])
-    assert len(detector(make_picture())) == 0
+    assert len(detector(make_image())) == 0
 
 
-def test_many_threads_share_one_detector(detector: Detector, make_picture: Any) -> None:
+def test_many_threads_share_one_detector(detector: Detector, make_image: Any) -> None:
     results: list[tuple[int, float]] = []
 
     def work(i: int) -> None:
         for _ in range(20):
-            results.append((i, float(detector(make_picture(box=(i, 0, i + 10, 10))).boxes[0, 0])))
+            results.append((i, float(detector(make_image(box=(i, 0, i + 10, 10))).boxes[0, 0])))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for t in threads:
@@ -87,11 +87,11 @@ def test_another_precision_only_where_it_is_asked_for_and_there(model_path: Path
         Detector(model_path, providers=["openvino:tf32"])
 
 
-def test_a_graph_of_fixed_batch(tiny: ModuleType, tmp_path: Path, make_picture: Any) -> None:
+def test_a_graph_of_fixed_batch(tiny: ModuleType, tmp_path: Path, make_image: Any) -> None:
     path = tiny.write(tmp_path / "m.onnx", tiny.metadata(max_batch=2), batch=2)
     backend = OpenVinoBackend(path, tiny.metadata(max_batch=2))
-    pictures = np.stack([make_picture(box=(1, 2, 11, 12))[..., ::-1], make_picture()])
-    found = backend.run(pictures)
+    images = np.stack([make_image(box=(1, 2, 11, 12))[..., ::-1], make_image()])
+    found = backend.run(images)
     assert found.boxes[0, 0].tolist() == [1, 2, 11, 12] and found.labels[1].tolist() == [-1] * 4
 
 

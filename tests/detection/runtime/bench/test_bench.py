@@ -53,13 +53,13 @@ def test_ratios_are_medians_over_turns_not_ratios_of_medians(detector: Detector)
     second = known(detector, [22.0, 220.0, 22.0], [10.0, 100.0, 10.0])
     assert first.overhead_percent == pytest.approx(10)
     assert second.ratio_to(first) == pytest.approx(2)
-    assert first.pictures_per_s == pytest.approx(3 / 0.132)
+    assert first.images_per_s == pytest.approx(3 / 0.132)
     first.batches_ms = {1: [10.0, 30.0, 20.0], 4: [50.0], 8: []}
     assert first.throughput() == {1: pytest.approx(50), 4: pytest.approx(80)}
 
 
-def test_the_bare_run_gives_what_infer_gives(detector: Detector, make_picture: Any) -> None:
-    pixels = detector.prepare(make_picture(box=(4, 8, 40, 24))).pixels[None]
+def test_the_bare_run_gives_what_infer_gives(detector: Detector, make_image: Any) -> None:
+    pixels = detector.prepare(make_image(box=(4, 8, 40, 24))).pixels[None]
     boxes, scores, labels = detector.bare_run(pixels)
     raw = detector.infer(pixels)
     for ours, bare in ((raw.boxes, boxes), (raw.scores, scores), (raw.labels, labels)):
@@ -103,13 +103,13 @@ def test_a_video_is_decoded_in_the_loop_and_begins_again(model_path: Path, tmp_p
         (one,) = measure(contestants([model_path]), recording=recording, runs=12, cold_starts=0).contestants
     assert (recording.name, recording.sizes_hw) == ("drive", {(64, 96)})
     ahead = [turn for turn, value in enumerate(one.samples_ms["decode"]) if math.isnan(value)]
-    assert ahead == [0, 5, 10]  # a video's opening decodes its first picture
+    assert ahead == [0, 5, 10]  # a video's opening decodes its first image
     for decode, call, age in zip(*(one.samples_ms[stage] for stage in ("decode", "call", "age")), strict=True):
         assert math.isnan(decode) == math.isnan(age)
         assert math.isnan(age) or age == pytest.approx(decode + call)
 
 
-def test_pictures_of_a_folder(tmp_path: Path) -> None:
+def test_images_of_a_folder(tmp_path: Path) -> None:
     for number, size in enumerate([(20, 30), (40, 30)]):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((*size, 3), number, np.uint8))
     with Recording(str(tmp_path)) as recording:
@@ -148,12 +148,12 @@ def test_what_was_measured_until_it_was_stopped_stays(model_path: Path, at: tupl
     assert len(one.cold) == (at[0] != "cold starts")
 
 
-def test_the_made_up_pictures_are_always_the_same_and_not_alike() -> None:
-    pictures = made_up((48, 80))
-    assert [p.shape for p in pictures] == [(48, 80, 3)] * 4 and {p.dtype for p in pictures} == {np.dtype(np.uint8)}
-    for one, again in zip(pictures, made_up((48, 80)), strict=True):
+def test_the_made_up_images_are_always_the_same_and_not_alike() -> None:
+    images = made_up((48, 80))
+    assert [p.shape for p in images] == [(48, 80, 3)] * 4 and {p.dtype for p in images} == {np.dtype(np.uint8)}
+    for one, again in zip(images, made_up((48, 80)), strict=True):
         np.testing.assert_array_equal(one, again)
-    spread = [int(p.std()) for p in pictures]
+    spread = [int(p.std()) for p in images]
     assert spread[0] > 60 and spread[1] > 40 and spread[2] > 5 and spread[3] == 0
     assert len(made_up((1, 1))) == 4
 

@@ -31,11 +31,11 @@ def test_a_slow_valve_makes_time_the_limit() -> None:
     [
         (10, 40, 40 + 10),  # it waits for the camera
         (40, 40, 40 + 40),  # just keeps up
-        (41, 80, 80 + 40 + 41),  # every other picture, and one that waited for up to 40 ms
+        (41, 80, 80 + 40 + 41),  # every other image, and one that waited for up to 40 ms
         (100, 120, 120 + 40 + 100),
     ],
 )
-def test_behind_a_camera_gaps_are_whole_pictures(call_ms: float, gap_ms: float, delay_ms: float) -> None:
+def test_behind_a_camera_gaps_are_whole_images(call_ms: float, gap_ms: float, delay_ms: float) -> None:
     speed = highest_safe_speed(call_ms, Sprayer(valve_ms=0, camera_fps=25))
     assert (speed.gap_ms, speed.delay_ms) == (pytest.approx(gap_ms), pytest.approx(delay_ms))
 

@@ -13,8 +13,8 @@ from detection.runtime.detector import Detector
 from detection.runtime.outputs.contract import make_record
 
 
-def field_picture(i: int, *, brightness: int = 255, size_hw: tuple[int, int] = (120, 100)) -> np.ndarray:
-    """Noise that differs in each picture, a red patch of `brightness` at a place of its own, no blue."""
+def field_image(i: int, *, brightness: int = 255, size_hw: tuple[int, int] = (120, 100)) -> np.ndarray:
+    """Noise that differs in each image, a red patch of `brightness` at a place of its own, no blue."""
     rng = np.random.default_rng(i)
     image = rng.integers(0, 120, (*size_hw, 3), dtype=np.uint8)
     image[:, :, 0] = 0
@@ -43,7 +43,7 @@ def feed(fresh_detector: Detector) -> Feed:
         age_ms: float = 5.0,
     ) -> None:
         for i in indices:
-            frame = Frame(field_picture(i, brightness=brightness), camera, i, time.monotonic_ns(), i * interval_s)
+            frame = Frame(field_image(i, brightness=brightness), camera, i, time.monotonic_ns(), i * interval_s)
             found = fresh_detector(frame.image)
             record = make_record(frame, found, fresh_detector.class_names, age_ms=age_ms, latency_ms={})
             box.write(frame, found, record)
@@ -65,5 +65,5 @@ def eventually() -> Callable[..., None]:
 
 
 @pytest.fixture
-def make_field_picture() -> Callable[..., np.ndarray]:
-    return field_picture
+def make_field_image() -> Callable[..., np.ndarray]:
+    return field_image

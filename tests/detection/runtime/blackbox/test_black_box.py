@@ -53,11 +53,11 @@ def incidents(box: BlackBox) -> list[Path]:
 
 
 def lost(camera: str = "front") -> Event:
-    return Event("camera", camera, CameraStatus.LOST, "no picture for 2 s")
+    return Event("camera", camera, CameraStatus.LOST, "no image for 2 s")
 
 
 def test_saves_what_was_before_a_fault_and_after_it(
-    make_box: Make, feed: Any, eventually: Any, fresh_detector: Detector, make_field_picture: Any
+    make_box: Make, feed: Any, eventually: Any, fresh_detector: Detector, make_field_image: Any
 ) -> None:
     box = make_box(before_s=0.5, after_s=1.0)
     feed(box, range(40))
@@ -80,8 +80,8 @@ def test_saves_what_was_before_a_fault_and_after_it(
     times = np.array([frame.captured_ns for frame in recording.frames])
     assert -0.5e9 <= times[0] - at_ns < 0 < times[-1] - at_ns <= 1.0e9
     for recorded in recording.frames:
-        image = cv2.imread(str(folder / recorded.picture))
-        assert np.array_equal(image, make_field_picture(recorded.frame))  # the very pixels
+        image = cv2.imread(str(folder / recorded.image))
+        assert np.array_equal(image, make_field_image(recorded.frame))  # the very pixels
         again = fresh_detector(image)
         assert np.array_equal(again.boxes, recorded.detections.boxes) and len(again) == 1
         assert np.array_equal(again.scores, recorded.detections.scores)
@@ -129,7 +129,7 @@ def test_a_camera_that_is_gone_does_not_keep_the_incident_open(make_box: Make, f
     box = make_box()
     feed(box, range(5))
     box.event(lost())
-    eventually(lambda: box.incidents == 1)  # with no picture ever after
+    eventually(lambda: box.incidents == 1)  # with no image ever after
     assert len(read_recording(incidents(box)[0]).frames) == 5
 
 
@@ -165,7 +165,7 @@ def test_memory_stays_below_its_limit_and_the_loss_is_counted(make_box: Make, fe
     assert [frame.frame for frame in read_recording(incidents(box)[0]).frames] == list(range(30, 40))
 
 
-def test_a_full_memory_costs_exactness_before_pictures(make_box: Make, feed: Any) -> None:
+def test_a_full_memory_costs_exactness_before_images(make_box: Make, feed: Any) -> None:
     """All of memory is to be saved, and more comes at once: what there is no time for becomes a JPEG."""
     box = make_box(before_s=1000, after_s=50, memory_bytes=30 * 36_000)
     feed(box, range(40), interval_s=0)
@@ -194,7 +194,7 @@ def test_an_unwritable_folder_is_said_at_once(tmp_path: Path, fresh_detector: De
         BlackBox(tmp_path / "file", Controls(fresh_detector))
 
 
-# --- pictures to be labelled again ---
+# --- images to be labelled again ---
 
 
 def uncertain_parts(box: BlackBox) -> list[Path]:
@@ -202,23 +202,23 @@ def uncertain_parts(box: BlackBox) -> list[Path]:
 
 
 @pytest.mark.parametrize("brightness", [182, 175])  # scores 0.714 and 0.686; the threshold is 0.7
-def test_uncertain_pictures_become_a_coco_dataset(
-    make_box: Make, feed: Any, eventually: Any, brightness: int, fresh_detector: Detector, make_field_picture: Any
+def test_uncertain_images_become_a_coco_dataset(
+    make_box: Make, feed: Any, eventually: Any, brightness: int, fresh_detector: Detector, make_field_image: Any
 ) -> None:
     box = make_box(uncertain_every_s=0.1)
     started = time.monotonic()
     feed(box, range(30), brightness=brightness)
     most = (time.monotonic() - started) / 0.1 + 1
-    eventually(lambda: box.uncertain_pictures >= 2)
+    eventually(lambda: box.uncertain_images >= 2)
     box.close()
     (part,) = uncertain_parts(box)
     dataset = read_coco(part / "annotations.json")
     assert dataset.class_names == ("weed", "crop") and dataset.notices == ()
-    assert 2 <= len(dataset.pictures) <= most  # at most one in 0.1 s
-    for picture in dataset.pictures:
-        assert picture.attributes == {"camera": "front"} and picture.path.is_file()
-        assert picture.labels.tolist() == [0] and picture.size_hw == (120, 100)
-        x1, y1, x2, y2 = picture.boxes_xyxy[0]
+    assert 2 <= len(dataset.images) <= most  # at most one in 0.1 s
+    for image in dataset.images:
+        assert image.attributes == {"camera": "front"} and image.path.is_file()
+        assert image.labels.tolist() == [0] and image.size_hw == (120, 100)
+        x1, y1, x2, y2 = image.boxes_xyxy[0]
         assert (y1, y2) == pytest.approx((20, 60), abs=2) and x2 - x1 == pytest.approx(30, abs=3)
     content = json.loads((part / "annotations.json").read_text())
     scores = [annotation["score"] for annotation in content["annotations"]]
@@ -229,33 +229,33 @@ def test_the_second_look_stays_within_the_region(make_box: Make, feed: Any, even
     box = make_box(uncertain_every_s=0.05, looks={"front": Look(roi_xyxy=(0, 62, 100, 120))})
     feed(box, range(20), brightness=175)  # its patch lies above the region
     feed(box, range(20), brightness=175, camera="left")  # looked at whole
-    eventually(lambda: box.uncertain_pictures >= 2)
+    eventually(lambda: box.uncertain_images >= 2)
     box.close()
     (part,) = uncertain_parts(box)
     images = json.loads((part / "annotations.json").read_text())["images"]
     assert {image["attributes"]["camera"] for image in images} == {"left"}
 
 
-def test_sure_pictures_are_left_alone(make_box: Make, feed: Any) -> None:
+def test_sure_images_are_left_alone(make_box: Make, feed: Any) -> None:
     box = make_box(uncertain_every_s=0.05)
     feed(box, range(20), brightness=255)
     time.sleep(0.5)
-    assert box.uncertain_pictures == 0 and uncertain_parts(box) == []
+    assert box.uncertain_images == 0 and uncertain_parts(box) == []
 
 
 def test_a_standing_machine_is_not_saved_again_and_again(
-    make_box: Make, fresh_detector: Detector, make_field_picture: Any, eventually: Any
+    make_box: Make, fresh_detector: Detector, make_field_image: Any, eventually: Any
 ) -> None:
     box = make_box(uncertain_every_s=0.02)
-    image = make_field_picture(1, brightness=182)
+    image = make_field_image(1, brightness=182)
     for i in range(30):
         frame = Frame(image, "front", i, time.monotonic_ns())
         found = fresh_detector(image)
         box.write(frame, found, make_record(frame, found, ("weed", "crop"), age_ms=1, latency_ms={}))
         time.sleep(0.02)
-    eventually(lambda: box.uncertain_pictures == 1)
+    eventually(lambda: box.uncertain_images == 1)
     time.sleep(0.3)
-    assert box.uncertain_pictures == 1
+    assert box.uncertain_images == 1
 
 
 def test_the_whole_folder_keeps_its_quota(make_box: Make, feed: Any, eventually: Any) -> None:
@@ -272,30 +272,30 @@ def test_the_whole_folder_keeps_its_quota(make_box: Make, feed: Any, eventually:
         read_recording(folder)
 
 
-def test_a_dataset_that_made_room_is_not_written_on(tmp_path: Path, make_field_picture: Any) -> None:
+def test_a_dataset_that_made_room_is_not_written_on(tmp_path: Path, make_field_image: Any) -> None:
     disk = BoundedFolder(tmp_path, 10_000_000)
     writer = RelabelWriter(disk)
     look = SecondLook(Detections.empty(), ("weed",), 1)
-    frames = [Frame(make_field_picture(i), "front", i, 0) for i in range(3)]
+    frames = [Frame(make_field_image(i), "front", i, 0) for i in range(3)]
     assert writer.write(frames[0], look)
     (first,) = disk.parts("relabel")
     disk.remove(first)
     assert writer.write(frames[1], look) and writer.write(frames[2], look)
     (second,) = disk.parts("relabel")
-    assert second != first and len(read_coco(second / "annotations.json").pictures) == 2
+    assert second != first and len(read_coco(second / "annotations.json").images) == 2
 
 
 def test_a_part_is_one_labelling_job_of_one_set_of_classes(
-    tmp_path: Path, make_field_picture: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_field_image: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relabel, "PICTURES_A_PART", 2)
+    monkeypatch.setattr(relabel, "IMAGES_A_PART", 2)
     disk = BoundedFolder(tmp_path, 10_000_000)
     writer = RelabelWriter(disk)
     for i, names in enumerate([("weed",), ("weed",), ("weed",), ("weed", "crop")]):
-        frame = Frame(make_field_picture(i), "rtsp/front left", i, time.monotonic_ns())
+        frame = Frame(make_field_image(i), "rtsp/front left", i, time.monotonic_ns())
         assert writer.write(frame, SecondLook(Detections.empty(), names, 1))
     datasets = [read_coco(part / "annotations.json") for part in disk.parts("relabel")]
-    assert [len(dataset.pictures) for dataset in datasets] == [2, 1, 1]
+    assert [len(dataset.images) for dataset in datasets] == [2, 1, 1]
     assert datasets[-1].class_names == ("weed", "crop")
 
 
@@ -330,7 +330,7 @@ def test_killed_while_saving_it_leaves_a_recording_that_can_be_read(
     process = subprocess.Popen([sys.executable, "-c", RUN, str(model_path), str(tmp_path / "box")])
     folder = tmp_path / "box" / "incidents"
     try:
-        eventually(lambda: len(list(folder.glob("*.part/pictures/*.png"))) > 10, timeout_s=60)
+        eventually(lambda: len(list(folder.glob("*.part/images/*.png"))) > 10, timeout_s=60)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(20)
@@ -341,9 +341,9 @@ def test_killed_while_saving_it_leaves_a_recording_that_can_be_read(
     make_box()  # the next start gives it its name
     (named,) = folder.iterdir()
     assert named.suffix == "" and len(read_recording(named).frames) == len(unfinished.frames)
-    check_pictures(read_recording(named))
+    check_images(read_recording(named))
 
 
-def check_pictures(recording: Recording) -> None:
+def check_images(recording: Recording) -> None:
     for frame in recording.frames:
-        assert cv2.imread(str(recording.folder / frame.picture)) is not None
+        assert cv2.imread(str(recording.folder / frame.image)) is not None

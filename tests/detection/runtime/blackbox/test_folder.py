@@ -24,7 +24,7 @@ def test_never_above_the_quota_and_the_oldest_goes_first(tmp_path: Path) -> None
     for number in range(30):
         part = disk.new_part("incidents" if number % 3 else "relabel", "camera lost")
         made.append(part)
-        for name in ("pictures/a.png", "frames.jsonl"):
+        for name in ("images/a.png", "frames.jsonl"):
             assert disk.write(part, name, rng.bytes(int(rng.integers(1, 9000))))
             assert size_on_disk(tmp_path) == disk.used_bytes <= 100_000
     there = [part.is_dir() for part in made]

@@ -25,7 +25,7 @@ from detection.runtime.streaming.slices import Look
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Path:
-    """40 pictures of two cameras at two rates, saved by hand in the middle."""
+    """40 images of two cameras at two rates, saved by hand in the middle."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("box")
     detector = Detector(model_path, threads=1, score_thresholds=[0.5, 0.9])
@@ -64,15 +64,15 @@ def test_the_same_decisions_at_the_same_pace(model_path: Path, recording: Path, 
     assert replay_command(model_path, recording, jsonl=tmp_path / "d.jsonl", json_summary=out, threads=1) == 0
     assert recorded_s <= time.monotonic() - started < recorded_s + 30
     outcome = json.loads(out.read_text())
-    assert outcome["same"] and outcome["pictures"] == 40 and outcome["differing"] == outcome["missing"] == 0
+    assert outcome["same"] and outcome["images"] == 40 and outcome["differing"] == outcome["missing"] == 0
     assert outcome["same_model_file"] and outcome["lossy"] == 0 and outcome["boxes"] > 10
     lines = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
     assert {(line["camera"], line["frame"]) for line in lines} == {(f.camera, f.frame) for f in frames}
     stderr = capfd.readouterr().err
-    assert "40 pictures" in stderr and "the same decisions as recorded" in stderr
+    assert "40 images" in stderr and "the same decisions as recorded" in stderr
 
 
-def test_pictures_come_when_they_came_then(recording: Path) -> None:
+def test_images_come_when_they_came_then(recording: Path) -> None:
     recorded = read_recording(recording)
     sources = open_recording(recorded)
     assert [source.camera for source in sources] == ["right", "left"]
@@ -114,7 +114,7 @@ def test_what_counts_as_the_same(
     (copy / "frames.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert replay_command(model_path, copy, as_fast=True, threads=1) == (0 if same else 1)
     stderr = capfd.readouterr().err
-    assert ("1 of 40 pictures decided otherwise" in stderr) == (not same)
+    assert ("1 of 40 images decided otherwise" in stderr) == (not same)
     assert (str(lines[place]["frame"]) in stderr) == (not same)
 
 
@@ -136,17 +136,17 @@ def test_jpegs_are_counted_and_not_compared(model_path: Path, recording: Path, t
 
     def kept_as_jpeg(some: list[dict[str, Any]]) -> int:
         for line in some:
-            image = cv2.imread(str(copy / line["picture"]))
-            line["picture"] = line["picture"].replace(".png", ".jpg")
-            cv2.imwrite(str(copy / line["picture"]), image)
+            image = cv2.imread(str(copy / line["image"]))
+            line["image"] = line["image"].replace(".png", ".jpg")
+            cv2.imwrite(str(copy / line["image"]), image)
         (copy / "frames.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         return replay_command(model_path, copy, as_fast=True, threads=1)
 
     assert kept_as_jpeg(lines[5:15]) == 0
     stderr = capfd.readouterr().err
-    assert "10 pictures were kept as JPEG" in stderr and "30 pictures" in stderr
+    assert "10 images were kept as JPEG" in stderr and "30 images" in stderr
     assert kept_as_jpeg(lines[:5] + lines[15:]) == 1
-    assert "no picture could be compared" in capfd.readouterr().err
+    assert "no image could be compared" in capfd.readouterr().err
 
 
 def test_another_model_is_said_and_its_differences_shown(
@@ -179,11 +179,9 @@ def test_a_damaged_recording_is_one_clear_line(model_path: Path, recording: Path
         read_recording(copy)
 
 
-def test_a_picture_that_is_gone_fails_the_replay(
-    model_path: Path, recording: Path, tmp_path: Path, capfd: Any
-) -> None:
+def test_a_image_that_is_gone_fails_the_replay(model_path: Path, recording: Path, tmp_path: Path, capfd: Any) -> None:
     copy = _copy(recording, tmp_path)
-    (copy / read_recording(copy).frames[12].picture).unlink()
+    (copy / read_recording(copy).frames[12].image).unlink()
     assert replay_command(model_path, copy, as_fast=True, threads=1) == 1
     stderr = capfd.readouterr().err
     assert "gone or damaged" in stderr and "were not reached" in stderr
@@ -216,14 +214,14 @@ def test_a_stream_with_a_black_box_replays_the_same(model_path: Path, video_path
     assert (tmp_path / "again.mp4").stat().st_size > 1000
 
 
-def test_regions_and_tiles_are_replayed_too(model_path: Path, tmp_path: Path, make_field_picture: Any) -> None:
+def test_regions_and_tiles_are_replayed_too(model_path: Path, tmp_path: Path, make_field_image: Any) -> None:
     """A red patch outside of the region must not be found, one inside is: now as then."""
     detector = Detector(model_path, threads=1)
     looks = {"front": Look(roi_xyxy=(0, 62, 100, 118), tiles_rc=(1, 2))}
     folder = tmp_path / "front"
     folder.mkdir()
     for i in range(6):
-        image = make_field_picture(i)  # its patch lies above the region
+        image = make_field_image(i)  # its patch lies above the region
         image[70:100, 20:30, 2] = 255
         cv2.imwrite(str(folder / f"{i}.png"), image)
     controls = Controls(detector)

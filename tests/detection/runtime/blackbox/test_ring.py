@@ -32,7 +32,7 @@ def test_holds_the_last_seconds() -> None:
     assert wanted(ring) == list(range(19, 30)) and ring.lost == 0
 
 
-def test_memory_is_bounded_and_a_lost_picture_counted() -> None:
+def test_memory_is_bounded_and_a_lost_image_counted() -> None:
     ring = Ring(1000, 100_000)
     for second in range(6):
         ring.add(kept(second))
@@ -49,7 +49,7 @@ def test_memory_is_bounded_and_a_lost_picture_counted() -> None:
 
 
 def test_what_nobody_wants_goes_first() -> None:
-    ring = Ring(1000, 100_000)  # three pictures
+    ring = Ring(1000, 100_000)  # three images
     ring.add(kept(0))
     ring.want(0)
     assert not ring.crowded
@@ -61,14 +61,14 @@ def test_what_nobody_wants_goes_first() -> None:
     assert wanted(ring) == [0, 3, 4] and not ring.crowded
 
 
-def test_a_picture_larger_than_the_memory_is_held_alone() -> None:
+def test_a_image_larger_than_the_memory_is_held_alone() -> None:
     ring = Ring(10, 1000)
     ring.add(kept(1))
     ring.add(kept(2))
     assert len(ring) == 1
 
 
-def test_wanted_pictures_stay_until_they_are_saved() -> None:
+def test_wanted_images_stay_until_they_are_saved() -> None:
     ring = Ring(2, 10**9)
     ring.add(kept(0))
     ring.want(0)
@@ -82,7 +82,7 @@ def test_wanted_pictures_stay_until_they_are_saved() -> None:
     assert ring.lost == 2 and ring.take_wanted() is None
 
 
-def test_packing_frees_memory_and_keeps_the_picture() -> None:
+def test_packing_frees_memory_and_keeps_the_image() -> None:
     ring = Ring(10, 10**9)
     one = kept(1, side=200)
     assert one.frame is not None
@@ -98,7 +98,7 @@ def test_packing_frees_memory_and_keeps_the_picture() -> None:
     assert suffix == ".jpg" and np.abs(again.astype(int) - before).mean() < 3
 
 
-def test_a_saved_png_is_the_very_picture() -> None:
+def test_a_saved_png_is_the_very_image() -> None:
     rng = np.random.default_rng(0)
     frame = Frame(rng.integers(0, 256, (37, 53, 3), dtype=np.uint8), "a", 0, 0)
     record = make_record(frame, Detections.empty(), ("weed",), age_ms=1, latency_ms={})

@@ -185,7 +185,7 @@ def relay() -> Iterator[Callable[[int], Relay]]:
 
 
 def read_code(image: np.ndarray) -> tuple[int, int]:
-    """The number and the millisecond that a picture of rtsp_server.py says of itself."""
+    """The number and the millisecond that an image of rtsp_server.py says of itself."""
     height, width = image.shape[:2]
     bits = 0
     for row in range(3):
@@ -208,7 +208,7 @@ class Seen:
     at_s: list[float] = field(default_factory=list)
 
     def follow(self, source: Source, until: Callable[[], bool] | None = None, *, within_s: float = 30.0) -> bool:
-        """Take pictures until `until()`; False where that did not come to be in time."""
+        """Take images until `until()`; False where that did not come to be in time."""
         deadline_s = time.monotonic() + within_s
         while time.monotonic() < deadline_s:
             frame = source.poll(0.05)

@@ -1,8 +1,8 @@
 """A camera for tests: RTSP with H.264. Run by Debian's Python, which has GStreamer; prints its port.
 
-Each picture says in blocks, 20 across and 3 down in its upper 3/10, which one it is (24 bits) and when it was
+Each image says in blocks, 20 across and 3 down in its upper 3/10, which one it is (24 bits) and when it was
 made (36 bits, milliseconds of the monotonic clock); so a reader sees duplicates, order and true age.
-Lines on standard input: "size WIDTH HEIGHT" changes the picture from the next one on.
+Lines on standard input: "size WIDTH HEIGHT" changes the image from the next one on.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 ACROSS, DOWN = 20, 3
 
 
-def picture(width, height, number):
+def image(width, height, number):
     """Grey levels above, then the two colour planes of I420, as bytes."""
     value = (number & 0xFFFFFF) << 36 | (time.monotonic_ns() // 1_000_000) & 0xFFFFFFFFF
     bits = [(value >> (ACROSS * DOWN - 1 - i)) & 1 for i in range(ACROSS * DOWN)]
@@ -63,7 +63,7 @@ class Camera(GstRtspServer.RTSPMediaFactory):
             if size != self.size:
                 size = self.size
                 source.set_property("caps", Gst.Caps.from_string(self.caps(size)))
-            buffer = Gst.Buffer.new_wrapped(picture(*size, self.number))
+            buffer = Gst.Buffer.new_wrapped(image(*size, self.number))
             if source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
                 return
             self.number += 1

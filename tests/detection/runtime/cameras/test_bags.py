@@ -1,4 +1,4 @@
-"""Pictures out of MCAP files and ROS bags, each written by the library of its makers."""
+"""Images out of MCAP files and ROS bags, each written by the library of its makers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROS1 = get_typestore(Stores.ROS1_NOETIC)
 COMPRESSED, IMAGE = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
 
 
-def _picture(i: int) -> np.ndarray:
+def _image(i: int) -> np.ndarray:
     image = np.full((24, 32, 3), (10 * i, 100, 200), np.uint8)
     image[:12, :16] = (0, 0, 250)  # upper left: red
     return image
@@ -37,7 +37,7 @@ def _ros_message(store: Any, kind: str, i: int, encoding: str = "bgr8") -> Any:
     stamp = types["builtin_interfaces/msg/Time"](sec=1_700_000_000 + i // 10, nanosec=i % 10 * 100_000_000)
     extra = {"seq": i} if store is ROS1 else {}
     header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera link", **extra)
-    image = _picture(i)
+    image = _image(i)
     if kind == COMPRESSED:
         data = cv2.imencode(".png", image)[1].ravel()
         return types[COMPRESSED](header=header, format="png", data=data)
@@ -89,7 +89,7 @@ def _cdr(kind: str, count: int = 10, encoding: str = "bgr8") -> list[tuple[str, 
 
 
 def _jpeg(i: int) -> bytes:
-    return cv2.imencode(".png", _picture(i))[1].tobytes()
+    return cv2.imencode(".png", _image(i))[1].tobytes()
 
 
 def _varint(value: int) -> bytes:
@@ -124,7 +124,7 @@ def _check(source: Any, count: int = 10) -> None:
     frames = list(source)
     assert [f.index for f in frames] == list(range(count))
     for i, frame in enumerate(frames):
-        np.testing.assert_array_equal(frame.image, _picture(i))
+        np.testing.assert_array_equal(frame.image, _image(i))
         assert frame.image.flags.writeable
         assert frame.stream_s == pytest.approx(i / 10, abs=1e-5)
     assert source.ended and source.unreadable == 0 and source.poll(0) is None
@@ -139,7 +139,7 @@ def test_ros2_messages_in_an_mcap(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["json", "protobuf"])
-def test_foxglove_pictures_in_an_mcap(tmp_path: Path, encoding: str) -> None:
+def test_foxglove_images_in_an_mcap(tmp_path: Path, encoding: str) -> None:
     messages = [(FOXGLOVE_COMPRESSED, encoding, _foxglove(encoding, i)) for i in range(10)]
     with open_source(write_mcap(tmp_path / "a.mcap", {"/left/image": messages})) as source:
         _check(source)
@@ -177,9 +177,9 @@ def test_one_topic_of_several_must_be_named(tmp_path: Path) -> None:
         tmp_path / "drive.mcap",
         {"/left": _cdr(COMPRESSED, 3), "/right": _cdr(COMPRESSED, 4), "/pose": [("Pose", "json", b"{}")]},
     )
-    with pytest.raises(SourceError, match=r"write .*drive\.mcap#TOPIC; its topics with pictures: /left, /right$"):
+    with pytest.raises(SourceError, match=r"write .*drive\.mcap#TOPIC; its topics with images: /left, /right$"):
         open_source(path)
-    with pytest.raises(SourceError, match="no topic /up with pictures; those with pictures: /left, /right"):
+    with pytest.raises(SourceError, match="no topic /up with images; those with images: /left, /right"):
         open_source(f"{path}#/up")
     with open_source(f"{path}#/right") as source:
         _check(source, 4)
@@ -188,9 +188,9 @@ def test_one_topic_of_several_must_be_named(tmp_path: Path) -> None:
         _check(source, 3)
 
 
-def test_recording_without_pictures(tmp_path: Path) -> None:
+def test_recording_without_images(tmp_path: Path) -> None:
     path = write_mcap(tmp_path / "a.mcap", {"/pose": [("Pose", "json", b"{}")]})
-    with pytest.raises(SourceError, match="its topics with pictures: none"):
+    with pytest.raises(SourceError, match="its topics with images: none"):
         open_source(path)
 
 
@@ -212,15 +212,15 @@ def test_damaged_recordings(tmp_path: Path) -> None:
         list(source)
 
 
-def test_unreadable_pictures_are_counted(tmp_path: Path, caplog: Any) -> None:
+def test_unreadable_images_are_counted(tmp_path: Path, caplog: Any) -> None:
     messages = _cdr(COMPRESSED, 3)
     messages[1] = (COMPRESSED, "cdr", messages[1][2][:60])
     with open_source(write_mcap(tmp_path / "a.mcap", {"/c": messages})) as source:
         assert [f.index for f in source] == [0, 2] and source.unreadable == 1
-    assert "picture 1 cannot be read" in caplog.text
+    assert "image 1 cannot be read" in caplog.text
     with (
         open_source(write_mcap(tmp_path / "b.mcap", {"/c": [(COMPRESSED, "cdr", b"")]})) as source,
-        pytest.raises(SourceError, match="none of its 1 pictures"),
+        pytest.raises(SourceError, match="none of its 1 images"),
     ):
         list(source)
 
@@ -235,6 +235,6 @@ def test_rate_limit_of_a_recording(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\0\1\0\0", b"\0\1\0\0" + b"\xff" * 40])
 @pytest.mark.parametrize("encoding", ["cdr", "json", "protobuf"])
-def test_rubbish_is_no_picture(data: bytes, encoding: str) -> None:
+def test_rubbish_is_no_image(data: bytes, encoding: str) -> None:
     for schema in (COMPRESSED, IMAGE, FOXGLOVE_COMPRESSED):
         assert decode_message(schema, encoding, data) is None

@@ -16,7 +16,7 @@ from detection.runtime.errors import SourceError
 
 
 class StandIn:
-    """Harvester, acquirer and buffers in one; gives the pictures of `formats`, then nothing."""
+    """Harvester, acquirer and buffers in one; gives the images of `formats`, then nothing."""
 
     formats: list[str] = []
     said: list[Any] = []
@@ -72,14 +72,14 @@ def producer(tmp_path: Path, monkeypatch: Any) -> Path:
     return path
 
 
-def test_pictures_are_converted_copied_and_given_back(producer: Path) -> None:
+def test_images_are_converted_copied_and_given_back(producer: Path) -> None:
     StandIn.formats = ["BGR8", "RGB8", "Mono8", "BayerRG8", "Confidence16"]
     frames = []
     with open_source(CameraSettings(f"genicam:{producer}#4711", read_timeout_s=0.5)) as source:
         capture = source._current  # type: ignore[attr-defined]
         assert capture.join(10)  # through before we look, so that the buffers have been filled again
         assert source.unreadable == 1 and source.dropped == 3
-        with pytest.raises(SourceError, match="genicam-4711: no more pictures after 5"):
+        with pytest.raises(SourceError, match="genicam-4711: no more images after 5"):
             frames.extend(source)
     assert StandIn.said[:3] == [str(producer), {"serial_number": "4711"}, "start"]
     assert StandIn.said[3:] == ["queue"] * 5 + ["stop", "destroy", "reset"]

@@ -34,7 +34,7 @@ def test_http_camera_newest_wins_with_a_slow_consumer(camera_server: Any) -> Non
             time.sleep(0.1)  # ten times slower than the camera
             if len(frames) == 8:
                 break
-        # The picture itself says which one it is: the camera counts in grey levels.
+        # The image itself says which one it is: the camera counts in grey levels.
         shown = [int(f.image[0, 0, 0]) for f in frames]
         assert all(abs(level - f.index % 250) <= 1 for level, f in zip(shown, frames, strict=True))
         gaps = np.diff([f.index for f in frames])
@@ -53,11 +53,11 @@ def test_fast_consumer_gets_no_frame_twice(camera_server: Any) -> None:
     assert len(indices) == 30 and len(set(indices)) == 30 and indices == sorted(indices)
 
 
-def test_camera_that_dies_gives_its_last_pictures_and_an_error(camera_server: Any) -> None:
+def test_camera_that_dies_gives_its_last_images_and_an_error(camera_server: Any) -> None:
     camera_server.frames = 15
     seen = []
     with open_source(f"http://{camera_server.address}/cam") as source:
-        with pytest.raises(SourceError, match="no more pictures after 15") as error:
+        with pytest.raises(SourceError, match="no more images after 15") as error:
             for frame in source:
                 seen.append(frame.index)
         assert source.ended and source.poll(0) is None
@@ -70,7 +70,7 @@ def test_camera_that_hangs_is_an_error_within_its_timeout(camera_server: Any) ->
     started = time.monotonic()
     with (
         open_source(CameraSettings(f"http://{camera_server.address}/cam", read_timeout_s=1.0)) as source,
-        pytest.raises(SourceError, match="no more pictures after 10"),
+        pytest.raises(SourceError, match="no more images after 10"),
     ):
         list(source)
     assert time.monotonic() - started < 10
@@ -87,7 +87,7 @@ def test_camera_that_never_answers_is_an_error_within_its_timeout() -> None:
 
 
 def test_http_camera_is_supervised_in_company(camera_server: Any, told: Any) -> None:
-    """It ends its stream after every 10 pictures, and is opened again each time."""
+    """It ends its stream after every 10 images, and is opened again each time."""
     camera_server.frames = 10
     (source,) = open_sources([f"http://{camera_server.address}/cam"], on_event=told)
     try:
@@ -102,7 +102,7 @@ def test_http_camera_is_supervised_in_company(camera_server: Any, told: Any) -> 
 
 
 class FakeCamera:
-    """Gives `frames` pictures, then does what `then` says."""
+    """Gives `frames` images, then does what `then` says."""
 
     def __init__(self, frames: int, then: Callable[[], object], interval_s: float = 0.002) -> None:
         self.left = frames
@@ -190,7 +190,7 @@ def test_exception_in_the_reader_surfaces_in_the_consumer() -> None:
 def test_reader_that_never_returns_is_noticed(caplog: Any, blocked: threading.Event) -> None:
     camera = FakeCamera(2, blocked.wait)
     source = LiveSource(Driver(camera), "cam", SETTINGS, retry=False)
-    with pytest.raises(SourceError, match="cam: no picture for"):
+    with pytest.raises(SourceError, match="cam: no image for"):
         list(source)
     source.close()
     assert "left behind" in caplog.text
@@ -198,7 +198,7 @@ def test_reader_that_never_returns_is_noticed(caplog: Any, blocked: threading.Ev
     assert camera.released.wait(5) and _gone("cam")
 
 
-def test_blocked_read_is_left_behind_and_its_late_picture_thrown_away(
+def test_blocked_read_is_left_behind_and_its_late_image_thrown_away(
     told: Any, caplog: Any, blocked: threading.Event
 ) -> None:
     hanging, healthy = FakeCamera(3, blocked.wait), FakeCamera(10_000, lambda: False, 0.01)
@@ -209,7 +209,7 @@ def test_blocked_read_is_left_behind_and_its_late_picture_thrown_away(
             if len(indices) == 10:
                 break
         assert source.left_behind == 1 and source.connections == 2
-        hanging.left = 1  # the driver comes back with a picture, which is seconds old by now
+        hanging.left = 1  # the driver comes back with an image, which is seconds old by now
         blocked.set()
         assert hanging.released.wait(5) and _wait(lambda: source.left_behind == 0)
         indices += [frame.index for frame, _ in zip(source, range(5), strict=False)]
@@ -218,7 +218,7 @@ def test_blocked_read_is_left_behind_and_its_late_picture_thrown_away(
     assert "left behind" in caplog.text and _gone("cam")
 
 
-def test_late_picture_between_two_connections_is_thrown_away(blocked: threading.Event, told: Any) -> None:
+def test_late_image_between_two_connections_is_thrown_away(blocked: threading.Event, told: Any) -> None:
     hanging = FakeCamera(2, blocked.wait)
     with LiveSource(Driver(hanging, SourceError("off")), "cam", SETTINGS, on_event=told) as source:
         assert _wait(lambda: source.status is CameraStatus.LOST)
@@ -261,7 +261,7 @@ def test_opening_that_never_returns_delays_nobody(blocked: threading.Event) -> N
     assert time.monotonic() - closing_s < 2  # a thread that hangs is not waited for
 
 
-def test_waits_grow_and_start_anew_after_pictures(monkeypatch: Any, told: Any) -> None:
+def test_waits_grow_and_start_anew_after_images(monkeypatch: Any, told: Any) -> None:
     monkeypatch.setattr(live, "_RETRY_FIRST_S", 0.1)
     off = SourceError("cam: is off")
     driver = Driver(off, off, off, FakeCamera(3, lambda: False), off)
@@ -290,12 +290,12 @@ def test_silence_turns_stale_before_it_turns_lost(told: Any, blocked: threading.
     with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
         assert _wait(lambda: source.status is CameraStatus.STALE)
         stale = told.events[-1]
-        assert stale.message.startswith("no picture for 1.")
+        assert stale.message.startswith("no image for 1.")
         assert _wait(lambda: source.status is CameraStatus.LOST)
     assert told.statuses[:4] == ["starting", "live", "stale", "lost"]
 
 
-def test_slow_camera_is_not_stale_between_its_pictures(told: Any) -> None:
+def test_slow_camera_is_not_stale_between_its_images(told: Any) -> None:
     camera = FakeCamera(10_000, lambda: False, 1.2)
     settings = CameraSettings("0", read_timeout_s=5)
     with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
@@ -306,7 +306,7 @@ def test_slow_camera_is_not_stale_between_its_pictures(told: Any) -> None:
 @pytest.mark.parametrize(
     ("stamps_ms", "expected"), [([9e6, 9e6 + 40, 9e6 + 80], [0, 0.04, 0.08]), ([0, 0, 0], [None] * 3)]
 )
-def test_time_stamps_of_a_driver_count_from_its_first_picture(stamps_ms: list[float], expected: list[Any]) -> None:
+def test_time_stamps_of_a_driver_count_from_its_first_image(stamps_ms: list[float], expected: list[Any]) -> None:
     class Stamping(FakeCamera):
         def get(self, propId: int, /) -> float:
             return stamps_ms[2 - self.left] if propId == cv2.CAP_PROP_POS_MSEC else 0.0
@@ -324,7 +324,7 @@ def test_poll_times_out(blocked: threading.Event) -> None:
         assert not source.ended
 
 
-def test_undecodable_live_pictures_are_counted() -> None:
+def test_undecodable_live_images_are_counted() -> None:
     class Garbled(FakeCamera):
         def retrieve(self) -> tuple[bool, Any]:
             return self.left % 2 == 0, np.zeros((4, 4, 3), np.uint8)

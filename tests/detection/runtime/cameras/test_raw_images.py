@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.runtime.cameras.raw_images import RawPictures
+from detection.runtime.cameras.raw_images import RawImages
 from detection.runtime.cameras.sources import camera_name
 from detection.runtime.errors import SourceError
 
@@ -43,25 +43,25 @@ _BACK = {
 
 
 @pytest.mark.parametrize("kind", list(_BACK))
-def test_every_picture_comes_in_order(pipe: tuple[int, int], kind: str) -> None:
+def test_every_image_comes_in_order(pipe: tuple[int, int], kind: str) -> None:
     read, write = pipe
-    pictures = [np.roll(_image(), 2 * i, axis=1) for i in range(5)]
+    images = [np.roll(_image(), 2 * i, axis=1) for i in range(5)]
 
     def feed() -> None:
-        content = b"".join(np.ascontiguousarray(_BACK[kind](p)).tobytes() for p in pictures)
-        for at in range(0, len(content), 1000):  # in pieces that end in mid-picture
+        content = b"".join(np.ascontiguousarray(_BACK[kind](p)).tobytes() for p in images)
+        for at in range(0, len(content), 1000):  # in pieces that end in mid-image
             os.write(write, content[at : at + 1000])
         os.close(write)
 
     feeder = threading.Thread(target=feed)
     feeder.start()
-    with RawPictures(f"raw:48x32@30:{kind}", "stdin", read) as source:
+    with RawImages(f"raw:48x32@30:{kind}", "stdin", read) as source:
         assert source.fps == 30 and not source.live and source.length is None
         frames = list(source)
     feeder.join(10)
     assert [f.index for f in frames] == [0, 1, 2, 3, 4] and source.ended
-    for frame, picture in zip(frames, pictures, strict=True):
-        wanted = picture if kind != "gray" else cv2.cvtColor(_BACK["gray"](picture), cv2.COLOR_GRAY2BGR)
+    for frame, image in zip(frames, images, strict=True):
+        wanted = image if kind != "gray" else cv2.cvtColor(_BACK["gray"](image), cv2.COLOR_GRAY2BGR)
         assert np.abs(frame.image.astype(int) - wanted).mean() < (0.1 if kind != "yuv420p" else 6)
 
 
@@ -72,7 +72,7 @@ def test_camera_formats_have_their_size(pipe: tuple[int, int], kind: str) -> Non
     size = {"nv12": 24, "yuyv422": 32, "bayer_rggb8": 16}[kind]
     os.write(write, b"\x80" * size * 2)
     os.close(write)
-    with RawPictures(f"raw:4x4:{kind}", "stdin", read) as source:
+    with RawImages(f"raw:4x4:{kind}", "stdin", read) as source:
         frames = list(source)
     assert len(frames) == 2 and all(f.image.shape == (4, 4, 3) for f in frames)
     assert np.ptp(frames[0].image) <= 2
@@ -80,7 +80,7 @@ def test_camera_formats_have_their_size(pipe: tuple[int, int], kind: str) -> Non
 
 def test_waits_for_the_writer_and_no_longer_than_asked(pipe: tuple[int, int]) -> None:
     read, write = pipe
-    with RawPictures("raw:2x2", "stdin", read) as source:
+    with RawImages("raw:2x2", "stdin", read) as source:
         os.write(write, b"\1" * 11)
         started = time.monotonic()
         assert source.poll(0.05) is None and not source.ended
@@ -91,13 +91,13 @@ def test_waits_for_the_writer_and_no_longer_than_asked(pipe: tuple[int, int]) ->
         assert 0 <= time.monotonic_ns() - frame.captured_ns < 2e9
 
 
-def test_end_in_mid_picture_is_an_error(pipe: tuple[int, int]) -> None:
+def test_end_in_mid_image_is_an_error(pipe: tuple[int, int]) -> None:
     read, write = pipe
     os.write(write, b"\1" * 20)
     os.close(write)
     with (
-        RawPictures("raw:2x2", "stdin", read) as source,
-        pytest.raises(SourceError, match="in the midst of picture 1; are size and format those of the writer"),
+        RawImages("raw:2x2", "stdin", read) as source,
+        pytest.raises(SourceError, match="in the midst of image 1; are size and format those of the writer"),
     ):
         list(source)
     assert source.ended
@@ -118,7 +118,7 @@ def test_end_in_mid_picture_is_an_error(pipe: tuple[int, int]) -> None:
 )
 def test_specs_that_cannot_be(spec: str) -> None:
     with pytest.raises(SourceError, match=spec) as error:
-        RawPictures(spec, "stdin", 0)
+        RawImages(spec, "stdin", 0)
     assert "\n" not in str(error.value)
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.runtime.cameras.recordings import PictureFolder, VideoFile
+from detection.runtime.cameras.recordings import ImageFolder, VideoFile
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.sources import open_source
 from detection.runtime.detections import Frame
@@ -20,7 +20,7 @@ def _one_line(error: pytest.ExceptionInfo[SourceError]) -> str:
     return str(error.value)
 
 
-def test_video_gives_every_picture_in_order(video_path: Path) -> None:
+def test_video_gives_every_image_in_order(video_path: Path) -> None:
     before = time.monotonic_ns()
     with open_source(str(video_path)) as source:
         assert (source.camera, source.live, source.fps, source.length) == ("field", False, 25.0, 30)
@@ -71,7 +71,7 @@ def test_video_that_breaks_off_gives_what_is_there_and_says_so(tmp_path: Path) -
     writer.release()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     frames: list[Frame] = []
-    with open_source(path) as source, pytest.raises(SourceError, match=r"broke off after \d+ pictures of 60"):
+    with open_source(path) as source, pytest.raises(SourceError, match=r"broke off after \d+ images of 60"):
         frames.extend(iter(source.__iter__().__next__, None))
     assert 5 < len(frames) < 55
     assert source.unreadable == 60 - len(frames)
@@ -94,9 +94,9 @@ class _EmptyVideo:
         self.released = True
 
 
-def test_video_without_one_readable_picture() -> None:
+def test_video_without_one_readable_image() -> None:
     capture = _EmptyVideo()
-    with pytest.raises(SourceError, match="not one picture of it can be read"):
+    with pytest.raises(SourceError, match="not one image of it can be read"):
         VideoFile(capture, "x.mp4", "x")
     assert capture.released
 
@@ -116,12 +116,12 @@ def test_folder_in_natural_order_with_mixed_sizes(tmp_path: Path) -> None:
     folder.mkdir()
     for i, name in enumerate(["img2.png", "img10.png", "IMG1.PNG"]):
         cv2.imwrite(str(folder / name), np.full((10 + i, 20, 3), 7, np.uint8))
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     (folder / ".img3.png").write_bytes(b"hidden")
     (folder / "sub.png").mkdir()
     with open_source(folder) as source:
         assert (source.camera, source.live, source.fps, source.length) == ("row 7", False, None, 3)
-        assert isinstance(source, PictureFolder)
+        assert isinstance(source, ImageFolder)
         assert [p.name for p in source.files] == ["IMG1.PNG", "img2.png", "img10.png"]
         frames = list(source)
     assert [f.image.shape[0] for f in frames] == [12, 10, 11]
@@ -142,7 +142,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, red_side:
     assert opposite not in red_at
 
 
-def test_unreadable_pictures_are_said_and_counted(tmp_path: Path, caplog: Any) -> None:
+def test_unreadable_images_are_said_and_counted(tmp_path: Path, caplog: Any) -> None:
     for name in ("a.png", "c.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "b.png").write_bytes(b"broken")
@@ -155,20 +155,20 @@ def test_unreadable_pictures_are_said_and_counted(tmp_path: Path, caplog: Any) -
     assert "b.png" in caplog.text and "d.jpg" in caplog.text
 
 
-def test_folder_of_unreadable_pictures_alone(tmp_path: Path) -> None:
+def test_folder_of_unreadable_images_alone(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"broken")
-    with open_source(tmp_path) as source, pytest.raises(SourceError, match="none of its 1 pictures"):
+    with open_source(tmp_path) as source, pytest.raises(SourceError, match="none of its 1 images"):
         list(source)
     assert source.ended and source.unreadable == 1
 
 
 def test_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no pictures in this folder") as error:
+    with pytest.raises(SourceError, match="no images in this folder") as error:
         open_source(tmp_path)
     _one_line(error)
 
 
-def test_grey_and_16_bit_pictures_become_bgr(tmp_path: Path) -> None:
+def test_grey_and_16_bit_images_become_bgr(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((8, 9), 100, np.uint8))
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 9, 3), 100 * 257, np.uint16))
     cv2.imwrite(str(tmp_path / "rgba.png"), np.full((8, 9, 4), 100, np.uint8))

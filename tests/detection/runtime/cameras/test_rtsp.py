@@ -19,7 +19,7 @@ from detection.runtime.events import CameraStatus
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.pipeline import run_stream
 
-# A loaded machine delays a picture between its making and our look at it; a backlog would be seconds.
+# A loaded machine delays an image between its making and our look at it; a backlog would be seconds.
 AGE_MS = 900
 BACKOFF_CAP_S = 10
 
@@ -39,7 +39,7 @@ def open_camera(told: Any) -> Any:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_pictures_come_fresh_whole_and_once(
+def test_images_come_fresh_whole_and_once(
     rtsp_camera: Any, open_camera: Any, seen: Any, told: Any, transport: Transport
 ) -> None:
     camera = rtsp_camera()
@@ -49,7 +49,7 @@ def test_pictures_come_fresh_whole_and_once(
     seen.check(age_ms=AGE_MS)
     assert told.statuses == ["starting", "live"] and source.status is CameraStatus.LIVE
     assert source.fps == 25
-    # The stamp is the truth less a constant: the encoder, and the one picture that the parser holds back.
+    # The stamp is the truth less a constant: the encoder, and the one image that the parser holds back.
     print(f"{transport}: true age when taken, ms: p50 {np.median(seen.age_ms):.0f}, max {max(seen.age_ms):.0f}")
     constant_ms = np.median(seen.stamp_error_ms)
     assert 0 < constant_ms < 200
@@ -63,9 +63,7 @@ def test_pictures_come_fresh_whole_and_once(
     assert told.statuses[-1] == "ended" and source.poll(0) is None
 
 
-def test_a_stream_joined_late_starts_with_a_fresh_whole_picture(
-    rtsp_camera: Any, open_camera: Any, seen: Any
-) -> None:
+def test_a_stream_joined_late_starts_with_a_fresh_whole_image(rtsp_camera: Any, open_camera: Any, seen: Any) -> None:
     """One key frame in 3 s: who joins between two of them must see neither grey nor what queued up."""
     camera = rtsp_camera("--gop", "75")
     first = open_camera(camera.url)
@@ -113,7 +111,7 @@ def test_frozen_for_long_it_is_lost_and_comes_back(rtsp_camera: Any, open_camera
 
 
 def _restart(times: int, camera: Any, source: Any, seen: Any, told: Any, here: Any) -> list[float]:
-    """Kill and start the server again and again; seconds from each start until the first picture."""
+    """Kill and start the server again and again; seconds from each start until the first image."""
     took_s = []
     threads = open_files = 0
     for round_ in range(times):
@@ -141,7 +139,7 @@ def test_killed_and_restarted_it_comes_back(
     source = open_camera(camera.url, max_age_s=0.5)
     took_s = _restart(3, camera, source, seen, told, here)
     seen.check(age_ms=AGE_MS + 500)
-    print(f"seconds until the first picture: {', '.join(f'{took:.2f}' for took in took_s)}")
+    print(f"seconds until the first image: {', '.join(f'{took:.2f}' for took in took_s)}")
     # A server is back within the first few waits: 0.5 + 1 + 2 s at most, and 2 s to open it.
     assert max(took_s) < 6
     source.close()
@@ -154,12 +152,12 @@ def test_restarted_fifty_times(rtsp_camera: Any, open_camera: Any, seen: Any, to
     source = open_camera(camera.url, max_age_s=0.5)
     took_s = _restart(50, camera, source, seen, told, here)
     seen.check(age_ms=AGE_MS + 500)
-    print(f"seconds until the first picture: median {np.median(took_s):.2f}, worst {max(took_s):.2f}")
+    print(f"seconds until the first image: median {np.median(took_s):.2f}, worst {max(took_s):.2f}")
     assert max(took_s) < 6
 
 
-def test_delayed_pictures_tell_their_age(rtsp_camera: Any, relay: Any, open_camera: Any, seen: Any) -> None:
-    """From some moment on all packets take 0.6 s longer: old pictures, though each came just now."""
+def test_delayed_images_tell_their_age(rtsp_camera: Any, relay: Any, open_camera: Any, seen: Any) -> None:
+    """From some moment on all packets take 0.6 s longer: old images, though each came just now."""
     camera = rtsp_camera()
     between = relay(camera.port)
     source = open_camera(f"rtsp://127.0.0.1:{between.port}/cam")
@@ -189,7 +187,7 @@ def test_stream_that_stays_late_is_opened_again(
     seen.check(age_ms=AGE_MS)
 
 
-def test_pictures_over_the_age_limit_are_dropped(rtsp_camera: Any, relay: Any, open_camera: Any, seen: Any) -> None:
+def test_images_over_the_age_limit_are_dropped(rtsp_camera: Any, relay: Any, open_camera: Any, seen: Any) -> None:
     camera = rtsp_camera()
     between = relay(camera.port)
     source = open_camera(f"rtsp://127.0.0.1:{between.port}/cam", max_age_s=0.3)
@@ -229,7 +227,7 @@ def test_resolution_changed_in_mid_stream(rtsp_camera: Any, open_camera: Any, se
         camera.resize(*size)
         count = len(seen.frames)
         assert seen.follow(source, lambda count=count: len(seen.frames) >= count + 20)
-    # Every picture whole and readable: OpenCV scales it to the size that the stream was opened with.
+    # Every image whole and readable: OpenCV scales it to the size that the stream was opened with.
     seen.check(age_ms=AGE_MS)
     assert {f.image.shape for f in seen.frames} == {(240, 320, 3)}
     assert told.statuses == ["starting", "live"]
@@ -283,7 +281,7 @@ def test_camera_that_is_off_at_the_start_comes_later(
     assert source.fps == 25
 
 
-def test_at_most_so_many_pictures_a_second(rtsp_camera: Any, open_camera: Any, seen: Any) -> None:
+def test_at_most_so_many_images_a_second(rtsp_camera: Any, open_camera: Any, seen: Any) -> None:
     camera = rtsp_camera()
     source = open_camera(camera.url, max_fps=10)
     assert seen.follow(source, lambda: len(seen.frames) >= 16)
@@ -295,7 +293,7 @@ def test_at_most_so_many_pictures_a_second(rtsp_camera: Any, open_camera: Any, s
 def test_slow_and_dead_cameras_take_nothing_from_the_others(
     rtsp_camera: Any, relay: Any, detector: Detector, told: Any
 ) -> None:
-    """Four cameras through the stream: two of 25 pictures a second, one of 1, and one that never answers."""
+    """Four cameras through the stream: two of 25 images a second, one of 1, and one that never answers."""
 
     class Counted(Output):
         def __init__(self) -> None:

@@ -12,14 +12,14 @@ def _late(arrivals_and_stamps: list[tuple[float, float]]) -> list[float | None]:
     return [clock.late_s(arrived_s, stream_s) for arrived_s, stream_s in arrivals_and_stamps]
 
 
-def test_punctual_pictures_are_not_late() -> None:
+def test_punctual_images_are_not_late() -> None:
     late = _late([(100 + i / 25, i / 25) for i in range(100)])
-    assert late[0] is None  # one picture alone says nothing
+    assert late[0] is None  # one image alone says nothing
     assert late[1:] == pytest.approx([0.0] * 99, abs=1e-9)
 
 
 def test_backlog_of_a_new_connection_is_recognised() -> None:
-    """Ten pictures queued up: they come within 20 ms, then each when it is taken."""
+    """Ten images queued up: they come within 20 ms, then each when it is taken."""
     queued = [(100 + i / 500, i / 25) for i in range(10)]
     on_time = [(100.02 + i / 25, (9 + i) / 25) for i in range(1, 10)]
     late = _late(queued + on_time)
@@ -27,8 +27,8 @@ def test_backlog_of_a_new_connection_is_recognised() -> None:
     assert late[10:] == pytest.approx([0.0] * 9, abs=0.03)
 
 
-def test_held_back_pictures_are_as_late_as_they_were_held() -> None:
-    """After 20 pictures the network holds 2 s of them back."""
+def test_held_back_images_are_as_late_as_they_were_held() -> None:
+    """After 20 images the network holds 2 s of them back."""
     stamps = [i / 25 for i in range(120)]
     arrivals = [100 + (s if i < 20 or s > 2.8 else 2.8) for i, s in enumerate(stamps)]
     late = _late(list(zip(arrivals, stamps, strict=True)))
@@ -37,7 +37,7 @@ def test_held_back_pictures_are_as_late_as_they_were_held() -> None:
 
 
 def test_falling_behind_for_good_is_not_forgotten() -> None:
-    """A machine that reads 24 of 25 pictures a second, for ten minutes: 25 s late."""
+    """A machine that reads 24 of 25 images a second, for ten minutes: 25 s late."""
     late = _late([(100 + i / 24, i / 25) for i in range(24 * 600)])
     assert late[-1] == pytest.approx(24.0, abs=0.3)
 
@@ -59,7 +59,7 @@ def test_wrong_clock_does_not_keep_a_stream_from_starting() -> None:
     assert None not in late[60:]
 
 
-# --- the wait between attempts, and which pictures are taken ---
+# --- the wait between attempts, and which images are taken ---
 
 
 def test_backoff_doubles_with_chance_up_to_its_cap() -> None:

@@ -37,7 +37,7 @@ def wait() -> Any:
 
 
 def shot(camera: str = "left", index: int = 0, *, age_s: float = 0.0, labels: tuple[int, ...] = (), **record: Any):
-    """Frame, detections and record of a small picture, as outputs get them."""
+    """Frame, detections and record of a small image, as outputs get them."""
     image = np.full((48, 64, 3), index % 250, np.uint8)
     frame = Frame(image, camera, index, time.monotonic_ns() - round(age_s * 1e9))
     n = len(labels)
@@ -91,9 +91,9 @@ def request_to() -> Any:
 
 
 class Drive:
-    """Cameras whose pictures go through a real detector into a dashboard, from a thread as in a stream.
+    """Cameras whose images go through a real detector into a dashboard, from a thread as in a stream.
 
-    Each picture is dark with one red square that moves on; `red` is its brightness, so its score is `red` / 255.
+    Each image is dark with one red square that moves on; `red` is its brightness, so its score is `red` / 255.
     """
 
     def __init__(self, dashboard: Dashboard, controls: Controls, fps: dict[str, float]) -> None:
@@ -116,10 +116,10 @@ class Drive:
                 if camera in self.silent or time.monotonic() < due[camera]:
                     continue
                 due[camera] = time.monotonic() + 1 / fps
-                self._picture(camera, index[camera])
+                self._image(camera, index[camera])
                 index[camera] += 1
 
-    def _picture(self, camera: str, index: int) -> None:
+    def _image(self, camera: str, index: int) -> None:
         image = np.full((64, 96, 3), 40, np.uint8)
         x = index * 3 % 72
         image[24:40, x : x + 16, 2] = self.red

@@ -32,7 +32,7 @@ def test_elsewhere_a_token_is_made_and_needed(open_dashboard, request_to):
     token = urlsplit(dashboard.url).query.removeprefix("token=")
     assert len(token) >= 20
     assert request_to(dashboard, "/style.css")[0] == 200  # holds no secret, and the page that asks needs it
-    for path in ("/", "//style.css", "/dashboard.js", "/api/state", "/api/pictures", "/api/events", "/nothing"):
+    for path in ("/", "//style.css", "/dashboard.js", "/api/state", "/api/images", "/api/events", "/nothing"):
         assert request_to(dashboard, path)[0] == 401
         assert request_to(dashboard, f"{path}?token={token[:-1]}")[0] == 401
     assert request_to(dashboard, "/api/recording", send={"on": True})[0] == 401

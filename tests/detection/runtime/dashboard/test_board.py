@@ -48,7 +48,7 @@ def _camera(board: Board, place: int = 0) -> dict:
     return board.to_json()["cameras"][place]
 
 
-def test_status_follows_events_and_pictures(make_shot):
+def test_status_follows_events_and_images(make_shot):
     board = Board(("weed", "crop"), ["left"])
     assert _camera(board)["status"] == "starting" and _camera(board)["age_s"] is None
     board.take(*make_shot())

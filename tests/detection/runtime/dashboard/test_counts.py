@@ -11,16 +11,16 @@ def _labels(*labels: int) -> np.ndarray:
     return np.array(labels, np.int64)
 
 
-def test_boxes_per_picture_where_nothing_is_tracked():
+def test_boxes_per_image_where_nothing_is_tracked():
     counts = Counts(NAMES)
     counts.add(1000.0, "left", _labels(0, 0, 1), None)
     counts.add(1001.0, "right", _labels(), None)
     counts.add(1012.0, "left", _labels(1), None)
     found = counts.to_json(1012.0)
-    assert found["unit"] == "boxes per picture" and counts.plants() is None
+    assert found["unit"] == "boxes per image" and counts.plants() is None
     weed, crop = found["series"]
     assert len(weed) == len(crop) == BUCKETS
-    assert weed[-3:] == [1.0, None, 0.0] and crop[-3:] == [0.5, None, 1.0]  # no picture is not nothing found
+    assert weed[-3:] == [1.0, None, 0.0] and crop[-3:] == [0.5, None, 1.0]  # no image is not nothing found
     assert set(weed[:-3]) == {None}
 
 

@@ -37,7 +37,7 @@ def test_state_says_what_the_guide_says(open_dashboard, request_to, make_shot):
     assert left["status"] == "live" and left["found"] == 3 and left["size_wh"] == [64, 48]
     assert left["counted"] == {"weed": 4} and left["age_ms"]["p99"] == 30.0
     assert left["captured_ns"] < state["received_ns"] <= state["now_ns"] < time.monotonic_ns()
-    assert dead["status"] == "starting" and dead["pictures"] == 0 and dead["captured_ns"] is None
+    assert dead["status"] == "starting" and dead["images"] == 0 and dead["captured_ns"] is None
     assert [each["name"] for each in state["classes"]] == ["weed", "crop"]
     assert state["classes"][0]["colour"] == "#56b4e9"
     own = {"weed": 0.7, "crop": 0.9}
@@ -54,10 +54,10 @@ def test_events_are_listed(open_dashboard, request_to):
     assert _json(request_to(dashboard, "/api/state"))["cameras"][0]["status"] == "lost"
 
 
-def test_thresholds_change_what_the_detector_reports(open_dashboard, request_to, controls, make_picture):
+def test_thresholds_change_what_the_detector_reports(open_dashboard, request_to, controls, make_image):
     heard: list[Event] = []
     dashboard = open_dashboard(listener=heard.append)
-    image = make_picture(box=(8, 8, 24, 24)) // 2 + 30  # red 157: a score of 0.62
+    image = make_image(box=(8, 8, 24, 24)) // 2 + 30  # red 157: a score of 0.62
     assert len(controls.detector(image)) == 0
     assert _json(request_to(dashboard, "/api/thresholds", send={"score": {"weed": 0.6}})) == {
         "score": {"weed": 0.6, "crop": 0.9}
@@ -82,7 +82,7 @@ def test_a_flood_is_cut_off(open_dashboard, request_to):
     assert request_to(open_dashboard(), "/api/thresholds", send={"score": "x" * 100_000})[0] == 413
 
 
-def test_snapshot_is_the_picture_as_it_was(open_dashboard, request_to, make_shot):
+def test_snapshot_is_the_image_as_it_was(open_dashboard, request_to, make_shot):
     dashboard = open_dashboard()
     assert request_to(dashboard, "/api/snapshots", send={"camera": "left"})[0] == 404
     dashboard.write(*make_shot("a/ü <b>", 7, labels=(0,)))
@@ -109,7 +109,7 @@ def test_recording_by_the_api(open_dashboard, request_to, make_shot, tmp_path, w
     assert request_to(dashboard, "/api/recording", send={"on": 1})[0] == 400
     assert _json(request_to(dashboard, "/api/recording", send={"on": True}))["on"]
     dashboard.write(*make_shot())
-    wait(lambda: _json(request_to(dashboard, "/api/state"))["recording"]["pictures"] == 1)
+    wait(lambda: _json(request_to(dashboard, "/api/state"))["recording"]["images"] == 1)
     state = _json(request_to(dashboard, "/api/recording", send={"on": False}))
     assert not state["on"] and state["folder"] == str(tmp_path / "videos")
     assert (tmp_path / "videos" / state["files"][0]).stat().st_size > 0
@@ -127,8 +127,8 @@ def test_writing_waits_for_nobody_and_closing_neither(open_dashboard):
     record = make_record(Frame(image, "left", 0, 0), found, ("weed",), age_ms=1, latency_ms={})
     times = []
 
-    def write(pictures: int) -> None:
-        for i in range(pictures):
+    def write(images: int) -> None:
+        for i in range(images):
             frame = Frame(image, "left", i, time.monotonic_ns())
             before = time.perf_counter()
             dashboard.write(frame, found, record)
@@ -138,8 +138,8 @@ def test_writing_waits_for_nobody_and_closing_neither(open_dashboard):
     port = urlsplit(dashboard.url).port
     stuck = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(20)]
     try:
-        for each in stuck:  # ask for pictures over and over and read no answer
-            each.sendall(b"GET /api/pictures?have=0:left HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
+        for each in stuck:  # ask for images over and over and read no answer
+            each.sendall(b"GET /api/images?have=0:left HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
         write(300)
         assert np.median(times) < 0.005
         before = time.monotonic()
@@ -159,7 +159,7 @@ def test_it_stops_within_a_second_whoever_looks_on(open_dashboard, request_to, m
     half = socket.create_connection(("127.0.0.1", port), timeout=10)
     half.sendall(b"GET /api/state HTTP/1.1\r\nHos")
     waiting = socket.create_connection(("127.0.0.1", port), timeout=10)
-    waiting.sendall(b"GET /api/pictures?have=1:left HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    waiting.sendall(b"GET /api/images?have=1:left HTTP/1.1\r\nHost: localhost\r\n\r\n")
     time.sleep(0.2)
     before = time.monotonic()
     dashboard.close()
@@ -197,9 +197,9 @@ def test_a_fault_in_an_answer_is_logged_and_ends_nothing(open_dashboard, request
     frame, found, record = make_shot()
     record["detections"] = [{"score": {1, 2}}]  # no JSON
     dashboard.write(frame, found, record)
-    status, _, body = request_to(dashboard, "/api/pictures?have=0:left")
+    status, _, body = request_to(dashboard, "/api/images?have=0:left")
     assert status == 500 and "log says more" in json.loads(body)["error"]
-    assert "dashboard: /api/pictures failed" in caplog.text and capfd.readouterr().out == ""
+    assert "dashboard: /api/images failed" in caplog.text and capfd.readouterr().out == ""
     assert request_to(dashboard, "/api/state")[0] == 200
 
 

@@ -32,13 +32,13 @@ def _pixels(page, camera=0):
 
 
 def _shown(page, camera=0):
-    """Wait until a camera's picture is on the screen."""
+    """Wait until a camera's image is on the screen."""
     _until(
         page, f"(a => a !== undefined && !a.textContent.startsWith('–'))(document.querySelectorAll('.age')[{camera}])"
     )
 
 
-def test_pictures_move_with_their_boxes(opened, open_dashboard, drive):
+def test_images_move_with_their_boxes(opened, open_dashboard, drive):
     dashboard = open_dashboard()
     drive(dashboard, left=20.0, right=10.0)
     page = opened(dashboard)
@@ -55,7 +55,7 @@ def test_pictures_move_with_their_boxes(opened, open_dashboard, drive):
         red = (second[:, :, 0] > 140) & (second[:, :, 1] < 90) & (second[:, :, 2] < 90)
         assert red.sum() > 100
         assert abs(np.flatnonzero(box.any(axis=0)).min() - np.flatnonzero(red.any(axis=0)).min()) < 15
-    assert dashboard.pictures.encoded > 4
+    assert dashboard.images.encoded > 4
 
 
 def test_numbers_update(opened, open_dashboard, drive):
@@ -85,7 +85,7 @@ def test_numbers_update(opened, open_dashboard, drive):
     _until(page, "parseFloat(document.querySelector('#ages dd[data-key=max]').textContent) >= 400")
 
 
-def test_age_is_that_of_the_picture_on_the_screen(opened, open_dashboard, make_shot):
+def test_age_is_that_of_the_image_on_the_screen(opened, open_dashboard, make_shot):
     dashboard = open_dashboard()
     taken = make_shot(age_s=12.0)
     dashboard.write(*taken)
@@ -114,7 +114,7 @@ def test_loss_is_shown_within_two_seconds_where_nothing_is_said(opened, open_das
         page.wait_for_selector(".camera[data-state=late] >> nth=0", timeout=20_000)
         waits_s.append(time.monotonic() - stopped)
         lost = page.locator(".camera", has_text="left")
-        assert "Last picture" in lost.locator(".over").text_content()
+        assert "Last image" in lost.locator(".over").text_content()
         assert page.locator(".camera", has_text="right").get_attribute("data-state") == "live"
         _until(page, "document.querySelector('#overall').textContent === '1 of 2 live'")
         driven.silent = set()
@@ -168,7 +168,7 @@ def test_thresholds_change_what_is_shown(opened, open_dashboard, drive, controls
     _until(page, "document.querySelectorAll('#events li').length >= 3")
 
 
-def test_snapshot_downloads_picture_boxes_and_numbers(opened, open_dashboard, drive, tmp_path):
+def test_snapshot_downloads_image_boxes_and_numbers(opened, open_dashboard, drive, tmp_path):
     dashboard = open_dashboard()
     drive(dashboard)
     page = opened(dashboard, PHONE)
@@ -176,7 +176,7 @@ def test_snapshot_downloads_picture_boxes_and_numbers(opened, open_dashboard, dr
     page.click("button[aria-label='Snapshot of left']")
     _until(
         page,
-        "document.querySelector('dialog').open && document.querySelector('#snapshot-picture').naturalWidth === 96",
+        "document.querySelector('dialog').open && document.querySelector('#snapshot-image').naturalWidth === 96",
     )
     for kind, ending in (("annotated", "-annotated.jpg"), ("plain", ".jpg"), ("json", ".json")):
         with page.expect_download() as download:
@@ -236,7 +236,7 @@ def test_names_from_outside_are_text(opened, open_dashboard, drive, named_contro
     assert page.locator("#thresholds .name").first.text_content() == f"weed{evil}"
     assert page.locator("#legend .name").first.text_content() == f"weed{evil}"
     page.click(".snap")
-    _until(page, "document.querySelector('#snapshot-picture').naturalWidth > 0")
+    _until(page, "document.querySelector('#snapshot-image').naturalWidth > 0")
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("document.scripts.length") == 1
     assert page.evaluate("document.querySelectorAll('img').length") == 1
@@ -272,7 +272,7 @@ def test_it_fits_and_can_be_read_and_hit(opened, open_dashboard, make_shot, size
             .map(e => [e.outerHTML, e.getBoundingClientRect()]).filter(([_, r]) => r.height < 48 || r.width < 48)"""
         )
         assert targets == []
-        # in words too: buttons, pictures and charts
+        # in words too: buttons, images and charts
         assert page.evaluate(
             """[...document.querySelectorAll('button')].every(b => b.innerText.trim() || b.ariaLabel)
             && [...document.querySelectorAll('canvas, svg[role=img]')].every(e => e.getAttribute('aria-label'))
@@ -372,7 +372,7 @@ def test_a_machine_that_is_gone_is_said_and_ages_go_on(opened, open_dashboard, d
     opened.said.clear()
 
 
-def test_a_hidden_page_asks_for_no_pictures(opened, open_dashboard, drive):
+def test_a_hidden_page_asks_for_no_images(opened, open_dashboard, drive):
     dashboard = open_dashboard()
     drive(dashboard)
     page = opened(dashboard)
@@ -381,6 +381,6 @@ def test_a_hidden_page_asks_for_no_pictures(opened, open_dashboard, drive):
         "Object.defineProperty(document, 'hidden', {get: () => true, configurable: true})"
     )  # headless pages are never hidden of themselves
     page.wait_for_timeout(1500)
-    before = dashboard.pictures.encoded
+    before = dashboard.images.encoded
     page.wait_for_timeout(1000)
-    assert dashboard.pictures.encoded == before > 0
+    assert dashboard.images.encoded == before > 0

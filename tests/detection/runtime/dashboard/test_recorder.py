@@ -36,7 +36,7 @@ def _frames(path) -> int:
     return count
 
 
-def test_one_video_per_camera_that_plays_as_the_pictures_came(recorder, events, make_shot, tmp_path, wait):
+def test_one_video_per_camera_that_plays_as_the_images_came(recorder, events, make_shot, tmp_path, wait):
     recorder.take(*make_shot("left"))  # before the start: is not in it
     recorder.start()
     recorder.start()  # a second viewer's press changes nothing
@@ -44,14 +44,14 @@ def test_one_video_per_camera_that_plays_as_the_pictures_came(recorder, events, 
     for i in range(12):
         camera, index = ("left", i - i // 3 - 1) if i % 3 else ("a/b <c>", i // 3)
         recorder.take(*make_shot(camera, index, labels=(0,)))
-        wait(lambda i=i: recorder.to_json()["pictures"] == i + 1)
+        wait(lambda i=i: recorder.to_json()["images"] == i + 1)
         time.sleep(0.05)
     took_s = time.monotonic() - began_s
     assert recorder.to_json()["on"]
     recorder.stop()
     recorder.take(*make_shot("left"))
     state = recorder.to_json()
-    assert not state["on"] and state["pictures"] == 12 and state["left_out"] == 0 and state["error"] is None
+    assert not state["on"] and state["images"] == 12 and state["left_out"] == 0 and state["error"] is None
     paths = [tmp_path / "videos" / name for name in state["files"]]
     assert [_frames(path) for path in paths] == [4, 8]
     capture = cv2.VideoCapture(str(paths[1]))
@@ -67,7 +67,7 @@ def test_recordings_of_one_second_do_not_replace_each_other(recorder, make_shot,
         recorder.start()
         for camera in ("a/b", "a:b"):
             recorder.take(*make_shot(camera))
-        wait(lambda: recorder.to_json()["pictures"] == 2)
+        wait(lambda: recorder.to_json()["images"] == 2)
         recorder.stop()
     assert len([_frames(path) for path in (tmp_path / "videos").glob("*.mp4")]) == 6
 
@@ -83,7 +83,7 @@ def test_what_the_encoder_has_no_time_for_is_left_out_and_counted(recorder, make
     hold.set()
     recorder.stop()
     state = recorder.to_json()
-    assert state["pictures"] + state["left_out"] == 50
+    assert state["images"] + state["left_out"] == 50
 
 
 def test_a_full_disk_ends_it_and_is_said(recorder, events, make_shot, monkeypatch, wait):

@@ -39,12 +39,12 @@ def machine(*sources: str, **model: Any) -> Machine:
         (machine("drive.mp4", limits={"cool_below_c": 70}), None, 1),
     ],
 )
-def test_cores_go_to_one_live_picture_or_to_many_recorded_ones(
+def test_cores_go_to_one_live_image_or_to_many_recorded_ones(
     told: Machine, threads: int | None, workers: int
 ) -> None:
     assert share_cores(told, cores=4) == (threads, workers)
 
 
-def test_there_is_an_end_to_pictures_at_once() -> None:
+def test_there_is_an_end_to_images_at_once() -> None:
     assert share_cores(machine("drive.mp4"), cores=64) == (1, 8)
     assert share_cores(machine("drive.mp4"))[1] >= 1

@@ -21,7 +21,7 @@ from detection.runtime.streaming.controls import Controls
 PASSED = {
     "schema": 1,
     "precision": "fp32",
-    "pictures": 40,
+    "images": 40,
     "boxes": 300,
     "unmatched_boxes": 0,
     "wrong_form": 0,
@@ -90,7 +90,7 @@ def test_a_new_file_is_taken_and_its_thresholds_with_it(bench: Bench) -> None:
         ({"parity": {**PASSED, "wrong_form": 1}}, "malformed"),
         ({"parity": {**PASSED, "delta_ap_points": 0.3}}, "AP is off by 0.30 points"),
         ({"parity": {**PASSED, "precision": "int8"}}, "parity report is of int8, the file of fp32"),
-        ({"parity": {**PASSED, "pictures": 0}}, "compared on no picture"),
+        ({"parity": {**PASSED, "images": 0}}, "compared on no image"),
         ({"parity": {"precision": "fp32"}}, "not one of swath export"),
         ({"parity": {**PASSED, "precision": "int8", "agreement": 0.5}, "precision": "int8"}, "50.0% of the boxes"),
         ({"class_names": ("thistle", "crop")}, "finds thistle, crop, the running model weed, crop"),
@@ -129,7 +129,7 @@ def test_a_broken_or_missing_file_is_refused(bench: Bench) -> None:
 def test_the_report_beside_the_file_must_be_its_own(bench: Bench) -> None:
     beside = bench.path.with_suffix(".parity.json")
     with bench.watch(watch=False) as watcher:
-        beside.write_text(json.dumps({**PASSED, "pictures": 41}))
+        beside.write_text(json.dumps({**PASSED, "images": 41}))
         watcher.ask()
         assert "of another model" in bench.last(1).message
         beside.write_text("{")
@@ -210,14 +210,14 @@ def level():
 
 path = Path(sys.argv[1])
 controls = Controls(Detector(path, threads=2))
-picture = np.zeros((64, 96, 3), np.uint8)
-picture[8:20, 10:30, 2] = 255
+image = np.zeros((64, 96, 3), np.uint8)
+image[8:20, 10:30, 2] = 255
 levels, answers = [], 0
 with ModelWatcher(controls, path, watch=False, threads=2) as watcher:
     for swap in range(1, 26):
         watcher.ask()
         while watcher.swaps < swap:  # the stream goes on meanwhile, and is right all the time
-            found = controls.detector(picture)
+            found = controls.detector(image)
             assert found.boxes.tolist() == [[10, 8, 30, 20]] and found.labels.tolist() == [0]
             answers += 1
             time.sleep(0.001)
@@ -239,9 +239,9 @@ def test_twenty_swaps_leave_nothing_behind(bench: Bench) -> None:
     assert last[2] - warm[2] < 4096  # kB
 
 
-def test_copying_over_a_running_model_does_not_hurt_it(bench: Bench, make_picture: Any) -> None:
+def test_copying_over_a_running_model_does_not_hurt_it(bench: Bench, make_image: Any) -> None:
     """The running graph is in memory: what happens to its file does not matter."""
-    image = make_picture(box=(10, 10, 30, 30))
+    image = make_image(box=(10, 10, 30, 30))
     before = bench.old(image)
     shutil.copyfile(os.devnull, bench.path)
     assert bench.old(image).boxes.tolist() == before.boxes.tolist() and len(before) == 1

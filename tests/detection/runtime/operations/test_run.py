@@ -1,4 +1,4 @@
-"""A whole machine as a process: every output at once, its stop, and a season's worth of pictures."""
+"""A whole machine as a process: every output at once, its stop, and a season's worth of images."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_live_machine_stops_within_a_second_with_whole_files(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_season_of_pictures_leaves_memory_descriptors_and_threads_flat(model_path: Path, tmp_path: Path) -> None:
+def test_a_season_of_images_leaves_memory_descriptors_and_threads_flat(model_path: Path, tmp_path: Path) -> None:
     frames = 200_000
     machine = _machine(tmp_path, model_path, str(_video(tmp_path / "drive.mp4", frames)))
     jsonl, marks = tmp_path / "out" / "d.jsonl", []
@@ -180,7 +180,7 @@ def test_a_season_of_pictures_leaves_memory_descriptors_and_threads_flat(model_p
                 marks.append((lines, *_held(process.pid)))
         stderr = process.stderr.read() if process.stderr else ""
     assert process.returncode == 0, stderr
-    print(f"\n(pictures, MB, descriptors, threads): {marks}")
+    print(f"\n(images, MB, descriptors, threads): {marks}")
     _, megabytes, descriptors, threads = zip(*marks[1:-1], strict=True)  # the first tenth warms up
     assert len(megabytes) >= 7
     assert max(megabytes) - min(megabytes) <= 40 and abs(megabytes[-1] - megabytes[0]) <= 20

@@ -111,7 +111,7 @@ class Gone(Source):
 
 
 class Hangs(Output):
-    """An output that never comes back from its second picture, until it is let go."""
+    """An output that never comes back from its second image, until it is let go."""
 
     def __init__(self) -> None:
         self.release = threading.Event()

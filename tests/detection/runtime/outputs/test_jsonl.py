@@ -33,7 +33,7 @@ def test_long_lines_are_whole_too(tmp_path: Path) -> None:
 
 
 def test_events_have_a_file_of_their_own(tmp_path: Path) -> None:
-    event = Event("camera", "left", "lost", "no picture for 2 s", at_ns=5, at_unix_s=1.23456)
+    event = Event("camera", "left", "lost", "no image for 2 s", at_ns=5, at_unix_s=1.23456)
     with EventsOutput(tmp_path / "events.jsonl") as output, JsonlOutput(tmp_path / "out.jsonl") as records:
         for one in (output, records):
             one.event(event)
@@ -44,7 +44,7 @@ def test_events_have_a_file_of_their_own(tmp_path: Path) -> None:
             "kind": "camera",
             "subject": "left",
             "status": "lost",
-            "message": "no picture for 2 s",
+            "message": "no image for 2 s",
             "at_ns": 5,
             "at_unix_s": 1.235,
         }

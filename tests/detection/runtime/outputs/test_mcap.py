@@ -86,7 +86,7 @@ def test_foxglove_finds_what_it_shows(tmp_path: Path) -> None:
     cameras = {"left": (True, 25.0), "10.0.0.7:554/s 1": (True, None)}
     records = []
     with McapOutput(path, cameras=cameras) as output:
-        output.event(Event("camera", "left", "lost", "no picture for 2 s"))
+        output.event(Event("camera", "left", "lost", "no image for 2 s"))
         for i in range(3):
             for camera in cameras:
                 records.append(write(output, frame_of(i, camera=camera), found_things(2, tracked=True)))
@@ -106,9 +106,9 @@ def test_foxglove_finds_what_it_shows(tmp_path: Path) -> None:
             assert REQUIRED.get(name, set()) <= set(message)
     assert [message for _, message in messages["/left/record"]] == records[::2]
     _, image = messages["/left/image"][0]
-    picture = cv2.imdecode(np.frombuffer(base64.b64decode(image["data"]), np.uint8), cv2.IMREAD_COLOR)
-    assert image["format"] == "jpeg" and picture is not None
-    np.testing.assert_allclose(picture, frame_of().image, atol=2)
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(image["data"]), np.uint8), cv2.IMREAD_COLOR)
+    assert image["format"] == "jpeg" and shown is not None
+    np.testing.assert_allclose(shown, frame_of().image, atol=2)
     _, boxes = messages["/left/annotations"][0]
     assert all(set(one) == REQUIRED_OF_POINTS for one in boxes["points"])
     assert all(set(one) == REQUIRED_OF_TEXTS for one in boxes["texts"])
@@ -121,10 +121,10 @@ def test_foxglove_finds_what_it_shows(tmp_path: Path) -> None:
     ]
     assert [one["text"] for one in boxes["texts"]] == ["#4 crop 0.88", "#5 weed 0.50"]
     _, line = messages["/events"][0]
-    assert (line["level"], line["name"], line["message"]) == (4, "camera left", "lost: no picture for 2 s")
+    assert (line["level"], line["name"], line["message"]) == (4, "camera left", "lost: no image for 2 s")
 
 
-def test_times_of_live_pictures_are_when_they_were_grabbed(tmp_path: Path) -> None:
+def test_times_of_live_images_are_when_they_were_grabbed(tmp_path: Path) -> None:
     path = tmp_path / "out.mcap"
     before_ns = time.time_ns()
     with McapOutput(path, cameras={"left": (True, None)}) as output:
@@ -160,16 +160,16 @@ def test_a_killed_stream_leaves_every_chunk(tmp_path: Path) -> None:
     for _ in range(3):
         kill_while_writing("mcap", path, count=2, after_s=(1.5, 2.0), pause_s=0.01)
         topics: dict[int, str] = {}
-        frames, pictures = [], 0
+        frames, images = [], 0
         with path.open("rb") as file, pytest.raises(EndOfFile):
             for record in StreamReader(file, validate_crcs=True).records:
                 if isinstance(record, Channel):
                     topics[record.id] = record.topic
                 if isinstance(record, Message):
-                    pictures += topics[record.channel_id] == "/left/image"
+                    images += topics[record.channel_id] == "/left/image"
                     if topics[record.channel_id] == "/left/record":
                         frames.append(json.loads(record.data)["frame"])
-        assert frames == list(range(len(frames))) and len(frames) == pictures > 3
+        assert frames == list(range(len(frames))) and len(frames) == images > 3
 
 
 def test_full_disk_keeps_what_was_written(tmp_path: Path, monkeypatch: Any) -> None:

@@ -12,24 +12,24 @@ from detection.runtime.outputs.mp4 import TICKS, FragmentedMp4, Samples, read_sa
 
 @pytest.fixture
 def samples(tmp_path: Path) -> Samples:
-    """30 pictures of 64 x 48, as OpenCV encodes them."""
+    """30 images of 64 x 48, as OpenCV encodes them."""
     path = tmp_path / "small.mp4"
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48))
     field = np.random.default_rng(0).integers(90, 110, (48, 64, 3), dtype=np.uint8)
     for i in range(30):
-        picture = field.copy()
-        picture[8:16, i : i + 8] = 200
-        writer.write(picture)
+        image = field.copy()
+        image[8:16, i : i + 8] = 200
+        writer.write(image)
     writer.release()
     return read_samples(path.read_bytes())
 
 
-def pictures_of(path: Path) -> list[np.ndarray]:
+def images_of(path: Path) -> list[np.ndarray]:
     capture = cv2.VideoCapture(str(path))
-    pictures = []
+    images = []
     while (read := capture.read())[0]:
-        pictures.append(read[1])
-    return pictures
+        images.append(read[1])
+    return images
 
 
 def test_samples_are_those_that_were_encoded(samples: Samples) -> None:
@@ -61,20 +61,20 @@ def test_every_cut_plays_up_to_its_last_whole_fragment(tmp_path: Path, samples: 
     whole = path.read_bytes()
     file.close()
     finished = path.read_bytes()
-    once, cut = pictures_of(tmp_path / "small.mp4"), tmp_path / "cut.mp4"
+    once, cut = images_of(tmp_path / "small.mp4"), tmp_path / "cut.mp4"
     # Also within the table that an ordinary video has at its end: it only counts once it is whole.
     open_end = finished[: ends[-1] + 100].replace(finished[:64], whole[:64])
     for content in (whole, whole[: ends[1]], whole[: ends[1] + 11], open_end):
         cut.write_bytes(content)
         fragments = sum(len(content) >= end for end in ends)
-        pictures = pictures_of(cut)
-        assert len(pictures) >= 30 * fragments >= 60
-        np.testing.assert_array_equal(pictures, (once * 3)[: len(pictures)])
+        images = images_of(cut)
+        assert len(images) >= 30 * fragments >= 60
+        np.testing.assert_array_equal(images, (once * 3)[: len(images)])
     cut.write_bytes(finished)
-    np.testing.assert_array_equal(pictures_of(cut), once * 3)
+    np.testing.assert_array_equal(images_of(cut), once * 3)
 
 
-def test_without_a_picture_it_is_still_a_file_that_can_be_closed(tmp_path: Path, samples: Samples) -> None:
+def test_without_a_image_it_is_still_a_file_that_can_be_closed(tmp_path: Path, samples: Samples) -> None:
     file = FragmentedMp4(tmp_path / "x.mp4", (64, 48), samples.description)
     file.close()
     file.close()

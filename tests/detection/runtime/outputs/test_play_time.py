@@ -6,7 +6,7 @@ from detection.runtime.outputs.play_time import PlayTime
 from tests.detection.runtime.outputs.shots import frame_of
 
 
-def test_live_pictures_are_where_they_were_grabbed() -> None:
+def test_live_images_are_where_they_were_grabbed() -> None:
     time = PlayTime(live=True, fps=25)
     grabbed_ns = [5_000_000_000, 5_040_000_000, 5_500_000_000]
     frames = [frame_of(i, captured_ns=ns, stream_s=0.0) for i, ns in enumerate(grabbed_ns)]

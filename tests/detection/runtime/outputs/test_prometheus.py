@@ -95,7 +95,7 @@ def test_how_a_camera_is(output: PrometheusOutput, sample: Any) -> None:
     assert value(page(output.port), "swath_camera_status", camera="left", status="ended") == 1
 
 
-def test_age_of_the_last_picture_grows(output: PrometheusOutput, sample: Any) -> None:
+def test_age_of_the_last_image_grows(output: PrometheusOutput, sample: Any) -> None:
     assert value(page(output.port), "swath_last_frame_age_seconds", camera="left") is None
     output.write(*sample.call())
     first = value(page(output.port), "swath_last_frame_age_seconds", camera="left")

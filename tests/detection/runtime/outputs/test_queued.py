@@ -26,7 +26,7 @@ from tests.detection.runtime.outputs.test_lines import disk_of
 class Gate(Output):
     """Takes a frame when it is let; says which it took, and from which thread."""
 
-    needs_picture = False
+    needs_image = False
 
     def __init__(self, *, opened: bool = True) -> None:
         self.gate = threading.Event()
@@ -57,8 +57,8 @@ class Gate(Output):
         self.closed += 1
 
 
-class Pictures(Gate):
-    needs_picture = True
+class Images(Gate):
+    needs_image = True
 
 
 def wait_until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
@@ -265,8 +265,8 @@ def test_a_stop_ends_the_waiting_of_a_recording() -> None:
     assert inner.took == [0, 1]
 
 
-def test_pictures_are_not_kept_for_outputs_that_need_none() -> None:
-    for inner, kept in ((Gate(opened=False), False), (Pictures(opened=False), True)):
+def test_images_are_not_kept_for_outputs_that_need_none() -> None:
+    for inner, kept in ((Gate(opened=False), False), (Images(opened=False), True)):
         output = Queued(inner, "x", lossless=False)
         image = np.zeros((48, 64, 3), np.uint8)
         alive = weakref.ref(image)

@@ -33,7 +33,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 def times_s(path: Path) -> list[float]:
-    """When each picture is shown, as ffmpeg reads it."""
+    """When each image is shown, as ffmpeg reads it."""
     asked = ["-show_entries", "packet=pts_time", "-of", "json"]
     command = ["ffprobe", "-v", "error", *asked, str(path)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -92,7 +92,7 @@ def test_live_video_plays_in_real_time_whatever_was_dropped(tmp_path: Path) -> N
     assert len(frames_of(path)) == len(grabbed_s) and decoded_without_a_word(path)
 
 
-def test_a_picture_may_stand_for_days(tmp_path: Path) -> None:
+def test_a_image_may_stand_for_days(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     with VideoOutput(path, NAMES, fps=25, live=True) as output:
         for i, s in enumerate([0, 1, 3 * 86400, 3 * 86400 + 1]):

@@ -7,7 +7,7 @@ from detection.runtime.parity.report import parity_fault
 
 INT8 = {
     "precision": "int8",
-    "pictures": 39,
+    "images": 39,
     "agreement": 0.98,
     "wrong_form": 0,
     "delta_ap_points": 0.74,

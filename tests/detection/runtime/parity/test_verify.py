@@ -16,15 +16,15 @@ SIZE_HW = (64, 96)
 
 
 def field(number):
-    """A picture with a red rectangle, in BGR."""
-    picture = np.zeros((*SIZE_HW, 3), np.uint8)
-    picture[10 : 20 + number, 5:30, 2] = 200
-    return picture
+    """An image with a red rectangle, in BGR."""
+    image = np.zeros((*SIZE_HW, 3), np.uint8)
+    image[10 : 20 + number, 5:30, 2] = 200
+    return image
 
 
-def answer(picture_bgr):
+def answer(image_bgr):
     """What the tiny model must say of it, worked out apart: the bounds of what is red."""
-    rows, columns = np.nonzero(letterbox(picture_bgr, SIZE_HW)[0][..., 0] > tiny_model.BRIGHT)
+    rows, columns = np.nonzero(letterbox(image_bgr, SIZE_HW)[0][..., 0] > tiny_model.BRIGHT)
     box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     return Detections(np.array([box], np.float32), np.array([200 / 255], np.float32), np.zeros(1, np.int64))
 
@@ -35,9 +35,9 @@ def model(tmp_path):
     kept = [field(number) for number in range(3)]
     reference = Reference(
         file_digest(path),
-        tuple(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in kept),
+        tuple(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in kept),
         tuple(map(answer, kept)),
-        {pixels_digest(picture): answer(picture) for picture in (field(7), field(9))},
+        {pixels_digest(image): answer(image) for image in (field(7), field(9))},
     )
     Reference.path_of(path).write_bytes(reference.to_bytes())
     return path
@@ -46,7 +46,7 @@ def model(tmp_path):
 def test_what_is_written_is_read(model):
     read = Reference.read(Reference.path_of(model))
     assert read.model_sha256 == file_digest(model)
-    assert [picture.tolist() for picture in read.inputs_rgb] == [field(k)[..., ::-1].tolist() for k in range(3)]
+    assert [image.tolist() for image in read.inputs_rgb] == [field(k)[..., ::-1].tolist() for k in range(3)]
     assert [a.boxes.tolist() for a in read.answers] == [answer(field(k)).boxes.tolist() for k in range(3)]
     assert set(read.seen) == {pixels_digest(field(7)), pixels_digest(field(9))}
     assert read.seen[pixels_digest(field(9))].boxes.tolist() == answer(field(9)).boxes.tolist()
@@ -56,8 +56,8 @@ def test_a_file_that_is_as_it_was_agrees(model):
     outcome = verify(model, Detector(model), [field(7), field(8), field(9)])
     assert outcome.same_file and outcome.parity.holds
     assert (outcome.known, outcome.unknown) == (2, 1)  # field 8 was not looked at
-    # twice 1, 2, 5 and 8 pictures, the five that are known again and again
-    assert outcome.parity.pictures == outcome.parity.boxes == 32
+    # twice 1, 2, 5 and 8 images, the five that are known again and again
+    assert outcome.parity.images == outcome.parity.boxes == 32
 
 
 @pytest.mark.parametrize(

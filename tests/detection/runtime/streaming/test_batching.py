@@ -28,7 +28,7 @@ class _Timed(Detector):
 @pytest.mark.parametrize(
     ("seconds", "most", "worth"),
     [
-        ({1: 0.02, 2: 0.04, 4: 0.08}, 4, 1),  # a processor: twice the pictures, twice the time
+        ({1: 0.02, 2: 0.04, 4: 0.08}, 4, 1),  # a processor: twice the images, twice the time
         ({1: 0.02, 2: 0.02, 4: 0.02}, 4, 4),  # a GPU: as good as for nothing
         ({1: 0.02, 2: 0.02, 4: 0.06}, 4, 2),
         ({1: 0.02, 2: 0.02, 4: 0.02}, 3, 2),  # of three cameras

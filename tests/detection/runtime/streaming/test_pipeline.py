@@ -89,7 +89,7 @@ def test_video_end_to_end_with_exact_values(detector: Detector, video_path: Path
     assert summary.age_ms["max"] == pytest.approx(max(r["age_ms"] for r in kept.records), abs=0.001)
 
 
-def test_every_picture_of_several_recordings_in_order(detector: Detector, tmp_path: Path, make_video: Any) -> None:
+def test_every_image_of_several_recordings_in_order(detector: Detector, tmp_path: Path, make_video: Any) -> None:
     kept = Kept()
     sources = open_sources([make_video(tmp_path / "a.mp4", 3), make_video(tmp_path / "b.mp4", 6)])
     summary = run_stream(detector, sources, [kept])
@@ -202,7 +202,7 @@ class Events(Kept):
 
 
 def test_recordings_are_decoded_while_the_network_works(detector: Detector) -> None:
-    """Two threads that each take 20 ms a picture take 20 ms a picture together, not 40."""
+    """Two threads that each take 20 ms an image take 20 ms an image together, not 40."""
 
     class Slow(Scripted):
         live = False
@@ -276,14 +276,14 @@ class Aged(Scripted):
         return Frame(frame.image, self.camera, frame.index, time.monotonic_ns() - frame.index * 10**9)
 
 
-def test_live_pictures_that_are_too_old_are_counted_and_not_told(detector: Detector) -> None:
+def test_live_images_that_are_too_old_are_counted_and_not_told(detector: Detector) -> None:
     kept = Kept()
     summary = run_stream(detector, [Aged("a", [0, 9, 0, 7])], [kept], max_age_s=5)
     assert [r["frame"] for r in kept.records] == [0, 0]
     assert (summary.frames, summary.too_old) == (2, 2)
 
 
-def test_a_picture_that_grew_too_old_in_the_network_is_not_told(model_path: Path) -> None:
+def test_a_image_that_grew_too_old_in_the_network_is_not_told(model_path: Path) -> None:
     class Hanging(Detector):
         def infer(self, pixels_rgb: np.ndarray) -> Raw:
             time.sleep(0.3)
@@ -300,7 +300,7 @@ def test_a_recording_is_never_too_old(detector: Detector) -> None:
     assert run_stream(detector, [recorded], [], max_age_s=1).frames == 2
 
 
-def test_events_reach_every_output_even_where_no_picture_comes(detector: Detector) -> None:
+def test_events_reach_every_output_even_where_no_image_comes(detector: Detector) -> None:
     box, stop, kept = EventBox(), threading.Event(), Events()
 
     class Silent(Scripted):
@@ -313,8 +313,8 @@ def test_events_reach_every_output_even_where_no_picture_comes(detector: Detecto
     assert kept.told == ["lost"]
 
 
-def test_the_model_is_changed_between_two_pictures(tiny: Any, tmp_path: Path) -> None:
-    """Pictures that were prepared for the old one still go to the old one: the sizes differ."""
+def test_the_model_is_changed_between_two_images(tiny: Any, tmp_path: Path) -> None:
+    """Images that were prepared for the old one still go to the old one: the sizes differ."""
     small = Detector(tiny.write(tmp_path / "a.onnx"), threads=1)
     large = Detector(tiny.write(tmp_path / "b.onnx", tiny.metadata(input_size_hw=(128, 192))), threads=1)
     controls, kept = Controls(small), Kept()
@@ -348,7 +348,7 @@ def test_thresholds_are_changed_while_it_runs(detector: Detector, video_path: Pa
 
 def test_cameras_share_a_run_of_the_network_where_that_pays(model_path: Path) -> None:
     class Wide(Detector):
-        """As on a GPU: a batch takes as long as a picture."""
+        """As on a GPU: a batch takes as long as an image."""
 
         sizes: list[int] = []
 
@@ -366,7 +366,7 @@ def test_cameras_share_a_run_of_the_network_where_that_pays(model_path: Path) ->
         assert [r["frame"] for r in kept.records if r["camera"] == name] == list(range(6))
 
 
-def test_the_heart_beats_while_no_picture_comes(detector: Detector) -> None:
+def test_the_heart_beats_while_no_image_comes(detector: Detector) -> None:
     beats, stop = [], threading.Event()
 
     def beat() -> None:

@@ -20,7 +20,7 @@ def _found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
 LEFT_RIGHT = ((0, 0, 60, 50), (40, 0, 100, 50))
 
 
-def test_the_whole_picture_is_one_window() -> None:
+def test_the_whole_image_is_one_window() -> None:
     assert WHOLE.windows((480, 640)) == [(0, 0, 640, 480)]
 
 
@@ -39,7 +39,7 @@ def test_tiles_of_a_region_go_row_by_row() -> None:
     ]
 
 
-def test_a_region_is_clipped_to_the_picture_and_empty_beyond_it() -> None:
+def test_a_region_is_clipped_to_the_image_and_empty_beyond_it() -> None:
     look = Look((50, 20, 500, 400))
     assert look.windows((100, 90)) == [(50, 20, 90, 100)]
     assert look.windows((100, 50)) == []
@@ -77,15 +77,15 @@ def test_a_look_that_makes_no_sense_is_refused(arguments: dict[str, Any], messag
         Look(**arguments)
 
 
-def test_boxes_of_a_region_are_in_pixels_of_the_picture(detector: Detector, make_picture: Any) -> None:
-    image = make_picture(200, 300, (150, 120, 166, 136))
+def test_boxes_of_a_region_are_in_pixels_of_the_image(detector: Detector, make_image: Any) -> None:
+    image = make_image(200, 300, (150, 120, 166, 136))
     parts = cut(detector, image, Look((100, 80, 196, 144)))  # as large as the network's input
     found = joined(detector, detector.infer_all([p.pixels for p in parts.prepared]), 0, parts)
     np.testing.assert_allclose(found.boxes, [[150, 120, 166, 136]])
 
 
-def test_a_plant_on_a_seam_is_found_once(detector: Detector, make_picture: Any) -> None:
-    image = make_picture(64, 192, (90, 16, 106, 32))
+def test_a_plant_on_a_seam_is_found_once(detector: Detector, make_image: Any) -> None:
+    image = make_image(64, 192, (90, 16, 106, 32))
     parts = cut(detector, image, Look(tiles_rc=(1, 2), overlap=0.3))
     assert len(parts.prepared) == 2
     found = joined(detector, detector.infer_all([p.pixels for p in parts.prepared]), 0, parts)

@@ -1,4 +1,4 @@
-"""Several pictures of a recording in the network at once."""
+"""Several images of a recording in the network at once."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_several_workers_give_what_one_gives_in_order(detector: Detector, video_
     assert told[0] == told[1]
 
 
-def test_a_live_picture_has_the_network_for_itself(detector: Detector, camera_server: Any) -> None:
+def test_a_live_image_has_the_network_for_itself(detector: Detector, camera_server: Any) -> None:
     unsteady = Unsteady(detector)
     with open_source(f"http://{camera_server.address}/cam") as source:
         run_stream(unsteady, [source], [], workers=3, max_frames=6)  # type: ignore[arg-type]
     assert unsteady.most == 1
 
 
-def test_a_worker_that_fails_ends_the_run_and_earlier_pictures_are_told(detector: Detector, video_path: Path) -> None:
+def test_a_worker_that_fails_ends_the_run_and_earlier_images_are_told(detector: Detector, video_path: Path) -> None:
     told: list[int] = []
     with open_source(video_path) as source, pytest.raises(DeviceError, match="no memory left"):
         run_stream(

@@ -1,4 +1,4 @@
-"""Each plant of a rendered drive is counted once, at three speeds and with dropped pictures."""
+"""Each plant of a rendered drive is counted once, at three speeds and with dropped images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data.synthetic import render_drive
-from detection.runtime.tracking.motion import Motion, PictureMotion, WheelMotion
+from detection.runtime.tracking.motion import ImageMotion, Motion, WheelMotion
 
 SPEEDS_M_S = (0.5, 1.0, 2.0)
 THRESHOLDS = [0.3] * 5
@@ -52,7 +52,7 @@ def drive(bench: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Drive:
     return of
 
 
-@pytest.mark.parametrize("by", ["picture", "wheels"])
+@pytest.mark.parametrize("by", ["image", "wheels"])
 @pytest.mark.parametrize("share", [0.0, 0.1])
 @pytest.mark.parametrize("speed_m_s", SPEEDS_M_S)
 def test_each_plant_is_counted_once(bench: ModuleType, drive: Drive, speed_m_s: float, share: float, by: str) -> None:
@@ -60,7 +60,7 @@ def test_each_plant_is_counted_once(bench: ModuleType, drive: Drive, speed_m_s: 
     scores = []
     for seed in range(3):
         run = bench.dropped(bench.simulated(frames, truths, seed), share, seed)
-        motion: Motion = PictureMotion() if by == "picture" else WheelMotion(speed_m_s, 240 / bench.PICTURE_M)
+        motion: Motion = ImageMotion() if by == "image" else WheelMotion(speed_m_s, 240 / bench.IMAGE_M)
         scores.append(bench.swath(run, truths, THRESHOLDS, motion))
     assert scores[0].plants > 80
     assert max(abs(s.percent) for s in scores) <= 3
@@ -79,7 +79,7 @@ def test_perfect_boxes_are_counted_perfectly(bench: ModuleType, drive: Drive) ->
             bench.Sighting(f, bench.Detections(t.boxes, np.full(len(t.labels), 0.8), t.labels), t.plants)
             for f, t in zip(frames, truths, strict=True)
         ]
-        score = bench.swath(run, truths, THRESHOLDS, PictureMotion())
+        score = bench.swath(run, truths, THRESHOLDS, ImageMotion())
         # One plant is just large enough to be in the truth, for one frame in the midst of its way.
         assert sum(score.errors.values()) in (0, -1) and set(score.errors.values()) <= {0, -1}
         assert (score.switches, score.mixed) == (0, 0)
@@ -92,7 +92,7 @@ def test_each_plant_of_a_long_drive_is_counted_once(bench: ModuleType, tmp_path:
     frames, truths = bench.read_drive(tmp_path)
     for share in (0.0, 0.1):
         run = bench.dropped(bench.simulated(frames, truths, 0), share, 0)
-        score = bench.swath(run, truths, THRESHOLDS, PictureMotion())
+        score = bench.swath(run, truths, THRESHOLDS, ImageMotion())
         print(speed_m_s, share, score)
         assert score.plants > 500
         assert abs(score.percent) <= 3 and score.switches <= 0.005 * score.plants

@@ -1,4 +1,4 @@
-"""How far the ground moved: seen in pictures, told by the wheels."""
+"""How far the ground moved: seen in images, told by the wheels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detection.runtime.detections import Frame
-from detection.runtime.tracking.motion import Motion, PictureMotion, WheelMotion, small_grey
+from detection.runtime.tracking.motion import ImageMotion, Motion, WheelMotion, small_grey
 
 SIZE_HW = (240, 320)
 
@@ -21,7 +21,7 @@ def ground(seed: int = 0) -> np.ndarray:
     return np.repeat(np.clip(110 + np.asarray(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def picture(field: np.ndarray, x: float, y: float) -> np.ndarray:
+def view(field: np.ndarray, x: float, y: float) -> np.ndarray:
     """What a camera sees whose top left corner is at (x, y) of the field."""
     height, width = SIZE_HW
     move = np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
@@ -40,45 +40,45 @@ def shifts(motion: Motion, frames: list[Frame]) -> list[tuple[float, float] | No
 @pytest.mark.parametrize("step", [(0, 0), (0, 31.4), (0, -100), (90.5, 3), (-150, -20), (0, 150)])
 def test_the_shift_is_seen_whichever_way_the_ground_goes(step: tuple[float, float]) -> None:
     field = ground()
-    frames = [frame(picture(field, 450 - step[0] * i, 450 - step[1] * i), i) for i in range(4)]
-    seen = shifts(PictureMotion(), frames)
+    frames = [frame(view(field, 450 - step[0] * i, 450 - step[1] * i), i) for i in range(4)]
+    seen = shifts(ImageMotion(), frames)
     assert seen[0] is None
     for shift in seen[1:]:
         assert shift == pytest.approx(step, abs=0.6)
 
 
-def test_a_large_picture_is_measured_in_its_own_pixels() -> None:
+def test_a_large_image_is_measured_in_its_own_pixels() -> None:
     field = ground()
-    big = [cv2.resize(picture(field, 400, 400 - 20 * i), (1920, 1440)) for i in range(2)]
+    big = [cv2.resize(view(field, 400, 400 - 20 * i), (1920, 1440)) for i in range(2)]
     assert max(small_grey(big[0]).shape) == 160
-    assert shifts(PictureMotion(), [frame(b, i) for i, b in enumerate(big)])[1] == pytest.approx((0, 120), abs=4)
+    assert shifts(ImageMotion(), [frame(b, i) for i, b in enumerate(big)])[1] == pytest.approx((0, 120), abs=4)
 
 
 def test_leaves_that_move_by_themselves_do_not_count() -> None:
     field, leaves = ground(1), ground(2)
     frames = []
     for i in range(3):
-        image = picture(field, 400, 600 - 40 * i)
-        for x in range(20, 300, 80):  # a third of the picture blows about
-            image[:, x : x + 27] = picture(leaves, 300 + 9 * (-1) ** i, 300 - 7 * i)[:, x : x + 27]
+        image = view(field, 400, 600 - 40 * i)
+        for x in range(20, 300, 80):  # a third of the image blows about
+            image[:, x : x + 27] = view(leaves, 300 + 9 * (-1) ** i, 300 - 7 * i)[:, x : x + 27]
         frames.append(frame(image, i))
-    assert shifts(PictureMotion(), frames)[2] == pytest.approx((0, 40), abs=0.6)
+    assert shifts(ImageMotion(), frames)[2] == pytest.approx((0, 40), abs=0.6)
 
 
-def test_dropped_pictures_are_forecast_from_the_speed() -> None:
+def test_dropped_images_are_forecast_from_the_speed() -> None:
     field = ground()
     # Of frame 5 nothing is left in frame 8 that could be compared.
-    frames = [frame(picture(field, 400, 960 - 80 * i), i) for i in (0, 1, 2, 3, 4, 5, 8)]
-    seen = shifts(PictureMotion(), frames)
+    frames = [frame(view(field, 400, 960 - 80 * i), i) for i in (0, 1, 2, 3, 4, 5, 8)]
+    seen = shifts(ImageMotion(), frames)
     assert seen[5] == pytest.approx((0, 80), abs=0.6)
     assert seen[6] == pytest.approx((0, 240), abs=3)
 
 
 def test_blind_it_coasts_for_a_while_then_says_so() -> None:
     field = ground()
-    frames = [frame(picture(field, 400, 900 - 30 * i), i) for i in range(4)]
+    frames = [frame(view(field, 400, 900 - 30 * i), i) for i in range(4)]
     dark = [frame(np.zeros((*SIZE_HW, 3), np.uint8), i) for i in range(4, 20)]
-    seen = shifts(PictureMotion(coast_s=1.0), frames + dark)
+    seen = shifts(ImageMotion(coast_s=1.0), frames + dark)
     assert seen[4] == pytest.approx((0, 30), abs=1)
     assert all(s is not None for s in seen[4:13])
     assert seen[15:] == [None] * 5
@@ -86,34 +86,34 @@ def test_blind_it_coasts_for_a_while_then_says_so() -> None:
 
 def test_after_a_long_gap_the_same_ground_is_known_again_and_other_ground_is_not() -> None:
     field = ground()
-    before = [frame(picture(field, 400, 900 - 30 * i), i) for i in range(4)]
-    same = frame(picture(field, 405, 900 - 90 - 60), 4, seconds=60)
-    assert shifts(PictureMotion(), [*before, same])[4] == pytest.approx((-5, 60), abs=1)
-    other = frame(picture(ground(9), 400, 400), 4, seconds=60)
-    assert shifts(PictureMotion(), [*before, other])[4] is None
+    before = [frame(view(field, 400, 900 - 30 * i), i) for i in range(4)]
+    same = frame(view(field, 405, 900 - 90 - 60), 4, seconds=60)
+    assert shifts(ImageMotion(), [*before, same])[4] == pytest.approx((-5, 60), abs=1)
+    other = frame(view(ground(9), 400, 400), 4, seconds=60)
+    assert shifts(ImageMotion(), [*before, other])[4] is None
 
 
-def test_another_picture_size_is_a_new_start() -> None:
-    image = picture(ground(), 400, 400)
-    motion = PictureMotion()
+def test_another_image_size_is_a_new_start() -> None:
+    image = view(ground(), 400, 400)
+    motion = ImageMotion()
     assert shifts(motion, [frame(image, 0), frame(image, 1)])[1] == pytest.approx((0, 0), abs=0.1)
     assert motion.shift(frame(np.ascontiguousarray(image[:200]), 2)) is None
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (2, 300), (7, 5), (33, 33)])
-def test_tiny_pictures_do_no_harm(size_hw: tuple[int, int]) -> None:
+def test_tiny_images_do_no_harm(size_hw: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     frames = [frame(rng.integers(0, 255, (*size_hw, 3), np.uint8), i) for i in range(3)]
-    for shift in shifts(PictureMotion(), frames):
+    for shift in shifts(ImageMotion(), frames):
         assert shift is None or all(math.isfinite(v) for v in shift)
 
 
 def test_frames_stay_as_they_are() -> None:
-    images = [picture(ground(), 400, 400 - 20 * i)[..., :].copy() for i in range(3)]
+    images = [view(ground(), 400, 400 - 20 * i)[..., :].copy() for i in range(3)]
     small = [cv2.resize(image, (96, 64)) for image in images]
     for some in (images, small):
         kept = [image.copy() for image in some]
-        shifts(PictureMotion(), [frame(image, i) for i, image in enumerate(some)])
+        shifts(ImageMotion(), [frame(image, i) for i, image in enumerate(some)])
         assert all((a == b).all() for a, b in zip(kept, some, strict=True))
 
 
@@ -143,14 +143,14 @@ def test_time_is_the_streams_own_where_it_has_one() -> None:
     assert motion.shift(Frame(image, "left", 3, 305_000_000, None)) == pytest.approx((0, 10))
 
 
-def test_wheels_forecast_what_the_picture_then_refines() -> None:
+def test_wheels_forecast_what_the_image_then_refines() -> None:
     field = ground()
-    # 150 px a frame: more than half of the picture, which nobody could guess at the first frame.
-    frames = [frame(picture(field, 400, 900 - 170 * i), i) for i in range(3)]
-    seen = shifts(PictureMotion(WheelMotion(1.65, 1000)), frames)
+    # 150 px a frame: more than half of the image, which nobody could guess at the first frame.
+    frames = [frame(view(field, 400, 900 - 170 * i), i) for i in range(3)]
+    seen = shifts(ImageMotion(WheelMotion(1.65, 1000)), frames)
     assert seen[1:] == [pytest.approx((0, 170), abs=0.6)] * 2
     dark = frame(np.zeros((*SIZE_HW, 3), np.uint8), 30)
-    motion = PictureMotion(WheelMotion(1.65, 1000))
+    motion = ImageMotion(WheelMotion(1.65, 1000))
     shifts(motion, frames)
     assert motion.shift(dark) == pytest.approx((0, 28 * 165))  # the wheels know in the dark too
 

@@ -26,7 +26,7 @@ def frame(index: int) -> Frame:
 
 
 def found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
-    """Rows of xyxy, score, label; clipped to the picture as a detector's are."""
+    """Rows of xyxy, score, label; clipped to the image as a detector's are."""
     table = np.array(rows, np.float64).reshape(-1, 6)
     boxes = np.clip(table[:, :4], 0, (200, 100, 200, 100))
     return Detections(boxes.astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
@@ -138,7 +138,7 @@ def test_a_glimpse_is_not_counted_and_an_unsure_plant_seen_often_is() -> None:
     assert track.counted == {"crop": 1, "weed": 0}
 
 
-def test_what_earlier_pictures_should_have_shown_is_doubted() -> None:
+def test_what_earlier_images_should_have_shown_is_doubted() -> None:
     sure_at_once, doubted = tracker(10), tracker(10)
     for i in range(5):
         doubted.update(frame(i), Detections.empty())
