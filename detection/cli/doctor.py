@@ -177,7 +177,7 @@ def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None) -> Find
         int8 = "--provider openvino for int8 files"
     else:
         int8 = 'for int8 files pip install "swath[openvino]" and --provider openvino'
-    said = f"fp32 files: onnxruntime on the CPU, leave --provider out; {int8} (docs/backends.md)"
+    said = f"fp32 files: onnxruntime on the CPU, leave --provider out; {int8} (docs/robot/backends.md)"
     return Finding("suggestion", "ok" if alive else "note", said)
 
 

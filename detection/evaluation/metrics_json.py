@@ -1,4 +1,4 @@
-"""`metrics.json`, what an evaluation leaves for machines; `docs/metrics.md` explains every key."""
+"""`metrics.json`, what an evaluation leaves for machines; `docs/reference/metrics.md` explains every key."""
 
 from __future__ import annotations
 

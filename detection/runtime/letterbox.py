@@ -19,7 +19,7 @@ As long as it is at least twice too large it is halved: each pixel the mean of f
 column left out (in all less than a pixel of the input). What remains, a factor below two, goes along
 straight lines between pixel centres: nothing as large as a pixel of the input falls between them. Grain
 and aliases are nearly those of averaging areas by the whole factor, for a third to a tenth of its time
-(docs/letterbox.md).
+(docs/design/letterbox.md).
 """
 
 PAD_VALUE = 114

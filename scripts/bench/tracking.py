@@ -2,7 +2,7 @@
 
     python scripts/bench/tracking.py                        # detections simulated from the truth, by fixed seeds
     python scripts/bench/tracking.py --model mine.onnx      # a real detector's
-    python scripts/bench/tracking.py --others env/bin/python   # beside libraries, see docs/tracking.md
+    python scripts/bench/tracking.py --others env/bin/python   # beside libraries, see docs/design/tracking.md
 
 A drive is rendered for each speed; of each, all frames and with a tenth of them dropped go through the tracker.
 Of the libraries each interpreter given runs those that it has, in the image and on the ground that stands still.
@@ -83,7 +83,7 @@ def simulated(frames: list[Frame], truths: list[Truth], seed: int) -> list[Sight
 
     Each plant is missed in a tenth of the images, some of them in more; box sides are off by 4 % of the box; of 20
     boxes one has a wrong class, and of 50 one has a second box of another class over it; in every fifth image there
-    is a box where no plant is. Scores lie above the threshold as those of a trained fcos_lite_n do, docs/tracking.md.
+    is a box where no plant is. Scores lie above the threshold as a trained fcos_lite_n has them (docs/design/tracking.md).
     """
     rng = np.random.default_rng(seed)
     classes = len(CLASS_NAMES)

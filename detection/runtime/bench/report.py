@@ -1,4 +1,4 @@
-"""A measurement of `swath bench` as tables for a terminal and as JSON; `docs/bench.md` explains every key."""
+"""A measurement of `swath bench` as tables for a terminal and as JSON; `docs/robot/bench.md` explains every key."""
 
 from __future__ import annotations
 

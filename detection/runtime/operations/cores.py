@@ -12,7 +12,7 @@ _MOST_WORKERS = 8  # more than one thread can decode for
 
 
 def share_cores(machine: Machine, cores: int | None = None) -> tuple[int | None, int]:
-    """Cameras want each image's boxes soon, recordings many images a second; docs/stream.md has the figures.
+    """Cameras want each image's boxes soon, recordings many images a second; docs/robot/stream.md has the figures.
 
     Args:
         machine: what is to run.

@@ -39,7 +39,7 @@ _CLOSE_S = 0.8
 class PrometheusOutput(Output):
     """Counts what passes and shows it over HTTP, in Prometheus' text format, on every path.
 
-    Names and labels stand in `docs/outputs_network.md`. There is no password: whoever reaches the port
+    Names and labels stand in `docs/robot/outputs_network.md`. There is no password: whoever reaches the port
     can read the numbers.
 
     Args:

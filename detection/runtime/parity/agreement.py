@@ -34,7 +34,7 @@ class Tolerance:
 
 
 TOLERANCES = {"fp16": Tolerance(0.9, 0.02, 0.98), "int8": Tolerance(0.75, 0.1, 0.9)}
-"""By precision, chosen from what docs/precision.md shows of sound files and of broken ones."""
+"""By precision, chosen from what docs/design/precision.md shows of sound files and of broken ones."""
 
 _OVERLAPS = (0.5, 0.75, 0.9)
 _BEST = 3  # boxes of an image that are looked at whatever their score

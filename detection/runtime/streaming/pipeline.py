@@ -125,7 +125,7 @@ def run_stream(
 
 @contextmanager
 def _one_opencv_thread() -> Iterator[None]:
-    """While the stream runs. A second one gains nothing and makes the network's threads wait: docs/stream.md."""
+    """While the stream runs: a second thread gains nothing and delays the network (docs/robot/stream.md)."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -73,7 +73,7 @@ class WheelMotion:
 
 _SIDE_PX = 160  # of the small image's longer side: a third of a millisecond, and good to a third of its pixel
 _OVERLAP = 0.2  # of each side that two images must share to be compared
-_LEAST = 0.35  # response of phase correlation at the forecast above which it counts as seen; see docs/tracking.md
+_LEAST = 0.35  # response of phase correlation at the forecast above which it counts as seen (docs/design/tracking.md)
 _SURE = 0.5  # the same where there is no forecast
 _FLAT = 2.0  # grey levels of spread below which an image shows nothing: night, a covered lens
 

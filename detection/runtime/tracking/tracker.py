@@ -22,7 +22,7 @@ _MISSES = 50  # images in a row without a plant that should be there, after whic
 _LOOK_BACK = 4  # images before a plant's first sighting that may speak against it
 _NO_TRACK = -1
 
-# What sightings are worth, as log odds that there is a plant; chosen by figures, see docs/tracking.md.
+# What sightings are worth, as log odds that there is a plant; chosen by figures, see docs/design/tracking.md.
 _AT_THRESHOLD = 0.5  # a box with just the score of its class's threshold is a plant rather than not
 _PER_SCORE = 12.0  # ... and with 0.1 more it is one in five times of six
 _AGAIN = 1.0  # chance seldom puts a second box on the same ground
@@ -51,7 +51,7 @@ class PlantTracker:
     puts it, however long it was not seen, and forgotten only when it has left. Only what both images can
     show is compared: a plant that was cut by the image's edge fits its whole box a frame later. Otherwise
     this is ByteTrack (Y. Zhang et al., 2022, https://arxiv.org/abs/2110.06864) with the ground's motion in
-    the Kalman filter's place; docs/tracking.md has the figures that led here.
+    the Kalman filter's place; docs/design/tracking.md has the figures that led here.
 
     As in ByteTrack, boxes below the threshold, which nobody else is told of, speak for a plant too; unlike
     there, several of them can make one. Whether there is a plant is a matter of odds (as in D. Musicki et

@@ -113,7 +113,7 @@ def test_every_key_is_explained(coco_file) -> None:
     sprayer = Sprayer.parse("gsd_mm=1")
     outcome = evaluate(Oracle(("crop", "weed"), (*BOX, 0.9, 1)), dataset, sprayer=sprayer)
     metrics = json.loads(metrics_json(outcome, "m"), parse_constant=pytest.fail)  # nan is no JSON
-    page = Path(__file__).parents[3] / "docs/metrics.md"
+    page = Path(__file__).parents[3] / "docs/reference/metrics.md"
     explained = set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
     keys = set(metrics)
     for whole in ("coco", "intervals", "operating_point", "spraying", "dataset_card", "lost_AP50"):

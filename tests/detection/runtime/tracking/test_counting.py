@@ -37,7 +37,7 @@ Drive = Callable[[float], Any]
 def drive(bench: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Drive:
     """Frames and truth of 7 m of field, by speed.
 
-    Short, and one field of many: others are off by up to 5 % at 2 m/s (docs/tracking.md has the spread).
+    Short, and one field of many: others are off by up to 5 % at 2 m/s (docs/design/tracking.md has the spread).
     """
     made: dict[float, Any] = {}
 
@@ -97,7 +97,7 @@ def test_each_plant_of_a_long_drive_is_counted_once(bench: ModuleType, tmp_path:
         assert score.plants > 500
         assert abs(score.percent) <= 3 and score.switches <= 0.005 * score.plants
         for name, count in bench.true_counts(truths).items():
-            # 3 % of each class is not reached, see docs/tracking.md: a rare class gets the false boxes and wrong
+            # docs/design/tracking.md: 3 % of each class is not reached. A rare class gets the false boxes and wrong
             # classes of all, and at 2 m/s a detector that misses one in ten sees too little of some plants.
             if speed_m_s <= 1:
                 assert abs(score.errors[name]) <= max(0.03 * count, 0.01 * score.plants), name

@@ -1,4 +1,4 @@
-"""The script of docs/ten_lines.md, run as it stands there."""
+"""The script of docs/guides/onnx_without_swath.md, run as it stands there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from detection.runtime.detector import Detector
 from detection.runtime.letterbox import placement
 from detection.runtime.metadata import KEY
 
-PAGE = Path(__file__).parents[2] / "docs" / "ten_lines.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/onnx_without_swath.md"
 ALLOWED = {"json", "sys", "numpy", "onnxruntime", "PIL"}
 
 
