@@ -83,7 +83,8 @@ def simulated(frames: list[Frame], truths: list[Truth], seed: int) -> list[Sight
 
     Each plant is missed in a tenth of the images, some of them in more; box sides are off by 4 % of the box; of 20
     boxes one has a wrong class, and of 50 one has a second box of another class over it; in every fifth image there
-    is a box where no plant is. Scores lie above the threshold as a trained fcos_lite_n has them (docs/design/tracking.md).
+    is a box where no plant is. Scores lie above the threshold as a trained fcos_lite_n has them:
+    docs/design/tracking.md.
     """
     rng = np.random.default_rng(seed)
     classes = len(CLASS_NAMES)
