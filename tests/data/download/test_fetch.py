@@ -277,4 +277,4 @@ def test_an_unknown_name_is_answered_by_the_nearest():
 
 
 def test_the_registry_lies_in_the_package():
-    assert REGISTRY.is_file() and REGISTRY.parent.name == "data"
+    assert REGISTRY.is_file() and REGISTRY.parent.name == "download"

@@ -1,0 +1,13 @@
+"""The commands of the robot's half are tried with the same tiny model as the runtime itself."""
+
+from tests.detection.runtime.conftest import (
+    camera_server,
+    detector,
+    make_image,
+    make_video,
+    model_path,
+    tiny,
+    video_path,
+)
+
+__all__ = ["camera_server", "detector", "make_image", "make_video", "model_path", "tiny", "video_path"]
