@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from data.errors import DataError
 from data.window import Window
@@ -184,9 +185,8 @@ class DiskCache:
 
 
 def default_folder() -> Path:
-    """Where the disk cache lies: `swath/images` in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`)."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "swath" / "images"
+    """Where the disk cache lies: `images` in Swath's folder of the user's cache (Linux: `~/.cache/swath/images`)."""
+    return user_cache_path("swath", appauthor=False) / "images"
 
 
 def _ends(sizes_hw: Sequence[tuple[int, int]]) -> NDArray[np.int64]:

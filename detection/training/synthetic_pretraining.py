@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 import detection
 from data.synthetic import render_dataset
 from detection.models.checkpoint import BEST
@@ -132,6 +134,5 @@ def _kept(recipe: Recipe, pretrain: Pretrain) -> Path:
     weights = Path(recipe.model.weights)
     changed = weights.stat().st_mtime_ns if weights.is_file() else None
     identity = json.dumps([detection.__version__, _SEED, changed, content], sort_keys=True)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return Path(home) / "swath" / "pretrained" / f"{recipe.model.preset}-{digest}"
+    return user_cache_path("swath", appauthor=False) / "pretrained" / f"{recipe.model.preset}-{digest}"

@@ -9,6 +9,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from detection.runtime.backends.contract import INPUT
 from detection.runtime.backends.names import COREML, CUDA, TENSORRT, short_name
 from detection.runtime.backends.wheels import installed_versions
@@ -110,5 +112,4 @@ def engine_folder(path: Path, metadata: ModelMetadata, compute: str | None, runt
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     tensorrt = next(iter(installed_versions(TENSORRT_WHEELS).values()), "system")
     by = f"{digest}-{compute or metadata.precision}-b{metadata.max_batch}-ort{runtime_version}-trt{tensorrt}"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "swath", "tensorrt", by)
+    return user_cache_path("swath", appauthor=False) / "tensorrt" / by
