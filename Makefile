@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench docs clean
 
 demo: .venv/ready
 	$(BIN)/swath demo --out demo
@@ -27,6 +27,10 @@ bench: .venv/ready $(MODEL)
 	$(BIN)/swath bench $(MODEL)
 	$(BIN)/python scripts/bench/letterbox.py
 	$(BIN)/python scripts/bench/evaluate.py --images 1000 --rounds 1
+
+# The site, in build/site: strict, and without a network.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 demo/model.onnx: | .venv/ready
 	$(BIN)/swath demo --out demo
