@@ -1,4 +1,4 @@
-"""Images that show nothing to be found: soil, stones, hoses, stubble, whatever the detector takes for a plant."""
+"""Negative images, without any object: soil, stones, hoses, stubble, whatever the detector mistakes for a plant."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from data.images import IMAGE_SUFFIXES, image_size_hw
 
 
 def with_negatives(dataset: Dataset, folder: Path) -> tuple[Dataset, int]:
-    """A dataset and, behind its own images, every image under a folder as background.
+    """A dataset with every image under a folder appended as background.
 
     Args:
         dataset: the labelled images.
-        folder: images at any depth; files of other kinds are left alone.
+        folder: images at any depth; other files are ignored.
 
     Returns:
         The longer dataset, and how many images of it are negatives.
 
     Raises:
-        DataError: no such folder, no image in it, or one that the dataset holds already, perhaps with boxes.
+        DataError: no such folder, no image in it, or one of them is in the dataset already, perhaps with boxes.
 
     """
     if not os.path.isdir(folder):
-        raise DataError(f"{folder}: no such folder of images without anything to find")
+        raise DataError(f"{folder}: no such folder of negative images")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
         raise DataError(f"{folder}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in it")
     labelled = {image.path.resolve() for image in dataset.images}
     for path in paths:
         if path.resolve() in labelled:
-            raise DataError(f"{path}: is an image of {dataset.name} too; it cannot be labelled and show nothing")
+            raise DataError(f"{path}: is an image of {dataset.name} too; it cannot be labelled and a negative")
     first_id = 1 + max((image.image_id for image in dataset.images), default=0)
     empty = np.zeros(0)
     negatives = tuple(

@@ -95,7 +95,9 @@ def html_preview(
     import jinja2  # the page's own needs; reading a dataset has none of them
 
     from data.augmentation.augment import Augment
-    from data.loading.loader import training_batches
+    from data.loading.cache import CacheOptions
+    from data.loading.loader import LoadingOptions, training_batches
+    from data.loading.sampling import SamplingOptions
 
     if not len(dataset):
         raise DataError(f"{dataset.name}: no images to show")
@@ -139,12 +141,10 @@ def html_preview(
         progress(total - 1, total)
     batches = training_batches(
         dataset,
+        SamplingOptions(batch_size=images, seed=seed, steps=1),
         fit=fit,
         augment=Augment(size_hw=size_hw, **settings),
-        batch_size=images,
-        seed=seed,
-        steps=1,
-        cache_mb=0,
+        loading=LoadingOptions(cache=CacheOptions("none")),
     )
     inputs = []
     for batch in batches:

@@ -1,8 +1,9 @@
-"""Which image comes when: an endless stream of epochs, the same for the same seed wherever it is taken up."""
+"""Which image comes when: an endless sequence of shuffled epochs, reproducible from any step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,14 +15,54 @@ from data.dataset import Dataset
 _PERMUTATION, _ROUNDING = 1, 3  # apart from each other, and from the loader's use of the same seed
 
 
-class Key(NamedTuple):
-    """One image's turn.
+@dataclass(frozen=True, eq=False)
+class SamplingOptions:
+    """Which batches of the endless sequence a process takes.
+
+    Attributes:
+        batch_size: images in a batch of this process.
+        seed: of the order and of the augmentation, 0 or more.
+        steps: number of batches in the whole run.
+        first_step: number of the first batch wanted.
+        weights: float (N,), how often each image comes, relative to the others; None: all alike.
+        rank: which part of a step's images this process takes, of `world`; together the processes take what one
+            process with a batch of `world * batch_size` would.
+        world: number of processes.
+        mixing: by step, whether its images may be mixed with others (mosaic, copy-paste, mixup). It is called
+            when the step's images are chosen, a few steps ahead. None: always.
+
+    Raises:
+        ValueError: a number is out of its range, or the weights are not finite, below 0, or all 0.
+
+    """
+
+    batch_size: int
+    seed: int
+    steps: int
+    first_step: int = 0
+    weights: NDArray[np.float64] | None = None
+    rank: int = 0
+    world: int = 1
+    mixing: Callable[[int], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.seed < 0 or self.first_step < 0:
+            raise ValueError("batch_size must be 1 or more; seed and first_step 0 or more")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank {self.rank} of {self.world} processes")
+        weights = self.weights
+        if weights is not None and not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise ValueError("weights must be finite, 0 or more, and one of them more than 0")
+
+
+class SampleKey(NamedTuple):
+    """One image at one place of the sequence.
 
     Attributes:
         epoch: counted from 0.
         image: its index in the dataset.
         copy: how many times it has come in this epoch before.
-        mixed: whether it may be mixed with others (mosaic and its like).
+        mixed: whether it may be mixed with others.
 
     """
 
@@ -31,62 +72,45 @@ class Key(NamedTuple):
     mixed: bool = True
 
 
-class Stream(Sampler[list[Key]]):
-    """The keys of each batch, in order: one shuffled epoch strung to the next, so that every batch is full.
+class TrainingSampler(Sampler[list[SampleKey]]):
+    """The keys of each batch, in order: shuffled epochs joined end to end, so that every batch is full.
 
-    An epoch has as many turns as there are images. An image of weight w has w of them on average, never fewer
-    than w rounded down nor more than w rounded up: once each, where all weigh the same.
+    An epoch has as many places as there are images. An image of weight w (scaled to a mean of 1) takes w of them on
+    average, never fewer than w rounded down nor more than w rounded up: once each, where all weigh the same.
 
     Args:
-        weights: float (N,), how often each image is to come; only their ratios matter.
-        batch_size: images in a batch of this process.
-        seed: of the order.
-        first_step: number of the first batch.
-        steps: number of batches in the whole run.
-        rank: which part of a step's images this process takes, of `world`; together they take what one
-            process with a batch of `world * batch_size` would.
-        world: number of processes.
-        mixing: whether images of a step may be mixed; asked when the step is drawn up. None: always.
+        count: number of images, 1 or more.
+        options: which batches; `weights`, where given, has `count` entries.
+
+    Raises:
+        ValueError: no images, or not one weight for each.
 
     """
 
-    def __init__(
-        self,
-        weights: NDArray[np.float64],
-        *,
-        batch_size: int,
-        seed: int,
-        first_step: int,
-        steps: int,
-        rank: int = 0,
-        world: int = 1,
-        mixing: Callable[[int], bool] | None = None,
-    ) -> None:
-        if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} of {world} processes")
-        if not len(weights) or (weights < 0).any() or not np.isfinite(weights).all() or not weights.any():
-            raise ValueError("weights must be finite, 0 or more, and one of them more than 0")
-        self.weights = weights * (len(weights) / weights.sum())
-        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.numbers = range(first_step, steps)
-        self.mixing = mixing
+    def __init__(self, count: int, options: SamplingOptions) -> None:
+        weights = np.ones(count) if options.weights is None else options.weights
+        if count < 1 or len(weights) != count:
+            raise ValueError(f"{count} images with {len(weights)} weights: one or more images, each with its weight")
+        self.weights = weights * (count / weights.sum())
+        self.options = options
+        self.numbers = range(options.first_step, options.steps)
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        count = len(self.weights)
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        count, options = len(self.weights), self.options
         epoch, turns = -1, np.zeros((0, 2), np.int64)
         for number in self.numbers:
-            mixed = self.mixing is None or self.mixing(number)
+            mixed = options.mixing is None or options.mixing(number)
             keys = []
-            first = (number * self.world + self.rank) * self.batch_size
-            for position in range(first, first + self.batch_size):
+            first = (number * options.world + options.rank) * options.batch_size
+            for position in range(first, first + options.batch_size):
                 if position // count != epoch:
                     epoch = position // count
                     turns = self._turns(epoch)
                 image, copy = turns[position % count].tolist()
-                keys.append(Key(epoch, image, copy, mixed))
+                keys.append(SampleKey(epoch, image, copy, mixed))
             yield keys
 
     def _turns(self, epoch: int) -> NDArray[np.int64]:
@@ -95,19 +119,19 @@ class Stream(Sampler[list[Key]]):
         Systematic sampling: W. G. Madow, Annals of Mathematical Statistics 20 (1949).
         """
         count = len(self.weights)
-        start = np.random.default_rng([self.seed, _ROUNDING, epoch]).random()
+        start = np.random.default_rng([self.options.seed, _ROUNDING, epoch]).random()
         # the last sum is `count` but for rounding, and must be: an epoch has that many turns
         sums = np.append(np.cumsum(self.weights)[:-1], count)
         times = np.diff(np.floor(sums + start), prepend=np.floor(start)).astype(np.int64)
         copies = np.concatenate([np.arange(n) for n in times])
         turns = np.stack([np.repeat(np.arange(count), times), copies], axis=1)
-        return turns[np.random.default_rng([self.seed, _PERMUTATION, epoch]).permutation(count)]
+        return turns[np.random.default_rng([self.options.seed, _PERMUTATION, epoch]).permutation(count)]
 
 
 def image_weights(
     dataset: Dataset, *, balance: float = 0.0, negatives: int = 0, share: float = 0.0
 ) -> NDArray[np.float64]:
-    """How often each image is to come: those with rare classes more often, negatives so that they have their share.
+    """How often each image comes: those with rare classes more often, negatives with a given share of the whole.
 
     An image weighs as its rarest class does, (images with the commonest class / images with it) ** balance;
     with 0.5 that is the repeat factor of A. Gupta et al., "LVIS" (CVPR 2019), of the commonest class's frequency.
@@ -115,11 +139,11 @@ def image_weights(
     Args:
         dataset: the images; the last `negatives` of them are the negatives.
         balance: 0, all alike, to 1, every class as often as the commonest.
-        negatives: how many of the images, the last ones, show nothing to be found.
-        share: of the turns that negatives are to have, 0 to below 1.
+        negatives: how many of the images, the last ones, contain no object.
+        share: of negatives among the images learned from, 0 to below 1.
 
     Returns:
-        Float (N,), positive.
+        Float64 (N,), positive; only the ratios matter.
 
     """
     count = len(dataset)

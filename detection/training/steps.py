@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from data import Dataset
 from data.augmentation.augment import Augment
-from data.loading.loader import Batch, CacheKind, training_batches
-from data.loading.sampling import image_weights
+from data.loading.cache import CacheKind, CacheOptions
+from data.loading.loader import Batch, LoadingOptions, training_batches
+from data.loading.sampling import SamplingOptions, image_weights
 from detection.models.presets import PRESETS, freeze_batchnorm_statistics
 from detection.models.weights import WeightsReport
 from detection.recipe.schema import Recipe
@@ -86,29 +87,33 @@ class Setup:
         """Images of this process for every step from `first_step` on; `mixing` as the loader takes it."""
         recipe, size_hw = self.recipe, self.recipe.input.size_hw
         augment = Augment(size_hw=size_hw, **recipe.augment.settings())
+        weights = image_weights(
+            self.dataset,
+            balance=recipe.data.balance,
+            negatives=self.negatives,
+            share=recipe.data.negative_share,
+        )
         return training_batches(
             self.dataset,
+            SamplingOptions(
+                batch_size=self._own_images,
+                seed=recipe.train.seed,
+                steps=steps,
+                first_step=first_step,
+                weights=weights,
+                rank=self.fabric.global_rank,
+                world=self.fabric.world_size,
+                mixing=mixing,
+            ),
             fit=partial(fit_to_input, size_hw=size_hw),
             augment=augment,
             scale_range=augment.scale_range,
-            batch_size=self._own_images,
-            seed=recipe.train.seed,
-            first_step=first_step,
-            steps=steps,
-            workers=workers,
-            cache=cache,
-            cache_mb=recipe.train.cache_mb,
-            pin=self.fabric.device.type == "cuda",
-            note=self.watcher.note,
-            weights=image_weights(
-                self.dataset,
-                balance=recipe.data.balance,
-                negatives=self.negatives,
-                share=recipe.data.negative_share,
+            loading=LoadingOptions(
+                workers=workers,
+                cache=CacheOptions(cache, recipe.train.cache_mb),
+                pin_memory=self.fabric.device.type == "cuda",
             ),
-            rank=self.fabric.global_rank,
-            world=self.fabric.world_size,
-            mixing=mixing,
+            note=self.watcher.note,
         )
 
     def inputs(self, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:

@@ -18,7 +18,9 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
     """Swath's own, as `swath train` calls it."""
     from data import load_dataset
     from data.augmentation.augment import Augment
-    from data.loading.loader import training_batches
+    from data.loading.cache import CacheOptions
+    from data.loading.loader import LoadingOptions, training_batches
+    from data.loading.sampling import SamplingOptions
     from detection.training.steps import fit_to_input
 
     size_hw = (job["size"], job["size"])
@@ -27,15 +29,11 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
     augment = Augment(size_hw=size_hw, hflip=0.5, brightness=0.25, contrast=0.25, **plain)
     for batch in training_batches(
         dataset,
+        SamplingOptions(batch_size=job["batch"], seed=0, steps=1 << 40),
         fit=partial(fit_to_input, size_hw=size_hw),
         augment=augment,
         scale_range=augment.scale_range,
-        batch_size=job["batch"],
-        seed=0,
-        steps=1 << 40,
-        workers=workers,
-        cache=cache or "none",
-        cache_mb=4096,
+        loading=LoadingOptions(workers=workers, cache=CacheOptions(cache or "none", 4096)),
     ):
         assert batch.images.shape[1:] == (3, *size_hw)
         yield len(batch.indices)

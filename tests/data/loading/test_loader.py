@@ -15,7 +15,9 @@ from data import DataError, Dataset, LabelledImage, load_dataset
 from data.augmentation.augment import Augment
 from data.augmentation.settings import EFFECTS
 from data.images import read_image, read_image_at
-from data.loading.loader import Batch, training_batches
+from data.loading.cache import CacheOptions
+from data.loading.loader import Batch, LoadingOptions, training_batches
+from data.loading.sampling import SamplingOptions
 
 INPUT_HW = (32, 48)
 # torch advises against more workers than cores; here they are wanted, whatever the machine
@@ -43,9 +45,12 @@ def dataset(tmp_path, write_image) -> Dataset:
     return Dataset("five", ("crop", "weed"), (0, 1), tuple(images))
 
 
-def batches(dataset, **changes) -> list[Batch]:
-    asked = {"augment": Augment(size_hw=INPUT_HW, blur=0.5), "batch_size": 3, "seed": 4, "steps": 7}
-    return list(training_batches(dataset, **{"fit": fit, **asked, **changes}))
+def batches(dataset, *, workers=0, cache="ram", cache_mb=1024, **changes) -> list[Batch]:
+    asked = {"augment": Augment(size_hw=INPUT_HW, blur=0.5), "batch_size": 3, "seed": 4, "steps": 7, "fit": fit}
+    asked |= changes
+    sampling = {key: asked.pop(key) for key in ("batch_size", "seed", "steps", "first_step") if key in asked}
+    loading = LoadingOptions(workers=workers, cache=CacheOptions(cache, cache_mb))
+    return list(training_batches(dataset, SamplingOptions(**sampling), loading=loading, **asked))
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
@@ -182,7 +187,7 @@ def counted_reads(monkeypatch) -> Counter[Path]:
         reads[path] += 1
         return read_image_at(path, size_hw, wanted_hw)
 
-    monkeypatch.setattr("data.loading.loader.read_image_at", counted)
+    monkeypatch.setattr("data.loading.samples.read_image_at", counted)
     return reads
 
 
@@ -203,7 +208,7 @@ def test_a_cached_image_is_decoded_once(cache, photos, monkeypatch):
 def test_a_cache_that_is_too_small_says_so_and_keeps_what_it_can(cache, photos, monkeypatch):
     whole = 200  # MiB would hold 7 images of 30 MB: pretend that they are so large
     monkeypatch.setattr(
-        "data.loading.loader._MIB", sum(p.size_hw[0] * p.size_hw[1] * 3 for p in photos.images) // whole
+        "data.loading.cache._MIB", sum(p.size_hw[0] * p.size_hw[1] * 3 for p in photos.images) // whole
     )
     reads, notes = counted_reads(monkeypatch), []
     kept = batches(photos, batch_size=7, steps=4, cache=cache, cache_mb=100, note=notes.append)
@@ -245,7 +250,8 @@ def test_a_image_replaced_by_one_of_another_size_is_refused(dataset, write_image
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_it_can_be_left_early(workers, dataset):
-    stream = training_batches(dataset, fit=fit, augment=None, batch_size=2, seed=0, steps=10**6, workers=workers)
+    sampling = SamplingOptions(batch_size=2, seed=0, steps=10**6)
+    stream = training_batches(dataset, sampling, fit=fit, loading=LoadingOptions(workers=workers))
     assert len(next(stream).indices) == 2
     stream.close()
     gc.collect()

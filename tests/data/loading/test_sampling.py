@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from data import DataError, Dataset, LabelledImage
 from data.loading.negatives import with_negatives
-from data.loading.sampling import Key, Stream, image_weights
+from data.loading.sampling import SampleKey, SamplingOptions, TrainingSampler, image_weights
 
 
-def keys(weights, steps=6, **changes) -> list[list[Key]]:
-    asked = {"batch_size": 3, "seed": 4, "first_step": 0, "steps": steps}
-    return list(Stream(np.asarray(weights, np.float64), **{**asked, **changes}))
+def keys(weights, steps=6, **changes) -> list[list[SampleKey]]:
+    asked = {"batch_size": 3, "seed": 4, "first_step": 0, "steps": steps, "weights": np.asarray(weights, np.float64)}
+    return list(TrainingSampler(len(weights), SamplingOptions(**{**asked, **changes})))
 
 
 def images(*labels_of_each: list[int], crowd: int | None = None) -> Dataset:
@@ -119,5 +119,5 @@ def test_negatives_that_are_none_are_refused(tmp_path, write_image):
         with_negatives(images([0]), tmp_path / "n")
     write_image(tmp_path / "n" / "a.png", (10, 10))
     labelled = LabelledImage(0, tmp_path / "n" / "a.png", (10, 10), np.array([[0, 0, 5, 5]]), [0], [25], [False])
-    with pytest.raises(DataError, match="cannot be labelled and show nothing"):
+    with pytest.raises(DataError, match="cannot be labelled and a negative"):
         with_negatives(Dataset("one", ("crop",), (0,), (labelled,)), tmp_path / "n")

@@ -10,8 +10,9 @@ import torch
 
 from data import Dataset, LabelledImage
 from data.images import read_image_at
-from data.loading.cache import DiskCache
-from data.loading.loader import Batch, training_batches
+from data.loading.cache import CacheOptions, DiskCache
+from data.loading.loader import Batch, LoadingOptions, training_batches
+from data.loading.sampling import SamplingOptions
 from data.loading.tiles import tile_dataset
 
 INPUT_HW = (48, 48)
@@ -36,9 +37,10 @@ def tiled(tmp_path, write_image) -> Dataset:
     return tile_dataset(photos, size_px=64, overlap=0.25)[0]
 
 
-def batches(dataset: Dataset, **changes) -> list[Batch]:
-    asked = {"augment": None, "batch_size": 4, "seed": 1, "steps": 6}
-    return list(training_batches(dataset, fit=fit, **{**asked, **changes}))
+def batches(dataset, *, augment=None, workers=0, cache="ram", cache_mb=1024, **changes) -> list[Batch]:
+    sampling = SamplingOptions(**{"batch_size": 4, "seed": 1, "steps": 6, **changes})
+    loading = LoadingOptions(workers=workers, cache=CacheOptions(cache, cache_mb))
+    return list(training_batches(dataset, sampling, fit=fit, augment=augment, loading=loading))
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
@@ -60,7 +62,7 @@ def decoded(monkeypatch) -> Counter[Path]:
         reads[path] += 1
         return read_image_at(path, size_hw, wanted_hw)
 
-    monkeypatch.setattr("data.loading.loader.read_image_at", counted)
+    monkeypatch.setattr("data.loading.samples.read_image_at", counted)
     return reads
 
 
@@ -92,7 +94,7 @@ def test_a_photo_is_decoded_once_for_all_of_its_tiles(cache, tiled, decoded, tmp
 def test_with_room_for_some_tiles_only_the_batches_stay_the_same(tiled, decoded, monkeypatch):
     plain = batches(tiled, cache="none")
     decoded.clear()
-    monkeypatch.setattr("data.loading.loader._MIB", 64 * 64 * 3)
+    monkeypatch.setattr("data.loading.cache._MIB", 64 * 64 * 3)
     assert same(plain, batches(tiled, cache="ram", cache_mb=3))
     assert 3 < sum(decoded.values()) < 24
 
