@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from detection.cli.help import example
+
 FormatOption = Annotated[
     str, typer.Option("--format", help="coco, yolo, voc, csv or masks; auto recognises the dataset's format.")
 ]
@@ -38,11 +40,6 @@ def reading(format: str, unlabelled: str, images_dir: Path | None, *, option: st
         "unlabelled": one_of(unlabelled, get_args(Unlabelled), "--unlabelled"),
         "images_dir": images_dir,
     }
-
-
-def example(*lines: str) -> str:
-    """The end of a command's help: what one types."""
-    return "[bold]Example[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
 
 
 @app.command(

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from detection.cli.data import app, example
+from detection.cli.data import app
+from detection.cli.help import example
 
 
 @app.command(
