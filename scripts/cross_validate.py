@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("folds"))
     parser.add_argument("--only", type=int, help="one fold, counted from 0")
     parser.add_argument("--resume", action="store_true", help="go on with folds that an earlier call has begun")
-    parser.add_argument("--flips", action="store_true", help="score as `swath evaluate --flips` does")
+    parser.add_argument("--flips", action="store_true", help="score as `swath evaluate --tta` does")
     parser.add_argument("-s", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
 
