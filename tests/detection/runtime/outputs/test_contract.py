@@ -14,7 +14,7 @@ from detection.runtime.outputs.csv import COLUMNS
 from detection.runtime.outputs.jsonl import EVENT_SCHEMA
 from tests.detection.runtime.outputs.shots import found_things, frame_of, record_of
 
-GUIDE = Path(__file__).parents[4] / "docs" / "outputs.md"
+GUIDE = Path(__file__).parents[4] / "docs/robot/outputs.md"
 
 
 def test_record_is_the_published_schema() -> None:

@@ -20,7 +20,7 @@ from detection.runtime.events import CameraStatus, Event
 from detection.runtime.outputs import prometheus
 from detection.runtime.outputs.prometheus import PrometheusOutput
 
-GUIDE = Path(__file__).parents[4] / "docs" / "outputs_network.md"
+GUIDE = Path(__file__).parents[4] / "docs/robot/outputs_network.md"
 
 
 class Counted:
