@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data.formats import load_dataset
 from data.formats.coco import save_coco
+from data.formats.load import load_dataset
 from data.loading.tiles import tile_dataset
 from detection.cli.terminal import TerminalWatcher
 from detection.evaluation.evaluate import evaluate, load_detector
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("folds"))
     parser.add_argument("--only", type=int, help="one fold, counted from 0")
     parser.add_argument("--resume", action="store_true", help="go on with folds that an earlier call has begun")
-    parser.add_argument("--flips", action="store_true", help="score as `swath evaluate --flips` does")
+    parser.add_argument("--flips", action="store_true", help="score as `swath evaluate --tta` does")
     parser.add_argument("-s", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
 

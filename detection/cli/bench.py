@@ -1,23 +1,78 @@
-"""What `swath bench` does, without its command line."""
+"""`swath bench`.
+
+Heavy imports stand inside the functions, so that `swath --help` answers at once.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+import typer
 
-from detection.runtime.bench import bench
-from detection.runtime.bench.images import Recording
-from detection.runtime.bench.report import render, to_json
-from detection.runtime.bench.safe_speed import Sprayer
-from detection.runtime.errors import OutputError
-from detection.runtime.signals import stopped_by_signals
+from detection.cli.help import example
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from detection.runtime.bench.safe_speed import Sprayer
+
+EXAMPLE = example(
+    "swath bench crop_weed.onnx --source drive.mp4 --json bench.json",
+    "swath bench fp32.onnx int8.onnx --provider cpu --provider openvino",
+)
+
+
+def bench(
+    models: Annotated[
+        list[Path], typer.Argument(help="What swath export wrote; several are timed in turns.", metavar="MODEL...")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="VIDEO", help="A video or images to detect in; made-up images if left out."),
+    ] = None,
+    provider: Annotated[
+        list[str], typer.Option(help="cpu, openvino, cuda, ...; repeat it to compare. An error if it is not live.")
+    ] = [],  # noqa: B006  (typer reads it, nothing changes it)
+    threads: Annotated[list[int], typer.Option(min=1, help="Threads of the network; repeat it to compare.")] = [],  # noqa: B006
+    runs: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 200,
+    seconds: Annotated[float, typer.Option(min=0, help="Begin no turn after so many seconds.")] = 120,
+    cold_starts: Annotated[int, typer.Option(min=0, help="Processes started afresh, of each.")] = 3,
+    camera_ahead_m: Annotated[float, typer.Option(help="From the view's foremost line to the nozzle.")] = 0.30,
+    pulse_m: Annotated[float, typer.Option(help="Ground that one decision covers.")] = 0.10,
+    valve_ms: Annotated[float, typer.Option(help="From the decision to the drop on the ground.")] = 15,
+    exposure_ms: Annotated[float, typer.Option(help="Of the camera.")] = 0,
+    fps: Annotated[
+        float | None, typer.Option(help="Of the camera; as many as the detector asks for if left out.")
+    ] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write everything as JSON.")] = None,
+) -> None:
+    """Measure a model file here: start, every stage, batches, memory, and how fast a sprayer may drive with it.
+
+    Needs no torch. Ctrl-C shows what was measured so far.
+    """
+    from detection.runtime.bench.safe_speed import Sprayer
+
+    try:
+        sprayer = Sprayer(camera_ahead_m, pulse_m, valve_ms, exposure_ms, fps)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="swath bench") from None
+    code = bench_command(
+        models,
+        source=source,
+        providers=provider,
+        threads=threads,
+        runs=runs,
+        seconds=seconds,
+        cold_starts=cold_starts,
+        sprayer=sprayer,
+        json_=json_,
+    )
+    raise typer.Exit(code)
 
 
 def bench_command(
@@ -28,7 +83,7 @@ def bench_command(
     threads: Sequence[int] = (),
     runs: int = 200,
     seconds: float = 120.0,
-    cold_starts: int = bench.COLD_STARTS,
+    cold_starts: int = 3,
     sprayer: Sprayer | None = None,
     json_: Path | None = None,
 ) -> int:
@@ -56,6 +111,14 @@ def bench_command(
         KeyboardInterrupt: it was stopped before one turn was through.
 
     """
+    from rich.console import Console
+
+    from detection.runtime.bench import bench
+    from detection.runtime.bench.images import Recording
+    from detection.runtime.bench.report import render, to_json
+    from detection.runtime.bench.safe_speed import Sprayer
+    from detection.runtime.signals import stopped_by_signals
+
     sprayer = sprayer or Sprayer()
     _check_writable(json_, models)
     console = Console(stderr=True)
@@ -93,6 +156,8 @@ def _check_writable(path: Path | None, models: Sequence[Path]) -> None:
         OutputError: the folder cannot be made or written, or the path is a folder or one of the models.
 
     """
+    from detection.runtime.errors import OutputError
+
     if path is None:
         return
     if path.resolve() in {model.resolve() for model in models}:
@@ -105,6 +170,8 @@ def _check_writable(path: Path | None, models: Sequence[Path]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    from detection.runtime.errors import OutputError
+
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,8 +183,10 @@ def _write(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[bench.Progress]:
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr that leaves nothing behind."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)

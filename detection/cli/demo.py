@@ -1,35 +1,35 @@
-"""`swath demo`: the whole path on a rendered field, from images to an annotated drive."""
+"""`swath demo`: the whole path on a rendered field, from images to an annotated drive.
+
+Heavy imports stand inside the functions, so that `swath --help` answers at once.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-from rich.console import Console
+import typer
 
-from data.formats import load_dataset
-from data.synthetic import render_dataset, render_drive
-from detection.cli.stream_machine import stream_command
-from detection.cli.terminal import TerminalWatcher, metrics_table
-from detection.evaluation.evaluate import evaluate
-from detection.evaluation.matching import judge
-from detection.evaluation.report import write_evaluation
-from detection.export.export import export
-from detection.models.checkpoint import load_trained, write_whole
-from detection.models.torch_detector import TorchDetector
-from detection.recipe.reading import config_folder, load_recipe
-from detection.runtime.detections import Detections
-from detection.runtime.errors import SwathError
-from detection.runtime.signals import stopped_by_signals
-from detection.training.train import train
+from detection.cli.help import example
+
+EXAMPLE = example("swath demo --out demo")
 
 IMAGES = {"train": 200, "val": 40, "test": 80}
 SIZE_HW = (480, 640)
 DRIVE_S, DRIVE_FPS, DRIVE_M_S = 8.0, 15.0, 0.5
 _SEEDS = {"train": 0, "val": 1_000, "test": 2_000, "drive": 3_000}
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes.")] = Path("demo"),
+) -> None:
+    """Render a field, train on it, evaluate, export and stream a drive along its rows.
+
+    No network, no account, no GPU needed. Leaves metrics.json, model.onnx, report.html and stream/.
+    """
+    run_demo(out)
 
 
 def run_demo(out: Path) -> None:
@@ -43,6 +43,22 @@ def run_demo(out: Path) -> None:
         SwathError: `out` is a file, or holds something that is not a demo.
 
     """
+    from rich.console import Console
+
+    from data.formats.load import load_dataset
+    from data.synthetic import render_dataset, render_drive
+    from detection.cli.stream_machine import stream_command
+    from detection.cli.terminal import TerminalWatcher, metrics_table
+    from detection.evaluation.evaluate import evaluate
+    from detection.evaluation.report import write_evaluation
+    from detection.export.export import export
+    from detection.models.checkpoint import load_trained, write_whole
+    from detection.models.torch_detector import TorchDetector
+    from detection.recipe.reading import config_folder, load_recipe
+    from detection.runtime.errors import SwathError
+    from detection.runtime.signals import stopped_by_signals
+    from detection.training.train import train
+
     console = Console()
     _make_room(out)
     recipe_path = config_folder() / "demo.yaml"
@@ -123,6 +139,11 @@ def score_drive(jsonl: Path, annotations: Path) -> dict[str, Any]:
         `frames`, `boxes`, `detections`, `hits`, `precision`, `recall`.
 
     """
+    import numpy as np
+
+    from detection.evaluation.matching import judge
+    from detection.runtime.detections import Detections
+
     truth = json.loads(annotations.read_text(encoding="utf-8"))
     labels = {category["id"]: label for label, category in enumerate(truth["categories"])}
     by_name = {category["name"]: labels[category["id"]] for category in truth["categories"]}
@@ -162,6 +183,8 @@ def score_drive(jsonl: Path, annotations: Path) -> dict[str, Any]:
 
 def _make_room(out: Path) -> None:
     """Take away what an earlier demo left; touch nothing else."""
+    from detection.runtime.errors import SwathError
+
     if out.is_dir() and any(out.iterdir()) and not (out / "field").is_dir():
         raise SwathError(f"{out}: holds something that is no demo; give another --out")
     if out.exists() and not out.is_dir():

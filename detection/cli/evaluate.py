@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detection.cli.dataset_options import FormatOption, ImagesDirOption, reading
+from detection.cli.data import FormatOption, ImagesDirOption, reading
+from detection.cli.help import example
 
 if TYPE_CHECKING:
     from detection.cli.terminal import TerminalWatcher
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from detection.evaluation.spraying import Sprayer
     from detection.recipe.schema import Recipe
 
+EXAMPLE = example(
+    "swath evaluate runs/crop_weed photos/test/annotations.json --out report",
+    "swath evaluate runs/old runs/new photos/test/annotations.json --by field",
+)
 ENGINES = ("pycocotools", "faster-coco-eval")
 
 
@@ -72,7 +77,7 @@ def evaluate(
     ] = None,
     flips: Annotated[
         bool,
-        typer.Option("--flips", help="Look at each image mirrored too, and fuse the answers: 2 to 4 times slower."),
+        typer.Option("--tta", help="Look at each image mirrored too, and fuse the answers: 2 to 4 times slower."),
     ] = False,
     engine: Annotated[
         str, typer.Option(help="Who computes COCO's numbers: pycocotools, or faster-coco-eval for big sets.")
@@ -185,7 +190,7 @@ def _scored(
     provider: str | None,
 ) -> tuple[Evaluation, ImageDetector, Recipe | None]:
     """A model on the images as its own recipe reads them."""
-    from data.formats import load_dataset
+    from data.formats.load import load_dataset
     from data.loading.tiles import tile_dataset
     from detection.evaluation.evaluate import evaluate as score
     from detection.evaluation.evaluate import load_detector, own_thresholds

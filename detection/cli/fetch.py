@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from detection.cli.data import app, example
+from detection.cli.data import app
+from detection.cli.help import example
 
 
 @app.command(
@@ -43,8 +44,7 @@ def fetch(
     from data.download.fetch import read_fetched
     from data.download.registry import public_set, public_sets
     from data.errors import DataError
-    from detection.cli.data_tables import public_sets_table
-    from detection.cli.terminal import TerminalWatcher
+    from detection.cli.terminal import TerminalWatcher, public_sets_table
 
     if list_ == (name is not None):
         raise typer.BadParameter("give a NAME or --list", param_hint="NAME")

@@ -1,4 +1,4 @@
-"""`swath machine ...` and `swath replay`: a whole machine from one YAML, and its black box's recordings again.
+"""`swath machine ...`: a whole machine from one YAML.
 
 Heavy imports stand inside the commands, so that `swath --help` answers at once.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from detection.cli.data import example
+from detection.cli.help import example
 
 app = typer.Typer(
     name="machine",
@@ -51,43 +51,3 @@ def unit(
     from detection.cli.machine_check import machine_unit_command
 
     raise typer.Exit(machine_unit_command(path, user=user, watchdog_s=watchdog_s))
-
-
-REPLAY_EXAMPLE = example(
-    "swath replay crop_weed.onnx season/blackbox/incidents/000007-20261126T140312Z-camera-lost-front",
-    "swath replay newer.onnx season/blackbox/incidents/000007-20261126T140312Z-camera-lost-front --as-fast",
-)
-
-
-def replay(
-    model: Annotated[Path, typer.Argument(help="The .onnx that was recorded, or another.", metavar="MODEL")],
-    recording: Annotated[Path, typer.Argument(help="A folder that the black box wrote.", metavar="RECORDING")],
-    jsonl: Annotated[Path | None, typer.Option(metavar="F", help="Write one JSON line per image.")] = None,
-    video: Annotated[Path | None, typer.Option(metavar="F", help="Write an annotated MP4.")] = None,
-    as_fast: Annotated[
-        bool, typer.Option("--as-fast", help="Do not wait between images as the cameras did.")
-    ] = False,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
-    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the outcome as JSON.")] = None,
-) -> None:
-    """Run a recording again, image by image at its own pace, and compare the decisions. Needs no torch.
-
-    Exits with 1 if a decision differs from the recorded one.
-    """
-    from detection.cli.replay import replay_command
-
-    code = replay_command(
-        model,
-        recording,
-        jsonl=jsonl,
-        video=video,
-        as_fast=as_fast,
-        provider=provider,
-        threads=threads,
-        json_summary=summary,
-    )
-    raise typer.Exit(code)

@@ -99,7 +99,7 @@ def machine_unit_command(path: Path, *, user: str = "swath", watchdog_s: int = 1
 def own_command() -> Sequence[str]:
     """How `swath` is called in this installation: the script beside this Python, or the module."""
     script = Path(sys.executable).with_name("swath")
-    return [str(script)] if script.is_file() else [sys.executable, "-m", "detection.cli.app"]
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "swath"]
 
 
 def check(loaded: MachineFile, *, cameras: bool = False) -> Iterator[Finding]:

@@ -1,28 +1,63 @@
-"""What `swath replay` does, without its command line."""
+"""`swath replay`: a recording of the black box, through the detector again.
+
+Heavy imports stand inside the functions, so that `swath --help` answers at once.
+"""
 
 from __future__ import annotations
 
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from detection.runtime.blackbox.recorded_source import open_recording
-from detection.runtime.blackbox.recording import Recording, read_recording
-from detection.runtime.blackbox.replay import Comparison
-from detection.runtime.detector import Detector
-from detection.runtime.errors import ModelFileError, OutputError
-from detection.runtime.outputs.contract import Output
-from detection.runtime.outputs.jsonl import JsonlOutput
-from detection.runtime.outputs.video import VideoOutput
-from detection.runtime.parity.verify import file_digest
-from detection.runtime.signals import stopped_by_signals
-from detection.runtime.streaming.pipeline import run_stream
+from detection.cli.help import example
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from detection.runtime.blackbox.recording import Recording
+    from detection.runtime.blackbox.replay import Comparison
+    from detection.runtime.detector import Detector
+    from detection.runtime.outputs.contract import Output
+
+EXAMPLE = example(
+    "swath replay crop_weed.onnx season/blackbox/incidents/000007-20261126T140312Z-camera-lost-front",
+    "swath replay newer.onnx season/blackbox/incidents/000007-20261126T140312Z-camera-lost-front --as-fast",
+)
+
+
+def replay(
+    model: Annotated[Path, typer.Argument(help="The .onnx that was recorded, or another.", metavar="MODEL")],
+    recording: Annotated[Path, typer.Argument(help="A folder that the black box wrote.", metavar="RECORDING")],
+    jsonl: Annotated[Path | None, typer.Option(metavar="F", help="Write one JSON line per image.")] = None,
+    video: Annotated[Path | None, typer.Option(metavar="F", help="Write an annotated MP4.")] = None,
+    as_fast: Annotated[
+        bool, typer.Option("--as-fast", help="Do not wait between images as the cameras did.")
+    ] = False,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the outcome as JSON.")] = None,
+) -> None:
+    """Run a recording again, image by image at its own pace, and compare the decisions. Needs no torch.
+
+    Exits with 1 if a decision differs from the recorded one.
+    """
+    code = replay_command(
+        model,
+        recording,
+        jsonl=jsonl,
+        video=video,
+        as_fast=as_fast,
+        provider=provider,
+        threads=threads,
+        json_summary=summary,
+    )
+    raise typer.Exit(code)
 
 
 def replay_command(
@@ -55,6 +90,19 @@ def replay_command(
         SwathError: model or recording cannot be read, or an output cannot be written.
 
     """
+    from rich.console import Console
+
+    from detection.runtime.blackbox.recorded_source import open_recording
+    from detection.runtime.blackbox.recording import read_recording
+    from detection.runtime.blackbox.replay import Comparison
+    from detection.runtime.detector import Detector
+    from detection.runtime.errors import OutputError
+    from detection.runtime.outputs.jsonl import JsonlOutput
+    from detection.runtime.outputs.video import VideoOutput
+    from detection.runtime.parity.verify import file_digest
+    from detection.runtime.signals import stopped_by_signals
+    from detection.runtime.streaming.pipeline import run_stream
+
     recorded = read_recording(recording)
     console = Console(stderr=True)
     with ExitStack() as stack:
@@ -86,6 +134,10 @@ def _take_thresholds(detector: Detector, recorded: Recording, model: Path) -> No
         ModelFileError: the model has other classes than the recording.
 
     """
+    import numpy as np
+
+    from detection.runtime.errors import ModelFileError
+
     if detector.class_names != recorded.class_names:
         then = ", ".join(recorded.class_names)
         raise ModelFileError(f"{model}: finds {', '.join(detector.class_names)}; the recording is of {then}")
@@ -97,6 +149,9 @@ def _take_thresholds(detector: Detector, recorded: Recording, model: Path) -> No
 def _print(
     console: Console, recorded: Recording, comparison: Comparison, *, same_model: bool, failures: tuple[str, ...]
 ) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     for failure in failures:
         console.print(f"error: {failure}", markup=False, highlight=False, soft_wrap=True)
     if not same_model:
@@ -143,6 +198,8 @@ def _outcome(recorded: Recording, comparison: Comparison, same_model: bool, stre
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
+    from detection.runtime.errors import OutputError
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from detection.cli.data import example
+from detection.cli.help import example
 
-STREAM_EXAMPLE = example(
+EXAMPLE = example(
     "swath stream crop_weed.onnx drive.mp4 --jsonl found.jsonl --video seen.mp4 --track",
     "swath stream crop_weed.onnx rtsp://10.0.0.11/stream1 0 --dashboard 8080 --mqtt mqtt://broker/robot7",
     "swath stream --machine machine.yaml",

@@ -1,23 +1,51 @@
-"""What `swath verify` does, without its command line. Torch is not needed; DATASET needs `data` and pycocotools."""
+"""`swath verify`. Torch is not needed; DATASET needs `data` and pycocotools.
+
+Heavy imports stand inside the functions, so that `swath --help` answers at once.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from detection.runtime.detector import Detector
-from detection.runtime.errors import OutputError, SwathError
-from detection.runtime.parity.parity import ap_faults
-from detection.runtime.parity.verify import Verified, verify
+from detection.cli.help import example
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from data import Dataset
+    from detection.runtime.detector import Detector
+    from detection.runtime.parity.verify import Verified
+
+EXAMPLE = example(
+    "swath verify crop_weed.onnx", "swath verify crop_weed.onnx photos/val --provider cuda --json v.json"
+)
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help="The .onnx that swath export wrote.", metavar="MODEL")],
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="The images that the export was checked on, for AP too.", metavar="DATASET"),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
+    json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the outcome as JSON.")] = None,
+) -> None:
+    """Compare a model file with PyTorch's answers at its export, here and now. Needs no torch.
+
+    Reads crop_weed.reference.npz beside crop_weed.onnx; only with DATASET the training half's packages are needed.
+
+    Exits with 1 if a box differs, or if the file was changed since.
+    """
+    raise typer.Exit(verify_command(model, dataset, provider=provider, split=split, out=json_))
 
 
 def verify_command(
@@ -44,6 +72,10 @@ def verify_command(
         SwathError: model, reference or dataset cannot be read, or is of other images.
 
     """
+    from detection.runtime.detector import Detector
+    from detection.runtime.errors import SwathError
+    from detection.runtime.parity.verify import verify as compare
+
     detector = Detector(model, providers=None if provider is None else [provider], score_thresholds=0.0)
     with _progress() as bar:
         task = bar.add_task("box by box", total=None)
@@ -52,12 +84,12 @@ def verify_command(
             bar.update(task, completed=done, total=total)
 
         if dataset is None:
-            outcome, delta, fall = verify(model, detector, progress=told), None, None
+            outcome, delta, fall = compare(model, detector, progress=told), None, None
         else:
-            from data.formats import load_dataset
+            from data.formats.load import load_dataset
 
             images = load_dataset(dataset, split=split)
-            outcome = verify(model, detector, (image for _, image in images.read()), told)
+            outcome = compare(model, detector, (image for _, image in images.read()), told)
             if not outcome.known:
                 at_export = detector.metadata.parity.get("compared_on", "other images")
                 raise SwathError(f"{dataset}: the export was checked on none of its images, but on {at_export}")
@@ -83,6 +115,9 @@ def _ap(detector: Detector, images: Dataset, told: Callable[[int, int], None]) -
 def _said(
     model: Path, detector: Detector, outcome: Verified, delta: float | None, fall: float | None, out: Path | None
 ) -> int:
+    from detection.runtime.errors import OutputError
+    from detection.runtime.parity.parity import ap_faults
+
     parity = outcome.parity
     wrong = []
     if not outcome.same_file:
@@ -125,6 +160,9 @@ def _said(
 
 def _progress() -> Progress:
     """A bar on stderr that leaves nothing behind."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from detection.evaluation.curves import Matches
-from detection.evaluation.matching import ious_xywh, xywh
+from detection.runtime.boxes import covered_share, iou
 
 LOOSE_IOU = 0.3
 """Plants have fuzzy edges: an overlap at which boxes of the same plant, drawn by two people, agree."""
@@ -50,14 +50,16 @@ def match(dataset: Dataset, results: Sequence[Mapping[str, Any]]) -> Matches:
         seen = by_image.get(truth.image_id, [])
         labels = np.array([label_of[r["category_id"]] for r in seen], np.int64)
         scores = np.array([r["score"] for r in seen], np.float64)
-        found_xywh = np.array([r["bbox"] for r in seen], np.float64).reshape(-1, 4)
-        truth_xywh = xywh(truth.boxes_xyxy)
+        found_xyxy = np.array([r["bbox"] for r in seen], np.float64).reshape(-1, 4)
+        found_xyxy[:, 2:] += found_xyxy[:, :2]
         for own in np.unique(labels):
             rows = np.flatnonzero(labels == own)
             rows = rows[np.argsort(-scores[rows], kind="stable")][:MOST_IN_A_IMAGE]
-            real, crowd = (truth_xywh[(truth.labels == own) & which] for which in (~truth.iscrowd, truth.iscrowd))
-            hits = _hits(ious_xywh(found_xywh[rows], real))
-            swallowed = ious_xywh(found_xywh[rows], crowd, crowd=True).max(axis=1, initial=0.0) >= _LEAST[:, None]
+            real, crowd = (
+                truth.boxes_xyxy[(truth.labels == own) & which] for which in (~truth.iscrowd, truth.iscrowd)
+            )
+            hits = _hits(iou(found_xyxy[rows][:, None], real))
+            swallowed = covered_share(found_xyxy[rows][:, None], crowd).max(axis=1, initial=0.0) >= _LEAST[:, None]
             image.append(np.full(len(rows), index))
             label.append(np.full(len(rows), own))
             score.append(scores[rows])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from detection.evaluation.curves import Matches
-from detection.evaluation.matching import MATCH_IOU, ious, judge
+from detection.evaluation.matching import MATCH_IOU, judge
+from detection.runtime.boxes import covered_share, iou
 from detection.runtime.detections import Detections
 
 BINS = 10
@@ -83,8 +84,8 @@ def pairs(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.
         outcome = judge(boxes, labels, seen, thresholds)
         kept = outcome.kept
         free = np.ones(len(boxes), bool)
-        overlaps = ious(kept.boxes, boxes)
-        in_crowd = ious(kept.boxes, image.boxes_xyxy[~real], crowd=True).max(axis=1, initial=0.0) >= MATCH_IOU
+        overlaps = iou(kept.boxes[:, None], boxes)
+        in_crowd = covered_share(kept.boxes[:, None], image.boxes_xyxy[~real]).max(axis=1, initial=0.0) >= MATCH_IOU
         # hits first: each takes the box that it took in `judge`, found again in the same order
         for index in np.argsort(~outcome.hit, kind="stable"):
             own, label, score = kept.boxes[index], int(kept.labels[index]), float(kept.scores[index])

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from data import Dataset
 from detection.evaluation.coco_matching import MOST_IN_A_IMAGE
 from detection.evaluation.curves import RECALLS, mean_defined
-from detection.evaluation.matching import MATCH_IOU, ious
+from detection.evaluation.matching import MATCH_IOU
+from detection.runtime.boxes import covered_share, iou
 from detection.runtime.detections import Detections
 
 KINDS = ("class", "location", "both", "duplicate", "background", "missed")
@@ -136,8 +137,8 @@ def _judged(
         real = ~image.iscrowd
         truth_labels = image.labels[real]
         got, kind, target, ignored = _judge_image(
-            ious(seen.boxes, image.boxes_xyxy[real]),
-            ious(seen.boxes, image.boxes_xyxy[~real], crowd=True),
+            iou(seen.boxes[:, None], image.boxes_xyxy[real]),
+            covered_share(seen.boxes[:, None], image.boxes_xyxy[~real]),
             seen.labels,
             truth_labels,
             image.labels[~real],

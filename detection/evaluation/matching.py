@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask
 
+from detection.runtime.boxes import iou
 from detection.runtime.detections import Detections
 
 MATCH_IOU = 0.5
 """A detection counts as a hit if it overlaps a box of its class by at least this much."""
-
-
-def ious(found_xyxy: NDArray[Any], truth_xyxy: NDArray[Any], *, crowd: bool = False) -> NDArray[np.float64]:
-    """Each of (n, 4) with each of (m, 4) as pycocotools computes it: float64 (n, m).
-
-    Args:
-        found_xyxy: boxes.
-        truth_xyxy: likewise.
-        crowd: not the intersection over the union, but over the first box: the share of it inside the second.
-
-    """
-    return ious_xywh(xywh(found_xyxy), xywh(truth_xyxy), crowd=crowd)
-
-
-def ious_xywh(found: NDArray[np.float64], truth: NDArray[np.float64], *, crowd: bool = False) -> NDArray[np.float64]:
-    """The same of boxes as COCO files give them."""
-    if not len(found) or not len(truth):
-        return np.zeros((len(found), len(truth)))
-    return np.asarray(mask.iou(found, truth, [int(crowd)] * len(truth)), np.float64)
-
-
-def xywh(xyxy: NDArray[Any]) -> NDArray[np.float64]:
-    """Boxes (N, 4) as COCO files give them: left, top, width, height."""
-    boxes = xyxy.astype(np.float64)
-    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +55,7 @@ def judge(
     kept = kept[np.argsort(-kept.scores, kind="stable")]
     hit = np.zeros(len(kept), bool)
     taken = np.zeros(len(truth_labels), bool)
-    overlap = np.where(kept.labels[:, None] == truth_labels, ious(kept.boxes, truth_xyxy), 0.0)
+    overlap = np.where(kept.labels[:, None] == truth_labels, iou(kept.boxes[:, None], truth_xyxy), 0.0)
     for index in np.flatnonzero(overlap.max(axis=1, initial=0.0) >= MATCH_IOU):
         free = np.where(taken, 0.0, overlap[index])
         if free.max() >= MATCH_IOU:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from data import Dataset, LabelledImage
 from detection.evaluation.confusion import Kind, Pair
 from detection.evaluation.error_breakdown import BACKGROUND_IOU
-from detection.evaluation.matching import MATCH_IOU, ious
+from detection.evaluation.matching import MATCH_IOU
+from detection.runtime.boxes import iou
 
 SHOWN_IMAGES = 12
 """So many whole images are shown: those with the most mistakes."""
@@ -119,7 +120,7 @@ def _in_words(pair: Pair, names: Sequence[str], truth: LabelledImage) -> str:
     if pair.kind != "false":
         return f"{names[pair.truth_label]} taken for {found}"
     real = ~truth.iscrowd
-    overlaps = ious(pair.found_xyxy[None], truth.boxes_xyxy[real])[0]
+    overlaps = iou(pair.found_xyxy, truth.boxes_xyxy[real])
     if overlaps.max(initial=0.0) < BACKGROUND_IOU:
         return f"{found} where nothing is labelled"
     nearest = names[int(truth.labels[real][overlaps.argmax()])]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from detection.evaluation.evaluate import ImageDetector, runs_on
 from detection.recipe.schema import Recipe
+from detection.runtime.boxes import iou
 from detection.runtime.detections import Detections
 
 Axes = tuple[bool, bool]
@@ -79,7 +80,7 @@ def fused_boxes(answers: list[Answer], *, match_iou: float) -> Answer:
     members: list[set[int]] = []
     for n in np.argsort(-scores, kind="stable"):
         count = len(members)
-        overlap = _iou(boxes[n], fused[:count])
+        overlap = iou(boxes[n], fused[:count])
         free = np.array([source[n] not in of for of in members], bool)
         overlap[(owner[:count] != labels[n]) | ~free] = -1
         best = int(overlap.argmax()) if count else -1
@@ -95,11 +96,3 @@ def fused_boxes(answers: list[Answer], *, match_iou: float) -> Answer:
     order = np.argsort(-weight[:count], kind="stable")
     found = fused[:count][order].astype(np.float32), (weight[:count][order] / len(answers)).astype(np.float32)
     return *found, owner[:count][order].astype(np.int64)
-
-
-def _iou(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    inside = (high - low).clip(0).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    iou: NDArray[np.float64] = inside / np.maximum(areas - inside, 1e-9)
-    return iou

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from data.augmentation.settings import AugmentSettings
 from data.augmentation.strengths import STRENGTHS
-from data.formats.kinds import ReadableName
 
 PresetName = Literal[
     "fcos_lite",
@@ -59,7 +58,9 @@ class Data(_Part):
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
     val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
     allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
-    format: ReadableName = Field("auto", description="of train and val, where they are not recognised rightly")
+    format: Literal["auto", "coco", "yolo", "voc", "csv", "masks"] = Field(
+        "auto", description="of train and val, where they are not recognised rightly"
+    )
     unlabelled: Literal["background", "skip"] = Field(
         "background", description="what an image without a label file is: background, or not labelled yet"
     )

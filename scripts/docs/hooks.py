@@ -8,6 +8,7 @@ from typing import Any
 
 import commands  # beside this file, which MkDocs puts on the path
 import notebook
+import public
 import settings
 import tables
 from mkdocs.structure.files import File, Files
@@ -15,6 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 GENERATED = {
     commands.PAGE: commands.page,
+    public.PAGE: public.page,
     settings.RECIPE_PAGE: settings.recipe_page,
     settings.MACHINE_PAGE: settings.machine_page,
 }
@@ -45,4 +47,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def _link(target: str, here: PurePosixPath) -> str:
     up = "../" * len(here.parts)
-    return f"[{PurePosixPath(target).stem.replace('_', ' ')}]({up}{target})"
+    return f"[{PurePosixPath(target).stem.replace('_', ' ').capitalize()}]({up}{target})"

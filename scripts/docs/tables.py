@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def table(name: str) -> str:
     """One of the tables as Markdown; a page asks for it by a line `<!-- table: NAME -->`.
@@ -13,4 +15,18 @@ def table(name: str) -> str:
     return TABLES[name]()
 
 
-TABLES = {}
+def findings() -> str:
+    """What `swath data check` finds, by severity."""
+    from data.check.findings import KINDS
+
+    return _rows(
+        "kind", "severity", "", rows=[(f"`{kind}`", severity, text) for kind, (severity, text) in KINDS.items()]
+    )
+
+
+def _rows(*titles: str, rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+TABLES = {"findings": findings}

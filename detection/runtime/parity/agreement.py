@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.runtime.boxes import iou
 from detection.runtime.detections import Detections
-from detection.runtime.parity.parity import iou
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.runtime.boxes import iou
 from detection.runtime.detections import Detections
 
 BOX_TOLERANCE_PX = 0.05
@@ -166,16 +167,6 @@ def ap_faults(
     if most is not None and small_fall_points is not None and small_fall_points > most:
         faults.append(f"AP of small objects is {small_fall_points:.2f} points lower")
     return faults
-
-
-def iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of `box` (4,) with each of `boxes` (N, 4), xyxy; 0 where both are empty."""
-    one, many = box.astype(np.float64), boxes.astype(np.float64)
-    sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])
-    intersection = np.prod(np.clip(sides, 0, None), axis=1)
-    union = np.prod(one[2:] - one[:2]) + np.prod(many[:, 2:] - many[:, :2], axis=1) - intersection
-    quotient: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros(len(many)), where=union > 0)
-    return quotient
 
 
 def _corner_distance(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.backends.contract import Raw
+from detection.runtime.boxes import covered_share, iou
 from detection.runtime.detections import Detections
 from detection.runtime.detector import Detector, Prepared
 
@@ -139,10 +140,9 @@ def merge_tiles(
         others = np.array(kept, np.int64)
         others = others[(labels[others] == labels[i]) & (tile[others] != tile[i])]
         if len(others):
-            inter, own, theirs = _intersections(boxes[i], boxes[others])
-            same = inter / np.maximum(own + theirs - inter, 1e-9) > nms_iou
+            same = iou(boxes[i], boxes[others]) > nms_iou
             if was_cut[i]:
-                same |= inter / max(own, 1e-9) > 0.5
+                same |= covered_share(boxes[i], boxes[others]) > 0.5
             if same.any():
                 continue
         kept.append(i)
@@ -176,13 +176,3 @@ def _cut_by_seam(
     inner = edges != outer
     at_edge = (np.abs(boxes - edges) <= _SEAM_PX) & inner
     return np.asarray(at_edge.any(1))
-
-
-def _intersections(
-    box: NDArray[np.float32], others: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], float, NDArray[np.float32]]:
-    """Areas: of the intersections (M,), of `box`, of `others` (M,)."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    sides = np.clip(high - low, 0, None)
-    areas = (others[:, 2] - others[:, 0]) * (others[:, 3] - others[:, 1])
-    return sides[:, 0] * sides[:, 1], float((box[2] - box[0]) * (box[3] - box[1])), areas

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.runtime.boxes import area, iou
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.tracking.motion import ImageMotion, Motion
 
@@ -159,7 +160,7 @@ class PlantTracker:
         """The track of each row, -1 where none fits, the best overlap first; and which fit badly."""
         of_row, off = np.full(len(found), _NO_TRACK, np.int64), np.zeros(len(found), bool)
         # Of each track what is still in the image, of each row what the track's last image could show.
-        overlap = _iou(_clip(self._boxes, view)[:, None], _clip(found, self._views[:, None]))
+        overlap = iou(_clip(self._boxes, view)[:, None], _clip(found, self._views[:, None]))
         tracks, rows = np.nonzero(overlap >= _MIN_IOU)
         taken: set[int] = set()
         for pair in np.argsort(-overlap[tracks, rows], kind="stable"):
@@ -180,7 +181,7 @@ class PlantTracker:
     def _begin(self, found: Boxes, detections: Detections, of_row: Places, view: Boxes) -> Places:
         """A track for each row that has none and is no second box of a plant, the surest first."""
         of_row = of_row.copy()
-        alike = _iou(found[:, None], found) >= _SAME_IOU
+        alike = iou(found[:, None], found) >= _SAME_IOU
         missed = _covers(self._past, found[:, None]).sum(axis=1)
         for row in np.argsort(-detections.scores, kind="stable"):
             if of_row[row] == _NO_TRACK and not (alike[row] & (of_row >= 0)).any():
@@ -213,7 +214,7 @@ class PlantTracker:
 
     def _merge(self, of_row: Places) -> Places:
         """Make one of tracks that lie on each other: two boxes of one plant may have begun one each."""
-        same = np.triu(_iou(self._boxes[:, None], self._boxes) >= _SAME_IOU, 1)
+        same = np.triu(iou(self._boxes[:, None], self._boxes) >= _SAME_IOU, 1)
         if not same.any():
             return of_row
         kept = np.ones(len(self._tracks), bool)
@@ -250,20 +251,6 @@ def _clip(boxes_xyxy: Boxes, to_xyxy: Boxes) -> Boxes:
     return np.concatenate([low, np.maximum(low, np.minimum(boxes_xyxy[..., 2:], to_xyxy[..., 2:]))], axis=-1)
 
 
-def _area(boxes_xyxy: Boxes) -> NDArray[np.float64]:
-    return np.asarray(np.prod(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], axis=-1), np.float64)
-
-
-def _iou(a_xyxy: Boxes, b_xyxy: Boxes) -> NDArray[np.float64]:
-    """Intersection over union, broadcast; 0 for boxes without area."""
-    x1, y1, x2, y2 = np.moveaxis(a_xyxy, -1, 0)
-    u1, v1, u2, v2 = np.moveaxis(b_xyxy, -1, 0)
-    width, height = np.minimum(x2, u2) - np.maximum(x1, u1), np.minimum(y2, v2) - np.maximum(y1, v1)
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0), np.float64)
-
-
 def _covers(views_xyxy: Boxes, boxes_xyxy: Boxes) -> NDArray[np.bool_]:
     """Whether an image covers enough of a box to show what is in it, broadcast."""
-    return np.asarray(_area(_clip(boxes_xyxy, views_xyxy)) >= _IN_VIEW * _area(boxes_xyxy), np.bool_)
+    return np.asarray(area(_clip(boxes_xyxy, views_xyxy)) >= _IN_VIEW * area(boxes_xyxy), np.bool_)

@@ -14,17 +14,38 @@ from onnx import TensorProto, helper
 
 from tests.detection.conftest import swath, write_recipe
 
+HELP = """
+import json, sys, time
+began = time.perf_counter()
+from io import StringIO
+from detection.cli.app import main
+shown = {}
+for command in (["--help"], *([name, "--help"] for name in sys.argv[1:])):
+    sys.stdout = StringIO()
+    try:
+        main(command)
+    except SystemExit as ended:
+        assert not ended.code, command
+    shown[command[0]] = sys.stdout.getvalue()
+sys.stdout = sys.__stdout__
+heavy = sorted({"torch", "cv2", "onnxruntime", "numpy", "pandas"} & sys.modules.keys())
+print(json.dumps({"shown": shown, "heavy": heavy}))
+"""
+ONE_COMMAND = ("train", "evaluate", "export", "verify", "stream", "replay", "bench", "doctor", "demo")
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export", "stream", "bench", "demo"])
-def test_help_has_an_example_and_needs_no_torch(command: str) -> None:
-    code = (
-        "import sys; from detection.cli.app import main\n"
-        f"try: main(['{command}', '--help'])\n"
-        "except SystemExit as e: assert not e.code\n"
-        "assert not {'torch', 'cv2', 'onnxruntime'} & sys.modules.keys()"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert f"$ swath {command}" in shown
+
+def test_help_has_an_example_and_needs_no_torch() -> None:
+    code = [sys.executable, "-c", HELP, *ONE_COMMAND]
+    said = json.loads(subprocess.run(code, check=True, capture_output=True, text=True).stdout)
+    assert said["heavy"] == []
+    for command in ONE_COMMAND:
+        assert f"$ swath {command}" in said["shown"][command], command
+        assert f" {command} " in said["shown"]["--help"], command
+
+
+def test_it_runs_as_a_module_too() -> None:
+    shown = subprocess.run([sys.executable, "-m", "detection.cli", "--version"], capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout.startswith("swath ")
 
 
 def test_wrong_usage_is_2(capsys) -> None:

@@ -8,7 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from detection.cli.machine import REPLAY_EXAMPLE, app, replay
+from detection.cli.machine import app
+from detection.cli.replay import EXAMPLE as REPLAY_EXAMPLE
+from detection.cli.replay import replay
 from detection.runtime.errors import SourceError
 from detection.runtime.operations.machine_file import MachineError, load_machine
 

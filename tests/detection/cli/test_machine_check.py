@@ -108,7 +108,7 @@ def test_the_unit_passes_systemds_own_check(write: Any, tmp_path: Path, capsys: 
 
 def test_the_unit_needs_no_secrets_and_refuses_odd_paths(write: Any, tmp_path: Path) -> None:
     path = write(source="rtsp://a:${NO_SUCH_PASSWORD}@cam/x")
-    text = unit(load_machine(path, fill_in=False), command=[sys.executable, "-m", "detection.cli.app"])
+    text = unit(load_machine(path, fill_in=False), command=[sys.executable, "-m", "detection.cli"])
     assert "EnvironmentFile=-/etc/swath/swath-sprayer.env" in text and "NO_SUCH" not in text
     with pytest.raises(SwathError, match="without spaces"):
         unit(load_machine(path, fill_in=False), command=["/opt/my robot/swath"])

@@ -142,7 +142,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_ctrl_c_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 400, "workers": 1})
-    command = [sys.executable, "-m", "detection.cli.app", "train", str(recipe), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "detection.cli", "train", str(recipe), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         csv_path = tmp_path / "run" / "metrics.csv"
@@ -223,7 +223,7 @@ def killed_and_resumed(tmp_path: Path, rendered: Path, kills: int, seed: int) ->
     changes = {"epochs": 400, "save_every_minutes": 0.001, "loggers": ["csv"]}
     recipe = write_recipe(tmp_path / "r.yaml", rendered, train=changes)
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "detection.cli.app", "train", str(recipe), "--out", str(out)]
+    command = [sys.executable, "-m", "detection.cli", "train", str(recipe), "--out", str(out)]
     random, step, resumed = np.random.default_rng(seed), 0, 0
     while resumed < kills:
         going_on = ["--resume"] if (out / "last.ckpt").exists() else []

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from detection.runtime.detections import Detections
-from detection.runtime.parity.parity import Parity, ap_faults, iou
+from detection.runtime.parity.parity import Parity, ap_faults
 
 CUTS = {"score_floor": 0.05, "nms_iou": 0.6, "max_detections": 4}
 
@@ -20,13 +20,6 @@ def compare(reference: Detections, answer: Detections) -> Parity:
     parity = Parity()
     parity.add(reference, answer, **CUTS)
     return parity
-
-
-def test_iou_by_hand() -> None:
-    # 10 x 10 against: itself; shifted by half (50 / 150); touching only; inside (25 / 100); without area
-    many = np.array([(0, 0, 10, 10), (5, 0, 15, 10), (10, 0, 20, 10), (0, 0, 5, 5), (3, 3, 3, 3)], np.float32)
-    assert iou(many[0], many) == pytest.approx([1, 1 / 3, 0, 0.25, 0])
-    assert iou(many[0], many[:0]).shape == (0,)
 
 
 def test_the_same_boxes_in_another_order_agree() -> None:
