@@ -1,4 +1,4 @@
-"""`Sample`: one image with its boxes on the way to the network, and the one rule by which cut boxes go."""
+"""`Sample`: one image with its boxes on the way to the network, and the one rule for dropping clipped boxes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+PAD_VALUE = 114
+"""Grey of what lies outside the image: the letterbox's, which the network knows to be empty."""
 
 _LEAST_SIDE_PX = 1e-2  # thinner is nothing: float32 rounds it away
 
@@ -22,7 +25,7 @@ class Sample(NamedTuple):
 def cut_to_frame(sample: Sample, min_visibility: float) -> Sample:
     """Clip boxes to the image; drop those of which less than `min_visibility` (of the area) is left in it.
 
-    A box with nothing left goes whatever `min_visibility` says. Boxes come out as float64.
+    A box with nothing left is dropped whatever `min_visibility` is. Boxes come out as float64.
     """
     rows, columns = sample.image_bgr.shape[:2]
     boxes = np.asarray(sample.boxes_xyxy, np.float64).reshape(-1, 4)
@@ -45,9 +48,9 @@ def resized(sample: Sample, size_hw: tuple[int, int]) -> Sample:
 
 
 def at_most(sample: Sample, size_hw: tuple[int, int]) -> Sample:
-    """Shrunk until the letterbox will have nothing left to shrink, turned or not; never enlarged.
+    """The sample shrunk until the letterbox has nothing left to shrink, turned or not; never enlarged.
 
-    So what follows costs the same for a photo of any size, and its pixels are the network's.
+    What follows then costs the same for a photo of any size, and works on the pixels that the network sees.
     """
     rows, columns = sample.image_bgr.shape[:2]
     (height, width) = size_hw

@@ -1,13 +1,15 @@
 """Named strengths of the augmentation: each a fragment of a recipe's `augment` section.
 
-`basic` changes nothing about the single keys' own defaults. Whatever a recipe says itself comes on top.
+`basic` leaves all keys at their defaults. Keys given in the recipe itself take precedence.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-STRENGTHS: dict[str, dict[str, Any]] = {
+StrengthName = Literal["none", "basic", "light", "field", "season"]
+
+STRENGTHS: dict[StrengthName, dict[str, Any]] = {
     # The photos as they are.
     "none": {
         "hflip": 0.0,
@@ -22,7 +24,7 @@ STRENGTHS: dict[str, dict[str, Any]] = {
     },
     # Flips, turns, crops, brightness, colour, a little blur.
     "basic": {},
-    # One camera on one day: what it does by itself from image to image.
+    # One camera on one day: what varies from image to image.
     "light": {
         "amount": (0.1, 0.5),
         "motion_blur": 0.1,
@@ -34,7 +36,7 @@ STRENGTHS: dict[str, dict[str, Any]] = {
         "jpeg": 0.1,
         "multi_scale": 0.15,
     },
-    # Many hours in many fields with one machine: sun, dust, driving, a camera remounted, plants set anew.
+    # Many hours in many fields with one machine: sun, dust, driving, a camera remounted, plants rearranged.
     "field": {
         "amount": (0.15, 0.7),
         "copy_paste": 0.2,
@@ -84,4 +86,4 @@ STRENGTHS: dict[str, dict[str, Any]] = {
         "multi_scale": 0.3,
     },
 }
-"""By name, from nothing to everything."""
+"""By name, from no variation to the most."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.augmentation.effects import KINDS
 from data.augmentation.sample import Sample, at_most
-from data.augmentation.settings import BASICS, EFFECTS, AugmentSettings
+from data.augmentation.settings import BASICS, AugmentSettings
 from data.dataset import Dataset
 from data.errors import DataError
 
@@ -25,32 +26,6 @@ _LINE_PX = 2
 _EXAMPLES = 4  # images that the rows of effects take turns with
 # Okabe and Ito's palette, told apart by every kind of colour vision; RGB.
 _COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#009E73")
-_NOTHING = dict.fromkeys((*BASICS, *EFFECTS), 0.0)
-_SHOWN = {
-    "mosaic": ("Mosaic", "four images in one"),
-    "copy_paste": ("Copied plants", "cut out along their outline, set down where nothing stands"),
-    "mixup": ("Mixup", "another image showing through"),
-    "camera_height": ("Camera height", "lower or higher than the one that took the photos"),
-    "camera_pitch": ("Camera pitch", "tilted forwards or backwards"),
-    "rolling_shutter": ("Rolling shutter", "rows read one after another while driving"),
-    "wet_soil": ("Wet soil", "after rain"),
-    "daylight": ("Daylight", "the warm hour, or blue shade"),
-    "low_sun": ("Low sun", "warm light, long cool shadows"),
-    "hard_shadow": ("Hard shadow", "of the machine, or of leaves above"),
-    "haze": ("Haze", "mist before the lens"),
-    "dust": ("Dust", "dry earth whirled up"),
-    "rain": ("Rain", "falling drops, grey light"),
-    "sun_flare": ("Sun flare", "the sun shines into the lens"),
-    "lens_dust": ("Dust on the lens", "and a splash of mud"),
-    "defocus": ("Defocus", "the ground is not where the lens is set"),
-    "motion_blur": ("Motion blur", "speed x exposure / gsd, along the heading"),
-    "exposure": ("Exposure", "too short or too long"),
-    "white_balance": ("White balance", "drifted"),
-    "noise": ("Sensor noise", "as at dusk"),
-    "jpeg": ("JPEG", "strongly compressed"),
-    "video": ("Video", "starved of bits"),
-    "multi_scale": ("Multi-scale", "smaller in the network's input"),
-}
 _BASIC_ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Flips and turns": (
         "eight ways to lay an image, or an oblique view's two",
@@ -69,7 +44,7 @@ def html_preview(
     *,
     name: str,
     size_hw: tuple[int, int],
-    settings: Mapping[str, Any],
+    settings: AugmentSettings,
     fit: Callable[[NDArray[np.uint8], NDArray[np.float32]], tuple[NDArray[np.uint8], NDArray[np.float32]]],
     images: int = 12,
     seed: int = 0,
@@ -81,7 +56,7 @@ def html_preview(
         dataset: whose images are shown.
         name: of the recipe, for the heading.
         size_hw: the network's input.
-        settings: the fields of `AugmentSettings`.
+        settings: of the recipe.
         fit: as `training_batches` takes it.
         images: augmented images, and inputs of the network, to show.
         seed: another one shows others.
@@ -89,7 +64,6 @@ def html_preview(
 
     Raises:
         DataError: the dataset is empty, or an image cannot be read.
-        ValueError: a setting out of its range.
 
     """
     import jinja2  # the page's own needs; reading a dataset has none of them
@@ -101,41 +75,39 @@ def html_preview(
 
     if not len(dataset):
         raise DataError(f"{dataset.name}: no images to show")
-    chosen = AugmentSettings(**settings)
     order = np.random.default_rng(seed).permutation(len(dataset))
     with_boxes = [int(i) for i in order if (~dataset.images[i].iscrowd).any()] or [int(i) for i in order]
     examples = [_labelled(dataset, i) for i in with_boxes[:_EXAMPLES]]
-    total = len(EFFECTS) + 2
+    total = len(KINDS) + 2
 
     def other(rng: np.random.Generator) -> Sample:
         return _labelled(dataset, int(rng.integers(len(dataset))))
 
-    def varied(sample: Sample, number: int, **changes: Any) -> Sample:
-        augment = Augment(size_hw=size_hw, **{**settings, **changes})
-        return Sample(*augment(*sample, seed=number, other=other))
+    def varied(sample: Sample, number: int, of: AugmentSettings) -> Sample:
+        return Sample(*Augment(of, size_hw=size_hw)(*sample, seed=number, other=other))
 
     rows: list[dict[str, Any]] = []
-    for done, (effect, (title, words)) in enumerate(_SHOWN.items()):
+    for done, kind in enumerate(KINDS):
         sample = examples[done % len(examples)]
         shown = [("the photo", at_most(sample, size_hw))]
         for amount in AMOUNTS:
-            changes = {**_NOTHING, effect: 1.0, "amount": (amount, amount)}
-            shown.append((f"{amount:g}", varied(sample, seed + done, **changes)))
-        rows.append(_row(effect, title, words, getattr(chosen, effect), shown))
+            alone = settings.only(**{kind.name: 1.0}, amount=(amount, amount))
+            shown.append((f"{amount:g}", varied(sample, seed + done, alone)))
+        rows.append(_row(kind.name, kind.title, kind.caption, settings.probability(kind), shown))
         if progress:
             progress(done + 1, total)
     for title, (words, keys) in _BASIC_ROWS.items():
-        asked = {key: getattr(chosen, key) for key in keys}
-        changes = _NOTHING | {key: 1.0 if key in _DRAWN and value else value for key, value in asked.items()}
+        asked = {key: getattr(settings, key) for key in keys}
+        alone = settings.only(**{key: 1.0 if key in _DRAWN and value else value for key, value in asked.items()})
         sample = examples[0]
         shown = [("the photo", at_most(sample, size_hw))]
-        shown += [(f"draw {k}", at_most(varied(sample, seed + k, **changes), size_hw)) for k in (1, 2, 3)]
+        shown += [(f"draw {k}", at_most(varied(sample, seed + k, alone), size_hw)) for k in (1, 2, 3)]
         said = ", ".join(f"{key} {value:g}" for key, value in asked.items())
         rows.append(_row(said, title, words, max(asked.values()), shown))
     as_it_stands = []
     for number in range(images):
         index = int(order[number % len(order)])
-        done_sample = at_most(varied(_labelled(dataset, index), seed + 1000 + number), size_hw)
+        done_sample = at_most(varied(_labelled(dataset, index), seed + 1000 + number, settings), size_hw)
         as_it_stands.append(_figure(dataset.images[index].path.name, done_sample))
     if progress:
         progress(total - 1, total)
@@ -143,7 +115,7 @@ def html_preview(
         dataset,
         SamplingOptions(batch_size=images, seed=seed, steps=1),
         fit=fit,
-        augment=Augment(size_hw=size_hw, **settings),
+        augment=Augment(settings, size_hw=size_hw),
         loading=LoadingOptions(cache=CacheOptions("none")),
     )
     inputs = []
@@ -154,6 +126,7 @@ def html_preview(
             inputs.append(_figure(dataset.images[index].path.name, seen))
     if progress:
         progress(total, total)
+    probabilities = (*BASICS, *(kind.name for kind in KINDS))
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -162,8 +135,8 @@ def html_preview(
         dataset=dataset,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         size_hw=size_hw,
-        settings={key: value for key, value in vars(chosen).items() if key not in _NOTHING},
-        on=[(key, getattr(chosen, key)) for key in _NOTHING if getattr(chosen, key)],
+        settings={key: value for key, value in settings.model_dump().items() if key not in probabilities},
+        on=[(key, getattr(settings, key)) for key in probabilities if getattr(settings, key)],
         classes=[(c, _COLOURS[k % len(_COLOURS)]) for k, c in enumerate(dataset.class_names)],
         rows=rows,
         as_it_stands=as_it_stands,

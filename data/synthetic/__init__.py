@@ -1,6 +1,6 @@
-"""A rendered field: images and drives with exact labels, where no photos are at hand.
+"""A rendered field: images and videos of drives with exact labels, for where there are no photos.
 
-numpy and OpenCV only. Every pixel follows from a seed.
+Needs numpy and OpenCV only. Every pixel is determined by a seed.
 """
 
 from data.synthetic.dataset import render_dataset

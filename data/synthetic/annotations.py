@@ -1,4 +1,4 @@
-"""COCO entries of rendered images, and a file that is whole or not there."""
+"""COCO entries of rendered images, and how they are written: completely or not at all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def annotation_entries(image_id: int, view: View) -> list[dict[str, Any]]:
 def write_annotations(
     path: Path, images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], about: str
 ) -> None:
-    """Write the COCO JSON in one step: a reader sees all of it or none."""
+    """Write the COCO JSON atomically: a reader sees all of it or none."""
     content = {
         "info": {"description": about},
         "categories": [

@@ -1,4 +1,4 @@
-"""The camera on the implement: geometry of a slightly shaking pinhole, exposure, blur and sensor noise."""
+"""The camera on the implement: geometry of a slightly shaking pinhole camera, exposure, blur and sensor noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 
 FOOTPRINT_M = 0.48
-"""Ground that the width of an image covers when the camera hangs level at its usual height, metres."""
+"""Ground that the width of an image covers when the camera is level at its usual height, metres."""
 
 _HEIGHT_M = 0.75
 _FULL_WELL = 1.6
@@ -20,7 +20,7 @@ _FULL_WELL = 1.6
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the camera hangs: metres on the ground below it, height as a factor, angles in radians."""
+    """Where the camera is: the point of the ground below it in metres, height as a factor, angles in radians."""
 
     x_m: float
     y_m: float
@@ -32,7 +32,17 @@ class Pose:
 
 @dataclass(frozen=True)
 class Sensor:
-    """How an image is taken. `white` are gains (B, G, R); `blur_px` the smear along the driving axis."""
+    """How an image is taken.
+
+    Attributes:
+        exposure: gain on the light.
+        white: gains (B, G, R).
+        vignette: share of light lost in the corners.
+        noise: spread of the sensor noise.
+        blur_px: motion blur along the driving axis.
+        softness_px: sigma of the lens blur.
+
+    """
 
     exposure: float = 1.0
     white: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -43,14 +53,14 @@ class Sensor:
 
 
 def px_per_m(size_hw: tuple[int, int]) -> float:
-    """Scale of a level image of `size_hw` at the usual height, image pixels a metre of ground."""
+    """Scale of a level image of `size_hw` at the usual height, image pixels per metre of ground."""
     return size_hw[1] / FOOTPRINT_M
 
 
 def ground_to_image(pose: Pose, size_hw: tuple[int, int]) -> NDArray[np.float64]:
     """The homography from metres on the ground (x along, y across) to continuous image pixels: (3, 3).
 
-    Driving is towards the top of the image, so what lies ahead enters there and moves down.
+    The machine drives towards the top of the image, so plants enter there and move down.
     """
     height_px, width_px = size_hw
     distance = _HEIGHT_M * pose.height
@@ -69,7 +79,7 @@ def ground_to_image(pose: Pose, size_hw: tuple[int, int]) -> NDArray[np.float64]
 
 
 def _centres(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same map for OpenCV, which puts whole numbers on pixel centres."""
+    """The same homography for OpenCV, whose whole numbers are pixel centres."""
     half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
     return np.asarray(np.linalg.inv(half) @ matrix @ half, np.float64)
 
@@ -86,14 +96,14 @@ def photograph(
 
     Args:
         ortho: (h, w, 3) uint8 B, G, R as `encode` writes it.
-        ids: (h, w) int32, plant by pixel, 0 where none.
+        ids: (h, w) int32, plant id of each pixel, 0 where none.
         ortho_to_image: (3, 3) between continuous pixel coordinates.
         size_hw: of the image.
         sensor: how it is taken.
         rng: for the noise.
 
     Returns:
-        The image (H, W, 3) uint8 BGR, and its plants (H, W) int32.
+        The image (H, W, 3) uint8 BGR, and the plant id of each of its pixels (H, W) int32.
 
     """
     height, width = size_hw
@@ -113,7 +123,7 @@ def photograph(
 
 
 def encode(linear: FloatArray) -> NDArray[np.uint8]:
-    """Linear light as uint8, by a square root so that shadows keep their steps."""
+    """Linear light as uint8, through a square root, which keeps more steps in the shadows."""
     coded = np.clip(linear * np.float32(255.0**2 / _FULL_WELL), 0.0, 255.0**2)
     np.sqrt(coded, out=coded)
     coded += np.float32(0.5)
@@ -129,7 +139,7 @@ def decode(coded: NDArray[np.uint8]) -> FloatArray:
 
 
 def _smear(linear: FloatArray, length_px: float) -> FloatArray:
-    """Average over `length_px` along the image's vertical axis, centred, ends weighted by their share."""
+    """Average over `length_px` along the image's vertical axis, centred, with fractional weights at the ends."""
     reach = int(math.ceil(0.5 * (length_px - 1.0)))
     if reach < 1:
         return linear
@@ -152,11 +162,11 @@ def _develop(linear: FloatArray, sensor: Sensor, rng: np.random.Generator) -> ND
         y = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None]
         x = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :]
         linear *= (1.0 - sensor.vignette * 0.5 * (x * x + y * y))[..., None]
-    # Photon noise grows with the root of the light; the read-out adds its own.
+    # Shot noise grows with the square root of the light; read-out noise is added.
     spread = sensor.noise * np.sqrt(np.maximum(linear, 0.0) * 0.35 + 0.004)
     linear += spread * rng.standard_normal(linear.shape, dtype=np.float32)
     np.maximum(linear, 0.0, out=linear)
-    # A film-like shoulder keeps highlights from clipping, a slight toe keeps blacks black.
+    # A film-like shoulder keeps highlights from clipping, a slight toe keeps blacks dark.
     toned = linear * (1.0 + linear / 2.4) / (1.0 + linear)
     np.clip(toned * 1.28, 0.0, 1.0, out=toned)
     return np.asarray(np.power(toned, 1.0 / 2.2) * 255.0 + 0.5, np.float32).astype(np.uint8)

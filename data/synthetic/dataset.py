@@ -1,4 +1,4 @@
-"""Writes a set of labelled images of many rendered fields, in COCO form."""
+"""Writes a dataset of labelled images of many rendered fields, in COCO format."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from data.synthetic.annotations import annotation_entries, image_entry, write_annotations
-from data.synthetic.scene import FIELDS_A_SEED, Field
+from data.synthetic.scene import FIELDS_PER_SEED, Field
 
 _BARE_SHARE = 0.04
-_IMAGES_A_FIELD = 8
+_IMAGES_PER_FIELD = 8
 _SPACING_M = 0.55
 _JPEG_QUALITY = 95
 # Below this, starting processes costs more than it saves.
@@ -40,7 +40,7 @@ _Entries = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
 def _render(task: _Task) -> _Entries:
-    """Take and write the images of one field."""
+    """Render and write the images of one field."""
     rng = np.random.default_rng((task.seed, task.field_seed, 6))
     length_m = _SPACING_M * len(task.numbers) + 0.08
     planted = Field(task.field_seed, length_m=length_m)
@@ -74,19 +74,22 @@ def render_dataset(
     fields: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Render a data set: `images/000000.jpg` and so on, and `annotations.json` in COCO form.
+    """Render a dataset: `images/000000.jpg` and so on, and `annotations.json` in COCO format.
 
     Each image's `attributes` name its field, light, crop stage and soil; about one image in 25
-    (of ten or more, at least one) shows bare soil. `annotations.json` is written last and in one step,
-    and an old one is removed first: where it is, the set is whole. The same arguments give the same
-    files.
+    (of ten or more, at least one) shows bare soil. `annotations.json` is written last and atomically,
+    and an old one is removed first: if it exists, the dataset is complete. The same arguments give the
+    same files.
+
+    Example:
+        >>> render_dataset(Path("field"), images=40, seed=0)
 
     Args:
-        out_dir: made where missing.
+        out_dir: created if missing.
         images: how many, 1 or more.
         size_hw: of each, pixels.
-        seed: of everything; sets of different seeds share no field.
-        fields: how many fields they come from; None: one for each eight images, at least three.
+        seed: of all randomness; datasets of different seeds share no field.
+        fields: how many fields they come from; None: one for every eight images, at least three.
         progress: called with (done, images) as fields are finished.
 
     Returns:
@@ -99,9 +102,9 @@ def render_dataset(
     """
     if images < 1 or (fields is not None and fields < 1):
         raise ValueError(f"images and fields must be 1 or more, got {images} and {fields}")
-    count = min(images, fields if fields is not None else max(3, -(-images // _IMAGES_A_FIELD)))
-    if count >= FIELDS_A_SEED:
-        raise ValueError(f"one seed has fewer than {FIELDS_A_SEED} fields, asked for {count}")
+    count = min(images, fields if fields is not None else max(3, -(-images // _IMAGES_PER_FIELD)))
+    if count >= FIELDS_PER_SEED:
+        raise ValueError(f"one seed has fewer than {FIELDS_PER_SEED} fields, asked for {count}")
     images_dir = Path(out_dir) / "images"
     images_dir.mkdir(parents=True, exist_ok=True)
     target = Path(out_dir) / "annotations.json"
@@ -109,14 +112,14 @@ def render_dataset(
 
     rng = np.random.default_rng((seed, 7))
     bare = np.zeros(images, bool)
-    # Every set that is not tiny has one: trainers must meet an empty image.
+    # Every dataset that is not tiny has one: training must handle images without boxes.
     empty = max(round(_BARE_SHARE * images), 1 if images >= 10 else 0)
     bare[rng.choice(images, empty, replace=False)] = True
     tasks = []
     for index, numbers in enumerate(np.array_split(np.arange(images), count)):
         kept = tuple(int(n) for n in numbers)
         tasks.append(
-            _Task(images_dir, seed * FIELDS_A_SEED + index, kept, tuple(bool(bare[n]) for n in kept), size_hw, seed)
+            _Task(images_dir, seed * FIELDS_PER_SEED + index, kept, tuple(bool(bare[n]) for n in kept), size_hw, seed)
         )
     finished: list[_Entries] = [[] for _ in tasks]
     done = 0

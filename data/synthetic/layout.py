@@ -1,4 +1,4 @@
-"""Where the plants of a strip stand: crop in rows, weeds in patches, of one field's mix and age."""
+"""Where the plants of a strip grow: crop in rows, weeds in patches, with one field's mix of species and ages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from data.synthetic.plants import CLASS_NAMES, STAGES
 
 PX_PER_M = 1000.0
-"""Scale of the orthophoto, pixels a metre: a pixel is a millimetre."""
+"""Scale of the orthophoto, pixels per metre: a pixel is a millimetre."""
 
 # Radii in mm by stage (index into STAGES): the reach of the longest leaf, least and most.
 _RADII_MM = (
@@ -24,7 +24,7 @@ _RADII_MM = (
 
 @dataclass(frozen=True)
 class Plant:
-    """One plant in place: `x_m` along the strip, `y_m` across it; `radius_px` in orthophoto pixels."""
+    """One plant at its place: `x_m` along the strip, `y_m` across it; `radius_px` in orthophoto pixels."""
 
     plant_id: int
     label: int
@@ -41,7 +41,7 @@ class Plant:
 
 @dataclass(frozen=True)
 class Layout:
-    """All plants of a strip, and the lines the crop was drilled on (metres across the strip)."""
+    """All plants of a strip, and the crop rows (metres across the strip)."""
 
     plants: tuple[Plant, ...]
     rows_m: tuple[float, ...]
@@ -53,23 +53,23 @@ class Layout:
         return STAGES[self.crop_stage]
 
 
-class _Beds:
-    """Remembers what stands where, so that plants overlap little."""
+class _Occupancy:
+    """A grid of the plants placed so far, which keeps overlaps small."""
 
     def __init__(self) -> None:
         self._cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
         self._cell_m = 0.16
 
-    def fits(self, x_m: float, y_m: float, radius_m: float, touch: float) -> bool:
+    def fits(self, x_m: float, y_m: float, radius_m: float, closeness: float) -> bool:
         row, col = int(x_m // self._cell_m), int(y_m // self._cell_m)
         for dr in (-1, 0, 1):
             for dc in (-1, 0, 1):
                 for x, y, radius in self._cells.get((row + dr, col + dc), ()):
-                    if math.hypot(x - x_m, y - y_m) < touch * (radius + radius_m):
+                    if math.hypot(x - x_m, y - y_m) < closeness * (radius + radius_m):
                         return False
         return True
 
-    def take(self, x_m: float, y_m: float, radius_m: float) -> None:
+    def add(self, x_m: float, y_m: float, radius_m: float) -> None:
         key = (int(x_m // self._cell_m), int(y_m // self._cell_m))
         self._cells.setdefault(key, []).append((x_m, y_m, radius_m))
 
@@ -80,10 +80,10 @@ def _radius_m(rng: np.random.Generator, label: int, stage: int) -> float:
 
 
 def plan_layout(seed: tuple[int, ...], length_m: float, width_m: float) -> Layout:
-    """Drill the crop and let the weeds come up.
+    """Sow the crop in rows and scatter the weeds.
 
     Args:
-        seed: everything left to chance comes from here.
+        seed: of all randomness.
         length_m: of the strip.
         width_m: of the strip.
 
@@ -93,11 +93,11 @@ def plan_layout(seed: tuple[int, ...], length_m: float, width_m: float) -> Layou
     spacing = float(rng.choice((0.45, 0.50)))
     first_row = 0.5 * width_m + rng.uniform(-0.5, 0.5) * spacing
     rows_m = tuple(first_row + k * spacing for k in range(-4, 5) if -0.05 < first_row + k * spacing < width_m + 0.05)
-    beds = _Beds()
+    occupancy = _Occupancy()
     plants: list[Plant] = []
 
-    def stand(label: int, stage: int, x_m: float, y_m: float, radius_m: float) -> None:
-        beds.take(x_m, y_m, radius_m)
+    def place(label: int, stage: int, x_m: float, y_m: float, radius_m: float) -> None:
+        occupancy.add(x_m, y_m, radius_m)
         plants.append(Plant(len(plants) + 1, label, stage, x_m, y_m, radius_m * PX_PER_M))
 
     in_row = float(rng.uniform(0.15, 0.20))
@@ -106,8 +106,8 @@ def plan_layout(seed: tuple[int, ...], length_m: float, width_m: float) -> Layou
         while x_m < length_m + 0.1:
             radius = _radius_m(rng, 0, crop_stage)
             at = x_m + float(rng.normal(0.0, 0.010))
-            if rng.random() > 0.07 and beds.fits(at, row, radius, 0.8):
-                stand(0, crop_stage, at, row + float(rng.normal(0.0, 0.006)), radius)
+            if rng.random() > 0.07 and occupancy.fits(at, row, radius, 0.8):
+                place(0, crop_stage, at, row + float(rng.normal(0.0, 0.006)), radius)
             x_m += in_row
 
     species = np.arange(1, len(CLASS_NAMES))
@@ -124,6 +124,6 @@ def plan_layout(seed: tuple[int, ...], length_m: float, width_m: float) -> Layou
         keep = 0.66 + 0.34 * math.sin(2.0 * math.pi * (fx * x_m + fy * y_m) + phase)
         label, stage = int(species[which]), int(rng.choice(3, p=ages))
         radius = _radius_m(rng, label, stage)
-        if rng.random() < keep and beds.fits(x_m, y_m, radius, 0.86):
-            stand(label, stage, x_m, y_m, radius)
+        if rng.random() < keep and occupancy.fits(x_m, y_m, radius, 0.86):
+            place(label, stage, x_m, y_m, radius)
     return Layout(tuple(plants), rows_m, crop_stage)

@@ -1,4 +1,4 @@
-"""One leaf: its outline, and the drawing of it with veins, relief and soft edges onto a plant's canvas."""
+"""One leaf: its outline, drawn with veins, relief and soft edges onto a plant's canvas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 Colour = tuple[float, float, float]
 
-# Small plants are drawn this much finer than the orthophoto and averaged down; on larger ones the
-# soft-edged polygons alone show no steps, at a quarter of the work.
+# Small plants are drawn this much finer than the orthophoto and averaged down; on larger ones
+# anti-aliased polygons alone show no steps, at a quarter of the cost.
 _SUPERSAMPLING = 2
 _LARGE_PX = 30.0
 
-# What a canvas holds for each pixel, premultiplied by alpha: albedo B, G, R; height above ground; the
-# slope of the surface along columns and rows; gloss; alpha itself.
+# The channels of a canvas, premultiplied by alpha: albedo B, G, R; height above ground; the slope of the
+# surface along columns and rows; gloss; alpha itself.
 CHANNELS = 8
 HEIGHT, SLOPE_X, SLOPE_Y, GLOSS, ALPHA = 3, 4, 5, 6, 7
 
@@ -42,12 +42,27 @@ _GRAIN = _grain()
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the surface of a leaf looks. Colours are linear reflectances (B, G, R), 0..1.
+class LeafAppearance:
+    """The surface of a leaf: its colours and relief.
 
-    `midrib_px` and `vein` describe the nerves (width in orthophoto pixels; strength 0..1), `fold` how
-    steeply the halves rise from the midrib, `wave` how much the margin undulates, `rise` and `droop`
-    the arch from base to tip, `mealy` a whitish bloom, `gloss` the strength of highlights.
+    Attributes:
+        colour: linear reflectance (B, G, R), 0..1, like `midrib` and `stalk`.
+        midrib: colour of the midrib.
+        stalk: colour of the petiole.
+        midrib_px: width of the midrib in orthophoto pixels.
+        midrib_strength: how far the midrib's colour replaces the leaf's, 0..1.
+        veins: number of side veins along the blade.
+        vein: strength of the side veins, 0..1.
+        vein_slant: how far the side veins lean towards the tip.
+        fold: how steeply the halves rise from the midrib.
+        wave: how much the margin undulates.
+        waves: undulations along the blade.
+        rise: slope at the base of the arch from base to tip.
+        droop: curvature of that arch.
+        mealy: whitish bloom, 0..1.
+        gloss: strength of highlights, 0..1.
+        mottle: contrast of the fine texture.
+
     """
 
     colour: Colour
@@ -67,8 +82,8 @@ class Look:
     gloss: float = 0.15
     mottle: float = 0.07
 
-    def tinted(self, rng: np.random.Generator, spread: float = 0.08) -> Look:
-        """The same look with the chance differences of one leaf."""
+    def tinted(self, rng: np.random.Generator, spread: float = 0.08) -> LeafAppearance:
+        """The same appearance with the random variation of one leaf."""
         bright = float(np.exp(rng.normal(0.0, spread)))
         warm = float(rng.normal(0.0, 0.5 * spread))
         blue, green, red = self.colour
@@ -77,17 +92,29 @@ class Look:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf in place: pixels of the orthophoto about the plant's centre, angles in radians.
+    """A leaf at its place on the plant. Lengths are orthophoto pixels, angles radians.
 
-    `half_width` maps positions along the blade (0..1) to half widths as fractions of `width`; where
-    it is None the leaf is feathery and `strands` gives its polylines in leaf coordinates.
-    `stalk` is the share of `length` that is petiole.
+    Attributes:
+        azimuth: direction from base to tip, about the plant's centre.
+        length: from base to tip, petiole included.
+        width: of the blade at its widest.
+        appearance: colours and relief.
+        half_width: positions along the blade (0..1) -> half widths as fractions of `width`; None: the leaf is
+            feathery, and `strands` gives its shape.
+        strands: polylines float32 (n, 2) in leaf coordinates (along, across).
+        strand_px: thickness of the strands.
+        stalk: share of `length` that is petiole.
+        stalk_px: thickness of the petiole.
+        base_offset: distance of the base from the plant's centre.
+        base_height: height of the base above the ground.
+        bend: sideways curvature of the leaf.
+
     """
 
     azimuth: float
     length: float
     width: float
-    look: Look
+    appearance: LeafAppearance
     half_width: Callable[[FloatArray], FloatArray] | None = None
     strands: tuple[FloatArray, ...] = ()
     strand_px: float = 1.2
@@ -112,11 +139,11 @@ def _outline(leaf: Leaf, steps: int) -> FloatArray:
 
 
 class Canvas:
-    """The image of one plant while it grows leaf by leaf, lower leaves first.
+    """The image of one plant, drawn leaf by leaf, lower leaves first.
 
     Args:
         radius_px: how far leaves may reach from the centre, orthophoto pixels.
-        rng: draws mottling.
+        rng: for the mottling.
         fine: the plant has parts thinner than a pixel.
 
     """
@@ -130,7 +157,7 @@ class Canvas:
         self._drawn = False
 
     def draw(self, leaf: Leaf) -> None:
-        """Lay `leaf` over what is there, darkening a little what it covers closely."""
+        """Draw `leaf` over the others, slightly darkening those close below it."""
         scale = float(self._factor)
         cos, sin = math.cos(leaf.azimuth), math.sin(leaf.azimuth)
         rotation = np.array([[cos, sin], [-sin, cos]], np.float32)
@@ -162,7 +189,7 @@ class Canvas:
             cv2.polylines(mask, fixed[:1], False, 255, thickness + 1, cv2.LINE_AA, _SUBPIXEL_BITS)
         alpha = mask.astype(np.float32) / 255.0
         region = self._layers[top:bottom, left:right]
-        # Little light reaches what lies close under a leaf.
+        # Little light gets under a leaf.
         if self._drawn:
             reach = (2 * self._factor + 1, 2 * self._factor + 1)
             under = cv2.blur(cv2.blur(mask, reach), reach).astype(np.float32)
@@ -182,7 +209,7 @@ class Canvas:
         shape: tuple[int, ...],
     ) -> FloatArray:
         """Colour, height, slope and gloss of the leaf at every pixel of a window: (h, w, CHANNELS)."""
-        look, scale = leaf.look, float(self._factor)
+        appearance, scale = leaf.appearance, float(self._factor)
         rows, cols = shape
         x = (np.arange(cols, dtype=np.float32) + (origin[1] + 0.5 - base_xy[0]))[None, :] / scale
         y = (np.arange(rows, dtype=np.float32) + (origin[0] + 0.5 - base_xy[1]))[:, None] / scale
@@ -196,34 +223,36 @@ class Canvas:
         if grain.shape != (rows, cols):
             grain = np.resize(grain, (rows, cols))
 
-        position = blade * look.veins - look.vein_slant * look.veins * apart * leaf.width / leaf.length
+        position = (
+            blade * appearance.veins - appearance.vein_slant * appearance.veins * apart * leaf.width / leaf.length
+        )
         nerve = np.exp(-(((position - np.round(position)) / 0.13) ** 2)) * np.clip(1.25 - apart, 0.0, 1.0)
-        rib_px = min(look.midrib_px, 0.075 * leaf.width + 0.2) * np.clip(1.15 - 0.85 * blade, 0.25, 1.0)
-        rib = np.exp(-((across_px / rib_px) ** 2)) * look.midrib_strength * np.clip(1.3 - blade, 0.0, 1.0)
+        rib_px = min(appearance.midrib_px, 0.075 * leaf.width + 0.2) * np.clip(1.15 - 0.85 * blade, 0.25, 1.0)
+        rib = np.exp(-((across_px / rib_px) ** 2)) * appearance.midrib_strength * np.clip(1.3 - blade, 0.0, 1.0)
 
-        wobble = np.sin((2.0 * math.pi * look.waves) * blade + (2.0 + 3.0 * np.sign(side)))
-        height = leaf.length * (look.rise * along - look.droop * along * along)
-        height += leaf.width * (look.fold * apart + look.wave * wobble * side * side)
-        height += 0.25 * grain - (0.5 * look.vein * leaf.width * 0.12) * nerve - 0.5 * rib
+        wobble = np.sin((2.0 * math.pi * appearance.waves) * blade + (2.0 + 3.0 * np.sign(side)))
+        height = leaf.length * (appearance.rise * along - appearance.droop * along * along)
+        height += leaf.width * (appearance.fold * apart + appearance.wave * wobble * side * side)
+        height += 0.25 * grain - (0.5 * appearance.vein * leaf.width * 0.12) * nerve - 0.5 * rib
 
-        tone = 1.0 + look.mottle * grain + 0.16 * (blade - 0.5) - look.vein * (0.5 - nerve)
+        tone = 1.0 + appearance.mottle * grain + 0.16 * (blade - 0.5) - appearance.vein * (0.5 - nerve)
         out = np.empty((rows, cols, CHANNELS), np.float32)
         stalk = np.clip(0.5 - (along - leaf.stalk) * leaf.length, 0.0, 1.0) if leaf.stalk > 0 else None
-        bloom = look.mealy * np.clip(0.75 + 0.5 * grain - 0.5 * blade, 0.0, 1.0) if look.mealy else None
+        bloom = appearance.mealy * np.clip(0.75 + 0.5 * grain - 0.5 * blade, 0.0, 1.0) if appearance.mealy else None
         for channel in range(3):
-            value = look.colour[channel] * tone
-            value += (look.midrib[channel] - value) * rib
+            value = appearance.colour[channel] * tone
+            value += (appearance.midrib[channel] - value) * rib
             if bloom is not None:
                 value += (0.34 - value) * bloom
             if stalk is not None:
-                value += (look.stalk[channel] * (1.0 + 0.1 * grain) - value) * stalk
+                value += (appearance.stalk[channel] * (1.0 + 0.1 * grain) - value) * stalk
             out[..., channel] = value
         out[..., HEIGHT] = np.maximum(leaf.base_height + height, 0.6)
-        # Limited, as the apron outside the leaf must not tip its rim over.
+        # Limited, so that steep slopes just outside the leaf do not tilt its rim.
         for axis, (dx, dy) in ((SLOPE_X, (1, 0)), (SLOPE_Y, (0, 1))):
             slope = cv2.Sobel(height, cv2.CV_32F, dx, dy, ksize=1, scale=0.5 * scale)
             np.clip(slope, -1.3, 1.3, out=out[..., axis])
-        out[..., GLOSS] = look.gloss
+        out[..., GLOSS] = appearance.gloss
         out[..., ALPHA] = 1.0
         return out
 

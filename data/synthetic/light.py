@@ -1,4 +1,4 @@
-"""Sun, sky and shadow: turns what lies in a field (colour, height, slope) into the light it throws back."""
+"""Sun, sky and shadow: turns the colour, height and slope of a field into the light that it reflects."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FloatArray = NDArray[np.float32]
 LIGHTS = ("sun", "overcast", "low_sun")
 
 SHADOW_REACH_PX = 84
-"""The longest shadow drawn, orthophoto pixels: how far a tile must see beyond its edges."""
+"""The longest shadow, orthophoto pixels: how much a tile needs to know beyond its edges."""
 
 
 @dataclass(frozen=True)
 class Light:
     """The light of one field. Colours are linear (B, G, R).
 
-    `azimuth` is where the sun stands, radians in the orthophoto (columns, rows); `elevation` in radians.
+    `azimuth` is the direction to the sun, radians in the orthophoto (columns, rows); `elevation` in radians.
     """
 
     kind: str
@@ -42,7 +42,7 @@ def draw_light(rng: np.random.Generator) -> Light:
         elevation, power, sky_power, warm = rng.uniform(24.0, 36.0), 1.2, 0.33, rng.uniform(1.04, 1.12)
     else:
         elevation, power, sky_power, warm = rng.uniform(45.0, 75.0), 0.26, 0.80, rng.uniform(0.97, 1.0)
-    # What the sun lacks in blue, a clear sky gives to the shadows.
+    # The blue that a low sun lacks is scattered into the shadows by a clear sky.
     cool = 1.0 if kind == "overcast" else 1.08
     sun = (power / warm * (1.0 - tint), power, power * warm * (1.0 + tint))
     sky = (sky_power * cool * (1.0 - tint), sky_power, sky_power / cool * (1.0 + tint))
@@ -61,8 +61,8 @@ def _shifted(field: FloatArray, dx: float, dy: float) -> FloatArray:
 def cast_shadow(height: FloatArray, light: Light) -> FloatArray:
     """The share of sunlight that reaches each pixel: float32 as `height`, 0 (in shadow) .. 1.
 
-    Walks from every pixel towards the sun over the height field, at half resolution, and asks how far
-    the sunbeam passes below the highest thing on its way; the edge softens with distance.
+    Marches from every pixel towards the sun over the height field, at half resolution, and takes how far
+    the ray passes below the highest obstacle on its way; the edge softens with distance.
     """
     small = cv2.resize(height, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     half = np.asarray(small, np.float32) * np.float32(0.5)
@@ -105,16 +105,16 @@ def illuminate(
     light: Light,
     halo: int,
 ) -> FloatArray:
-    """The light that comes back towards a camera above.
+    """The light reflected towards a camera above.
 
     Args:
         albedo: (h, w, 3) float32 linear B, G, R, 0..1.
-        height: (h + 2 * halo, w) float32, pixels: it casts shadows from outside, too.
+        height: (h + 2 * halo, w) float32, pixels: its halo casts shadows into the tile.
         slope_xy: rise of the surface along columns and along rows, (h, w) float32 each.
         gloss: (h, w) float32, strength of the highlight, 0..1.
-        leafy: (h, w) float32, 1 on leaves, which also pass light through.
+        leafy: (h, w) float32, 1 on leaves, which also transmit light.
         light: the light of the field.
-        halo: rows that only `height` has, above and below.
+        halo: additional rows of `height`, above and below.
 
     Returns:
         (h, w, 3) float32, linear, not yet exposed.
@@ -138,7 +138,7 @@ def illuminate(
     for _ in range(3):
         mirror *= mirror
     shine = gloss * (mirror * mirror * mirror) * lit * 0.22
-    # Under an open sky a waxy leaf mirrors a little of it everywhere.
+    # A waxy leaf reflects a little of an open sky everywhere.
     haze = gloss * 0.035
     out = np.empty_like(albedo)
     for channel in range(3):

@@ -1,4 +1,4 @@
-"""Smooth random textures that join without a seam, however a long strip is cut into tiles."""
+"""Smooth random textures that join without a seam, however a long strip is divided into tiles."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Texture = NDArray[np.float32]
 
 
 class Lattice:
-    """Smooth noise over a whole strip: random values on a coarse lattice, interpolated when asked.
+    """Smooth noise over a whole strip: random values on a coarse lattice, interpolated on demand.
 
     Only the lattice is stored, so a strip of any length costs little memory and each tile of it is
     interpolated from the same values as its neighbour.
 
     Args:
-        seed: what the values are drawn from.
+        seed: of the values.
         rows, cols: size of the strip in pixels.
-        cell_px: distance of the lattice points, pixels; the size of the features.
+        cell_px: distance between lattice points, pixels; the size of the features.
 
     """
 
@@ -31,7 +31,7 @@ class Lattice:
     def rows(self, first: int, last: int) -> Texture:
         """The noise of rows `first`..`last` (not included); `first` may be negative. float32, spread about 0.6."""
         cell = self.cell_px
-        # One lattice row of margin on either side, for the cubic interpolation's reach.
+        # One lattice row of margin on either side, for the support of the cubic interpolation.
         low = first // cell - 1
         high = -(-last // cell) + 2
         index = np.clip(np.arange(low + 2, high + 2), 0, len(self._values) - 1)
@@ -43,5 +43,5 @@ class Lattice:
 
 
 def speckle(seed: tuple[int, ...], shape: tuple[int, int]) -> Texture:
-    """White noise, one draw a pixel: float32 of `shape`, mean 0, spread 1."""
+    """White noise, one draw per pixel: float32 of `shape`, mean 0, standard deviation 1."""
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Five species from cotyledons to rosette, seen from above: the crop, sugar beet, and four weeds of it."""
+"""Five species from cotyledons to rosette, seen from above: the crop, sugar beet, and four of its weeds."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data.synthetic.leaves import ALPHA, Canvas, Colour, FloatArray, Leaf, Look
+from data.synthetic.leaves import ALPHA, Canvas, Colour, FloatArray, Leaf, LeafAppearance
 
 CLASS_NAMES = ("sugar_beet", "fat_hen", "chamomile", "thistle", "foxtail")
 """The labelled species in label order; the crop comes first."""
 
 STAGES = ("cotyledon", "few_leaves", "rosette")
 
-# The alpha from which a pixel counts as the plant's own: thin leaflets never fill a pixel.
+# The alpha from which a pixel belongs to the plant: thin leaflets never fill a pixel.
 _OWN_ALPHA = 0.4
 _GOLDEN_ANGLE = math.radians(137.5)
 
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """A drawn plant: `layers` premultiplied (see `leaves`), `own` its pixels (bool), both centred."""
+    """A drawn plant, centred.
+
+    Attributes:
+        layers: float32 (h, w, CHANNELS), premultiplied; see `data.synthetic.leaves`.
+        own: bool (h, w), the pixels that belong to the plant.
+        own_px: how many these are.
+
+    """
 
     layers: FloatArray
     own: NDArray[np.bool_]
@@ -34,7 +41,7 @@ Rim = Callable[[FloatArray], FloatArray]
 
 
 def _oval(skew: float, blunt: float, wavy: float = 0.0, phase: float = 0.0) -> Rim:
-    """An egg-shaped blade: `skew` < 1 puts the widest place nearer the base, `blunt` rounds the ends."""
+    """An egg-shaped blade: `skew` < 1 moves the widest place towards the base, `blunt` rounds the ends."""
 
     def half_width(q: FloatArray) -> FloatArray:
         body = np.sin(np.pi * q**skew).clip(0.0) ** blunt
@@ -72,7 +79,7 @@ def _ribbon(q: FloatArray) -> FloatArray:
 
 
 def _feather(rng: np.random.Generator, length: float, width: float) -> tuple[FloatArray, ...]:
-    """The strands of a twice divided leaf: rachis, leaflets and their forks, in leaf coordinates."""
+    """The strands of a bipinnate leaf: rachis, leaflets and their forks, in leaf coordinates."""
     strands = [np.array([[0.0, 0.0], [length, 0.0]], np.float32)]
     pairs = int(np.clip(length / 8.0, 3, 7))
     for index in range(pairs):
@@ -94,26 +101,26 @@ def _feather(rng: np.random.Generator, length: float, width: float) -> tuple[Flo
     return tuple(strands)
 
 
-_BEET = Look(
+_BEET = LeafAppearance(
     (0.040, 0.170, 0.068), (0.20, 0.44, 0.28), (0.16, 0.36, 0.22),
     midrib_px=1.5, midrib_strength=0.8, veins=6.0,
     vein=0.20, fold=0.13, wave=0.07, waves=3.0, rise=0.45, droop=0.5, gloss=0.5, mottle=0.06,
 )  # fmt: skip
-_FAT_HEN = Look(
+_FAT_HEN = LeafAppearance(
     (0.085, 0.180, 0.105), (0.17, 0.30, 0.20), (0.16, 0.26, 0.20),
     midrib_px=0.8, midrib_strength=0.45, veins=4.0,
     vein=0.10, fold=0.16, rise=0.3, droop=0.3, mealy=0.14, gloss=0.05, mottle=0.08,
 )  # fmt: skip
-_CHAMOMILE = Look(
+_CHAMOMILE = LeafAppearance(
     (0.030, 0.165, 0.082), (0.05, 0.24, 0.11), (0.05, 0.24, 0.11), midrib_strength=0.0, vein=0.0, fold=0.05,
     rise=0.3, droop=0.22, gloss=0.08, mottle=0.12,
 )  # fmt: skip
-_THISTLE = Look(
+_THISTLE = LeafAppearance(
     (0.032, 0.105, 0.040), (0.22, 0.34, 0.26), (0.20, 0.32, 0.24),
     midrib_px=1.1, midrib_strength=0.85, veins=6.0,
     vein=0.16, fold=0.22, wave=0.14, waves=5.0, rise=0.4, droop=0.42, gloss=0.3, mottle=0.10,
 )  # fmt: skip
-_FOXTAIL = Look(
+_FOXTAIL = LeafAppearance(
     (0.045, 0.200, 0.105), (0.12, 0.36, 0.22), (0.10, 0.20, 0.22),
     midrib_px=0.7, midrib_strength=0.5, veins=0.0,
     vein=0.0, fold=0.30, rise=0.62, droop=0.62, gloss=0.25, mottle=0.05,
@@ -121,7 +128,7 @@ _FOXTAIL = Look(
 
 
 def _pair(canvas: Canvas, rng: np.random.Generator, azimuth: float, leaf: Leaf, loose: float = 0.12) -> None:
-    """Two leaves opposite each other, as most cotyledons and the first leaves stand."""
+    """Two opposite leaves, as most cotyledons and first leaves are arranged."""
     for turn in (0.0, math.pi):
         size = rng.uniform(0.82, 1.05)
         canvas.draw(
@@ -129,7 +136,7 @@ def _pair(canvas: Canvas, rng: np.random.Generator, azimuth: float, leaf: Leaf, 
                 azimuth=azimuth + turn + rng.normal(0.0, loose),
                 length=leaf.length * size,
                 width=leaf.width * size * rng.uniform(0.92, 1.08),
-                look=leaf.look.tinted(rng),
+                appearance=leaf.appearance.tinted(rng),
                 half_width=leaf.half_width,
                 strands=leaf.strands,
                 stalk=leaf.stalk,
@@ -164,7 +171,7 @@ def _sugar_beet(canvas: Canvas, rng: np.random.Generator, radius: float, stage: 
                 azimuth=azimuth + index * _GOLDEN_ANGLE + rng.normal(0.0, 0.18),
                 length=length,
                 width=length * rng.uniform(0.46, 0.58),
-                look=_BEET.tinted(rng),
+                appearance=_BEET.tinted(rng),
                 half_width=blade,
                 stalk=rng.uniform(0.26, 0.36),
                 stalk_px=max(1.6, 0.055 * length),
@@ -177,10 +184,10 @@ def _sugar_beet(canvas: Canvas, rng: np.random.Generator, radius: float, stage: 
 def _fat_hen(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int) -> None:
     azimuth = rng.uniform(0.0, 2.0 * math.pi)
     if stage == 0:
-        slim = Leaf(
+        cotyledon = Leaf(
             0.0, radius, 0.28 * radius, _FAT_HEN, _oval(1.0, 0.7), stalk=0.2, stalk_px=1.3, base_height=0.28 * radius
         )  # fmt: skip
-        _pair(canvas, rng, azimuth, slim)
+        _pair(canvas, rng, azimuth, cotyledon)
         young = Leaf(
             0.0, 0.66 * radius, 0.48 * radius, _FAT_HEN, _rhombic(3.0, 0.2), stalk=0.15, base_height=0.45 * radius
         )  # fmt: skip
@@ -191,12 +198,12 @@ def _fat_hen(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
         share = index / (pairs - 1)
         length = radius * (1.0 - 0.72 * share**0.9) * rng.uniform(0.9, 1.0)
         toothed = _rhombic(float(rng.uniform(4.5, 6.5)), 0.38 if share < 0.7 else 0.15)
-        look = replace(_FAT_HEN, mealy=0.08 + 0.34 * share**1.5)
+        surface = replace(_FAT_HEN, mealy=0.08 + 0.34 * share**1.5)
         leaf = Leaf(
-            0.0, length, length * rng.uniform(0.55, 0.66), look, toothed, stalk=0.3 - 0.12 * share, stalk_px=1.4,
+            0.0, length, length * rng.uniform(0.55, 0.66), surface, toothed, stalk=0.3 - 0.12 * share, stalk_px=1.4,
             base_height=(0.22 + 0.42 * share) * radius,
         )  # fmt: skip
-        # The pairs stand crosswise; seen from above the later ones fill the gaps.
+        # Pairs are decussate; seen from above the later ones fill the gaps.
         _pair(canvas, rng, azimuth + index * (1.57 + 0.39 * (index // 2)) + rng.normal(0.0, 0.16), leaf, 0.17)
 
 
@@ -212,7 +219,7 @@ def _chamomile(canvas: Canvas, rng: np.random.Generator, radius: float, stage: i
                 azimuth=azimuth + index * _GOLDEN_ANGLE + rng.normal(0.0, 0.25),
                 length=length,
                 width=width,
-                look=_CHAMOMILE.tinted(rng, 0.12),
+                appearance=_CHAMOMILE.tinted(rng, 0.12),
                 strands=_feather(rng, length, width),
                 strand_px=1.5 if stage == 0 else 1.1,
                 base_height=(0.18 + 0.22 * share) * radius,
@@ -237,7 +244,7 @@ def _thistle(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
                 azimuth=azimuth + index * _GOLDEN_ANGLE + rng.normal(0.0, 0.15),
                 length=length,
                 width=length * rng.uniform(0.36, 0.46),
-                look=_THISTLE.tinted(rng),
+                appearance=_THISTLE.tinted(rng),
                 half_width=_lobed((3.0, 5.0, 6.0)[stage], (0.35, 0.52, 0.62)[stage]),
                 base_height=(0.18 + 0.22 * share) * radius,
                 bend=rng.normal(0.0, 0.10),
@@ -256,7 +263,7 @@ def _foxtail(canvas: Canvas, rng: np.random.Generator, radius: float, stage: int
                 azimuth=azimuth + index * math.pi * rng.uniform(0.85, 1.15) + index * 0.35,
                 length=length,
                 width=float(np.clip(0.12 * radius, 4.0, 7.0) * rng.uniform(0.85, 1.15)),
-                look=_FOXTAIL.tinted(rng),
+                appearance=_FOXTAIL.tinted(rng),
                 half_width=_ribbon,
                 base_offset=rng.uniform(-1.5, 1.5),
                 base_height=(0.24 + 0.16 * share) * radius,
@@ -275,8 +282,11 @@ def grow(label: int, stage: int, radius_px: float, seed: tuple[int, ...], tint: 
         label: index into CLASS_NAMES.
         stage: index into STAGES.
         radius_px: reach of its longest leaf, orthophoto pixels.
-        seed: everything left to chance comes from here.
-        tint: gains on its colour (B, G, R): how well fed the field is.
+        seed: of all randomness.
+        tint: gains on its colour (B, G, R), which stand for the field's nutrition.
+
+    Returns:
+        The plant, drawn at orthophoto resolution.
 
     """
     rng = np.random.default_rng(seed)

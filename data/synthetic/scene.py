@@ -1,4 +1,4 @@
-"""A strip of a rendered field: laid out once, drawn tile by tile as an orthophoto with its plants' ids."""
+"""A strip of a rendered field: planned once, rendered tile by tile as an orthophoto with plant ids."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from data.synthetic.plants import Sprite, grow
 from data.synthetic.soil import Soil
 
 MIN_VISIBLE = 0.35
-"""A plant is annotated when at least this share of its own pixels shows in the image."""
+"""A plant is annotated if at least this share of its own pixels is visible in the image."""
 
 MIN_SIDE_PX = 10.0
-"""... and the shorter side of its box is at least this long, image pixels."""
+"""A plant is annotated if the shorter side of its box is at least this long, image pixels."""
 
-FIELDS_A_SEED = 10_000
-"""Each seed of a data set or a drive has this many field seeds of its own; a drive takes the last."""
+FIELDS_PER_SEED = 10_000
+"""Field seeds that belong to each seed of a dataset or a drive; a drive uses the last of them."""
 
 _TILE_ROWS = 1024
 _HALO = SHADOW_REACH_PX + 8
@@ -38,14 +38,19 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One image of a field and what is in it.
+    """One image of a field and its labels.
 
-    `image` (H, W, 3) uint8 BGR; `boxes_xyxy` (N, 4) float32, absolute pixels, continuous corners, the
-    exact bounds of each plant's visible pixels; `labels` (N,) int64 into CLASS_NAMES; `plant_ids` (N,)
-    int64, constant for a plant of a Field; `areas_px` (N,) int64, its visible pixels.
+    A plant is listed if at least `MIN_VISIBLE` of its own pixels are visible (neither under other plants nor outside
+    the frame) and the shorter side of its box is at least `MIN_SIDE_PX`.
 
-    A plant is listed when at least 35 % of its own pixels show (neither under other plants nor outside
-    the frame) and the shorter side of its box is at least 10 px; others are not listed.
+    Attributes:
+        image: uint8 (H, W, 3) BGR.
+        boxes_xyxy: float32 (N, 4), absolute pixels, continuous corners: the exact bounds of each plant's visible
+            pixels.
+        labels: int64 (N,) into `CLASS_NAMES`.
+        plant_ids: int64 (N,), the same for a plant in all images of a `Field`.
+        areas_px: int64 (N,), visible pixels of each plant.
+
     """
 
     image: Image
@@ -62,14 +67,21 @@ class _Tile:
 
 
 class Field:
-    """One strip of one field; everything derives from the seed.
+    """One strip of one field, determined by its seed.
+
+    Example:
+        >>> view = Field(7).view(1.5, seed=0)
+        >>> view.image.shape, len(view.boxes_xyxy)
 
     Args:
-        seed: soil, light, crop stage, weeds and every leaf.
-        length_m: along the driving direction; an image at x_m sees about 0.36 m of it.
+        seed: of soil, light, crop stage, weeds and every leaf, 0 or more.
+        length_m: along the driving direction; an image at x_m shows about 0.36 m of it.
         width_m: across.
         only: draw only the plants with these ids (`()`: bare ground); None draws all. Soil and light
-            stay as they are.
+            stay the same.
+
+    Raises:
+        ValueError: a negative seed, no length, or less width than an image shows.
 
     """
 
@@ -89,7 +101,7 @@ class Field:
         self.light = draw_light(rng)
         self._white = tuple(float(v) for v in np.exp(rng.normal(0.0, 0.03, 3)))
         self._vignette = float(max(0.0, rng.uniform(-0.15, 0.28)))
-        # From dark, well fed green to a yellowish one.
+        # From dark green (well nourished) to a yellowish one.
         yellow, bright = float(rng.normal(0.0, 0.14)), float(np.exp(rng.normal(0.0, 0.10)))
         self._tint = (bright * (1.0 - 0.5 * yellow), bright, bright * (1.0 + yellow))
         self._noise = float(rng.uniform(0.03, 0.11))
@@ -104,7 +116,7 @@ class Field:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What a data set notes about images of this field."""
+        """The attributes of images of this field: its name, light, crop stage and soil."""
         return {
             "field": f"field_{self.seed:06d}",
             "light": self.light.kind,
@@ -113,7 +125,7 @@ class Field:
         }
 
     def px_per_m(self, size_hw: tuple[int, int] = (480, 640)) -> float:
-        """Scale of a level image, pixels a metre of ground."""
+        """Scale of a level image, pixels per metre of ground."""
         return px_per_m(size_hw)
 
     def view(
@@ -131,11 +143,14 @@ class Field:
         Args:
             x_m: 0..length_m; beyond the ends the ground is mirrored.
             size_hw: of the image; its width always covers about 0.48 m.
-            seed: the camera's jitter, exposure and noise.
-            speed_m_s: of driving, towards the top of the image; smears the image.
-            pose: how the camera hangs; None draws a slight tilt, height and offset. Its `x_m` is
+            seed: of the camera's jitter, exposure and noise.
+            speed_m_s: driving speed, towards the top of the image; blurs the image.
+            pose: of the camera; None draws a slight tilt, height and offset. Its `x_m` is
                 replaced by the argument.
             exposure_s: time the shutter is open.
+
+        Returns:
+            The image with its labels.
 
         """
         rng = np.random.default_rng((self.seed, 4, seed))
@@ -170,7 +185,7 @@ class Field:
         return self._annotate(image, plants, matrix, first_row)
 
     def _annotate(self, image: Image, plants: Ids, matrix: NDArray[np.float64], first_row: int) -> View:
-        """Boxes of the plants that show enough of themselves."""
+        """Boxes of the plants that are visible enough."""
         boxes, labels, kept, areas = [], [], [], []
         rows, cols = np.nonzero(plants)
         values = plants[rows, cols]
@@ -181,7 +196,7 @@ class Field:
             box = (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1))
             plant = places[int(plant_id)]
             column, row = plant.xy_px
-            # By the map's own stretch there, how many image pixels the whole plant would fill.
+            # From the homography's local scale: how many image pixels the whole plant would fill.
             depth = float(matrix[2] @ (column, row - first_row, 1.0))
             whole = self._own_px[int(plant_id)] * abs(float(np.linalg.det(matrix))) / depth**3
             if len(x) < MIN_VISIBLE * whole or min(box[2] - box[0], box[3] - box[1]) < MIN_SIDE_PX:
@@ -233,7 +248,7 @@ class Field:
         return self._sprites[plant.plant_id]
 
     def _render(self, first: int, last: int) -> _Tile:
-        """Draw rows `first`..`last` with what reaches or shades them from outside."""
+        """Render rows `first`..`last` with the plants that reach or shade them from outside."""
         top, bottom = first - _HALO, last + _HALO
         albedo, height = self._soil.render(top, bottom)
         slope_x = np.asarray(cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125), np.float32)
@@ -271,7 +286,7 @@ class Field:
         return _Tile(encode(light), ids[inner].copy())
 
     def _meter(self) -> float:
-        """The exposure that puts bare ground of this field at a middling grey, as a camera would."""
+        """The exposure that shows bare ground of this field as a medium grey, as a camera's metering does."""
         light, colour = self.light, self._soil.mean_colour
         sun = math.sin(light.elevation)
         back = [c * (s * sun * 0.9 + a * 0.9) for c, s, a in zip(colour, light.sun, light.sky, strict=True)]

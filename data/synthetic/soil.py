@@ -21,7 +21,19 @@ _CELLS = (4, 8, 16, 36, 90, 220)
 
 @dataclass(frozen=True)
 class SoilKind:
-    """A kind of ground. Colours linear (B, G, R); densities per square metre; heights in pixels."""
+    """A kind of ground.
+
+    Attributes:
+        name: for the images' attributes.
+        colour: linear reflectance (B, G, R) when dry.
+        clods: relief of the clods, pixels.
+        fine: relief of crumbs and grain.
+        crust: strength of a dried, cracked crust, 0..1.
+        clod_px: size of the largest clods.
+        stones: per square metre.
+        straws: per square metre.
+
+    """
 
     name: str
     colour: Colour
@@ -33,7 +45,7 @@ class SoilKind:
     straws: float
 
 
-KINDS = (
+SOIL_KINDS = (
     SoilKind("loam", (0.085, 0.125, 0.175), 1.0, 1.0, 0.0, 34.0, 14.0, 14.0),
     SoilKind("clay", (0.100, 0.135, 0.170), 1.5, 0.8, 0.5, 60.0, 8.0, 8.0),
     SoilKind("sand", (0.170, 0.235, 0.300), 0.45, 0.8, 0.0, 26.0, 40.0, 10.0),
@@ -56,7 +68,7 @@ class Soil:
     """The ground of one strip, rendered piece by piece.
 
     Args:
-        seed: everything left to chance comes from here.
+        seed: of all randomness.
         rows, cols: the strip in pixels of the orthophoto.
         px_per_m: its scale.
         seedbed_cols: columns of the crop rows, where the press wheels have crushed the clods.
@@ -67,7 +79,7 @@ class Soil:
         self, seed: tuple[int, ...], rows: int, cols: int, px_per_m: float, seedbed_cols: tuple[float, ...]
     ) -> None:
         rng = np.random.default_rng(seed)
-        self.kind = KINDS[int(rng.integers(len(KINDS)))]
+        self.kind = SOIL_KINDS[int(rng.integers(len(SOIL_KINDS)))]
         self._seed = seed
         self._rows, self._cols = rows, cols
         self._layers = {cell: Lattice((*seed, cell), rows, cols, cell) for cell in _CELLS}
@@ -96,7 +108,7 @@ class Soil:
 
     @property
     def mean_colour(self) -> Colour:
-        """Its reflectance on average, linear (B, G, R)."""
+        """Its mean reflectance, linear (B, G, R)."""
         dry = 1.0 - self._wetness
         return self._colour[0] * dry, self._colour[1] * dry, self._colour[2] * dry
 
@@ -115,9 +127,9 @@ class Soil:
         return np.asarray(rng.uniform((0, 0), (self._cols, self._rows), (count, 2)), np.float32)
 
     def _nearest(self, layer: int, first: int, last: int, step: int) -> _Nearest:
-        """Of every pixel of rows first..last: the distance to the nearest lump of a layer, and which it is.
+        """For every pixel of rows first..last: the distance to the nearest lump of a layer, and its number.
 
-        Drawn `step` times coarser. The third array holds the lumps' radii by that number. All in
+        Computed at 1 / `step` of the resolution. The third array holds the lumps' radii by that number. All in
         pixels of the orthophoto.
         """
         points, radii = self._lumps[layer]
@@ -135,15 +147,15 @@ class Soil:
         return np.asarray(away[inner] * step, np.float32), np.asarray(nearest[inner], np.int32), radius
 
     def _lumps_of(self, layer: int, first: int, last: int, ragged: Texture) -> Texture:
-        """Height of loose lumps of one size, each about its own point: float32, 0..its radius."""
-        # Large ones need half the resolution only.
+        """Height of loose lumps of one size, each around its own point: float32, 0..its radius."""
+        # For large ones half the resolution is enough.
         step = 2 if layer < 2 else 1
         away, nearest, radius = self._nearest(layer, first, last, step)
         size = radius[nearest]
         away *= 1.0 + 0.30 * ragged[::step, ::step]
         bulge = np.maximum(size * size - away * away, 0.0)
         if step == 1:
-            # Crumbs are flatter than clods, or their rims would look drawn with a pen.
+            # Crumbs are flatter than clods, otherwise their rims would look like pen strokes.
             return np.asarray(bulge / np.maximum(size, 1.0) * np.float32(0.8), np.float32)
         lumps = np.sqrt(bulge) * np.float32(0.85)
         shape = (self._cols, last - first)
@@ -156,7 +168,7 @@ class Soil:
         edge[:, 1:][labels[:, 1:] != labels[:, :-1]] = 0
         edge[1:, :][labels[1:, :] != labels[:-1, :]] = 0
         inside = cv2.distanceTransform(edge, cv2.DIST_L2, 3)
-        # Straight Voronoi edges look drawn with a ruler: bend them.
+        # Straight Voronoi edges look artificial: bend them.
         bend = np.float32(0.13 * self._lump_px[0])
         map_x = np.arange(self._cols, dtype=np.float32)[None, :] + bend * self._warp[0].rows(first, last)
         map_y = np.arange(last - first, dtype=np.float32)[:, None] + bend * self._warp[1].rows(first, last)

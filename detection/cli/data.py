@@ -275,7 +275,7 @@ def preview(
             labelled,
             name=recipe.stem,
             size_hw=size_hw,
-            settings=resolved.augment.settings(),
+            settings=resolved.augment,
             fit=partial(fit_to_input, size_hw=size_hw),
             images=images,
             seed=seed,

@@ -66,7 +66,7 @@ def evaluate(
     ] = None,
     robustness: Annotated[
         bool,
-        typer.Option("--robustness", help="Score under 19 field effects at 3 strengths too: 58 times the images."),
+        typer.Option("--robustness", help="Also score every image under each field effect at 3 strengths; slow."),
     ] = False,
     fail_below: Annotated[
         list[str],

@@ -10,23 +10,21 @@ import numpy as np
 
 from data import Dataset
 from data.augmentation.augment import Augment
-from data.augmentation.settings import GEOMETRY, LOOKS
+from data.augmentation.effects import KINDS
+from data.augmentation.settings import AugmentSettings
 from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
 from detection.evaluation.evaluate import ImageDetector
-from detection.recipe.schema import Augment as AugmentKeys
 from detection.runtime.detections import Detections
 
-EFFECTS = (*GEOMETRY, *LOOKS)
-"""What is tried: every field effect that leaves an image an image of its own."""
+EFFECTS = tuple(kind.name for kind in KINDS if kind.group in ("geometry", "photometric"))
+"""The effects that are applied: those of the augmentation that keep one image with its own boxes."""
 
 STRENGTHS = (0.2, 0.6, 1.0)
 """Of the data module's scale: 0 is hardly to be seen, 1 the strongest that training draws."""
 
 _SEED = 7  # of every effect on every image: two detectors see the same
-_STILL = {"hflip": 0.0, "vflip": 0.0, "rotate90": 0.0, "scale_crop": 0.0, "blur": 0.0, "brightness": 0.0}
-_STILL |= {"contrast": 0.0, "hue": 0.0, "saturation": 0.0, "min_visibility": 0.3}
-_CAMERA = ("view", "gsd_mm", "heading_deg", "speed_kmh", "exposure_ms", "readout_ms", "height_range", "pitch_deg")
+_MIN_VISIBILITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def robustness(
     dataset: Dataset,
     *,
     size_hw: tuple[int, int],
-    camera: AugmentKeys | None = None,
+    camera: AugmentSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
     """Show the detector every image under every effect at three strengths.
@@ -96,9 +94,9 @@ def robustness(
     """
     known = {name: label for label, name in enumerate(dataset.class_names)}
     labels_of = np.array([known.get(name, -1) for name in detector.class_names], np.int64)
-    about = {key: getattr(camera, key) for key in _CAMERA} if camera is not None else {}
+    settings = camera or AugmentSettings()
     plans: list[tuple[str | None, float]] = [(None, 0.0), *((effect, s) for effect in EFFECTS for s in STRENGTHS)]
-    augments = [_only(effect, strength, size_hw, about) for effect, strength in plans]
+    augments = [_only(effect, strength, size_hw, settings) for effect, strength in plans]
     images: list[list[LabelledImage]] = [[] for _ in plans]
     found: list[list[Detections]] = [[] for _ in plans]
     for index, (image, pixels) in enumerate(dataset.read()):
@@ -125,10 +123,11 @@ def robustness(
     return Robustness(scored[0], effects)
 
 
-def _only(effect: str | None, strength: float, size_hw: tuple[int, int], camera: Mapping[str, Any]) -> Augment:
-    """One effect at one strength, or none; nothing is turned, cut or recoloured besides."""
+def _only(effect: str | None, strength: float, size_hw: tuple[int, int], camera: AugmentSettings) -> Augment:
+    """One effect at one strength, or none, without any flip, crop or change of colour."""
     chosen = {} if effect is None else {effect: 1.0}
-    return Augment(size_hw=size_hw, **_STILL, **camera, **chosen, amount=(strength, strength))
+    settings = camera.only(**chosen, amount=(strength, strength), min_visibility=_MIN_VISIBILITY)
+    return Augment(settings, size_hw=size_hw)
 
 
 def _shown(image: LabelledImage, size_hw: tuple[int, ...], boxes: Any, rows: Any) -> LabelledImage:

@@ -8,7 +8,6 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from data.augmentation.settings import AugmentSettings
-from data.augmentation.strengths import STRENGTHS
 
 PresetName = Literal[
     "fcos_lite",
@@ -121,85 +120,6 @@ class Input(_Part):
     size_hw: SizeHW = Field((512, 512), description="height and width in pixels; images are letterboxed to it")
 
 
-class Augment(_Part):
-    """How the images are varied while training; strengths and probabilities."""
-
-    strength: Literal["none", "basic", "light", "field", "season"] = Field(
-        "basic", description="defaults of all keys below: none, basic, light, field or season; a key given here wins"
-    )
-    view: Literal["top_down", "oblique"] = Field(
-        "top_down", description="top_down may be turned any way; oblique is only mirrored left and right"
-    )
-    hflip: Fraction = Field(0.5, description="probability of mirroring left and right")
-    vflip: Fraction = Field(0.5, description="probability of mirroring top and bottom; 0 for oblique cameras")
-    rotate90: Fraction = Field(0.5, description="probability of a quarter turn; 0 for oblique cameras")
-    scale_crop: Fraction = Field(0.7, description="probability of cutting out a part and scaling it up")
-    crop_scale: tuple[Fraction, Fraction] = Field((0.4, 1.0), description="share of the area that the cut keeps")
-    brightness: Fraction = Field(0.25, description="largest change of brightness")
-    contrast: Fraction = Field(0.25, description="largest change of contrast")
-    hue: Fraction = Field(0.015, description="largest shift along the colour circle")
-    saturation: Fraction = Field(0.15, description="largest change of saturation")
-    blur: Fraction = Field(0.1, description="probability of blur")
-    min_visibility: Fraction = Field(0.3, description="boxes with less of their area left in the frame are dropped")
-    amount: tuple[Fraction, Fraction] = Field(
-        (0.2, 0.8), description="how strong the effects below come, least and most: 0 hardly seen, 1 strongest"
-    )
-    mosaic: Fraction = Field(0.0, description="probability of four images in one")
-    copy_paste: Fraction = Field(0.0, description="probability of plants copied in from another image")
-    mixup: Fraction = Field(0.0, description="probability of another image showing through")
-    mixes_end: Fraction = Field(
-        0.9, description="share of the run after which these three stop: whole fields at last"
-    )
-    camera_height: Fraction = Field(0.0, description="probability of another camera height")
-    camera_pitch: Fraction = Field(0.0, description="probability of a pitched camera")
-    rolling_shutter: Fraction = Field(0.0, description="probability of rows read one after another while driving")
-    wet_soil: Fraction = Field(0.0, description="probability of soil after rain")
-    daylight: Fraction = Field(0.0, description="probability of warmer or colder daylight")
-    low_sun: Fraction = Field(0.0, description="probability of a low sun")
-    hard_shadow: Fraction = Field(0.0, description="probability of the machine's or leaves' shadow")
-    haze: Fraction = Field(0.0, description="probability of mist")
-    dust: Fraction = Field(0.0, description="probability of dust in the air")
-    rain: Fraction = Field(0.0, description="probability of falling rain")
-    sun_flare: Fraction = Field(0.0, description="probability of the sun shining into the lens")
-    lens_dust: Fraction = Field(0.0, description="probability of dust and mud on the lens")
-    defocus: Fraction = Field(0.0, description="probability of an image out of focus")
-    motion_blur: Fraction = Field(0.0, description="probability of blur along the driving direction")
-    exposure: Fraction = Field(0.0, description="probability of a wrong exposure")
-    white_balance: Fraction = Field(0.0, description="probability of a wrong white balance")
-    noise: Fraction = Field(0.0, description="probability of sensor noise")
-    jpeg: Fraction = Field(0.0, description="probability of strong JPEG compression")
-    video: Fraction = Field(0.0, description="probability of strong video compression")
-    multi_scale: Fraction = Field(0.0, description="probability of the image lying smaller in the input")
-    height_range: tuple[float, float] = Field(
-        (0.8, 1.25), description="lowest and highest camera; 1 is the photos' own"
-    )
-    pitch_deg: float = Field(8.0, ge=0, le=30, description="largest pitch either way, degrees")
-    smallest_scale: float = Field(0.5, ge=0.1, le=1, description="side of the smallest image under multi_scale")
-    speed_kmh: tuple[float, float] = Field((3.0, 15.0), description="lowest and highest driving speed")
-    exposure_ms: tuple[float, float] = Field((0.5, 4.0), description="shortest and longest exposure")
-    readout_ms: float = Field(15.0, ge=0, description="time in which a rolling shutter reads all rows")
-    gsd_mm: float = Field(1.0, gt=0, description="ground that one pixel of the photo covers, millimetres")
-    heading_deg: float = Field(0.0, description="where the machine drives in the photo: 0 up, 90 right")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_strength(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        fragment = STRENGTHS.get(str(given.get("strength", "basic")), {})
-        upright = {"vflip": 0.0, "rotate90": 0.0} if given.get("view") == "oblique" else {}
-        return {**fragment, **upright, **given}
-
-    @model_validator(mode="after")
-    def _ranges_hold(self) -> Augment:
-        AugmentSettings(**self.settings())  # says what does not go together
-        return self
-
-    def settings(self) -> dict[str, Any]:
-        """The single keys, as `data.augmentation.augment.Augment` takes them."""
-        return self.model_dump(exclude={"strength", "mixes_end"})
-
-
 class Train(_Part):
     """How long and how fast it learns."""
 
@@ -286,7 +206,7 @@ class Recipe(_Part):
     pretrain: Pretrain | None = Field(None, description="practice on a rendered field first; null: none")
     model: Model = Model()
     input: Input = Input()
-    augment: Augment = Augment()
+    augment: AugmentSettings = Field(AugmentSettings(), description="how images are varied while training")
     train: Train = Train()
     distill: Distill | None = Field(None, description="a teacher to learn from as well; null: labels only")
     postprocess: Postprocess = Postprocess()

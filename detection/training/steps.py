@@ -86,7 +86,7 @@ class Setup:
     ) -> Iterator[Batch]:
         """Images of this process for every step from `first_step` on; `mixing` as the loader takes it."""
         recipe, size_hw = self.recipe, self.recipe.input.size_hw
-        augment = Augment(size_hw=size_hw, **recipe.augment.settings())
+        augment = Augment(recipe.augment, size_hw=size_hw)
         weights = image_weights(
             self.dataset,
             balance=recipe.data.balance,
@@ -122,9 +122,7 @@ class Setup:
         images = list(self.fabric.to_device(batch.images).float() / 255)
         wanted = batch.targets
         if self.fabric.device.type == "xla":
-            mixes = self.recipe.augment
-            images_in_one = (4 if mixes.mosaic else 1) + bool(mixes.copy_paste) + bool(mixes.mixup)
-            most = images_in_one * max(len(image.labels) for image in self.dataset.images)
+            most = self.recipe.augment.images_in_one * max(len(image.labels) for image in self.dataset.images)
             wanted = [_padded(target, most) for target in wanted]
         targets = [t | {"labels": t["labels"] + offset} for t in self.fabric.to_device(wanted)]
         return images, targets

@@ -19,7 +19,7 @@ from data.synthetic import render_dataset
 from detection.models.checkpoint import BEST
 from detection.models.presets import PRESETS
 from detection.models.pruning import SLIM
-from detection.recipe.schema import Augment, Data, Model, Pretrain, Recipe, Train
+from detection.recipe.schema import Data, Model, Pretrain, Recipe, Train
 from detection.runtime.errors import SwathError
 from detection.training.watcher import TrainingError, Watcher
 
@@ -115,7 +115,6 @@ def _practice(recipe: Recipe, pretrain: Pretrain) -> Recipe:
         data=Data(train="", licence="rendered by Swath, Apache-2.0"),
         model=Model.model_validate(model),
         input=pretrain.input,
-        augment=Augment(),
         train=Train(
             epochs=pretrain.epochs,
             seed=settings.seed,

@@ -21,8 +21,9 @@ from rich.table import Table
 
 from data import load_dataset
 from data.augmentation.augment import Augment
+from data.augmentation.effects import KINDS
 from data.augmentation.sample import Sample, resized
-from data.augmentation.settings import BASICS, EFFECTS
+from data.augmentation.settings import AugmentSettings
 from data.augmentation.strengths import STRENGTHS
 from data.images import read_image
 from data.synthetic import render_dataset
@@ -38,12 +39,12 @@ def main() -> None:
     asked = arguments.parse_args()
     cv2.setNumThreads(1)  # as in a worker of the loader
     samples = images(asked.dataset, (asked.size, asked.size))
-    nothing = dict.fromkeys((*BASICS, *EFFECTS), 0.0)
+    nothing = AugmentSettings(strength="none")
     figures = {"nothing": milliseconds(samples, nothing, asked.rounds)}
-    for name in EFFECTS:
-        figures[name] = milliseconds(samples, {**nothing, name: 1.0}, asked.rounds)
-    for name, fragment in STRENGTHS.items():
-        figures[f"strength {name}"] = milliseconds(samples, fragment, 4 * asked.rounds)
+    for kind in KINDS:
+        figures[kind.name] = milliseconds(samples, nothing.only(**{kind.name: 1.0}), asked.rounds)
+    for name in STRENGTHS:
+        figures[f"strength {name}"] = milliseconds(samples, AugmentSettings(strength=name), 4 * asked.rounds)
     table = Table(title=f"{asked.size} x {asked.size} px, one thread of {os.cpu_count()} CPUs, median and mean")
     for column in ("effect", "median ms", "mean ms"):
         table.add_column(column, justify="left" if column == "effect" else "right")
@@ -64,9 +65,9 @@ def images(dataset: str | None, size_hw: tuple[int, int]) -> list[Sample]:
         return [resized(Sample(read_image(p.path), p.boxes_xyxy, p.labels), size_hw) for p in chosen]
 
 
-def milliseconds(samples: list[Sample], settings: dict[str, object], rounds: int) -> tuple[float, float]:
+def milliseconds(samples: list[Sample], settings: AugmentSettings, rounds: int) -> tuple[float, float]:
     """Median and mean time of one image."""
-    augment = Augment(size_hw=samples[0].image_bgr.shape[:2], **settings)
+    augment = Augment(settings, size_hw=samples[0].image_bgr.shape[:2])
 
     def other(rng: np.random.Generator) -> Sample:
         return samples[int(rng.integers(len(samples)))]

@@ -18,6 +18,7 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
     """Swath's own, as `swath train` calls it."""
     from data import load_dataset
     from data.augmentation.augment import Augment
+    from data.augmentation.settings import AugmentSettings
     from data.loading.cache import CacheOptions
     from data.loading.loader import LoadingOptions, training_batches
     from data.loading.sampling import SamplingOptions
@@ -25,8 +26,8 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
 
     size_hw = (job["size"], job["size"])
     dataset = load_dataset(home / "annotations.json")
-    plain = {"vflip": 0.0, "rotate90": 0.0, "scale_crop": 0.0, "hue": 0.0, "saturation": 0.0, "blur": 0.0}
-    augment = Augment(size_hw=size_hw, hflip=0.5, brightness=0.25, contrast=0.25, **plain)
+    settings = AugmentSettings(strength="none", hflip=0.5, brightness=0.25, contrast=0.25)
+    augment = Augment(settings, size_hw=size_hw)
     for batch in training_batches(
         dataset,
         SamplingOptions(batch_size=job["batch"], seed=0, steps=1 << 40),

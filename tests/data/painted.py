@@ -5,18 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from data.augmentation.augment import Augment
+from data.augmentation.settings import AugmentSettings
 
-NOTHING = {
-    "hflip": 0,
-    "vflip": 0,
-    "rotate90": 0,
-    "scale_crop": 0,
-    "brightness": 0,
-    "contrast": 0,
-    "hue": 0,
-    "saturation": 0,
-    "blur": 0,
-}
 NO_BOXES = np.zeros((0, 4), np.float32)
 NO_LABELS = np.zeros(0, np.int64)
 SIZE_HW = (40, 60)
@@ -24,7 +14,7 @@ RED = (0, 0, 255)  # BGR
 
 
 def only(size_hw=SIZE_HW, **changes) -> Augment:
-    return Augment(size_hw=size_hw, **{**NOTHING, **changes})
+    return Augment(AugmentSettings(**{"strength": "none", **changes}), size_hw=size_hw)
 
 
 def painted(boxes, size_hw=SIZE_HW) -> np.ndarray:

@@ -1,18 +1,45 @@
-"""The camera itself: where it stands, how sharp it is, how it hisses, and what sticks to its glass."""
+"""Where the camera stands: its height, its pitch, and how large the image lies in the network's input."""
 
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
-from data.augmentation.effects import PAD_VALUE
-from data.augmentation.effects.linear import cloud, encoded, linear, ramp
+from data.augmentation.effect import Draw, Effect, EffectSettings
+from data.augmentation.sample import PAD_VALUE, Sample
 
 _VIEW_DEG = 60.0  # along the longer side: a usual lens
-_FULL_WELL = (9000.0, 400.0)  # electrons at white, at `amount` 0 and 1: base sensitivity, and dusk
+
+
+def _around_one(height_range: tuple[float, float]) -> tuple[float, float]:
+    if not 0.25 <= height_range[0] <= 1.0 <= height_range[1] <= 4.0:
+        raise ValueError("must include 1, within 0.25 to 4")
+    return height_range
+
+
+class HeightSettings(EffectSettings):
+    """The keys of `camera_height`."""
+
+    height_range: Annotated[tuple[float, float], AfterValidator(_around_one)] = Field(
+        (0.8, 1.25), description="lowest and highest camera; 1 is the photos' own"
+    )
+
+
+class PitchSettings(EffectSettings):
+    """The keys of `camera_pitch`."""
+
+    pitch_deg: float = Field(8.0, ge=0, le=30, description="largest pitch either way, degrees")
+
+
+class ScaleSettings(EffectSettings):
+    """The keys of `multi_scale`."""
+
+    smallest_scale: float = Field(0.5, ge=0.1, le=1, description="side of the smallest image under multi_scale")
 
 
 def pose(
@@ -81,52 +108,6 @@ def smaller(
     return canvas, np.asarray(boxes_xyxy, np.float64).reshape(-1, 4) * factor + (left, top, left, top)
 
 
-def noise(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A sensor's noise: photons counted (variance grows with light) and read-out, a little smeared by demosaicing."""
-    light = linear(image_bgr)
-    start, end = _FULL_WELL
-    full_well = start * (end / start) ** amount
-    read = 3.0 / full_well * (1 + 2 * amount)
-    grain = rng.standard_normal(light.shape, np.float32)
-    grain = np.asarray(cv2.GaussianBlur(grain, (3, 3), 0.55), np.float32) * 1.5  # 1.5: the spread that it had
-    return encoded(light + grain * np.sqrt(light / full_well + read**2, dtype=np.float32))
-
-
-def lens_dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Dust and a splash or two of mud on the front glass: far out of focus, soft, never wholly dark.
-
-    At least 0.3 of the scene's light comes through anywhere.
-    """
-    rows, columns = image_bgr.shape[:2]
-    side = min(rows, columns)
-    # So soft that a quarter of the size is enough.
-    small_hw = (max(8, rows // 4), max(8, columns // 4))
-    stuck = np.zeros(small_hw, np.float32)
-    y, x = np.ogrid[0 : small_hw[0], 0 : small_hw[1]]
-    for _ in range(int(rng.random() * (2 + 3 * amount))):
-        centre = rng.uniform(0, 1, 2) * (small_hw[1], small_hw[0])
-        radius_px = side / 4 * float(rng.uniform(0.05, 0.13))
-        lumps = 0.7 * cloud(small_hw, 12, rng, octaves=2)
-        far = np.hypot(x - centre[0], y - centre[1]) / radius_px
-        splash = 1 - ramp(np.asarray(far + lumps, np.float32), 0.75, 1.5)
-        stuck = np.maximum(stuck, float(rng.uniform(0.6, 1)) * splash)
-    for _ in range(round(8 + 40 * amount)):
-        layer_at = np.rint(rng.uniform(0, 1, 2) * (small_hw[1], small_hw[0])).astype(int).tolist()
-        radius = max(1, round(side / 4 * float(rng.uniform(0.008, 0.03))))
-        strength = float(rng.uniform(0.3, 0.8))
-        disc = np.zeros(small_hw, np.float32)
-        cv2.circle(disc, layer_at, radius, strength, cv2.FILLED, cv2.LINE_AA)
-        stuck += np.asarray(cv2.GaussianBlur(disc, (0, 0), 0.35 * radius + 0.5), np.float32)
-    film = 0.12 * cloud(small_hw, 4, rng)
-    blocked = np.clip(stuck * (0.45 + 0.55 * amount) + film * amount, 0, 0.7)
-    blocked = np.asarray(cv2.resize(blocked, (columns, rows), interpolation=cv2.INTER_CUBIC), np.float32)
-    blocked = np.clip(blocked, 0, 0.7)[..., None]
-    light = linear(image_bgr)
-    # Lit from behind by the field, what sticks to the glass is brown and dim; in the sun it shines.
-    glow = np.array([0.75, 0.95, 1.15], np.float32) * (0.02 + float(rng.uniform(0.4, 1.8)) * float(light.mean()))
-    return encoded(light * (1 - blocked) + glow * blocked)
-
-
 def _zoom_to_cover(swing: NDArray[np.float64], size_hw: tuple[int, int]) -> float:
     """The least enlargement, 1 or more, under which the whole frame shows ground that was photographed."""
     half_h, half_w = size_hw[0] / 2, size_hw[1] / 2
@@ -138,3 +119,49 @@ def _zoom_to_cover(swing: NDArray[np.float64], size_hw: tuple[int, int]) -> floa
         inside = all(abs(p[0] / p[2]) <= half_w + 1e-6 and abs(p[1] / p[2]) <= half_h + 1e-6 for p in seen)
         low, high = (low, zoom) if inside else (zoom, high)
     return high if high > 1 + 1e-6 else 1.0
+
+
+def _at_another_height(sample: Sample, draw: Draw[HeightSettings]) -> Sample:
+    height = float(draw.rng.choice(draw.settings.height_range)) ** draw.amount
+    return Sample(*pose(sample.image_bgr, sample.boxes_xyxy, height=height), sample.labels)
+
+
+def _pitched(sample: Sample, draw: Draw[PitchSettings]) -> Sample:
+    pitch_deg = draw.amount * draw.settings.pitch_deg * float(draw.rng.choice((-1, 1)))
+    return Sample(*pose(sample.image_bgr, sample.boxes_xyxy, pitch_deg=pitch_deg), sample.labels)
+
+
+def _smaller_in_the_input(sample: Sample, draw: Draw[ScaleSettings]) -> Sample:
+    scale, (x, y) = draw.settings.smallest_scale**draw.amount, draw.rng.random(2)
+    return Sample(
+        *smaller(sample.image_bgr, sample.boxes_xyxy, scale=scale, at_xy=(float(x), float(y))), sample.labels
+    )
+
+
+CAMERA_HEIGHT = Effect(
+    "camera_height",
+    "geometry",
+    _at_another_height,
+    title="Camera height",
+    caption="lower or higher than the one that took the photos",
+    description="another camera height",
+    settings=HeightSettings,
+)
+CAMERA_PITCH = Effect(
+    "camera_pitch",
+    "geometry",
+    _pitched,
+    title="Camera pitch",
+    caption="tilted forwards or backwards",
+    description="a pitched camera",
+    settings=PitchSettings,
+)
+MULTI_SCALE = Effect(
+    "multi_scale",
+    "framing",
+    _smaller_in_the_input,
+    title="Multi-scale",
+    caption="smaller in the network's input",
+    description="the image lying smaller in the input",
+    settings=ScaleSettings,
+)

@@ -1,27 +1,48 @@
-"""The light of the day: low sun, hard shadows, flare, exposure, white balance."""
+"""The light of the day: its colour, low sun, hard shadows, flare."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.augmentation.effect import Draw, Effect, EffectSettings, photometric
 from data.augmentation.effects.linear import FloatArray, along, cloud, encoded, linear, plants, ramp
+from data.augmentation.sample import Sample
 
-_LEAST_EXPOSURE_EV, _MOST_EXPOSURE_EV = -2.2, 1.2
-_KNEE = 0.75  # from here on highlights are pressed together rather than cut: a camera's own tone curve
-_CODES = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)  # what depends on the value alone is a table
+_WARMEST_K, _NEUTRAL_K, _COLDEST_K = 3800, 6500, 12000
+
+
+class _RecolourByView(Protocol):
+    def __call__(
+        self, image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator, *, on_ground: bool
+    ) -> NDArray[np.uint8]: ...
+
+
+def daylight(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The colour of daylight, from the warm hour (3,800 K) to deep blue shade (12,000 K)."""
+    from albumentations.augmentations.pixel.functional import planckian_jitter
+
+    end = _WARMEST_K if rng.random() < 0.5 else _COLDEST_K
+    # Even steps in 1/K look even.
+    kelvin = round(1 / (1 / _NEUTRAL_K + amount * (1 / end - 1 / _NEUTRAL_K)))
+    # Its tables hold gains of linear light; applied to sRGB codes they would turn leaves orange.
+    rgb = cv2.cvtColor(linear(image_bgr), cv2.COLOR_BGR2RGB)
+    tinted = planckian_jitter(rgb, kelvin, "blackbody")
+    return encoded(np.asarray(cv2.cvtColor(tinted, cv2.COLOR_RGB2BGR), np.float32))
 
 
 def low_sun(
     image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator, *, on_ground: bool = True
 ) -> NDArray[np.uint8]:
-    """Sun at a few degrees: warm light, long cool shadows behind plants, clods of earth in relief.
+    """A sun at a few degrees: warm light, long cool shadows behind plants, clods of earth in relief.
 
-    Without `on_ground` (an oblique view) nothing lies behind a leaf for its shadow to fall on: only the
-    warm light and its relief are drawn.
+    Without `on_ground` (an oblique view) a leaf has no ground right behind it to cast a shadow on: only the warm
+    light and its relief are drawn.
     """
     height, width = image_bgr.shape[:2]
     azimuth = float(rng.uniform(0, 2 * math.pi))
@@ -29,12 +50,12 @@ def low_sun(
     side = min(height, width)
     shadow = np.zeros((height, width), np.float32)
     if on_ground:
-        # Whole leaves only: every green grain of soil would draw a scratch of its own.
+        # Whole leaves only: every green grain of soil would cast a scratch of shadow.
         leaves = plants(image_bgr)
         whole = cv2.morphologyEx(cv2.GaussianBlur(leaves, (0, 0), 0.003 * side), cv2.MORPH_OPEN, np.ones((3, 3)))
         shadow = _cast(ramp(np.asarray(whole, np.float32), 0.4, 0.8), azimuth, (0.02 + 0.08 * amount) * side)
         shadow = np.asarray(cv2.GaussianBlur(shadow, (0, 0), 0.7 + 0.003 * side), np.float32) * (1 - leaves)
-    # Grazing light paints what faces the sun and leaves out what does not.
+    # Grazing light brightens what faces the sun and darkens what does not.
     grey = np.asarray(cv2.GaussianBlur(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), (0, 0), 0.8), np.float32)
     relief = (grey - _moved(grey, 2 * math.cos(azimuth), 2 * math.sin(azimuth))) / 255
     slope = 1 + np.clip((3.0 if on_ground else 1.5) * amount * relief, -0.45, 0.7)
@@ -50,14 +71,14 @@ def hard_shadow(
 ) -> NDArray[np.uint8]:
     """The shadow of the machine (an edge, bars and a wheel) or of leaves above, lit by the blue sky alone.
 
-    Without `on_ground` (an oblique view) the sky in the image stays without a shadow.
+    Without `on_ground` (an oblique view) the sky in the image gets no shadow.
     """
     height, width = image_bgr.shape[:2]
     kind = rng.choice(3, p=(0.4, 0.35, 0.25))
     if kind == 0:
         shade = _edge((height, width), rng)
     elif kind == 1:
-        shade = _frame_of_a_machine((height, width), rng)
+        shade = _machine_frame((height, width), rng)
     else:
         shade = _canopy((height, width), rng)
     if not on_ground:
@@ -73,7 +94,7 @@ def sun_flare(
 ) -> NDArray[np.uint8]:
     """The sun at the border: a warm veil that takes contrast, and faint ghosts across the image.
 
-    Without `on_ground` (an oblique view) it stands in the upper half.
+    Without `on_ground` (an oblique view) it is in the upper half.
     """
     # All of it is soft: half the size is enough.
     height, width = ((length + 1) // 2 for length in image_bgr.shape[:2])
@@ -109,27 +130,8 @@ def sun_flare(
     return encoded(np.asarray(light * (1 - 0.55 * added) + added * (1 - 0.35 * light), np.float32))
 
 
-def exposure(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Automatic exposure gone wrong by up to -2.2 or +1.2 stops; highlights are pressed together, not lost."""
-    stops = amount * float(rng.choice((_LEAST_EXPOSURE_EV, _MOST_EXPOSURE_EV))) * float(rng.uniform(0.75, 1))
-    light = linear(_CODES) * np.float32(2**stops)
-    over = np.maximum(light - _KNEE, 0)
-    pressed = _KNEE + (1 - _KNEE) * (1 - np.exp(-over / (1 - _KNEE)))
-    table = encoded(np.where(light > _KNEE, pressed, light) if stops > 0 else light)
-    return np.asarray(cv2.LUT(image_bgr, table), np.uint8)
-
-
-def white_balance(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Automatic white balance that has drifted, along warm and cold or along green and magenta."""
-    warm, green = rng.uniform(-1, 1, 2)
-    warm += math.copysign(0.4, warm)
-    gains = np.exp2(amount * np.array([-0.38 * warm, 0.16 * green, 0.38 * warm]))
-    gains /= gains @ (0.0722, 0.7152, 0.2126)  # the brightness stays
-    return np.asarray(cv2.LUT(image_bgr, encoded(linear(_CODES) * gains.astype(np.float32))), np.uint8)
-
-
 def _moved(field: FloatArray, dx: float, dy: float) -> FloatArray:
-    """The field moved by (dx, dy) pixels; its edge is drawn on."""
+    """The field moved by (dx, dy) pixels; its edge is repeated."""
     matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
     size = (field.shape[1], field.shape[0])
     return np.asarray(cv2.warpAffine(field, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.float32)
@@ -153,11 +155,11 @@ def _sky(image_bgr: NDArray[np.uint8]) -> FloatArray:
 def _edge(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     angle = float(rng.uniform(0, 2 * math.pi))
     at = float(rng.uniform(0.3, 0.7))
-    blur = float(rng.uniform(0.002, 0.006))  # the sun is half a degree wide: so soft is the edge
+    blur = float(rng.uniform(0.002, 0.006))  # the sun is half a degree wide, which softens the edge
     return ramp(along(size_hw, angle), at - blur, at + blur)
 
 
-def _frame_of_a_machine(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+def _machine_frame(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     height, width = size_hw
     shade = np.zeros(size_hw, np.float32)
     side = min(size_hw)
@@ -169,7 +171,7 @@ def _frame_of_a_machine(size_hw: tuple[int, int], rng: np.random.Generator) -> F
         thick = max(2, round(float(rng.uniform(0.03, 0.12)) * side))
         cv2.line(shade, ends[0].tolist(), ends[1].tolist(), 1.0, thick, cv2.LINE_8)
     if rng.random() < 0.5:
-        # A wheel reaches in from the side: nobody points the camera at it.
+        # A wheel, from the side of the image: cameras are not mounted behind one.
         at = (float(rng.choice((0.0, 1.0))), float(rng.uniform(0, 1)))
         centre = [round(at[0] * width), round(at[1] * height)]
         axes = np.rint(rng.uniform((0.15, 0.3), (0.25, 0.5)) * side).astype(int).tolist()
@@ -181,3 +183,40 @@ def _canopy(size_hw: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     field = cloud(size_hw, int(rng.integers(5, 10)), rng, octaves=4)
     at = float(np.quantile(field, rng.uniform(0.4, 0.65)))
     return 1 - ramp(field, at - 0.04, at + 0.04)
+
+
+def _by_view(recolour: _RecolourByView, sample: Sample, draw: Draw[EffectSettings]) -> Sample:
+    return sample._replace(image_bgr=recolour(sample.image_bgr, draw.amount, draw.rng, on_ground=draw.on_ground))
+
+
+DAYLIGHT = photometric(
+    "daylight",
+    daylight,
+    title="Daylight",
+    caption="the warm hour, or blue shade",
+    description="warmer or colder daylight",
+)
+LOW_SUN = Effect(
+    "low_sun",
+    "photometric",
+    partial(_by_view, low_sun),
+    title="Low sun",
+    caption="warm light, long cool shadows",
+    description="a low sun",
+)
+HARD_SHADOW = Effect(
+    "hard_shadow",
+    "photometric",
+    partial(_by_view, hard_shadow),
+    title="Hard shadow",
+    caption="of the machine, or of leaves above",
+    description="the machine's or leaves' shadow",
+)
+SUN_FLARE = Effect(
+    "sun_flare",
+    "photometric",
+    partial(_by_view, sun_flare),
+    title="Sun flare",
+    caption="the sun shines into the lens",
+    description="the sun shining into the lens",
+)

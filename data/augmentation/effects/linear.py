@@ -1,4 +1,4 @@
-"""Linear light, in which lamps and shadows add and multiply, and smooth random fields to paint with."""
+"""Linear light, in which lights add and shadows multiply, and smooth random fields."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ramp(field: FloatArray, low: float, high: float) -> FloatArray:
 
 
 def plants(image_bgr: NDArray[np.uint8]) -> FloatArray:
-    """How surely each pixel is a green leaf: float32 (H, W), 0 to 1, from the excess green index.
+    """A soft mask of green leaves: float32 (H, W), 0 to 1, from the excess green index.
 
     Woebbecke et al., "Color indices for weed identification", Transactions of the ASAE 38 (1995).
     """

@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.augmentation.effect import photometric
 from data.augmentation.effects.linear import FloatArray, along, cloud, encoded, linear, mean_light, plants, ramp
 
 _THICKEST = 0.6  # share of the scene's light that haze and dust take at most
 
 
 def haze(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Mist: light scattered in, contrast and colour taken out, more towards one side.
+    """Mist: scattered light that takes contrast and colour, more towards one side.
 
     Koschmieder's law, I = J t + A (1 - t), in linear light; t is never below 0.4.
     """
@@ -35,7 +36,7 @@ def dust(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
 
 
 def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Falling drops as the shutter sees them, thin and see-through, near ones wide and out of focus; grey light."""
+    """Falling drops as streaks, thin and translucent, near ones wide and out of focus; grey light."""
     height, width = image_bgr.shape[:2]
     side = min(height, width)
     lean = math.pi / 2 + float(rng.normal(0, 0.22))
@@ -52,7 +53,7 @@ def rain(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generator) 
             points = [[round(16 * v) for v in point] for point in (start.tolist(), end.tolist())]
             cv2.line(layer, points[0], points[1], float(shine), 1, cv2.LINE_AA, 4)
         soft = max(0.45, thick * side / 512)
-        # Blurred, a line of one pixel loses its brightness to its width; half of it is given back.
+        # A blurred line of one pixel loses brightness in proportion to its width; half of it is restored.
         drops += bright * (1 + 1.2 * soft) * np.asarray(cv2.GaussianBlur(layer, (0, 0), soft), np.float32)
     light = linear(image_bgr)
     grey = mean_light(light)
@@ -67,7 +68,7 @@ def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generat
     height, width = image_bgr.shape[:2]
     _, colourful, bright = cv2.split(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2HSV).astype(np.float32))
     blue, _, red = cv2.split(image_bgr)
-    # Bare earth is brown to grey: no leaf, no red fruit, no bright sky.
+    # Bare earth is brown to grey: neither leaf nor red fruit nor bright sky.
     warm = red.astype(np.float32) - blue
     grey = 1 - ramp(np.asarray(colourful, np.float32), 130, 175)
     lit = ramp(np.asarray(bright, np.float32), 225, 250)
@@ -77,7 +78,7 @@ def wet_soil(image_bgr: NDArray[np.uint8], amount: float, rng: np.random.Generat
     wet = earth * ramp(field, dry - 0.12, dry + 0.06)
     wet = np.asarray(cv2.GaussianBlur(wet, (0, 0), 0.8), np.float32)[..., None]
     light = linear(image_bgr)
-    # Water between the grains sends light deeper: darker, and the colour that stays is purer.
+    # Water between the grains lets light in deeper: what returns is darker and more saturated.
     darker = light * (1 - (0.3 + 0.25 * amount))
     mean = mean_light(darker)
     darker = mean + (1 + 0.3 * amount) * (darker - mean)
@@ -96,7 +97,13 @@ def _glints(image_bgr: NDArray[np.uint8], rng: np.random.Generator) -> FloatArra
 
 def _through(image_bgr: NDArray[np.uint8], transmission: FloatArray, tint: NDArray[np.float64]) -> NDArray[np.uint8]:
     light = linear(image_bgr)
-    # The air is lit as the field is, and the camera is set for the field: a dark photo gets no white mist.
+    # The air is lit as the field is, and the camera is exposed for the field: a dark photo gets no white mist.
     airlight = tint * min(max(3.0 * float(light.mean()), 0.15), 0.6)
     t = transmission[..., None].astype(np.float32)
     return encoded(light * t + airlight.astype(np.float32) * (1 - t))
+
+
+WET_SOIL = photometric("wet_soil", wet_soil, title="Wet soil", caption="after rain", description="soil after rain")
+HAZE = photometric("haze", haze, title="Haze", caption="mist before the lens", description="mist")
+DUST = photometric("dust", dust, title="Dust", caption="dry earth in the air", description="dust in the air")
+RAIN = photometric("rain", rain, title="Rain", caption="falling drops, grey light", description="falling rain")

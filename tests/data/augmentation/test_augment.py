@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.augmentation.augment import Augment
-from data.augmentation.stock import _blur, _Window
+from data.augmentation.basics import _blur, _Crop
+from data.augmentation.settings import AugmentSettings
 from tests.data.painted import BOX, NO_BOXES, NO_LABELS, RED, SIZE_HW, found, only, painted, run
 
 
@@ -124,7 +125,7 @@ def test_boxes_with_little_left_are_dropped_with_their_labels():
 
 
 def test_background_and_extreme_shapes():
-    augment = Augment(size_hw=(64, 96), hflip=1, vflip=1, rotate90=1, scale_crop=1, blur=1)
+    augment = Augment(AugmentSettings(hflip=1, vflip=1, rotate90=1, scale_crop=1, blur=1), size_hw=(64, 96))
     for size_hw in ((40, 60), (1, 1), (1, 500), (500, 1), (2, 3)):
         for seed in range(8):
             image, boxes, labels = augment(np.zeros((*size_hw, 3), np.uint8), NO_BOXES, NO_LABELS, seed=seed)
@@ -135,7 +136,7 @@ def test_background_and_extreme_shapes():
 
 def test_the_same_seed_gives_the_same_and_others_differ():
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    augment = Augment(size_hw=(64, 64), blur=0.5)
+    augment = Augment(AugmentSettings(blur=0.5), size_hw=(64, 64))
     copy = pickle.loads(pickle.dumps(augment))
     results = set()
     for seed in range(20):
@@ -154,7 +155,7 @@ def test_arguments_are_left_alone_and_may_be_read_only():
     for array in (image, boxes):
         array.setflags(write=False)
     for seed in range(5):
-        out, _, _ = Augment(size_hw=(64, 64), blur=1)(image, boxes, np.zeros(1, np.int64), seed=seed)
+        out, _, _ = Augment(AugmentSettings(blur=1), size_hw=(64, 64))(image, boxes, np.zeros(1, np.int64), seed=seed)
         out[:] = 0  # the result is the caller's
     out, _, _ = only()(image, boxes, np.zeros(1, np.int64), seed=0)
     out[:] = 0
@@ -218,7 +219,7 @@ def test_numbers_out_of_range_are_refused(changes):
 
 def test_with_basic_keys_only_it_is_the_single_recipe_that_it_always_was():
     steps = [
-        _Window(64 / 48, (0.4, 1.0), 0.7),
+        _Crop(64 / 48, (0.4, 1.0), 0.7),
         A.HorizontalFlip(p=0.5),
         A.VerticalFlip(p=0.5),
         A.RandomRotate90(p=0.5),
@@ -227,7 +228,7 @@ def test_with_basic_keys_only_it_is_the_single_recipe_that_it_always_was():
         _blur(0.3),
     ]
     recipe = A.Compose(steps, bbox_params=A.BboxParams("albumentations", min_visibility=0.3))
-    augment = Augment(size_hw=(48, 64), blur=0.3)
+    augment = Augment(AugmentSettings(blur=0.3), size_hw=(48, 64))
     image = np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)
     boxes = np.array([[3, 4, 50, 60], [70, 20, 119, 88], [0.5, 80.2, 10.1, 90]], np.float32)
     frame = np.array([120, 90, 120, 90], np.float64)

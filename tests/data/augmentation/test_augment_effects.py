@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.augmentation.augment import Augment
-from data.augmentation.settings import EFFECTS, LOOKS, MIXES
+from data.augmentation.effect import stream
+from data.augmentation.effects import KINDS
+from data.augmentation.settings import AugmentSettings
 from tests.data.painted import BOX, NO_BOXES, NO_LABELS, only, painted, run
 
+EFFECTS = tuple(kind.name for kind in KINDS)
+MIXES = tuple(kind.name for kind in KINDS if kind.group == "mix")
 WIDE = [20, 15, 40, 27]  # in 60 x 40
 
 
@@ -23,26 +29,28 @@ def others(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return painted(boxes, (44, 66)), boxes, np.arange(n)
 
 
-def test_every_effect_is_reached_and_looks_leave_boxes_bit_equal():
+def test_every_effect_is_reached_and_photometric_ones_leave_boxes_bit_equal():
     image = np.random.default_rng(0).integers(40, 120, (40, 60, 3), np.uint8)
     boxes = np.array([WIDE, [0.1, 0.2, 13.3, 7.7]], np.float32)
-    for name in EFFECTS:
+    photometric = 0
+    for name, group in ((kind.name, kind.group) for kind in KINDS):
         augment = only(amount=(1, 1), **{name: 1})
         changed = 0
         for seed in range(6):
             seen, moved, labels = augment(image, boxes, np.arange(2), seed=seed, other=others)
             changed += int(seen.shape != image.shape or not np.array_equal(seen, image))
-            if name in LOOKS:
+            if group == "photometric":
+                photometric += 1
                 assert seen.shape == image.shape
                 assert np.array_equal(moved, boxes) and labels.tolist() == [0, 1]
         assert changed >= 5 or (name == "copy_paste" and changed >= 1), name
-    assert len(EFFECTS) == 23
+    assert photometric == 6 * 16 and len(KINDS) >= 23
 
 
 @pytest.mark.parametrize("size_hw", [(4, 1), (1, 4), (1, 1), (4, 2)])
 def test_a_sliver_of_a_image_is_no_error(size_hw):
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
-    augment = Augment(size_hw=(48, 64))
+    augment = Augment(AugmentSettings(), size_hw=(48, 64))
     for seed in range(20):
         seen, boxes, _ = augment(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), seed=seed)
         assert min(seen.shape) >= 1 and len(boxes) == 0
@@ -62,7 +70,7 @@ def test_whatever_comes_boxes_stay_inside_with_their_labels(seed, chance, size_h
     boxes = np.array([[x, y, min(1, x + w), min(1, y + h)] for x, y, w, h in drawn], np.float32).reshape(-1, 4)
     boxes *= np.array([width, height, width, height], np.float32)
     image = np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), np.uint8)
-    augment = Augment(size_hw=(48, 64), **dict.fromkeys(EFFECTS, chance))
+    augment = Augment(AugmentSettings(**dict.fromkeys(EFFECTS, chance)), size_hw=(48, 64))
     first = augment(image, boxes, 10 + np.arange(len(boxes)), seed=seed, other=others)
     again = augment(image, boxes, 10 + np.arange(len(boxes)), seed=seed, other=others)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -83,7 +91,7 @@ def test_labels_stay_with_their_boxes_through_all_geometry():
     geometry = dict.fromkeys(("camera_height", "camera_pitch", "rolling_shutter", "multi_scale"), 0.7)
     augment = only(size_hw=(96, 96), hflip=0.5, vflip=0.5, rotate90=1, min_visibility=0.5, heading_deg=90, **geometry)
     seen_boxes = 0
-    for seed in range(60):
+    for seed in range(100, 160):
         seen, boxes, labels = augment(image, places, np.arange(3), seed=seed)
         for box, label in zip(boxes, labels, strict=True):
             strong = seen[..., int(np.argmax(colours[label]))].astype(int)
@@ -102,6 +110,52 @@ def test_switching_an_effect_on_changes_no_other():
         both = run(only(camera_height=1, white_balance=1), image, [WIDE], seed)
         assert np.array_equal(alone[1], both[1])
         assert not np.array_equal(alone[0], both[0])
+
+
+def draws(kinds, monkeypatch, image, seed) -> dict[str, bytes]:
+    """What each of `kinds` makes of the image, when all come and are then the only one to come."""
+    from data.augmentation import augment as module
+
+    monkeypatch.setattr(module, "KINDS", kinds)
+    made = {}
+    for kind in kinds:
+        alone = only(**{kind.name: 1})
+        seen, boxes, _ = alone(image, np.array([WIDE], np.float32), np.zeros(1, np.int64), seed=seed, other=others)
+        made[kind.name] = seen.tobytes() + boxes.tobytes()
+    return made
+
+
+def test_removing_or_moving_effects_leaves_the_draws_of_the_others(monkeypatch):
+    image = np.random.default_rng(0).integers(40, 120, (40, 60, 3), np.uint8)
+    rng = np.random.default_rng(1)
+    for seed in range(3):
+        whole = draws(KINDS, monkeypatch, image, seed)
+        moved = [KINDS[i] for i in rng.permutation(len(KINDS))]
+        assert draws(tuple(moved), monkeypatch, image, seed) == whole
+        fewer = draws(tuple(moved[::2]), monkeypatch, image, seed)
+        assert fewer == {name: whole[name] for name in fewer} and len(fewer) == 12
+
+
+def test_which_effects_come_depends_on_their_own_names_only(monkeypatch):
+    from data.augmentation import augment as module
+
+    def come(kinds, seed) -> set[str]:
+        monkeypatch.setattr(module, "KINDS", kinds)
+        augment = only(**{kind.name: 0.3 for kind in KINDS})
+        return {kind.name for kind, _, _ in augment._chosen(seed, True)}
+
+    counts = Counter()
+    for seed in range(400):
+        whole = come(KINDS, seed)
+        assert come(KINDS[::-1], seed) == whole
+        assert come(KINDS[::2], seed) == whole & {kind.name for kind in KINDS[::2]}
+        counts.update(whole)
+    assert set(counts) == set(EFFECTS) and all(85 <= n <= 155 for n in counts.values())  # 120 +- 4 sigma
+    assert len({zlib.crc32(name.encode()) for name in EFFECTS}) == len(EFFECTS)
+
+
+def test_a_stream_is_the_same_on_every_machine():
+    assert stream(5, "rain").integers(0, 1000, 4).tolist() == [709, 572, 461, 128]
 
 
 def test_mixes_need_other_images_and_nothing_else_does():

@@ -13,7 +13,8 @@ from PIL import Image
 
 from data import DataError, Dataset, LabelledImage, load_dataset
 from data.augmentation.augment import Augment
-from data.augmentation.settings import EFFECTS
+from data.augmentation.effects import KINDS
+from data.augmentation.settings import AugmentSettings
 from data.images import read_image, read_image_at
 from data.loading.cache import CacheOptions
 from data.loading.loader import Batch, LoadingOptions, training_batches
@@ -46,7 +47,13 @@ def dataset(tmp_path, write_image) -> Dataset:
 
 
 def batches(dataset, *, workers=0, cache="ram", cache_mb=1024, **changes) -> list[Batch]:
-    asked = {"augment": Augment(size_hw=INPUT_HW, blur=0.5), "batch_size": 3, "seed": 4, "steps": 7, "fit": fit}
+    asked = {
+        "augment": Augment(AugmentSettings(blur=0.5), size_hw=INPUT_HW),
+        "batch_size": 3,
+        "seed": 4,
+        "steps": 7,
+        "fit": fit,
+    }
     asked |= changes
     sampling = {key: asked.pop(key) for key in ("batch_size", "seed", "steps", "first_step") if key in asked}
     loading = LoadingOptions(workers=workers, cache=CacheOptions(cache, cache_mb))
@@ -139,7 +146,7 @@ PLAIN = {"vflip": 0, "rotate90": 0, "scale_crop": 0}
 @pytest.mark.parametrize("recipe", [{}, PLAIN])
 @pytest.mark.parametrize("cache", ["none", "ram", "disk"])
 def test_workers_caches_and_resuming_change_no_bit(cache, recipe, photos):
-    augment = Augment(size_hw=INPUT_HW, blur=0.3, **recipe)
+    augment = Augment(AugmentSettings(blur=0.3, **recipe), size_hw=INPUT_HW)
     asked = {"augment": augment, "scale_range": augment.scale_range, "batch_size": 3, "steps": 9, "fit": letterboxed}
     whole = batches(photos, **asked, cache="none")
     assert same(whole, batches(photos, **asked, cache=cache))
@@ -149,7 +156,9 @@ def test_workers_caches_and_resuming_change_no_bit(cache, recipe, photos):
 
 
 def test_images_are_worked_on_at_the_size_that_they_need(photos):
-    augment = Augment(size_hw=INPUT_HW, hflip=0, brightness=0, contrast=0, hue=0, saturation=0, blur=0, **PLAIN)
+    augment = Augment(
+        AugmentSettings(hflip=0, brightness=0, contrast=0, hue=0, saturation=0, blur=0, **PLAIN), size_hw=INPUT_HW
+    )
     asked = {"augment": augment, "batch_size": 7, "steps": 1, "fit": letterboxed}
     (small,) = batches(photos, **asked, scale_range=augment.scale_range)
     (whole,) = batches(photos, **asked)
@@ -268,7 +277,7 @@ def test_wrong_numbers_are_refused_before_the_first_batch(dataset):
 
 def test_real_photos(real_dataset):
     photos = load_dataset(real_dataset("cwfid"))
-    asked = {"augment": Augment(size_hw=INPUT_HW), "batch_size": 8, "steps": 5}
+    asked = {"augment": Augment(AugmentSettings(), size_hw=INPUT_HW), "batch_size": 8, "steps": 5}
     plain = batches(photos, **asked)
     assert len(plain) == 5 and sum(len(t["boxes"]) for batch in plain for t in batch.targets) > 150
     assert same(plain, batches(photos, **asked, workers=2))
@@ -277,7 +286,10 @@ def test_real_photos(real_dataset):
 
 
 def test_mixes_take_other_images_and_are_the_same_whatever_the_workers(dataset):
-    mixed = {"augment": Augment(size_hw=INPUT_HW, **dict.fromkeys(EFFECTS, 0.5)), "batch_size": 2}
+    mixed = {
+        "augment": Augment(AugmentSettings(**{kind.name: 0.5 for kind in KINDS}), size_hw=INPUT_HW),
+        "batch_size": 2,
+    }
     one = batches(dataset, **mixed, steps=6)
     assert same(one, batches(dataset, **mixed, steps=6, workers=2))
     assert same(one[3:], batches(dataset, **mixed, first_step=3, steps=6))
@@ -293,4 +305,4 @@ def test_mixes_take_other_images_and_are_the_same_whatever_the_workers(dataset):
 def test_an_unreadable_other_image_is_one_clear_error(dataset):
     dataset.images[1].path.write_bytes(b"")
     with pytest.raises(DataError, match=r"1\.png"):
-        batches(dataset, augment=Augment(size_hw=INPUT_HW, mosaic=1), steps=1, batch_size=1, seed=1)
+        batches(dataset, augment=Augment(AugmentSettings(mosaic=1), size_hw=INPUT_HW), steps=1, batch_size=1, seed=1)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data import DataError, Dataset, load_dataset
-from data.augmentation.settings import EFFECTS
+from data.augmentation.effects import KINDS
+from data.augmentation.settings import AugmentSettings
 from data.loading.preview import html_preview
 from detection.cli.app import main
 from detection.training.steps import fit_to_input
@@ -18,7 +19,7 @@ FIT = partial(fit_to_input, size_hw=(96, 128))
 
 
 def page(dataset, **changes) -> str:
-    asked = {"name": "mine", "size_hw": (96, 128), "settings": {"rain": 0.25}, "fit": FIT, "images": 3}
+    asked = {"name": "mine", "size_hw": (96, 128), "settings": AugmentSettings(rain=0.25), "fit": FIT, "images": 3}
     return html_preview(dataset, **{**asked, **changes})
 
 
@@ -36,19 +37,19 @@ def test_the_page_shows_every_effect_the_recipe_and_the_networks_view(dataset):
     told = []
     html = page(dataset, progress=lambda done, total: told.append((done, total)))
     shown = images(html)
-    assert len(shown) == 4 * (len(EFFECTS) + 5) + 3 + 3
+    assert len(shown) == 4 * (len(KINDS) + 5) + 3 + 3
     assert all(image.shape == (96, 128, 3) for image in shown[-3:])  # the network's inputs
-    for effect in EFFECTS:
+    for effect in (kind.name for kind in KINDS):
         assert f"{effect} off" in html or effect == "rain"
     assert "rain 0.25" in html
-    assert told[-1][0] == told[-1][1] and len(told) > len(EFFECTS)
+    assert told[-1][0] == told[-1][1] and len(told) > len(KINDS)
     assert not re.search(r'(src|href)="(?!data:|#)', html) and "http" not in html
     assert page(dataset).split("Made", 1)[1][30:] == html.split("Made", 1)[1][30:]
     assert page(dataset, seed=1).split("Made", 1)[1][30:] != html.split("Made", 1)[1][30:]
 
 
 def test_boxes_are_drawn_in_their_class_colour(dataset):
-    first = images(page(dataset, settings={}))[0].astype(int)
+    first = images(page(dataset, settings=AugmentSettings()))[0].astype(int)
     blue = np.abs(first - (0xE9, 0xB4, 0x56)).max(axis=2) < 40
     orange = np.abs(first - (0x00, 0x9F, 0xE6)).max(axis=2) < 40
     assert blue.sum() > 20 or orange.sum() > 20

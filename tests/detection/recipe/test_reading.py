@@ -1,13 +1,13 @@
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
-from data.augmentation.settings import EFFECTS, AugmentSettings
+from data.augmentation.effects import KINDS
+from data.augmentation.settings import AugmentSettings
 from data.augmentation.strengths import STRENGTHS
 from detection.recipe.reading import RecipeError, config_folder, load_recipe
 from detection.recipe.schema import PresetName
@@ -115,7 +115,7 @@ def test_reading_a_recipe_imports_no_torch() -> None:
 def test_a_strength_fills_in_what_the_recipe_leaves_out(tmp_path: Path) -> None:
     plain = recipe(tmp_path, "data: {train: photos}").augment
     assert (plain.strength, plain.hflip, plain.scale_crop, plain.blur) == ("basic", 0.5, 0.7, 0.1)
-    assert all(getattr(plain, name) == 0 for name in EFFECTS)
+    assert all(getattr(plain, name) == 0 for name in (kind.name for kind in KINDS))
     for name, fragment in STRENGTHS.items():
         filled = recipe(tmp_path, "data: {train: photos}", f"augment.strength={name}").augment
         assert {key: getattr(filled, key) for key in fragment} == fragment
@@ -136,11 +136,23 @@ def test_an_oblique_view_is_not_turned(tmp_path: Path) -> None:
     assert (oblique.hflip, oblique.vflip, oblique.rotate90) == (0.5, 0, 0)
     with pytest.raises(RecipeError, match="augment: view oblique has an up and a down: vflip and rotate90 must be 0"):
         recipe(tmp_path, "data: {train: x}\naugment: {view: oblique, rotate90: 0.5}")
-    with pytest.raises(RecipeError, match=r"augment: height_range must hold 1"):
+    with pytest.raises(RecipeError, match=r"augment.height_range: must include 1, within .*, got \[1.2, 1.4\]"):
         recipe(tmp_path, "data: {train: x}\naugment: {height_range: [1.2, 1.4]}")
     with pytest.raises(RecipeError, match="augment.strength"):
         recipe(tmp_path, "data: {train: x}\naugment: {strength: strong}")
 
 
 def test_the_recipe_knows_every_setting_of_the_augmentation_and_its_default(tmp_path: Path) -> None:
-    assert recipe(tmp_path, "data: {train: x}").augment.settings() == asdict(AugmentSettings())
+    plain = recipe(tmp_path, "data: {train: x}").augment
+    assert type(plain) is AugmentSettings and plain == AugmentSettings()
+    for kind in KINDS:
+        assert AugmentSettings.model_fields[kind.name].description == f"probability of {kind.description}"
+        assert set(kind.settings.model_fields) <= set(AugmentSettings.model_fields)
+    for wrong, said in (
+        ("rian: 0.1", r"augment.rian: unknown key; did you mean augment.rain\?"),
+        ("speed: [1, 2]", r"augment.speed: unknown key; did you mean augment.speed_kmh\?"),
+        ("rain: 1.5", "augment.rain: Input should be less than or equal to 1, got 1.5"),
+        ("amount: [0.8, 0.2]", r"augment.amount: must be 0 <= least <= most <= 1, got \[0.8, 0.2\]"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            recipe(tmp_path, f"data: {{train: x}}\naugment: {{{wrong}}}")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.augmentation.effects import PAD_VALUE
 from data.augmentation.effects.camera import pose, smaller
 from data.augmentation.effects.motion import ground_moves_xy, motion_blur, rolling_shutter, travel_px
+from data.augmentation.sample import PAD_VALUE
 
 SIZE_HW = (160, 200)
 

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.augmentation.effects.camera import lens_dust, noise
-from data.augmentation.effects.light import exposure, hard_shadow, low_sun, sun_flare, white_balance
+from data.augmentation.effects.compression import jpeg, video
+from data.augmentation.effects.light import daylight, hard_shadow, low_sun, sun_flare
 from data.augmentation.effects.linear import along, cloud, encoded, linear, plants
+from data.augmentation.effects.optics import defocus, lens_dust
+from data.augmentation.effects.sensor import exposure, noise, white_balance
 from data.augmentation.effects.weather import dust, haze, rain, wet_soil
-from data.augmentation.stock import daylight, defocus, jpeg, video
 
-LOOKS = [
+EFFECTS = [
     daylight, defocus, jpeg, video, lens_dust, noise, exposure, hard_shadow, low_sun, sun_flare, white_balance,
     dust, haze, rain, wet_soil,
 ]  # fmt: skip
@@ -25,16 +26,16 @@ def field(size_hw=(96, 128)) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.__name__)
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: effect.__name__)
 @settings(max_examples=12, deadline=None)
 @given(amount=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
-def test_the_same_size_the_same_for_the_same_seed_and_the_plant_still_there(look, amount, seed):
+def test_the_same_size_the_same_for_the_same_seed_and_the_plant_still_there(effect, amount, seed):
     image = field()
     before = image.copy()
-    seen = look(image, amount, np.random.default_rng(seed))
+    seen = effect(image, amount, np.random.default_rng(seed))
     assert seen.shape == image.shape and seen.dtype == np.uint8
     assert np.array_equal(image, before)
-    assert np.array_equal(seen, look(image, amount, np.random.default_rng(seed)))
+    assert np.array_equal(seen, effect(image, amount, np.random.default_rng(seed)))
     leaf, soil = seen[34:56, 44:76].astype(float), seen[20:70, 30:90].astype(float)
     ring = np.ones(soil.shape[:2], bool)
     ring[8:42, 8:52] = False
@@ -43,24 +44,24 @@ def test_the_same_size_the_same_for_the_same_seed_and_the_plant_still_there(look
     assert apart >= 14, f"only {apart} of 90 levels are left between leaf and soil"
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.__name__)
-def test_amount_says_how_much(look):
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: effect.__name__)
+def test_a_larger_amount_changes_more(effect):
     image = field((192, 256))
     changes = []
     for amount in (0.0, 0.5, 1.0):
-        seen = [look(image, amount, np.random.default_rng(seed)) for seed in range(6)]
+        seen = [effect(image, amount, np.random.default_rng(seed)) for seed in range(6)]
         changes.append(np.mean([np.abs(s.astype(float) - image).mean() for s in seen]))
     assert changes[0] < changes[1] < changes[2]
     assert changes[2] > 1.0
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.__name__)
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: effect.__name__)
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 40), (40, 1), (2, 3), (17, 9)])
-def test_any_shape_and_black_and_white(look, size_hw):
+def test_any_shape_and_black_and_white(effect, size_hw):
     for level in (0, 255):
         image = np.full((*size_hw, 3), level, np.uint8)
         image.setflags(write=False)
-        seen = look(image, 1.0, np.random.default_rng(0))
+        seen = effect(image, 1.0, np.random.default_rng(0))
         assert seen.shape == image.shape and seen.dtype == np.uint8
 
 

@@ -1,4 +1,4 @@
-"""One training image out of several: mosaic, mixup, and plants copied from one field into another."""
+"""One training image made of several: mosaic, mixup, and plants copied from one field into another."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.augmentation.effect import Draw, Effect, EffectSettings
 from data.augmentation.effects.linear import ramp
 from data.augmentation.sample import Sample, cut_to_frame, resized
 
-_FREE_SHARE = 0.05  # a plant is copied, and set down, only where boxes share less than this of its area
+_FREE_SHARE = 0.05  # a plant is copied, and pasted, only where boxes share less than this of its area
 _TRIES = 16
 _LEAST_PLANT_PX, _LARGEST_PLANT = 6, 0.4  # of the shorter side
-_RIM_ALPHA = 0.65  # of a plant's outermost pixels: as soft as a lens draws them
+_RIM_ALPHA = 0.65  # of a plant's outermost pixels: as soft as a lens shows them
 
 
 def mosaic(
@@ -53,7 +54,7 @@ def mosaic(
 
 
 def mixup(first: Sample, second: Sample, rng: np.random.Generator, *, min_visibility: float) -> Sample:
-    """Two images seen through each other, at 0.4 to 0.6, with the boxes of both.
+    """Two images blended, with a weight of 0.4 to 0.6, with the boxes of both.
 
     Zhang et al., "mixup" (ICLR 2018), as detectors use it: Zhang et al., "Bag of Freebies" (2019).
 
@@ -72,11 +73,11 @@ def mixup(first: Sample, second: Sample, rng: np.random.Generator, *, min_visibi
 def copy_paste(
     field: Sample, donor: Sample, rng: np.random.Generator, *, most: int, any_turn: bool, max_gain: float = 1.4
 ) -> Sample:
-    """Plants cut out of `donor` along their own outline and set down where `field` has no box.
+    """Plants cut out of `donor` along their own outline and pasted where `field` has no box.
 
     Ghiasi et al., "Simple Copy-Paste" (CVPR 2021). There are no masks: what differs in colour from the
-    rim of the ground around its box is the plant. A box without a clear outline, or one that shares its
-    ground with another, is left where it is.
+    rim of the ground around its box is the plant. A box without a clear outline, or one that overlaps
+    another, is not copied.
 
     Args:
         field: where to.
@@ -84,10 +85,10 @@ def copy_paste(
         rng: chooses plants, turns and places.
         most: plants to copy at most.
         any_turn: all eight flips and turns; otherwise only left and right are exchanged.
-        max_gain: the plant is made lighter or darker by up to this, as its new ground is.
+        max_gain: the plant is made lighter or darker by up to this factor, to match its new ground.
 
     Returns:
-        A new sample; boxes float64: those of `field`, then one tight around each plant set down.
+        A new sample; boxes float64: those of `field`, then one tight around each plant pasted.
 
     """
     image = field.image_bgr.copy()
@@ -95,9 +96,9 @@ def copy_paste(
     labels = list(field.labels)
     rows, columns = image.shape[:2]
     donors = np.asarray(donor.boxes_xyxy, np.float64).reshape(-1, 4)
-    set_down = 0
+    pasted = 0
     for index in rng.permutation(len(donors)):
-        if set_down == most:
+        if pasted == most:
             break
         cut = _plant(donor.image_bgr, donors, int(index))
         if cut is None:
@@ -124,7 +125,7 @@ def copy_paste(
             there[:] = np.rint(there + alpha[..., None] * (plant - there)).astype(np.uint8)
             boxes.append(place)
             labels.append(donor.labels[index])
-            set_down += 1
+            pasted += 1
             break
     return Sample(image, np.array(boxes, np.float64).reshape(-1, 4), np.array(labels, np.int64))
 
@@ -190,3 +191,49 @@ def _covered(box: NDArray[np.float64], others: NDArray[np.float64]) -> float:
         return 0.0
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     return float(np.prod(np.maximum(sides, 0), axis=1).max() / np.prod(box[2:] - box[:2]))
+
+
+def _mosaic(sample: Sample, draw: Draw[EffectSettings]) -> Sample:
+    rows, columns = sample.image_bgr.shape[:2]
+    # An image of one row or column cannot be divided into four.
+    frame_hw = (max(2, rows), max(2, columns))
+    return mosaic([sample, *draw.others], frame_hw, draw.rng, min_visibility=draw.min_visibility)
+
+
+def _copied(sample: Sample, draw: Draw[EffectSettings]) -> Sample:
+    most = 1 + round(4 * draw.amount)
+    return copy_paste(sample, draw.others[0], draw.rng, most=most, any_turn=draw.on_ground)
+
+
+def _mixed_up(sample: Sample, draw: Draw[EffectSettings]) -> Sample:
+    return mixup(sample, draw.others[0], draw.rng, min_visibility=draw.min_visibility)
+
+
+MOSAIC = Effect(
+    "mosaic",
+    "mix",
+    _mosaic,
+    title="Mosaic",
+    caption="four images in one",
+    description="four images in one",
+    others=3,
+    replaces_crop=True,
+)
+COPY_PASTE = Effect(
+    "copy_paste",
+    "mix",
+    _copied,
+    title="Copied plants",
+    caption="cut out along their outline, pasted where there is no box",
+    description="plants copied in from another image",
+    others=1,
+)
+MIXUP = Effect(
+    "mixup",
+    "mix",
+    _mixed_up,
+    title="Mixup",
+    caption="another image showing through",
+    description="another image showing through",
+    others=1,
+)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.augmentation.mix import copy_paste, mixup, mosaic
+from data.augmentation.effects.mixing import copy_paste, mixup, mosaic
 from data.augmentation.sample import Sample, at_most, cut_to_frame
 
 COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255))
