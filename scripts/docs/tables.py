@@ -1,8 +1,8 @@
-"""Tables of the docs that list what the code has: presets, effects, formats, cameras, outputs."""
+"""Tables of the docs that list what the code has: presets, effects, formats, findings, cameras, outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def table(name: str) -> str:
@@ -20,13 +20,57 @@ def findings() -> str:
     from data.check.findings import KINDS
 
     return _rows(
-        "kind", "severity", "", rows=[(f"`{kind}`", severity, text) for kind, (severity, text) in KINDS.items()]
+        ("kind", "severity", ""), ((f"`{kind}`", severity, text) for kind, (severity, text) in KINDS.items())
     )
 
 
-def _rows(*titles: str, rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def formats() -> str:
+    """The dataset formats: name, what is looked for, whether it is written."""
+    try:
+        from data.formats.kinds import KINDS
+    except ImportError:
+        return ""
+    return _rows(
+        ("`--format`", "is", "recognised by", "written by `swath data convert`"),
+        ((f"`{k.name}`", k.title, f"`{k.looked_for}`", "yes" if k.writes is not None else "no") for k in KINDS),
+    )
 
 
-TABLES = {"findings": findings}
+def presets() -> str:
+    """The presets by name, with a line about each."""
+    try:
+        from detection.models.presets import KINDS
+    except ImportError:
+        return ""
+    return _rows(("preset", "is"), ((f"`{preset.name}`", preset.title) for preset in KINDS))
+
+
+def effects() -> str:
+    """The augmentation effects in the order in which they are applied, with the settings that each brings along."""
+    from data.augmentation.effects import KINDS
+
+    return _rows(
+        ("key of `augment`", "what it does", "applies to", "settings"),
+        (
+            (
+                f"`augment.{effect.name}`",
+                f"{effect.title}: {effect.caption}",
+                effect.group,
+                ", ".join(f"`augment.{name}`" for name in effect.settings.model_fields),
+            )
+            for effect in KINDS
+        ),
+    )
+
+
+def _rows(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    cells = [titles, ("---",) * len(titles), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "effects": effects,
+    "findings": findings,
+    "formats": formats,
+    "presets": presets,
+}
