@@ -156,10 +156,11 @@ def _image(source: Source, camera: MachineCamera, part: str) -> Finding:
         if frame is None:
             continue
         height, width = frame.image.shape[:2]
-        roi = camera.roi_xyxy
-        outside = roi is not None and (roi[2] > width or roi[3] > height)
-        fault = f"roi_xyxy {list(roi or ())} leaves its image of {width} x {height}" if outside else ""
-        return Finding(part, fault, f"{width} x {height}")
+        try:
+            camera.slicer.check_frame((height, width))
+        except ValueError as error:
+            return Finding(part, str(error))
+        return Finding(part, "", f"{width} x {height}")
     return Finding(part, f"no image within {camera.open_timeout_s:g} s")
 
 

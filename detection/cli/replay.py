@@ -119,7 +119,7 @@ def replay_command(
             outputs.append(stack.enter_context(VideoOutput(video, detector.class_names, fps=sources[0].fps)))
         if jsonl is not None:
             outputs.append(stack.enter_context(JsonlOutput(jsonl)))
-        summary = run_stream(detector, sources, outputs, stop=stop, looks=recorded.looks)
+        summary = run_stream(detector, sources, outputs, stop=stop, slicers=recorded.slicers)
     same_model = {frame.model_sha256 for frame in recorded.frames} == {file_digest(model)}
     _print(console, recorded, comparison, same_model=same_model, failures=summary.failures)
     if json_summary is not None:

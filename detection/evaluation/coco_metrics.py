@@ -130,7 +130,7 @@ def coco_results(dataset: Dataset, found: Sequence[Detections]) -> list[dict[str
     """Detections, one per image in the dataset's order, labelled as the dataset, as COCO results."""
     results: list[dict[str, Any]] = []
     for image, detections in zip(dataset.images, found, strict=True):
-        for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
+        for box, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True):
             x1, y1, x2, y2 = (float(v) for v in box)
             results.append(
                 {

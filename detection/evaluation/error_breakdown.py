@@ -137,8 +137,8 @@ def _judged(
         real = ~image.iscrowd
         truth_labels = image.labels[real]
         got, kind, target, ignored = _judge_image(
-            iou(seen.boxes[:, None], image.boxes_xyxy[real]),
-            covered_share(seen.boxes[:, None], image.boxes_xyxy[~real]),
+            iou(seen.boxes_xyxy[:, None], image.boxes_xyxy[real]),
+            covered_share(seen.boxes_xyxy[:, None], image.boxes_xyxy[~real]),
             seen.labels,
             truth_labels,
             image.labels[~real],

@@ -281,7 +281,7 @@ def evaluate(
         seen = detector(image)
         seconds.append(time.perf_counter() - began)
         labels = mapping[seen.labels] if len(seen) else seen.labels
-        found.append(Detections(seen.boxes, seen.scores, labels)[labels >= 0])
+        found.append(Detections(seen.boxes_xyxy, seen.scores, labels)[labels >= 0])
         if progress:
             progress(done, len(dataset))
     return score(

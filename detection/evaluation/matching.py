@@ -55,7 +55,7 @@ def judge(
     kept = kept[np.argsort(-kept.scores, kind="stable")]
     hit = np.zeros(len(kept), bool)
     taken = np.zeros(len(truth_labels), bool)
-    overlap = np.where(kept.labels[:, None] == truth_labels, iou(kept.boxes[:, None], truth_xyxy), 0.0)
+    overlap = np.where(kept.labels[:, None] == truth_labels, iou(kept.boxes_xyxy[:, None], truth_xyxy), 0.0)
     for index in np.flatnonzero(overlap.max(axis=1, initial=0.0) >= MATCH_IOU):
         free = np.where(taken, 0.0, overlap[index])
         if free.max() >= MATCH_IOU:

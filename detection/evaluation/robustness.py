@@ -107,7 +107,7 @@ def robustness(
             )
             seen = detector(shown)
             labels = labels_of[seen.labels] if len(seen) else seen.labels
-            found[number].append(Detections(seen.boxes, seen.scores, labels)[labels >= 0])
+            found[number].append(Detections(seen.boxes_xyxy, seen.scores, labels)[labels >= 0])
             images[number].append(_shown(image, shown.shape[:2], boxes, rows))
             if progress:
                 progress(index * len(plans) + number + 1, len(dataset) * len(plans))

@@ -207,7 +207,7 @@ def sprayed(
         height, width = truth.size_hw
         scale = min(1.0, _MASK_PX / max(height, width))
         kept = seen[(seen.scores >= thresholds[seen.labels]) & ~np.isin(seen.labels, crops)]
-        mask = wetted(kept.boxes, truth.size_hw, sprayer, scale)
+        mask = wetted(kept.boxes_xyxy, truth.size_hw, sprayer, scale)
         wet_px += float(mask.mean()) * height * width
         ground_px += height * width
         sums = cv2.integral(mask).astype(np.float64) / scale**2

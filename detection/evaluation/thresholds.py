@@ -199,7 +199,9 @@ def crop_plants(
         if thresholds is not None:
             weeds = weeds[weeds.scores >= thresholds[weeds.labels]]
         middle = (plants[:, None, :2] + plants[:, None, 2:]) / 2
-        inside = ((weeds.boxes[:, :2] <= middle) & (middle <= weeds.boxes[:, 2:])).all(axis=2)  # (plants, weeds)
+        inside = ((weeds.boxes_xyxy[:, :2] <= middle) & (middle <= weeds.boxes_xyxy[:, 2:])).all(
+            axis=2
+        )  # (plants, weeds)
         image.append(np.full(len(plants), index))
         score.append(np.where(inside, weeds.scores, 0.0).max(axis=1, initial=0.0))
     return CropPlants(np.concatenate(image), np.concatenate(score).astype(np.float64))

@@ -45,7 +45,7 @@ class Flipped:
         answers = []
         for across, down in self._views:
             seen = self._detector(np.ascontiguousarray(image_bgr[:: -1 if down else 1, :: -1 if across else 1]))
-            boxes = seen.boxes.copy()
+            boxes = seen.boxes_xyxy.copy()
             if across:
                 boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
             if down:

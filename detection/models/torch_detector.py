@@ -65,4 +65,4 @@ class TorchDetector:
         canvas, place = letterbox(image_bgr, self._size_hw)
         found = self.on_inputs(canvas[None])[0]
         everything = np.zeros(len(self.class_names), np.float32)
-        return to_detections(found.boxes, found.scores, found.labels, place, everything)
+        return to_detections(found.boxes_xyxy, found.scores, found.labels, place, everything)

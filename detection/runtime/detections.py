@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ class Detections:
     """What was found in one image. Arrays are read-only; a transform returns a new object.
 
     Attributes:
-        boxes: float32 (N, 4), xyxy in absolute pixels of the image that came in,
+        boxes_xyxy: float32 (N, 4) in absolute pixels of the image that came in,
             continuous corners (a box around pixel column 3 alone spans 3.0 to 4.0).
         scores: float32 (N,), 0 to 1.
         labels: int64 (N,), index into the model's class names.
@@ -47,17 +48,17 @@ class Detections:
 
     """
 
-    boxes: NDArray[np.float32]
+    boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     track_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        boxes = _frozen("boxes", self.boxes, np.float32, (-1, 4))
+        boxes = _frozen("boxes_xyxy", self.boxes_xyxy, np.float32, (-1, 4))
         if not np.isfinite(boxes).all():
-            raise ValueError("boxes must be finite")
+            raise ValueError("boxes_xyxy must be finite")
         n = len(boxes)
-        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "boxes_xyxy", boxes)
         object.__setattr__(self, "scores", _frozen("scores", self.scores, np.float32, (n,)))
         object.__setattr__(self, "labels", _frozen("labels", self.labels, np.int64, (n,)))
         if self.track_ids is not None:
@@ -68,13 +69,19 @@ class Detections:
         """Nothing found."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """The former name of `boxes_xyxy`; goes with the next minor version."""
+        warnings.warn("Detections.boxes is now Detections.boxes_xyxy", DeprecationWarning, stacklevel=2)
+        return self.boxes_xyxy
+
     def __len__(self) -> int:
-        return len(self.boxes)
+        return len(self.boxes_xyxy)
 
     def __getitem__(self, index: slice | NDArray[Any]) -> Detections:
         """The detections that a slice, a boolean mask (N,) or an index array picks."""
         tracks = None if self.track_ids is None else self.track_ids[index]
-        return Detections(self.boxes[index], self.scores[index], self.labels[index], tracks)
+        return Detections(self.boxes_xyxy[index], self.scores[index], self.labels[index], tracks)
 
     def __add__(self, more: Detections) -> Detections:
         """These rows, then those of `more`; track ids only where both have them."""
@@ -82,7 +89,7 @@ class Detections:
         if self.track_ids is not None and more.track_ids is not None:
             ids = np.concatenate([self.track_ids, more.track_ids])
         return Detections(
-            np.concatenate([self.boxes, more.boxes]),
+            np.concatenate([self.boxes_xyxy, more.boxes_xyxy]),
             np.concatenate([self.scores, more.scores]),
             np.concatenate([self.labels, more.labels]),
             ids,
@@ -93,7 +100,7 @@ class Detections:
         import supervision
 
         return supervision.Detections(
-            xyxy=self.boxes.copy(),
+            xyxy=self.boxes_xyxy.copy(),
             confidence=self.scores.copy(),
             class_id=self.labels.copy(),
             tracker_id=None if self.track_ids is None else self.track_ids.copy(),

@@ -61,7 +61,7 @@ def annotate(
     # The surest last, so that it lies on top.
     order = np.argsort(detections.scores, kind="stable")
     for i in order:
-        _box(canvas, detections.boxes[i], class_colour(int(detections.labels[i])), line_px)
+        _box(canvas, detections.boxes_xyxy[i], class_colour(int(detections.labels[i])), line_px)
     for box in () if truth_xyxy is None else truth_xyxy:
         _dashed(canvas, box, line_px)
     lines: list[tuple[str, Colour | None]] = [(hud, None)] if hud else []
@@ -78,7 +78,7 @@ def annotate(
         text = f"{class_names[label]} {detections.scores[i]:.2f}" if scores else class_names[label]
         if detections.track_ids is not None and detections.track_ids[i] > 0:
             text = f"#{detections.track_ids[i]} {text}"
-        x1, y1, _, y2 = (round(float(v)) for v in detections.boxes[i])
+        x1, y1, _, y2 = (round(float(v)) for v in detections.boxes_xyxy[i])
         _chip(canvas, text, (x1 - line_px, y1, y2), class_colour(label), text_px, hud_wh)
     return canvas
 

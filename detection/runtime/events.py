@@ -54,5 +54,5 @@ Listener = Callable[[Event], None]
 """Takes an event; called from any thread, must return at once and not raise."""
 
 
-def nobody(event: Event) -> None:
-    """The listener who does not care."""
+def ignore_event(event: Event) -> None:
+    """A listener that does nothing: the default where no listener is given."""

@@ -71,7 +71,7 @@ def found_against_truth(
         outcome = judge(truth, labels, found[index], thresholds)
         kept = outcome.kept
         missed = ~outcome.found
-        scaled = Detections(kept.boxes * scale, kept.scores, kept.labels)
+        scaled = Detections(kept.boxes_xyxy * scale, kept.scores, kept.labels)
         pixels = annotate(pixels, scaled, dataset.class_names, truth_xyxy=truth * scale)
         for box, label in zip(truth[missed] * scale, labels[missed], strict=True):
             _chip(pixels, box, f"missed {dataset.class_names[label]}")

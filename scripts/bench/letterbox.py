@@ -194,7 +194,7 @@ def with_network(path: Path, images: str, rounds: int, threads: int, count: int)
 
 def _compare(detector: Detector, wanted: Any, found: Any, place: Any) -> tuple[int, float, float]:
     """Boxes without a partner of their class that overlaps by half; of the others the greatest differences."""
-    ours, theirs = place.to_input(wanted.boxes), place.to_input(found.boxes)
+    ours, theirs = place.to_input(wanted.boxes_xyxy), place.to_input(found.boxes_xyxy)
     left, corner, score = list(range(len(found))), 0.0, 0.0
     alone = 0
     for box, value, label in zip(ours, wanted.scores, wanted.labels, strict=True):

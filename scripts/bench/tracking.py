@@ -125,10 +125,10 @@ def detected(frames: list[Frame], truths: list[Truth], detector: Detector) -> li
     sightings = []
     for frame, truth in zip(frames, truths, strict=True):
         detections = detector(frame.image)
-        low = np.maximum(detections.boxes[:, None, :2], truth.boxes[:, :2])
-        high = np.minimum(detections.boxes[:, None, 2:], truth.boxes[:, 2:])
+        low = np.maximum(detections.boxes_xyxy[:, None, :2], truth.boxes[:, :2])
+        high = np.minimum(detections.boxes_xyxy[:, None, 2:], truth.boxes[:, 2:])
         shared = np.prod(np.maximum(high - low, 0), axis=2)
-        areas = [np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (detections.boxes, truth.boxes)]
+        areas = [np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (detections.boxes_xyxy, truth.boxes)]
         iou = shared / (areas[0][:, None] + areas[1] - shared)
         plants = np.full(len(detections), -1, np.int64)
         if len(truth.plants):
@@ -225,7 +225,7 @@ def write_run(path: Path, run: list[Sighting]) -> None:
     found = [s.detections for s in run]
     np.savez(
         path,
-        rows=np.concatenate([np.column_stack([d.boxes, d.scores, d.labels]) for d in found]),
+        rows=np.concatenate([np.column_stack([d.boxes_xyxy, d.scores, d.labels]) for d in found]),
         frames=np.repeat(np.arange(len(run)), [len(d) for d in found]),
         shifts=np.array(shifts),
         times_s=np.array([s.frame.stream_s for s in run]),

@@ -64,12 +64,12 @@ def assert_same(found: Detections, expected: Detections, tolerance_px: float) ->
     """The same boxes; those of nearly equal scores may stand in another order."""
     assert len(found) == len(expected)
     left = list(range(len(found)))
-    for box, score, label in zip(expected.boxes, expected.scores, expected.labels, strict=True):
+    for box, score, label in zip(expected.boxes_xyxy, expected.scores, expected.labels, strict=True):
         fits = [
             i
             for i in left
             if found.labels[i] == label
-            and abs(found.boxes[i] - box).max() <= tolerance_px
+            and abs(found.boxes_xyxy[i] - box).max() <= tolerance_px
             and abs(found.scores[i] - score) <= 2e-3
         ]
         assert fits, (box, score, label)

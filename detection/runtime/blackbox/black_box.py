@@ -16,14 +16,14 @@ from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.recording import RecordingWriter, adopt_unfinished
 from detection.runtime.blackbox.relabel import RelabelWriter
 from detection.runtime.blackbox.ring import Kept, Ring
-from detection.runtime.blackbox.uncertain import Uncertain, look_again
+from detection.runtime.blackbox.uncertain import UncertainImages, detect_uncertain
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.parity.verify import file_digest
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.slices import WHOLE, Look
+from detection.runtime.streaming.slices import WHOLE_FRAME, FrameSlicer
 
 _log = logging.getLogger(__name__)
 KIND = "incidents"
@@ -68,7 +68,7 @@ class BlackBox(Output):
         max_age_ms: an image decided at a greater age is a fault; None: none is.
         as_jpeg: remember JPEGs: twelve times as many in the same memory, but a replay sees other pixels.
         pause_s: the same fault begins an incident once in so many seconds.
-        looks: region and tiles by camera name, as `run_stream` takes them.
+        slicers: region and tiles by camera name, as `run_stream` takes them.
         uncertain_every_s: seconds between two uncertain images of a camera; None saves none.
         uncertain_band: how far from its class's threshold a score is uncertain.
 
@@ -92,7 +92,7 @@ class BlackBox(Output):
         max_age_ms: float | None = None,
         as_jpeg: bool = False,
         pause_s: float = 300.0,
-        looks: Mapping[str, Look] | None = None,
+        slicers: Mapping[str, FrameSlicer] | None = None,
         uncertain_every_s: float | None = 10.0,
         uncertain_band: float = 0.1,
     ) -> None:
@@ -103,12 +103,12 @@ class BlackBox(Output):
         self._before_ns = int(before_s * 1e9)
         self._max_age_ms = max_age_ms
         self._as_jpeg = as_jpeg
-        self._looks = looks or {}
+        self._slicers = slicers or {}
         self._disk = BoundedFolder(self.folder, quota_bytes)
         adopt_unfinished(self._disk, KIND)
         self._ring = Ring(before_s, memory_bytes)
         self._pauses = Pauses(pause_s)
-        self._uncertain = None if uncertain_every_s is None else Uncertain(uncertain_band, uncertain_every_s)
+        self._uncertain = None if uncertain_every_s is None else UncertainImages(uncertain_band, uncertain_every_s)
         self._relabel = RelabelWriter(self._disk)
         self._model: tuple[Detector, str] | None = None
         self._changed = threading.Condition()
@@ -225,7 +225,7 @@ class BlackBox(Output):
             return True
         frame = None if self._uncertain is None else self._uncertain.take()
         if frame is not None:
-            self._look_again(frame)
+            self._check_uncertain(frame)
         return frame is not None
 
     def _save(self, incident: _Incident, reasons: list[Event], events: list[Event]) -> bool:
@@ -233,7 +233,9 @@ class BlackBox(Output):
         if incident.writer is None:
             detector, first = self._controls.detector, reasons[0]
             part = self._disk.new_part(KIND, f"{first.kind}-{first.status}-{first.subject}")
-            incident.writer = RecordingWriter(self._disk, part, detector.class_names, detector.path.name, self._looks)
+            incident.writer = RecordingWriter(
+                self._disk, part, detector.class_names, detector.path.name, self._slicers
+            )
         for reason in reasons:
             incident.writer.reason(reason)
         for event in events:
@@ -258,14 +260,14 @@ class BlackBox(Output):
             self.incidents += 1
             _log.warning("%s: %d images around a fault were saved", folder, incident.writer.frames)
 
-    def _look_again(self, frame: Frame) -> None:
+    def _check_uncertain(self, frame: Frame) -> None:
         assert self._uncertain is not None
         if not self._uncertain.is_new(frame):
             return
-        look = look_again(
-            self._controls.detector, frame.image, self._uncertain.band, self._looks.get(frame.camera, WHOLE)
+        second = detect_uncertain(
+            self._controls.detector, frame.image, self._uncertain.band, self._slicers.get(frame.camera, WHOLE_FRAME)
         )
-        if look.uncertain and self._relabel.write(frame, look):
+        if second.uncertain and self._relabel.write(frame, second):
             self._uncertain.remember(frame)
 
 

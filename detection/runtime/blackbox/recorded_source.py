@@ -15,7 +15,7 @@ from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 
 
-class Pace:
+class PlaybackClock:
     """When a recorded image is due now; shared by the cameras of a recording, so that they stay together.
 
     Args:
@@ -40,17 +40,17 @@ class RecordedSource(Source):
     Args:
         recording: what to play.
         camera: which of its cameras.
-        pace: shared by all cameras; None gives images as fast as they are asked for.
+        clock: shared by all cameras; None gives images as fast as they are asked for.
 
     """
 
     live = False
 
-    def __init__(self, recording: Recording, camera: str, pace: Pace | None) -> None:
+    def __init__(self, recording: Recording, camera: str, clock: PlaybackClock | None) -> None:
         self.camera = camera
         self._folder = recording.folder
         self._frames = [frame for frame in recording.frames if frame.camera == camera]
-        self._pace = pace
+        self._clock = clock
         self.length = len(self._frames)
         span_ns = self._frames[-1].captured_ns - self._frames[0].captured_ns
         self.fps = max(1, round((self.length - 1) / span_ns * 1e9)) if span_ns > 0 else None
@@ -72,7 +72,7 @@ class RecordedSource(Source):
         if self.ended:
             return None
         recorded = self._frames[self._place]
-        captured_ns = time.monotonic_ns() if self._pace is None else self._pace.due_ns(recorded.captured_ns)
+        captured_ns = time.monotonic_ns() if self._clock is None else self._clock.due_ns(recorded.captured_ns)
         if self._decoded is None:  # while it is not due yet
             self._decoded = self._frame(recorded, captured_ns)
         wait_s = (captured_ns - time.monotonic_ns()) / 1e9
@@ -105,8 +105,8 @@ def open_recording(recording: Recording, *, as_fast: bool = False) -> list[Recor
         as_fast: do not wait between images as the cameras did.
 
     """
-    pace = None if as_fast else Pace(min(frame.captured_ns for frame in recording.frames))
-    return [RecordedSource(recording, camera, pace) for camera in recording.cameras]
+    clock = None if as_fast else PlaybackClock(min(frame.captured_ns for frame in recording.frames))
+    return [RecordedSource(recording, camera, clock) for camera in recording.cameras]
 
 
 def _read(path: Path) -> NDArray[np.uint8] | None:

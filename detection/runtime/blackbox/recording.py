@@ -3,7 +3,7 @@
     recording.json    what it is: why it was made, the classes, the model file's name
     frames.jsonl      one line an image, in the order in which they were decided: `RecordedFrame`
     events.jsonl      what happened beside the images
-    images/         PNG, without loss; JPEG, where memory or time did not suffice for that
+    images/           PNG, without loss; JPEG, where memory or time did not suffice for that
 
 Lines are appended whole and after their image, so that a recording whose writer was killed can be read.
 """
@@ -21,13 +21,14 @@ import numpy as np
 import detection
 from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.ring import Kept
+from detection.runtime.compatibility import RECORDED_FRAME, RECORDING, renamed
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Event
-from detection.runtime.streaming.slices import Look
+from detection.runtime.streaming.slices import FrameSlicer
 
-SCHEMA = 1
-"""Of a recording; raised when a key changes its meaning or goes."""
+SCHEMA = 2
+"""Of a recording; raised when a key changes its meaning or goes. 1 had other names: `compatibility`."""
 
 ABOUT, FRAMES, EVENTS, IMAGES = "recording.json", "frames.jsonl", "events.jsonl", "images"
 
@@ -72,7 +73,7 @@ class RecordedFrame:
             age_ms=record["age_ms"],
             model_sha256=kept.model_sha256,
             score_thresholds=list(kept.score_thresholds),
-            boxes_xyxy=found.boxes.tolist(),
+            boxes_xyxy=found.boxes_xyxy.tolist(),
             scores=found.scores.tolist(),
             labels=found.labels.tolist(),
             track_ids=None if found.track_ids is None else found.track_ids.tolist(),
@@ -102,7 +103,7 @@ class Recording:
         folder: where it lies.
         class_names: of label 0, 1, ...
         model: the model file's name.
-        looks: at which parts of its images the detector looked, by camera.
+        slicers: which slices of its images the detector saw, by camera.
         frames: in the order in which they were decided.
 
     """
@@ -110,7 +111,7 @@ class Recording:
     folder: Path
     class_names: tuple[str, ...]
     model: str
-    looks: Mapping[str, Look]
+    slicers: Mapping[str, FrameSlicer]
     frames: tuple[RecordedFrame, ...]
 
     @property
@@ -131,7 +132,7 @@ class RecordingWriter:
         disk: takes the files.
         part: where, from `BoundedFolder.new_part`.
         class_names, model: of the detector in force.
-        looks: at which parts of its images it looks, by camera.
+        slicers: which slices of its images it sees, by camera.
 
     """
 
@@ -141,7 +142,7 @@ class RecordingWriter:
         part: Path,
         class_names: Sequence[str],
         model: str,
-        looks: Mapping[str, Look],
+        slicers: Mapping[str, FrameSlicer],
     ) -> None:
         self._disk = disk
         self._finished = part
@@ -152,7 +153,7 @@ class RecordingWriter:
             "reasons": [],
             "class_names": list(class_names),
             "model": model,
-            "looks": {camera: asdict(look) for camera, look in looks.items()},
+            "slices": {camera: asdict(slicer) for camera, slicer in slicers.items()},
         }
         self.frames = 0
         disk.hold(self._part)
@@ -209,9 +210,10 @@ def read_recording(folder: Path) -> Recording:
         text = (folder / FRAMES).read_text(encoding="utf-8")
         # a line that a power cut broke off has no end
         lines = text.split("\n")[:-1]
-        frames = tuple(RecordedFrame(**json.loads(line)) for line in lines)
-        looks = {camera: _look(**told) for camera, told in about["looks"].items()}
-        recording = Recording(folder, tuple(about["class_names"]), str(about["model"]), looks, frames)
+        about = renamed(about, RECORDING, str(folder / ABOUT))
+        frames = tuple(RecordedFrame(**renamed(json.loads(line), RECORDED_FRAME)) for line in lines)
+        slicers = {camera: _slicer(**settings) for camera, settings in about["slices"].items()}
+        recording = Recording(folder, tuple(about["class_names"]), str(about["model"]), slicers, frames)
         for frame in frames:
             len(frame.detections)  # raises where shapes disagree
     except FileNotFoundError as error:
@@ -223,6 +225,6 @@ def read_recording(folder: Path) -> Recording:
     return recording
 
 
-def _look(roi_xyxy: list[int] | None, tiles_rc: list[int], overlap: float) -> Look:
+def _slicer(roi_xyxy: list[int] | None, tiles_rc: list[int], overlap: float) -> FrameSlicer:
     left_top_right_bottom = None if roi_xyxy is None else (roi_xyxy[0], roi_xyxy[1], roi_xyxy[2], roi_xyxy[3])
-    return Look(left_top_right_bottom, (tiles_rc[0], tiles_rc[1]), overlap)
+    return FrameSlicer(left_top_right_bottom, (tiles_rc[0], tiles_rc[1]), overlap)

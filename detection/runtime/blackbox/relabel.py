@@ -11,7 +11,7 @@ from typing import Any
 
 from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.ring import encoded
-from detection.runtime.blackbox.uncertain import SecondLook
+from detection.runtime.blackbox.uncertain import LowThresholdDetections
 from detection.runtime.detections import Frame
 
 KIND = "relabel"
@@ -42,20 +42,20 @@ class RelabelWriter:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
-    def write(self, frame: Frame, look: SecondLook) -> bool:
+    def write(self, frame: Frame, seen: LowThresholdDetections) -> bool:
         """Add an image; False where it was lost."""
         part = self._part
         if part is not None and self._images and not (part / ANNOTATIONS).exists():
             part = None  # it was the oldest, and had to make room
-        if part is None or look.class_names != self._class_names or len(self._images) >= IMAGES_A_PART:
+        if part is None or seen.class_names != self._class_names or len(self._images) >= IMAGES_A_PART:
             part = self._part = self._disk.new_part(KIND)
-            self._class_names, self._images, self._annotations = look.class_names, [], []
+            self._class_names, self._images, self._annotations = seen.class_names, [], []
         image_id = len(self._images) + 1
         safe = re.sub(r"[^\w.-]+", "_", frame.camera)
         name = f"images/{safe}-{image_id:03d}.jpg"
         if not self._disk.write(part, name, encoded(frame.image, ".jpg")):
             return False
-        images, annotations = self._entries(frame, look, image_id, name)
+        images, annotations = self._entries(frame, seen, image_id, name)
         if not self._write_json(part, images, annotations):
             self._disk.discard(part, name)
             return False
@@ -64,7 +64,7 @@ class RelabelWriter:
         return True
 
     def _entries(
-        self, frame: Frame, look: SecondLook, image_id: int, name: str
+        self, frame: Frame, seen: LowThresholdDetections, image_id: int, name: str
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         captured_s = time.time() - (time.monotonic_ns() - frame.captured_ns) / 1e9
         image = {
@@ -75,9 +75,9 @@ class RelabelWriter:
             "date_captured": datetime.fromtimestamp(captured_s, UTC).isoformat(timespec="milliseconds"),
             "attributes": {"camera": frame.camera},
         }
-        found = look.detections
+        found = seen.detections
         new = []
-        rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+        rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
         for place, ((x1, y1, x2, y2), score, label) in enumerate(rows):
             width, height = round(x2 - x1, 2), round(y2 - y1, 2)
             new.append(

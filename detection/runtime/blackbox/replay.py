@@ -107,9 +107,9 @@ class Comparison(Output):
 def _matched(then: Detections, now: Detections) -> int:
     free = np.ones(len(now), bool)
     count = 0
-    for box, score, label in zip(then.boxes, then.scores, then.labels, strict=True):
+    for box, score, label in zip(then.boxes_xyxy, then.scores, then.labels, strict=True):
         fits = free & (now.labels == label)
-        fits &= np.abs(now.boxes - box).max(axis=1, initial=0.0) <= BOX_TOLERANCE_PX
+        fits &= np.abs(now.boxes_xyxy - box).max(axis=1, initial=0.0) <= BOX_TOLERANCE_PX
         fits &= np.abs(now.scores - score) <= SCORE_TOLERANCE
         if fits.any():
             free[int(fits.argmax())] = False

@@ -1,4 +1,4 @@
-"""`Uncertain`: which images are worth a person's look, because the detector was not sure of a box."""
+"""`UncertainImages`: which images are worth a person's look, because the detector was not sure of a box."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
-from detection.runtime.streaming.slices import WHOLE, Look, cut, joined
+from detection.runtime.streaming.slices import WHOLE_FRAME, FrameSlicer, merged_detections, slice_frame
 
 _THUMB = (32, 32)
 _ALIKE = 3.0
@@ -20,8 +20,8 @@ _ALIKE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class SecondLook:
-    """What a detector says of an image when boxes below its thresholds are reported too.
+class LowThresholdDetections:
+    """What a detector finds in an image when boxes below its thresholds are reported too.
 
     Attributes:
         detections: from `band` below the threshold of their class on.
@@ -35,24 +35,26 @@ class SecondLook:
     uncertain: int
 
 
-def look_again(detector: Detector, image_bgr: NDArray[np.uint8], band: float, look: Look = WHOLE) -> SecondLook:
+def detect_uncertain(
+    detector: Detector, image_bgr: NDArray[np.uint8], band: float, slicer: FrameSlicer = WHOLE_FRAME
+) -> LowThresholdDetections:
     """One more run of the detector on an image, down to `band` below its thresholds.
 
     Args:
         detector: the one in force; it is left as it is.
         image_bgr: uint8 (H, W, 3).
         band: 0 to 1.
-        look: at which parts of the image.
+        slicer: of the camera.
 
     """
     thresholds = np.asarray(detector.score_thresholds, np.float32)
-    parts = cut(detector, image_bgr, look)
+    slices = slice_frame(detector, image_bgr, slicer)
     found = Detections.empty()
-    if parts.prepared:
-        raw = detector.infer_all([prepared.pixels for prepared in parts.prepared])
-        found = joined(detector, raw, 0, parts, np.maximum(thresholds - band, 0))
+    if slices.prepared:
+        raw = detector.infer_all([prepared.pixels for prepared in slices.prepared])
+        found = merged_detections(detector, raw, 0, slices, np.maximum(thresholds - band, 0))
     near = np.abs(found.scores - thresholds[found.labels]) < band
-    return SecondLook(found, detector.class_names, int(near.sum()))
+    return LowThresholdDetections(found, detector.class_names, int(near.sum()))
 
 
 @dataclass(eq=False)
@@ -63,11 +65,11 @@ class _Window:
     best_value: float = 0.0
 
 
-class Uncertain:
+class UncertainImages:
     """Picks at most one image per camera and `every_s` seconds.
 
     Of each such window it is the image with the most and nearest boxes just above their threshold; where none
-    has one, the window's last image, which `look_again` may find to hold boxes just below it. Images like the
+    has one, the window's last image, which `detect_uncertain` may find to hold boxes just below it. Images like the
     one picked before (the machine stands) are left out.
 
     `offer` is for the pipeline's thread, `take` for the one that saves.

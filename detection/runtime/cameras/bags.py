@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from detection.runtime.cameras.frame_rate import FrameRateLimiter
 from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS, ImageMessage, decode_message
-from detection.runtime.cameras.rate_limit import Pace
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
@@ -50,7 +50,7 @@ class BagImages(Source):
         self.ended = False
         self._shown_as = str(path)
         self._index = 0
-        self._pace = Pace(max_fps)
+        self._limiter = FrameRateLimiter(max_fps)
         self._first_s: float | None = None
         with ExitStack() as opened:
             try:
@@ -83,7 +83,7 @@ class BagImages(Source):
                 raise SourceError(
                     f"{self._shown_as}: broke off after {self._index} images ({_line(error)}); is it damaged?"
                 ) from None
-            if not self._pace.wants(logged_s):
+            if not self._limiter.accepts(logged_s):
                 continue
             found = decode_message(schema, encoding, content)
             index = self._index

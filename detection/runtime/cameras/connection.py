@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.cameras.capture import Capture
-from detection.runtime.cameras.rate_limit import Pace
+from detection.runtime.cameras.frame_rate import FrameRateLimiter
 from detection.runtime.cameras.stream_clock import StreamClock
 from detection.runtime.errors import SourceError
 
@@ -87,7 +87,7 @@ class Connection:
         self._camera = camera
         self._open_camera = open_camera
         self._patience_s = open_patience_s
-        self._pace = Pace(max_fps)
+        self._limiter = FrameRateLimiter(max_fps)
         self._deliver = deliver
         self._stop = threading.Event()
         self._asked_s = time.monotonic()
@@ -158,7 +158,7 @@ class Connection:
                         f"{self._camera}: its images come {late_s:.1f} s late by their own time stamps; "
                         "is this machine or the network too slow for it? (else: stream_clock false)"
                     )
-            if not self._pace.wants(now_s):
+            if not self._limiter.accepts(now_s):
                 continue  # without converting it
             readable, image = capture.retrieve()
             self.delivered += 1

@@ -17,7 +17,7 @@ from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
-from detection.runtime.events import CameraStatus, Event, Listener, nobody
+from detection.runtime.events import CameraStatus, Event, Listener, ignore_event
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class LiveSource(Source):
         settings: CameraSettings,
         *,
         retry: bool = True,
-        on_event: Listener = nobody,
+        on_event: Listener = ignore_event,
     ) -> None:
         self.camera = camera
         self.unreadable = 0

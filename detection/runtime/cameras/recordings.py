@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.cameras.capture import Capture
-from detection.runtime.cameras.rate_limit import Pace
+from detection.runtime.cameras.frame_rate import FrameRateLimiter
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
@@ -54,7 +54,7 @@ class VideoFile(Source):
         self.ended = False
         self._index = 0
         self._grabbed = 0
-        self._pace = Pace(max_fps)
+        self._limiter = FrameRateLimiter(max_fps)
         # A video that cannot be decoded opens without complaint: only its first image tells.
         self._first = self._read()
         if self._first is None:
@@ -66,7 +66,7 @@ class VideoFile(Source):
         while self._capture.grab():
             self._grabbed += 1
             stream_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-            if not self._pace.wants(stream_s):
+            if not self._limiter.accepts(stream_s):
                 continue  # without converting it
             readable, image = self._capture.retrieve()
             return (image, stream_s) if readable else None

@@ -28,7 +28,7 @@ from detection.runtime.cameras.recordings import ImageFolder, VideoFile, is_imag
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
-from detection.runtime.events import Listener, nobody
+from detection.runtime.events import Listener, ignore_event
 
 __all__ = ["camera_name", "close_sources", "is_recording", "open_source", "open_sources", "without_secrets"]
 
@@ -62,7 +62,9 @@ def open_source(source: str | Path | CameraSettings) -> Source:
     return LiveSource(lambda _: opened, name, settings, retry=False)
 
 
-def open_sources(sources: Sequence[str | Path | CameraSettings], *, on_event: Listener = nobody) -> list[Source]:
+def open_sources(
+    sources: Sequence[str | Path | CameraSettings], *, on_event: Listener = ignore_event
+) -> list[Source]:
     """Open several sources, with names that differ ("left", "left-2").
 
     Live ones are supervised: this returns at once, whether they are there or not, and each is opened,

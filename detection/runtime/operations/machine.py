@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from detection.runtime.streaming.slices import FrameSlicer, Window, checked_overlap, checked_roi, checked_tiles
 from detection.runtime.tracking.motion import Direction
 
 STANDARD_OUTPUT = Path("-")
@@ -91,11 +92,15 @@ class MachineCamera(_Settings):
     name: str = Field(min_length=1, max_length=200, description="as it stands in all outputs")
     source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
     max_fps: Positive | None = Field(None, description="take at most so many images a second")
-    roi_xyxy: tuple[int, int, int, int] | None = Field(None, description="look at this part only, in pixels")
-    tiles_rc: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
-        (1, 1), description="rows and columns that the image is cut into, so that small plants stay large enough"
+    roi_xyxy: Annotated[Window | None, AfterValidator(checked_roi)] = Field(
+        None, description="region of interest in pixels: detect in this part of the frame only"
     )
-    overlap: float = Field(0.2, ge=0, lt=1, description="of neighbouring tiles, as a part of a tile's side")
+    tiles_rc: Annotated[tuple[int, int], AfterValidator(checked_tiles)] = Field(
+        (1, 1), description="rows and columns of tiles, so that small plants stay large enough to be found"
+    )
+    overlap: Annotated[float, AfterValidator(checked_overlap)] = Field(
+        0.2, description="of neighbouring tiles, as a fraction of a tile's side"
+    )
     transport: Literal["tcp", "udp"] = Field("tcp", description="of RTSP")
     open_timeout_s: Positive = Field(10.0, description="how long it may take to answer")
     read_timeout_s: Positive = Field(3.0, description="how long it may be silent before it is opened again")
@@ -113,12 +118,10 @@ class MachineCamera(_Settings):
         path = _from_the_files_folder(Path(source), info) if "://" not in source else Path()
         return str(path) if "://" not in source and path.exists() and not source.isdecimal() else source
 
-    @field_validator("roi_xyxy")
-    @classmethod
-    def _has_area(cls, roi: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
-        if roi is not None and not (0 <= roi[0] < roi[2] and 0 <= roi[1] < roi[3]):
-            raise ValueError("not left, top, right, bottom of a part of the image")
-        return roi
+    @property
+    def slicer(self) -> FrameSlicer:
+        """Which slices of its frames the network sees."""
+        return FrameSlicer(self.roi_xyxy, self.tiles_rc, self.overlap)
 
 
 class Limits(_Settings):

@@ -16,7 +16,7 @@ import numpy as np
 from detection.runtime.closing import Closing
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, SwathError
-from detection.runtime.events import Event, Listener, nobody
+from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.metadata import ModelMetadata
 from detection.runtime.parity.report import parity_fault
 from detection.runtime.parity.verify import unpadded
@@ -55,7 +55,7 @@ class ModelWatcher(Closing):
         controls: Controls,
         path: Path,
         *,
-        listener: Listener = nobody,
+        listener: Listener = ignore_event,
         providers: Sequence[str] | None = None,
         threads: int | None = None,
         thresholds: Thresholds | None = None,

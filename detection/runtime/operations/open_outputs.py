@@ -17,7 +17,7 @@ from detection.runtime.operations.machine import Machine, Outputs
 from detection.runtime.outputs.contract import Output, per_camera
 from detection.runtime.outputs.queued import Queued, close_all
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.slices import Look
+from detection.runtime.streaming.slices import FrameSlicer
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class OpenOutputs(Closing):
         machine: what it says of outputs and limits.
         sources: opened.
         controls: of the stream.
-        looks: region and tiles by camera name.
+        slicers: region and tiles by camera name.
         listener: hears of outputs that are lost, behind or back.
         stop: once set, closing takes a second at most.
 
@@ -58,7 +58,7 @@ class OpenOutputs(Closing):
         sources: Sequence[Source],
         controls: Controls,
         *,
-        looks: Mapping[str, Look],
+        slicers: Mapping[str, FrameSlicer],
         listener: Listener,
         stop: threading.Event,
     ) -> None:
@@ -71,7 +71,7 @@ class OpenOutputs(Closing):
         self._lossless = not any(source.live for source in sources)
         try:
             self._open_network(machine.outputs, machine.model.path)
-            self._open_for_people(machine, looks)
+            self._open_for_people(machine, slicers)
             self._open_files(machine.outputs)  # last, because some replace what stood there
         except BaseException:
             self.close()
@@ -149,7 +149,7 @@ class OpenOutputs(Closing):
             )
             self.all.append(metrics)
 
-    def _open_for_people(self, machine: Machine, looks: Mapping[str, Look]) -> None:
+    def _open_for_people(self, machine: Machine, slicers: Mapping[str, FrameSlicer]) -> None:
         if machine.outputs.black_box is not None:
             told = machine.outputs.black_box
             box = BlackBox(
@@ -162,7 +162,7 @@ class OpenOutputs(Closing):
                 max_age_ms=machine.limits.max_age_ms,
                 as_jpeg=told.as_jpeg,
                 pause_s=told.pause_s,
-                looks=looks,
+                slicers=slicers,
                 uncertain_every_s=told.uncertain_every_s,
                 uncertain_band=told.uncertain_band,
             )

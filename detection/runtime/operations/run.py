@@ -31,8 +31,7 @@ from detection.runtime.signals import stopped_by_signals
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.duty import Duty
 from detection.runtime.streaming.pipeline import run_stream
-from detection.runtime.streaming.publisher import EventBox, Tracks
-from detection.runtime.streaming.slices import Look
+from detection.runtime.streaming.publisher import EventQueue, Tracker
 from detection.runtime.streaming.summary import StreamSummary
 
 
@@ -73,7 +72,7 @@ def run_machine(
         threads, workers = share_cores(machine)
         detector = _detector(machine.model, threads)
         detector.warm_up()  # before cameras open: what they deliver meanwhile would count as dropped
-        controls, box, heartbeat = Controls(detector), EventBox(), Heartbeat()
+        controls, box, heartbeat = Controls(detector), EventQueue(), Heartbeat()
 
         def tell(event: Event) -> None:
             box.put(event)
@@ -83,8 +82,10 @@ def run_machine(
                 say(console, event, redaction)
 
         sources = _open_cameras(stack, machine, tell)
-        looks = {camera.name: Look(camera.roi_xyxy, camera.tiles_rc, camera.overlap) for camera in machine.cameras}
-        outputs = stack.enter_context(OpenOutputs(machine, sources, controls, looks=looks, listener=tell, stop=stop))
+        slicers = {camera.name: camera.slicer for camera in machine.cameras}
+        outputs = stack.enter_context(
+            OpenOutputs(machine, sources, controls, slicers=slicers, listener=tell, stop=stop)
+        )
         if outputs.dashboard_url is not None:
             console.print(f"dashboard: {outputs.dashboard_url}", markup=False, highlight=False, soft_wrap=True)
         if outputs.black_box is not None:
@@ -103,7 +104,7 @@ def run_machine(
                 stop=stop,
                 max_frames=max_frames,
                 on_progress=show,
-                looks=looks,
+                slicers=slicers,
                 trackers=_trackers(machine, sources, detector),
                 events=box,
                 max_age_s=None if machine.limits.max_age_ms is None else machine.limits.max_age_ms / 1e3,
@@ -179,7 +180,7 @@ def _open_cameras(stack: ExitStack, machine: Machine, tell: Listener) -> Sequenc
     return sources
 
 
-def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -> dict[str, Tracks]:
+def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -> dict[str, Tracker]:
     told: Tracking | None = machine.tracking
     if told is None:
         return {}

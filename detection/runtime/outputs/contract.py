@@ -104,7 +104,7 @@ def make_record(
             # tolist: Python's own numbers, many times faster to round than numpy's.
             for i, (box, score, label) in enumerate(
                 zip(
-                    detections.boxes.tolist(),
+                    detections.boxes_xyxy.tolist(),
                     detections.scores.tolist(),
                     detections.labels.tolist(),
                     strict=True,

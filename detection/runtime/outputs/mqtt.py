@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl
 from detection.runtime.cameras.sources import without_secrets
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
-from detection.runtime.events import Event, Listener, nobody
+from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.backlog import Backlog
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.outputs.link import Link, parse_address, unquote_of
@@ -86,7 +86,7 @@ class MqttOutput(Output):
 
     needs_image = False
 
-    def __init__(self, url: str, listener: Listener = nobody) -> None:
+    def __init__(self, url: str, listener: Listener = ignore_event) -> None:
         parts = parse_address(url, tuple(_PORTS), _FORM)
         options = _options(parts)
         self.sent = 0

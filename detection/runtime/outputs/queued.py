@@ -15,7 +15,7 @@ import numpy as np
 
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
-from detection.runtime.events import Event, Listener, nobody
+from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.outputs.health import Health
 
@@ -69,7 +69,7 @@ class Queued(Output):
         name: str,
         *,
         lossless: bool,
-        listener: Listener = nobody,
+        listener: Listener = ignore_event,
         stop: threading.Event | None = None,
         depth: int | None = None,
     ) -> None:

@@ -18,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from detection import __version__
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
-from detection.runtime.events import Event, Listener, nobody
+from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.backlog import Backlog
 from detection.runtime.outputs.contract import RECORD_SCHEMA, Output, Record
 from detection.runtime.outputs.link import Link, parse_address, unquote_of
@@ -76,7 +76,7 @@ class WebhookOutput(Output):
 
     needs_image = False
 
-    def __init__(self, url: str, listener: Listener = nobody) -> None:
+    def __init__(self, url: str, listener: Listener = ignore_event) -> None:
         parts = parse_address(url, ("http", "https"), _FORM)
         self.sent = 0
         self._every_s = _every_s(parts)

@@ -96,7 +96,7 @@ class Agreement:
         free = np.ones(len(other), bool)
         count = 0
         for index in np.flatnonzero(looked_at):
-            overlaps = iou(own.boxes[index], other.boxes)
+            overlaps = iou(own.boxes_xyxy[index], other.boxes_xyxy)
             distance = np.abs(other.scores - own.scores[index])
             fits = free & (other.labels == own.labels[index]) & (overlaps >= overlap) & (distance <= score)
             if fits.any():

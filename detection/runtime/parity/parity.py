@@ -92,7 +92,7 @@ class Parity:
         free = np.ones(len(answer), bool)
         alone: list[int] = []
         for index in range(len(reference)):
-            box_error = _corner_distance(reference.boxes[index], answer.boxes)
+            box_error = _corner_distance(reference.boxes_xyxy[index], answer.boxes_xyxy)
             score_error = np.abs(answer.scores - reference.scores[index])
             fits = (
                 free
@@ -182,7 +182,7 @@ def _on_a_cut(one: Detections, other: Detections, score_floor: float, nms_iou: f
     if any(abs(score - floor) <= SCORE_TOLERANCE for floor in floors):
         return True
     rivals = other[(other.labels == one.labels[0]) & (other.scores >= score - SCORE_TOLERANCE)]
-    return bool((np.abs(iou(one.boxes[0], rivals.boxes) - nms_iou) <= IOU_TOLERANCE).any())
+    return bool((np.abs(iou(one.boxes_xyxy[0], rivals.boxes_xyxy) - nms_iou) <= IOU_TOLERANCE).any())
 
 
 def _tied(one: Detections, other: Detections, nms_iou: float) -> bool:
@@ -193,4 +193,4 @@ def _tied(one: Detections, other: Detections, nms_iou: float) -> bool:
 def _overlaps(one: Detections, rivals: Detections, nms_iou: float) -> bool:
     """Whether one of `rivals` would suppress the single box `one`, or be suppressed by it."""
     same = rivals[rivals.labels == one.labels[0]]
-    return bool((iou(one.boxes[0], same.boxes) > nms_iou - IOU_TOLERANCE).any())
+    return bool((iou(one.boxes_xyxy[0], same.boxes_xyxy) > nms_iou - IOU_TOLERANCE).any())

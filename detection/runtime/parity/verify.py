@@ -62,7 +62,7 @@ class Reference:
             "about": np.array(json.dumps({"schema": SCHEMA_VERSION, "model_sha256": self.model_sha256})),
             "digests": np.array(list(self.seen), "U64"),
             "counts": np.array([len(answer) for answer in everything], np.int64),
-            "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(answer.boxes for answer in everything)]),
+            "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(answer.boxes_xyxy for answer in everything)]),
             "scores": np.concatenate([np.zeros(0, np.float32), *(answer.scores for answer in everything)]),
             "labels": np.concatenate([np.zeros(0, np.int64), *(answer.labels for answer in everything)]),
         }

@@ -18,10 +18,10 @@ from detection.runtime.outputs.contract import Output
 from detection.runtime.streaming.batching import worthwhile_batch
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.duty import Duty
-from detection.runtime.streaming.feeds import Feed, Ready, feed_of
-from detection.runtime.streaming.publisher import EventBox, Inferred, Progress, Publisher, Run, Tracks
-from detection.runtime.streaming.slices import WHOLE, Look
-from detection.runtime.streaming.summary import StreamSummary, Tally
+from detection.runtime.streaming.preparation import FramePreparer, PreparedFrame, preparer_for
+from detection.runtime.streaming.publisher import EventQueue, Inferred, Progress, Publisher, Run, Tracker
+from detection.runtime.streaming.slices import WHOLE_FRAME, FrameSlicer
+from detection.runtime.streaming.summary import StreamCounters, StreamSummary
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.001
@@ -36,9 +36,9 @@ def run_stream(
     stop: threading.Event | None = None,
     max_frames: int | None = None,
     on_progress: Progress | None = None,
-    looks: Mapping[str, Look] | None = None,
-    trackers: Mapping[str, Tracks] | None = None,
-    events: EventBox | None = None,
+    slicers: Mapping[str, FrameSlicer] | None = None,
+    trackers: Mapping[str, Tracker] | None = None,
+    events: EventQueue | None = None,
     max_age_s: float | None = None,
     batch_wait_s: float | None = None,
     workers: int = 1,
@@ -61,7 +61,7 @@ def run_stream(
         stop: set it from a signal handler or another thread; what the network has seen is still written.
         max_frames: over all sources together; None for no limit.
         on_progress: called after each frame, from the outputs' thread.
-        looks: region and tiles by camera name; the whole image where there is none.
+        slicers: region and tiles by camera name; the whole image where there is none.
         trackers: by camera name; a camera without one is not tracked.
         events: what happens beside the images; goes to the outputs.
         max_age_s: live images that are older are neither inferred nor told of, but counted.
@@ -79,23 +79,26 @@ def run_stream(
 
     """
     controls = detector if isinstance(detector, Controls) else Controls(detector)
-    tally = Tally.of(len(sources))
-    looks, trackers = looks or {}, trackers or {}
+    counters = StreamCounters.of(len(sources))
+    slicers, trackers = slicers or {}, trackers or {}
     if duty is not None or any(source.live for source in sources):
         workers = 1
     with ExitStack() as stack:
         stack.enter_context(_one_opencv_thread())
-        gathered = _Gatherer(
-            [feed_of(i, source, looks.get(source.camera, WHOLE), controls) for i, source in enumerate(sources)],
-            tally,
+        round_robin = _RoundRobin(
+            [
+                preparer_for(i, source, slicers.get(source.camera, WHOLE_FRAME), controls)
+                for i, source in enumerate(sources)
+            ],
+            counters,
             stop or threading.Event(),
             max_frames,
         )
-        stack.callback(gathered.close)
+        stack.callback(round_robin.close)
         publisher = Publisher(
             outputs,
-            tally,
-            events or EventBox(),
+            counters,
+            events or EventQueue(),
             trackers=[trackers.get(source.camera) for source in sources],
             max_age_s=max_age_s,
             live=[source.live for source in sources],
@@ -109,18 +112,20 @@ def run_stream(
             batch = worthwhile_batch(controls.detector, len(sources))
         started = time.perf_counter()
         try:
-            while gathered.more():
+            while round_robin.more():
                 if heartbeat is not None:
                     heartbeat()
                 publisher.check()
-                for ready in _runs(_young(gathered.next(batch, batch_wait_s or 0.0), tally, sources, max_age_s)):
+                for ready in _runs(
+                    _young(round_robin.next(batch, batch_wait_s or 0.0), counters, sources, max_age_s)
+                ):
                     worked_s = network.infer(ready)
                     if duty is not None:
-                        duty.rest(worked_s, gathered.stop)
+                        duty.rest(worked_s, round_robin.stop)
         finally:
             publisher.close()
         wall_s = time.perf_counter() - started
-    return tally.summary(sources, wall_s)
+    return counters.summary(sources, wall_s)
 
 
 @contextmanager
@@ -134,7 +139,9 @@ def _one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _young(ready: list[Ready], tally: Tally, sources: Sequence[Source], max_age_s: float | None) -> list[Ready]:
+def _young(
+    ready: list[PreparedFrame], counters: StreamCounters, sources: Sequence[Source], max_age_s: float | None
+) -> list[PreparedFrame]:
     """Those that are worth the network's time."""
     if max_age_s is None:
         return ready
@@ -142,19 +149,19 @@ def _young(ready: list[Ready], tally: Tally, sources: Sequence[Source], max_age_
     kept = []
     for item in ready:
         if sources[item.place].live and item.frame.captured_ns < born_after_ns:
-            tally.too_old_before[item.place] += 1
+            counters.too_old_before[item.place] += 1
         else:
             kept.append(item)
     return kept
 
 
-def _runs(ready: list[Ready]) -> list[list[Ready]]:
+def _runs(ready: list[PreparedFrame]) -> list[list[PreparedFrame]]:
     """In groups that one run of one detector can take: a tiled image is a batch already."""
-    groups: list[list[Ready]] = []
+    groups: list[list[PreparedFrame]] = []
     for item in ready:
         last = groups[-1] if groups else []
         room = last and last[0].detector is item.detector
-        parts = sum(len(r.parts.prepared) for r in last) + len(item.parts.prepared)
+        parts = sum(len(r.slices.prepared) for r in last) + len(item.slices.prepared)
         if room and parts <= item.detector.metadata.max_batch:
             last.append(item)
         else:
@@ -169,7 +176,7 @@ class _Network:
         self._publisher = publisher
         self._pool = None if workers == 1 else ThreadPoolExecutor(workers, thread_name_prefix="infer")
 
-    def infer(self, ready: list[Ready]) -> float:
+    def infer(self, ready: list[PreparedFrame]) -> float:
         """One run, handed over; seconds that it kept the caller."""
         begun_s = time.perf_counter()
         run: Future[Run]
@@ -182,7 +189,7 @@ class _Network:
         row = 0
         for item in ready:
             self._publisher.put(Inferred(item, run, row))
-            row += len(item.parts.prepared)
+            row += len(item.slices.prepared)
         return worked_s
 
     def close(self) -> None:
@@ -191,18 +198,20 @@ class _Network:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _run(ready: list[Ready]) -> Run:
-    pixels = [prepared.pixels for item in ready for prepared in item.parts.prepared]
+def _run(ready: list[PreparedFrame]) -> Run:
+    pixels = [prepared.pixels for item in ready for prepared in item.slices.prepared]
     begun_ns = time.monotonic_ns()
     return Run(ready[0].detector.infer_all(pixels), begun_ns)
 
 
-class _Gatherer:
-    """Takes images from the feeds in turn, one each, so that none waits for another."""
+class _RoundRobin:
+    """Takes images from the preparers in turn, one each, so that none waits for another."""
 
-    def __init__(self, feeds: list[Feed], tally: Tally, stop: threading.Event, max_frames: int | None) -> None:
-        self._feeds, self._tally, self.stop = feeds, tally, stop
-        self._active = list(range(len(feeds)))
+    def __init__(
+        self, preparers: list[FramePreparer], counters: StreamCounters, stop: threading.Event, max_frames: int | None
+    ) -> None:
+        self._preparers, self._counters, self.stop = preparers, counters, stop
+        self._active = list(range(len(preparers)))
         self._left = max_frames
         self._turn = 0
 
@@ -210,9 +219,9 @@ class _Gatherer:
         """Whether to go on."""
         return bool(self._active) and not self.stop.is_set() and (self._left is None or self._left > 0)
 
-    def next(self, batch: int, wait_s: float) -> list[Ready]:
+    def next(self, batch: int, wait_s: float) -> list[PreparedFrame]:
         """Up to `batch` images of different sources; empty where none came within a moment."""
-        found: list[Ready] = []
+        found: list[PreparedFrame] = []
         until_s = time.monotonic() + wait_s
         self._round(found, batch)
         while found and len(found) < min(batch, len(self._active)) and self.more() and time.monotonic() < until_s:
@@ -222,7 +231,7 @@ class _Gatherer:
             time.sleep(_PAUSE_S)
         return found
 
-    def _round(self, found: list[Ready], batch: int) -> None:
+    def _round(self, found: list[PreparedFrame], batch: int) -> None:
         """One turn over the sources that are not in `found` yet."""
         # One source alone may be waited for; of several, none may keep the others waiting.
         timeout_s = _WAIT_S if len(self._active) == 1 else 0.0
@@ -241,21 +250,21 @@ class _Gatherer:
                     self._left -= 1
                 found.append(item)
 
-    def _take(self, place: int, timeout_s: float) -> Ready | None:
-        feed, item = self._feeds[place], None
+    def _take(self, place: int, timeout_s: float) -> PreparedFrame | None:
+        preparer, item = self._preparers[place], None
         try:
-            item = feed.take(timeout_s)
+            item = preparer.take(timeout_s)
         except SourceError as error:
-            self._tally.failures[place] = str(error)
+            self._counters.failures[place] = str(error)
             _log.error("%s", error)
-        if feed.ended:
+        if preparer.ended:
             self._active.remove(place)
         return item
 
     def close(self) -> None:
         """Let go of all sources."""
-        for feed in self._feeds:
+        for preparer in self._preparers:
             try:
-                feed.close()
+                preparer.close()
             except SourceError as error:
                 _log.error("%s", error)

@@ -18,9 +18,9 @@ from detection.runtime.backends.contract import Raw
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record, make_record
-from detection.runtime.streaming.feeds import Ready
-from detection.runtime.streaming.slices import joined
-from detection.runtime.streaming.summary import Tally
+from detection.runtime.streaming.preparation import PreparedFrame
+from detection.runtime.streaming.slices import merged_detections
+from detection.runtime.streaming.summary import StreamCounters
 
 _TURN_S = 0.05
 _EVENTS = 1000
@@ -29,7 +29,7 @@ Progress = Callable[[Frame, Detections, Record], None]
 """Called after each frame, when its outputs have it."""
 
 
-class Tracks(Protocol):
+class Tracker(Protocol):
     """What the stream asks of a tracker; one per camera."""
 
     @property
@@ -44,7 +44,7 @@ class Tracks(Protocol):
         """The detections with `track_ids`; `faint` are those that only the tracker is told of."""
 
 
-class EventBox:
+class EventQueue:
     """Where events wait for the pipeline: put in from any thread at once, the oldest lost where nobody empties it."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Run:
 class Inferred:
     """An image that the network has seen, or is about to: its rows of what `run` gives start at `first_row`."""
 
-    ready: Ready
+    ready: PreparedFrame
     run: Future[Run]
     first_row: int
 
@@ -88,7 +88,7 @@ class Publisher:
 
     Args:
         outputs: get every frame and event, from this thread alone.
-        tally: what is counted here: frames, detections, ages and stages.
+        counters: what is counted here: frames, detections, ages and stages.
         events: emptied before each frame, and while none comes.
         trackers: by the place of the source; a camera without one is not tracked.
         max_age_s: a live image that is older is not told of; None: any age is told.
@@ -101,16 +101,16 @@ class Publisher:
     def __init__(
         self,
         outputs: Sequence[Output],
-        tally: Tally,
-        events: EventBox,
+        counters: StreamCounters,
+        events: EventQueue,
         *,
-        trackers: Sequence[Tracks | None],
+        trackers: Sequence[Tracker | None],
         max_age_s: float | None,
         live: Sequence[bool],
         on_progress: Progress | None,
         behind: int = 1,
     ) -> None:
-        self._outputs, self._tally, self._events = outputs, tally, events
+        self._outputs, self._counters, self._events = outputs, counters, events
         self._trackers, self._live, self._on_progress = trackers, live, on_progress
         self._max_age_ns = None if max_age_s is None else round(max_age_s * 1e9)
         self._queue: queue.Queue[Inferred | None] = queue.Queue(behind)
@@ -155,16 +155,16 @@ class Publisher:
                 try:
                     item = self._queue.get(timeout=_TURN_S)
                 except queue.Empty:
-                    self._tell_events()
+                    self._publish_events()
                     continue
-                self._tell_events()
+                self._publish_events()
                 if item is None:
                     return
                 self._publish(item)
         except BaseException as error:
             self._error = error
 
-    def _tell_events(self) -> None:
+    def _publish_events(self) -> None:
         while (event := self._events.take()) is not None:
             for output in self._outputs:
                 output.event(event)
@@ -175,19 +175,19 @@ class Publisher:
         run = item.run.result()
         finished = time.monotonic_ns()
         thresholds = ready.detector.score_thresholds  # once: they may change meanwhile
-        detections = joined(ready.detector, run.raw, item.first_row, ready.parts, thresholds)
+        detections = merged_detections(ready.detector, run.raw, item.first_row, ready.slices, thresholds)
         clock = [frame.captured_ns, ready.taken_ns, ready.prepared_ns, run.begun_ns, finished, time.monotonic_ns()]
         names = ["source", "prepare", "wait", "infer", "finish"]
         tracker = self._trackers[place]
         if tracker is not None:
-            all_rows = joined(ready.detector, run.raw, item.first_row, ready.parts, tracker.score_floors)
+            all_rows = merged_detections(ready.detector, run.raw, item.first_row, ready.slices, tracker.score_floors)
             faint = all_rows[all_rows.scores < thresholds[all_rows.labels]]
             detections = tracker.update(frame, detections, faint)
             clock.append(time.monotonic_ns())
             names.append("track")
         age_ns = clock[-1] - clock[0]
         if self._live[place] and self._max_age_ns is not None and age_ns > self._max_age_ns:
-            self._tally.too_old_after[place] += 1
+            self._counters.too_old_after[place] += 1
             return
         spans = [(b - a) / 1e6 for a, b in zip(clock, clock[1:], strict=False)]
         latency_ms = dict(zip(names, spans, strict=True))
@@ -202,12 +202,12 @@ class Publisher:
         before = time.perf_counter()
         for output in self._outputs:
             output.write(frame, detections, record)
-        tally = self._tally
-        tally.stages["output"].add((time.perf_counter() - before) * 1e3)
+        counters = self._counters
+        counters.stages["output"].add((time.perf_counter() - before) * 1e3)
         for stage, span in latency_ms.items():
-            tally.stages[stage].add(span)
-        tally.age.add(age_ns / 1e6)
-        tally.detections += len(detections)
-        tally.frames[place] += 1
+            counters.stages[stage].add(span)
+        counters.age.add(age_ns / 1e6)
+        counters.detections += len(detections)
+        counters.frames[place] += 1
         if self._on_progress is not None:
             self._on_progress(frame, detections, record)

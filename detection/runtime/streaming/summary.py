@@ -1,4 +1,4 @@
-"""`StreamSummary`: what a stream did, and the `Tally` that it is counted in."""
+"""`StreamSummary`: what a stream did, and the `StreamCounters` that it is counted in."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class StreamSummary:
 
 
 @dataclass
-class Tally:
+class StreamCounters:
     """What is counted while a stream runs; each number is written by one thread alone."""
 
     frames: list[int]
@@ -118,7 +118,7 @@ class Tally:
     age: Latency = field(default_factory=Latency)
 
     @classmethod
-    def of(cls, sources: int) -> Tally:
+    def of(cls, sources: int) -> StreamCounters:
         """A fresh one for so many sources."""
         return cls([0] * sources, [0] * sources, [0] * sources, [None] * sources)
 

@@ -133,11 +133,11 @@ class PlantTracker:
             track = self._tracks[of_row[row]]
             if track.track_id:
                 ids[row], labels[row] = track.track_id, track.label()
-        return Detections(detections.boxes, detections.scores, labels, ids)
+        return Detections(detections.boxes_xyxy, detections.scores, labels, ids)
 
     def _follow(self, detections: Detections, view: Boxes) -> Places:
         """The track of each row, -1 for second boxes of a plant; all tracks know better afterwards."""
-        found = detections.boxes.astype(np.float64)
+        found = detections.boxes_xyxy.astype(np.float64)
         of_row, off = self._match(found, view)
         self._miss(of_row, view)
         of_row = self._begin(found, detections, of_row, view)

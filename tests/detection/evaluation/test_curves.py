@@ -52,7 +52,7 @@ def bare_pycocotools(truth, found, iou=None):
         {"image_id": p.image_id, "bbox": [*map(float, b[:2]), *map(float, b[2:] - b[:2])], "score": float(s)}
         | {"category_id": CATEGORIES[k]}
         for p, f in zip(truth.images, found, strict=True)
-        for b, s, k in zip(f.boxes, f.scores, f.labels, strict=True)
+        for b, s, k in zip(f.boxes_xyxy, f.scores, f.labels, strict=True)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         ours, theirs = COCO(), COCO()
@@ -169,8 +169,10 @@ def test_a_image_of_weight_two_counts_as_if_it_were_there_twice(case, data):
         return
     weights = data.draw(st.lists(st.integers(0, 3), min_size=len(found), max_size=len(found)))
     step = iter(range(10_000))  # equal scores would make the order of images count
-    found = [Detections(f.boxes, f.scores + np.float32(1e-5) * np.array([next(step) for _ in f.scores], np.float32),
-                        f.labels) for f in found]  # fmt: skip
+    found = [
+        Detections(f.boxes_xyxy, f.scores + np.float32([1e-5 * next(step) for _ in f.scores]), f.labels)
+        for f in found
+    ]
     twice, answers = [], []
     for p, f, weight in zip(truth.images, found, weights, strict=True):
         for copy in range(weight):

@@ -107,7 +107,7 @@ def test_each_class_has_an_interval_of_its_own():
         np.concatenate([one.score, other.score]),
         np.hstack([one.hit, other.hit]),
         np.hstack([one.ignored, other.ignored]),
-        np.hstack([one.boxes, other.boxes]),
+        np.hstack([one.boxes_xyxy, other.boxes_xyxy]),
     )
     drawn = draw_groups(groups, 200, 0)
     for own, interval in zip((one, other), class_intervals(both, drawn), strict=True):

@@ -42,7 +42,7 @@ def test_answers_come_back_into_the_image_as_it_is(image, views, times):
     detector = Brightest()
     found = Flipped(detector, views)(image)
     assert detector.calls == times
-    assert found.boxes.tolist() == [[40, 5, 58, 12]]
+    assert found.boxes_xyxy.tolist() == [[40, 5, 58, 12]]
     assert found.scores.tolist() == pytest.approx([0.8])
     assert found.labels.tolist() == [0]
 

@@ -68,7 +68,7 @@ def test_the_detector_gives_the_checkpoints_boxes_in_pixels_of_any_image(exporte
     expected = TorchDetector.of(load_trained(run))(image)
     found = Detector(exported, score_thresholds=0.0)(image)
     assert len(expected) == len(found) > 0
-    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.05)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 

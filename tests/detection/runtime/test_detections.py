@@ -13,7 +13,7 @@ def _three() -> Detections:
 def test_empty() -> None:
     empty = Detections.empty()
     assert len(empty) == 0
-    assert empty.boxes.shape == (0, 4)
+    assert empty.boxes_xyxy.shape == (0, 4)
     assert len(empty[:5]) == 0
     assert len(Detections.from_supervision(empty.to_supervision())) == 0
 
@@ -22,16 +22,16 @@ def test_frozen_for_real() -> None:
     boxes = np.zeros((1, 4), np.float32)
     detections = Detections(boxes, np.float32([1]), np.int64([0]))
     boxes[:] = 7
-    assert detections.boxes.max() == 0
+    assert detections.boxes_xyxy.max() == 0
     with pytest.raises(ValueError, match="read-only"):
-        detections.boxes[0, 0] = 1
+        detections.boxes_xyxy[0, 0] = 1
 
 
 def test_picking() -> None:
     three = _three()
     assert three[three.scores > 0.3].labels.tolist() == [1, 0]
-    assert three[np.array([2, 0])].boxes[:, 0].tolist() == [8, 0]
-    tracked = Detections(three.boxes, three.scores, three.labels, np.int64([5, 6, 7]))
+    assert three[np.array([2, 0])].boxes_xyxy[:, 0].tolist() == [8, 0]
+    tracked = Detections(three.boxes_xyxy, three.scores, three.labels, np.int64([5, 6, 7]))
     assert tracked[1:].track_ids is not None and tracked[1:].track_ids.tolist() == [6, 7]
 
 
@@ -39,7 +39,7 @@ def test_picking() -> None:
     ("boxes", "scores", "labels", "message"),
     [
         (np.zeros((2, 4)), np.zeros(1), np.zeros(2, int), r"scores must have shape \(2,\)"),
-        (np.zeros(4), np.zeros(1), np.zeros(1, int), "boxes must have shape"),
+        (np.zeros(4), np.zeros(1), np.zeros(1, int), "boxes_xyxy must have shape"),
         (np.zeros((1, 4)), np.zeros(1), np.zeros(1), "labels must be integers"),
         (np.full((1, 4), np.nan), np.zeros(1), np.zeros(1, int), "finite"),
     ],
@@ -52,7 +52,7 @@ def test_wrong_at_birth(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarra
 def test_there_and_back_through_supervision() -> None:
     three = _three()
     back = Detections.from_supervision(three.to_supervision())
-    np.testing.assert_array_equal(back.boxes, three.boxes)
+    np.testing.assert_array_equal(back.boxes_xyxy, three.boxes_xyxy)
     np.testing.assert_array_equal(back.scores, three.scores)
     np.testing.assert_array_equal(back.labels, three.labels)
 
@@ -66,8 +66,14 @@ def test_rows_of_two_one_after_the_other() -> None:
     a = Detections([[0, 0, 1, 1]], [0.9], [1], [7])
     b = Detections([[2, 2, 3, 4], [5, 5, 6, 6]], [0.4, 0.3], [0, 1], [-1, 8])
     both = a + b
-    np.testing.assert_array_equal(both.boxes, [[0, 0, 1, 1], [2, 2, 3, 4], [5, 5, 6, 6]])
+    np.testing.assert_array_equal(both.boxes_xyxy, [[0, 0, 1, 1], [2, 2, 3, 4], [5, 5, 6, 6]])
     np.testing.assert_allclose(both.scores, [0.9, 0.4, 0.3])
     assert both.labels.tolist() == [1, 0, 1] and both.track_ids is not None and both.track_ids.tolist() == [7, -1, 8]
-    untracked = Detections(b.boxes, b.scores, b.labels)
+    untracked = Detections(b.boxes_xyxy, b.scores, b.labels)
     assert (a + untracked).track_ids is None and len(a + Detections.empty()) == 1
+
+
+def test_the_former_name_of_boxes_xyxy_is_answered_by_the_new_one() -> None:
+    found = Detections(np.float32([[1, 2, 3, 4]]), np.float32([0.5]), np.int64([0]))
+    with pytest.warns(DeprecationWarning, match="Detections.boxes is now Detections.boxes_xyxy"):
+        assert found.boxes is found.boxes_xyxy

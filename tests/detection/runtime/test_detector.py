@@ -17,10 +17,10 @@ from detection.runtime.letterbox import placement
 
 def test_finds_the_pixels_in_a_image_of_the_input_size(detector: Detector, make_image: Any) -> None:
     found = detector(make_image(box=(30, 10, 50, 20)))
-    np.testing.assert_array_equal(found.boxes, [[30, 10, 50, 20]])
+    np.testing.assert_array_equal(found.boxes_xyxy, [[30, 10, 50, 20]])
     np.testing.assert_array_equal(found.scores, [1.0])
     np.testing.assert_array_equal(found.labels, [0])
-    assert found.boxes.dtype == np.float32 and found.labels.dtype == np.int64
+    assert found.boxes_xyxy.dtype == np.float32 and found.labels.dtype == np.int64
     assert detector.class_names == ("weed", "crop")
     assert detector.providers == ("CPUExecutionProvider",)
 
@@ -41,13 +41,13 @@ def test_boxes_come_back_in_pixels_of_the_image(
     found = detector(make_image(*image_hw, box=box))
     assert len(found) == 1
     # Enlarging interpolates: an edge may lie one input pixel off, half a pixel of the image.
-    np.testing.assert_allclose(found.boxes[0], box, atol=0.5 if image_hw[0] < 64 else 1e-4)
+    np.testing.assert_allclose(found.boxes_xyxy[0], box, atol=0.5 if image_hw[0] < 64 else 1e-4)
 
 
 @pytest.mark.parametrize("value", [0, 114, 255])
 def test_empty_field_gives_empty_detections(detector: Detector, value: int) -> None:
     found = detector(np.full((480, 640, 3), value, np.uint8))
-    assert found.boxes.shape == (0, 4) and found.scores.shape == (0,) and found.labels.shape == (0,)
+    assert found.boxes_xyxy.shape == (0, 4) and found.scores.shape == (0,) and found.labels.shape == (0,)
 
 
 def test_batches_of_every_size_give_what_single_images_give(model_path: Path, make_image: Any) -> None:
@@ -65,7 +65,7 @@ def test_batches_of_every_size_give_what_single_images_give(model_path: Path, ma
         assert sizes == [8] * (count // 8) + ([count % 8] if count % 8 else [])
         assert len(together) == count
         for one, other in zip(single[:count], together, strict=True):
-            np.testing.assert_array_equal(one.boxes, other.boxes)
+            np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
             np.testing.assert_array_equal(one.scores, other.scores)
             np.testing.assert_array_equal(one.labels, other.labels)
             checked += 1
@@ -99,7 +99,7 @@ def test_thresholds_per_class(model_path: Path, given_thresholds: Any, labels: l
 def test_scores_of_the_graph_are_the_scores_reported(model_path: Path) -> None:
     found = Detector(model_path, score_thresholds=0.0)(_two_objects())
     np.testing.assert_allclose(found.scores, [224 / 255, 204 / 255], rtol=1e-6)
-    np.testing.assert_array_equal(found.boxes, [[5, 40, 9, 50], [30, 10, 50, 20]])
+    np.testing.assert_array_equal(found.boxes_xyxy, [[5, 40, 9, 50], [30, 10, 50, 20]])
 
 
 def test_wrong_number_of_thresholds(model_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_boxes_in_the_grey_part_are_no_detections() -> None:
     place = placement((32, 96), (64, 96))
     boxes = np.array([[10, 40, 20, 60], [10, 20, 20, 60], [-5, 0, 3, 4]], np.float32)
     found = to_detections(boxes, np.float32([0.9, 0.8, 0.7]), np.int64([0, 0, 0]), place, [0.5])
-    np.testing.assert_array_equal(found.boxes, [[10, 20, 20, 32], [0, 0, 3, 4]])
+    np.testing.assert_array_equal(found.boxes_xyxy, [[10, 20, 20, 32], [0, 0, 3, 4]])
 
 
 def test_label_without_a_name_is_refused() -> None:
@@ -139,7 +139,7 @@ def test_many_threads_share_one_detector(detector: Detector, make_image: Any) ->
 
     def work(i: int) -> None:
         for _ in range(20):
-            results.append((i, float(detector(make_image(box=(i, 0, i + 10, 10))).boxes[0, 0])))
+            results.append((i, float(detector(make_image(box=(i, 0, i + 10, 10))).boxes_xyxy[0, 0])))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for t in threads:

@@ -120,7 +120,7 @@ def test_fp16_has_its_own_tolerances_and_half_the_bytes(whole, run, rendered, tm
     code, said, _ = swath(capsys, "verify", out, rendered)
     assert code == 0 and "agrees with PyTorch" in said and "IoU >= 0.9," in said
     found = Detector(out, score_thresholds=0.0)(np.zeros((50, 70, 3), np.uint8))
-    assert found.boxes.dtype == np.float32
+    assert found.boxes_xyxy.dtype == np.float32
 
 
 def test_a_budget_that_cannot_be_held_is_one_line(whole, rendered):

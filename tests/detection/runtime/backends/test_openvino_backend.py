@@ -44,7 +44,7 @@ def test_the_same_answers_as_onnxruntime_for_every_batch(detector: Detector, mod
 
 def test_images_in_boxes_out(detector: Detector, make_image: Any) -> None:
     found = detector(make_image(box=(30, 10, 50, 20)))
-    np.testing.assert_array_equal(found.boxes, [[30, 10, 50, 20]])
+    np.testing.assert_array_equal(found.boxes_xyxy, [[30, 10, 50, 20]])
     assert len(detector(make_image())) == 0
 
 
@@ -53,7 +53,7 @@ def test_many_threads_share_one_detector(detector: Detector, make_image: Any) ->
 
     def work(i: int) -> None:
         for _ in range(20):
-            results.append((i, float(detector(make_image(box=(i, 0, i + 10, 10))).boxes[0, 0])))
+            results.append((i, float(detector(make_image(box=(i, 0, i + 10, 10))).boxes_xyxy[0, 0])))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for t in threads:
@@ -92,7 +92,7 @@ def test_a_graph_of_fixed_batch(tiny: ModuleType, tmp_path: Path, make_image: An
     backend = OpenVinoBackend(path, tiny.metadata(max_batch=2))
     images = np.stack([make_image(box=(1, 2, 11, 12))[..., ::-1], make_image()])
     found = backend.run(images)
-    assert found.boxes[0, 0].tolist() == [1, 2, 11, 12] and found.labels[1].tolist() == [-1] * 4
+    assert found.boxes_xyxy[0, 0].tolist() == [1, 2, 11, 12] and found.labels[1].tolist() == [-1] * 4
 
 
 def test_it_takes_the_whole_graph_or_nothing(model_path: Path) -> None:

@@ -21,14 +21,14 @@ from detection.runtime.blackbox.button import triggered_by_signal
 from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.recording import Recording, read_recording
 from detection.runtime.blackbox.relabel import RelabelWriter
-from detection.runtime.blackbox.uncertain import SecondLook
+from detection.runtime.blackbox.uncertain import LowThresholdDetections
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError
 from detection.runtime.events import CameraStatus, Event
 from detection.runtime.outputs.contract import make_record
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.slices import Look
+from detection.runtime.streaming.slices import FrameSlicer
 
 Make = Callable[..., BlackBox]
 
@@ -83,7 +83,7 @@ def test_saves_what_was_before_a_fault_and_after_it(
         image = cv2.imread(str(folder / recorded.image))
         assert np.array_equal(image, make_field_image(recorded.frame))  # the very pixels
         again = fresh_detector(image)
-        assert np.array_equal(again.boxes, recorded.detections.boxes) and len(again) == 1
+        assert np.array_equal(again.boxes_xyxy, recorded.detections.boxes_xyxy) and len(again) == 1
         assert np.array_equal(again.scores, recorded.detections.scores)
         assert recorded.score_thresholds == pytest.approx([0.7, 0.9])
     about = json.loads((folder / "recording.json").read_text())
@@ -226,7 +226,7 @@ def test_uncertain_images_become_a_coco_dataset(
 
 
 def test_the_second_look_stays_within_the_region(make_box: Make, feed: Any, eventually: Any) -> None:
-    box = make_box(uncertain_every_s=0.05, looks={"front": Look(roi_xyxy=(0, 62, 100, 120))})
+    box = make_box(uncertain_every_s=0.05, slicers={"front": FrameSlicer(roi_xyxy=(0, 62, 100, 120))})
     feed(box, range(20), brightness=175)  # its patch lies above the region
     feed(box, range(20), brightness=175, camera="left")  # looked at whole
     eventually(lambda: box.uncertain_images >= 2)
@@ -275,12 +275,12 @@ def test_the_whole_folder_keeps_its_quota(make_box: Make, feed: Any, eventually:
 def test_a_dataset_that_made_room_is_not_written_on(tmp_path: Path, make_field_image: Any) -> None:
     disk = BoundedFolder(tmp_path, 10_000_000)
     writer = RelabelWriter(disk)
-    look = SecondLook(Detections.empty(), ("weed",), 1)
+    seen = LowThresholdDetections(Detections.empty(), ("weed",), 1)
     frames = [Frame(make_field_image(i), "front", i, 0) for i in range(3)]
-    assert writer.write(frames[0], look)
+    assert writer.write(frames[0], seen)
     (first,) = disk.parts("relabel")
     disk.remove(first)
-    assert writer.write(frames[1], look) and writer.write(frames[2], look)
+    assert writer.write(frames[1], seen) and writer.write(frames[2], seen)
     (second,) = disk.parts("relabel")
     assert second != first and len(read_coco(second / "annotations.json").images) == 2
 
@@ -293,7 +293,7 @@ def test_a_part_is_one_labelling_job_of_one_set_of_classes(
     writer = RelabelWriter(disk)
     for i, names in enumerate([("weed",), ("weed",), ("weed",), ("weed", "crop")]):
         frame = Frame(make_field_image(i), "rtsp/front left", i, time.monotonic_ns())
-        assert writer.write(frame, SecondLook(Detections.empty(), names, 1))
+        assert writer.write(frame, LowThresholdDetections(Detections.empty(), names, 1))
     datasets = [read_coco(part / "annotations.json") for part in disk.parts("relabel")]
     assert [len(dataset.images) for dataset in datasets] == [2, 1, 1]
     assert datasets[-1].class_names == ("weed", "crop")

@@ -20,7 +20,7 @@ from detection.runtime.errors import ModelFileError, OutputError, SourceError
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.pipeline import run_stream
-from detection.runtime.streaming.slices import Look
+from detection.runtime.streaming.slices import FrameSlicer
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_a_damaged_recording_is_one_clear_line(model_path: Path, recording: Path
             read_recording(copy)
     (copy / "frames.jsonl").write_text(whole)
     about = (copy / "recording.json").read_text()
-    (copy / "recording.json").write_text(about.replace('"schema": 1', '"schema": 2'))
+    (copy / "recording.json").write_text(about.replace('"schema": 2', '"schema": 3'))
     with pytest.raises(SourceError, match="newer Swath"):
         read_recording(copy)
 
@@ -214,10 +214,23 @@ def test_a_stream_with_a_black_box_replays_the_same(model_path: Path, video_path
     assert (tmp_path / "again.mp4").stat().st_size > 1000
 
 
-def test_regions_and_tiles_are_replayed_too(model_path: Path, tmp_path: Path, make_field_image: Any) -> None:
-    """A red patch outside of the region must not be found, one inside is: now as then."""
+def _as_schema_1(folder: Path) -> None:
+    """A recording in the names that Swath 0.1 wrote."""
+    (folder / "images").rename(folder / "pictures")
+    about = json.loads((folder / "recording.json").read_text())
+    about = {**about, "schema": 1, "looks": about.pop("slices")}
+    (folder / "recording.json").write_text(json.dumps(about))
+    lines = [json.loads(line) for line in (folder / "frames.jsonl").read_text().splitlines()]
+    lines = [{"picture": line.pop("image").replace("images/", "pictures/"), **line} for line in lines]
+    (folder / "frames.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_regions_and_tiles_are_replayed_too(
+    model_path: Path, tmp_path: Path, make_field_image: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A red patch outside of the region must not be found, one inside is: now as then, and from an old recording."""
     detector = Detector(model_path, threads=1)
-    looks = {"front": Look(roi_xyxy=(0, 62, 100, 118), tiles_rc=(1, 2))}
+    slicers = {"front": FrameSlicer(roi_xyxy=(0, 62, 100, 118), tiles_rc=(1, 2))}
     folder = tmp_path / "front"
     folder.mkdir()
     for i in range(6):
@@ -225,21 +238,30 @@ def test_regions_and_tiles_are_replayed_too(model_path: Path, tmp_path: Path, ma
         image[70:100, 20:30, 2] = 255
         cv2.imwrite(str(folder / f"{i}.png"), image)
     controls = Controls(detector)
-    with BlackBox(tmp_path / "box", controls, after_s=0.1, uncertain_every_s=None, looks=looks) as box:
+    with BlackBox(tmp_path / "box", controls, after_s=0.1, uncertain_every_s=None, slicers=slicers) as box:
         with open_source(folder) as source:
-            run_stream(controls, [source], [box], looks=looks)
+            run_stream(controls, [source], [box], slicers=slicers)
         box.trigger()
         deadline = time.monotonic() + 30
         while not box.incidents and time.monotonic() < deadline:
             time.sleep(0.05)
     (incident,) = (tmp_path / "box" / "incidents").iterdir()
     recorded = read_recording(incident)
-    assert recorded.looks == looks and len(recorded.frames) == 6
+    assert recorded.slicers == slicers and len(recorded.frames) == 6
     for frame in recorded.frames:
         assert frame.boxes_xyxy and min(box[1] for box in frame.boxes_xyxy) >= 62
     assert replay_command(model_path, incident, as_fast=True, threads=1) == 0
     about = json.loads((incident / "recording.json").read_text())
-    (incident / "recording.json").write_text(json.dumps({**about, "looks": {}}))
+    _as_schema_1(incident)
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        old = read_recording(incident)
+    assert old.slicers == slicers and [f.image for f in old.frames][:1] == ["pictures/000000.png"]
+    assert [record.message for record in caplog.records] == [
+        f"{incident / 'recording.json'}: written by an older Swath; looks is now slices"
+    ]
+    assert replay_command(model_path, incident, as_fast=True, threads=1) == 0
+    (incident / "recording.json").write_text(json.dumps({**about, "slices": {}}))
     assert replay_command(model_path, incident, as_fast=True, threads=1) == 1  # they do matter
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from detection.runtime.cameras.backoff import Backoff
-from detection.runtime.cameras.rate_limit import Pace
+from detection.runtime.cameras.frame_rate import FrameRateLimiter
 from detection.runtime.cameras.stream_clock import StreamClock
 
 
@@ -79,13 +79,13 @@ def test_backoff_doubles_with_chance_up_to_its_cap() -> None:
     ("camera_fps", "max_fps", "taken"), [(30, 12, 120), (25, 25, 250), (25, 100, 250), (30, 1, 10)]
 )
 def test_pace_is_even_and_kept(camera_fps: int, max_fps: float, taken: int) -> None:
-    pace = Pace(max_fps)
-    assert sum(pace.wants(i / camera_fps) for i in range(10 * camera_fps)) == pytest.approx(taken, abs=1)
+    limiter = FrameRateLimiter(max_fps)
+    assert sum(limiter.accepts(i / camera_fps) for i in range(10 * camera_fps)) == pytest.approx(taken, abs=1)
 
 
 def test_pace_without_limit_takes_all_and_after_a_pause_does_not_hurry() -> None:
-    assert all(Pace(None).wants(t) for t in (0, 0, 1, 1))
-    pace = Pace(10)
-    assert pace.wants(0) and pace.wants(5)
-    assert [pace.wants(5 + i / 100) for i in range(1, 10)] == [False] * 9
-    assert pace.wants(5.1)
+    assert all(FrameRateLimiter(None).accepts(t) for t in (0, 0, 1, 1))
+    limiter = FrameRateLimiter(10)
+    assert limiter.accepts(0) and limiter.accepts(5)
+    assert [limiter.accepts(5 + i / 100) for i in range(1, 10)] == [False] * 9
+    assert limiter.accepts(5.1)

@@ -63,7 +63,7 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
         ("transport: tcp", "transport: tpc", "cameras[0].transport: Input should be 'tcp' or 'udp', got 'tpc'"),
         ("name: right", "name: left", "cameras: two are called 'left'"),
         ("[0, 200, 1280, 720]", "[0, 200]", "cameras[1].roi_xyxy: too few values"),
-        ("[0, 200, 1280, 720]", "[5, 0, 5, 9]", "cameras[1].roi_xyxy: not left, top, right, bottom"),
+        ("[0, 200, 1280, 720]", "[5, 0, 5, 9]", "cameras[1].roi_xyxy: a region of interest is x1,y1,x2,y2"),
         ("port: 9100", "port: 0", "outputs.metrics.port: Input should be greater than or equal to 1"),
         ("provider: cpu", "score: 0.5", "model: score and score_thresholds exclude each other"),
         ("weed: 0.35", "weed: 3", "model.score_thresholds.weed: Input should be less than or equal to 1"),

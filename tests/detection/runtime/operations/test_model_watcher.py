@@ -218,7 +218,7 @@ with ModelWatcher(controls, path, watch=False, threads=2) as watcher:
         watcher.ask()
         while watcher.swaps < swap:  # the stream goes on meanwhile, and is right all the time
             found = controls.detector(image)
-            assert found.boxes.tolist() == [[10, 8, 30, 20]] and found.labels.tolist() == [0]
+            assert found.boxes_xyxy.tolist() == [[10, 8, 30, 20]] and found.labels.tolist() == [0]
             answers += 1
             time.sleep(0.001)
             assert not watcher.refusals
@@ -244,4 +244,4 @@ def test_copying_over_a_running_model_does_not_hurt_it(bench: Bench, make_image:
     image = make_image(box=(10, 10, 30, 30))
     before = bench.old(image)
     shutil.copyfile(os.devnull, bench.path)
-    assert bench.old(image).boxes.tolist() == before.boxes.tolist() and len(before) == 1
+    assert bench.old(image).boxes_xyxy.tolist() == before.boxes_xyxy.tolist() and len(before) == 1

@@ -46,7 +46,7 @@ def test_record_of_an_empty_field_and_of_tracks() -> None:
     assert [d["track_id"] for d in record_of(frame_of(), found_things(tracked=True))["detections"]] == [4, 5]
     found = found_things()
     unsure = Detections(
-        found.boxes, found.scores, found.labels, np.array([-1, 5])
+        found.boxes_xyxy, found.scores, found.labels, np.array([-1, 5])
     )  # a tracker's word for no plant yet
     assert [d["track_id"] for d in record_of(frame_of(), unsure)["detections"]] == [None, 5]
 

@@ -47,9 +47,9 @@ def test_what_is_written_is_read(model):
     read = Reference.read(Reference.path_of(model))
     assert read.model_sha256 == file_digest(model)
     assert [image.tolist() for image in read.inputs_rgb] == [field(k)[..., ::-1].tolist() for k in range(3)]
-    assert [a.boxes.tolist() for a in read.answers] == [answer(field(k)).boxes.tolist() for k in range(3)]
+    assert [a.boxes_xyxy.tolist() for a in read.answers] == [answer(field(k)).boxes_xyxy.tolist() for k in range(3)]
     assert set(read.seen) == {pixels_digest(field(7)), pixels_digest(field(9))}
-    assert read.seen[pixels_digest(field(9))].boxes.tolist() == answer(field(9)).boxes.tolist()
+    assert read.seen[pixels_digest(field(9))].boxes_xyxy.tolist() == answer(field(9)).boxes_xyxy.tolist()
 
 
 def test_a_file_that_is_as_it_was_agrees(model):

@@ -18,8 +18,8 @@ from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.pipeline import run_stream
-from detection.runtime.streaming.publisher import EventBox
-from detection.runtime.streaming.slices import Look
+from detection.runtime.streaming.publisher import EventQueue
+from detection.runtime.streaming.slices import FrameSlicer
 from detection.runtime.streaming.summary import STAGES
 
 
@@ -231,13 +231,13 @@ def test_region_and_tracks_by_camera(detector: Detector, video_path: Path) -> No
         def update(self, frame: Frame, detections: Detections, faint: Detections) -> Detections:
             self.counted = {"weed": frame.index + 1}
             ids = np.full(len(detections), 7, np.int64)
-            return Detections(detections.boxes, detections.scores, detections.labels, ids)
+            return Detections(detections.boxes_xyxy, detections.scores, detections.labels, ids)
 
     kept = Kept()
     with open_source(video_path) as source:
         # the square stands at x = frame, 16 wide: from frame 25 on it is not wholly in the region
-        looks = {"field": Look((0, 8, 40, 40))}
-        run_stream(detector, [source], [kept], looks=looks, trackers={"field": Numbered()})
+        slicers = {"field": FrameSlicer((0, 8, 40, 40))}
+        run_stream(detector, [source], [kept], slicers=slicers, trackers={"field": Numbered()})
     (found,) = kept.records[10]["detections"]
     np.testing.assert_allclose(found["box_xyxy"], [10, 16, 26, 32], atol=2)
     assert found["track_id"] == 7 and kept.records[10]["counted"] == {"weed": 11}
@@ -301,7 +301,7 @@ def test_a_recording_is_never_too_old(detector: Detector) -> None:
 
 
 def test_events_reach_every_output_even_where_no_image_comes(detector: Detector) -> None:
-    box, stop, kept = EventBox(), threading.Event(), Events()
+    box, stop, kept = EventQueue(), threading.Event(), Events()
 
     class Silent(Scripted):
         def poll(self, timeout_s: float) -> Frame | None:

@@ -66,7 +66,7 @@ def test_rows_boxes_and_scores_stay() -> None:
     track = tracker()
     given = found(plant(10, *CROP), plant(40, *WEED), (150, 10, 180, 90, 0.31, 1))
     out = track.update(frame(0), given)
-    assert (out.boxes == given.boxes).all() and (out.scores == given.scores).all()
+    assert (out.boxes_xyxy == given.boxes_xyxy).all() and (out.scores == given.scores).all()
     assert given.track_ids is None
 
 

@@ -1,4 +1,4 @@
-"""`Pace`: which images of many are taken, so that it is at most so many a second."""
+"""`FrameRateLimiter`: which images of many are taken, so that it is at most so many a second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _TICK_S = 5e-4
 """Time stamps are whole ticks of some clock: an image this little too early is on time."""
 
 
-class Pace:
+class FrameRateLimiter:
     """Takes images evenly over time.
 
     Args:
@@ -20,7 +20,7 @@ class Pace:
         self._period_s = None if max_fps is None else 1 / max_fps
         self._due_s = -math.inf
 
-    def wants(self, time_s: float) -> bool:
+    def accepts(self, time_s: float) -> bool:
         """Whether the image of this time is to be taken; times must not go back."""
         if self._period_s is None:
             return True
