@@ -72,7 +72,7 @@ def test_what_is_wrong_is_said(
 def test_a_region_that_leaves_the_image(write: Any, video_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = [{"name": "left", "source": video_path.name, "roi_xyxy": [0, 0, 97, 64]}]
     assert machine_check_command(write(cameras=cameras), cameras=True) == 1
-    assert "leaves its image of 96 x 64" in told(capsys)
+    assert "reaches beyond the frame of 96 x 64" in told(capsys)
 
 
 def test_a_port_that_is_taken(write: Any, capsys: pytest.CaptureFixture[str]) -> None:

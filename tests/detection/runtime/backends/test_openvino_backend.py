@@ -92,7 +92,7 @@ def test_a_graph_of_fixed_batch(tiny: ModuleType, tmp_path: Path, make_image: An
     backend = OpenVinoBackend(path, tiny.metadata(max_batch=2))
     images = np.stack([make_image(box=(1, 2, 11, 12))[..., ::-1], make_image()])
     found = backend.run(images)
-    assert found.boxes_xyxy[0, 0].tolist() == [1, 2, 11, 12] and found.labels[1].tolist() == [-1] * 4
+    assert found.boxes[0, 0].tolist() == [1, 2, 11, 12] and found.labels[1].tolist() == [-1] * 4
 
 
 def test_it_takes_the_whole_graph_or_nothing(model_path: Path) -> None:
