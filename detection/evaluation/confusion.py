@@ -85,7 +85,9 @@ def pairs(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.
         kept = outcome.kept
         free = np.ones(len(boxes), bool)
         overlaps = iou(kept.boxes_xyxy[:, None], boxes)
-        in_crowd = covered_share(kept.boxes_xyxy[:, None], image.boxes_xyxy[~real]).max(axis=1, initial=0.0) >= MATCH_IOU
+        in_crowd = (
+            covered_share(kept.boxes_xyxy[:, None], image.boxes_xyxy[~real]).max(axis=1, initial=0.0) >= MATCH_IOU
+        )
         # hits first: each takes the box that it took in `judge`, found again in the same order
         for index in np.argsort(~outcome.hit, kind="stable"):
             own, label, score = kept.boxes_xyxy[index], int(kept.labels[index]), float(kept.scores[index])
