@@ -13,11 +13,10 @@ from typing import Any as _Any
 
 from torch import nn as _nn
 
+from detection.models.build import build_model as _build_model
 from detection.models.checkpoint import load_trained as _load_trained
-from detection.models.presets import PRESETS as _PRESETS
-from detection.models.presets import build_model as _build_model
-from detection.models.pruning import SLIM as _SLIM
-from detection.models.weights import OFFLINE_BACKBONE as _OFFLINE_BACKBONE
+from detection.models.presets import KINDS as _KINDS
+from detection.models.weights import default_weights as _default_weights
 from detection.models.weights import load_weights as _load_weights
 
 dependencies = ["torch", "torchvision", "timm", "safetensors", "pydantic", "yaml", "numpy", "cv2"]
@@ -31,19 +30,17 @@ def _detector(preset: str, num_classes: int, weights: str | None = None, **optio
         num_classes: classes without a background.
         weights: as `model.weights` in a recipe: `coco`, `imagenet`, `imagenet-offline`, `none`, a run or
             a file. None: the offline ones where they fit, else the backbone's own from the network. `fcos_lite_n`,
-            whose backbone is cut on photos, wants a run of it or `none`.
-        options: `backbone`, `channels`, `head_convs`, `neck`, `size_hw`, `score_floor`, `nms_iou`, ... as
-            `detection.models.presets.build_model` takes them.
+            whose backbone is pruned on photos, needs a run of it or `none`.
+        options: the preset's own, such as `backbone` and `channels`, and `size_hw`, `score_threshold`, `nms_iou`,
+            ... as `detection.models.build.build_model` takes them.
 
     Raises:
-        SwathError: no such backbone, or weights that cannot be had.
+        SwathError: no such backbone, or weights that are not available.
 
     """
     model = _build_model(preset, num_classes, **options)
     backbone = options.get("backbone")
-    offline = (backbone or _PRESETS[preset].backbone).removeprefix(_SLIM) == _OFFLINE_BACKBONE
-    start = "imagenet-offline" if offline else "imagenet" if _PRESETS[preset].has_choices else "coco"
-    _load_weights(model, preset, backbone, weights or start)
+    _load_weights(model, preset, backbone, weights or _default_weights(preset, backbone))
     return model
 
 
@@ -57,7 +54,7 @@ def trained(run: str) -> _nn.Module:
     return _load_trained(_Path(run)).model
 
 
-for _preset in _PRESETS:
-    globals()[_preset] = _partial(_detector, _preset)
-    globals()[_preset].__doc__ = f"`{_preset}`: {_detector.__doc__}"
-del _preset
+for _kind in _KINDS:
+    globals()[_kind.name] = _partial(_detector, _kind.name)
+    globals()[_kind.name].__doc__ = f"{_kind.title}: {_detector.__doc__}"
+del _kind

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detection.models.presets import PRESETS
-from detection.models.weights import WeightsError
+from detection.models.presets import preset_names
+from detection.models.weight_sources import WeightsError
 
 CLONE = Path(__file__).resolve().parents[1]
 
@@ -25,7 +25,7 @@ def test_every_preset_is_an_entry() -> None:
     spec.loader.exec_module(module)
     # by Torch Hub's own rule: every public callable
     entries = {name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")}
-    assert entries == {*PRESETS, "trained"}
+    assert entries == {*preset_names(), "trained"}
     assert "num_classes: classes without a background" in module.fcos_lite.__doc__
     assert all(importlib.util.find_spec(name) for name in module.dependencies)
 

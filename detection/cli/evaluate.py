@@ -194,12 +194,12 @@ def _scored(
     from data.loading.tiles import tile_dataset
     from detection.evaluation.evaluate import evaluate as score
     from detection.evaluation.evaluate import load_detector, own_thresholds
-    from detection.recipe.reading import load_recipe
+    from detection.recipe.reading import load_written_recipe
 
     detector = load_detector(model, provider)
     config = (model if model.is_dir() else model.parent) / "config.yaml"
     # an .onnx may lie beside a recipe that is not its own
-    trained_on = load_recipe(config) if model.suffix != ".onnx" and config.is_file() else None
+    trained_on = load_written_recipe(config.parent) if model.suffix != ".onnx" else None
     if unlabelled is None:
         unlabelled = trained_on.data.unlabelled if trained_on else "background"
     images = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))

@@ -34,8 +34,8 @@ from detection.export.precision.lowering import Lowering
 from detection.export.precision.timing import median_ms
 from detection.export.reference import Progress, Proof, Verdict
 from detection.models.checkpoint import Trained, write_whole
-from detection.models.presets import PRESETS
 from detection.models.torch_detector import TorchDetector
+from detection.recipe.reading import written_recipe
 from detection.runtime import letterbox as letterbox_rule
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
@@ -57,10 +57,10 @@ class ExportError(SwathError):
 
 def deploy_graph_of(trained: Trained) -> DeployGraph | TwoStageGraph:
     """The deploy graph of a trained detector."""
-    size_hw = trained.recipe.input.size_hw
+    size_hw = trained.config.size_hw
     if isinstance(trained.model, FasterRCNN):
         return TwoStageGraph(trained.model, size_hw).eval()
-    return DeployGraph(trained.model, PRESETS[trained.recipe.model.preset].label_offset, size_hw).eval()
+    return DeployGraph(trained.model, trained.config.label_offset, size_hw).eval()
 
 
 def export(
@@ -206,7 +206,8 @@ def _metadata(
     chosen: Mapping[str, Choice],
     precision: str,
 ) -> ModelMetadata:
-    recipe = trained.recipe
+    config = trained.config
+    terms = trained.recipe.get("data", {}).get("licence", "not stated")
 
     def threshold(name: str) -> float:
         if name in chosen:
@@ -217,27 +218,27 @@ def _metadata(
     return ModelMetadata(
         schema_version=SCHEMA_VERSION,
         swath_version=detection.__version__,
-        preset=recipe.model.preset,
-        backbone=recipe.model.backbone or PRESETS[recipe.model.preset].backbone,
+        preset=config.preset,
+        backbone=config.backbone,
         class_names=trained.class_names,
-        input_size_hw=recipe.input.size_hw,
+        input_size_hw=config.size_hw,
         letterbox_rule=letterbox_rule.RULE,
         letterbox_pad_value=letterbox_rule.PAD_VALUE,
         score_thresholds=tuple(round(threshold(name), 6) for name in trained.class_names),
-        score_floor=recipe.postprocess.score_floor,
-        nms_iou=recipe.postprocess.nms_iou,
-        max_detections=recipe.postprocess.max_detections,
+        score_floor=config.score_threshold,
+        nms_iou=config.nms_iou,
+        max_detections=config.max_detections,
         max_batch=MAX_BATCH,
         precision=precision,
         dataset_fingerprint=trained.dataset_fingerprint,
         metrics=dict(metrics.coco) if held_out else {},
         parity=report,
-        licences=Licences(weights=trained.weights_licence, data=recipe.data.licence),
+        licences=Licences(weights=trained.weights_licence, data=terms),
     )
 
 
 def _to_onnx(graph: torch.nn.Module, trained: Trained) -> onnx.ModelProto:
-    height, width = trained.recipe.input.size_hw
+    height, width = trained.config.size_hw
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     # The exporter talks: to stdout, through logging and by warnings about itself. Errors still raise.
@@ -270,20 +271,20 @@ def _to_onnx(graph: torch.nn.Module, trained: Trained) -> onnx.ModelProto:
 
 def calibration_images(trained: Trained, load: Callable[..., Dataset]) -> Dataset:
     """What int8 is calibrated on where nothing is named: the run's training images."""
-    data = trained.recipe.data
+    data = written_recipe(trained.recipe).data
     return _cut(load(data.train, split="train", **data.reading), trained)
 
 
 def parity_images(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dataset, bool]:
     """What a run's export is checked on: its validation split, or, where it had none, its training images."""
-    data = trained.recipe.data
+    data = written_recipe(trained.recipe).data
     split = "val" if data.val else "train"
     return _cut(load(data.val or data.train, split=split, **data.reading), trained), bool(data.val)
 
 
 def _cut(images: Dataset, trained: Trained) -> Dataset:
     """The tiles of images, where the run learned tiles."""
-    tiles = trained.recipe.data.tiles
+    tiles = written_recipe(trained.recipe).data.tiles
     return images if tiles is None else tile_dataset(images, **tiles.model_dump())[0]
 
 

@@ -76,7 +76,7 @@ class Proof:
         self._truth = truth
         self._progress = progress
         real = [image.read() for image in truth.dataset.spread(_PARITY_IMAGES).images]
-        size_hw = trained.recipe.input.size_hw
+        size_hw = trained.config.size_hw
         self.asked = _reference(reference, real, size_hw)
         self._inputs = [*self.asked.inputs_rgb, *(letterbox(image, size_hw)[0] for image in real)]
         self._answers = [*self.asked.answers, *(self.asked.seen[pixels_digest(image)] for image in real)]

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from detection.models.pruning import SLIM, narrow, wide_name
+from detection.models.pruning import PRUNED, halve_channels, unpruned_name
 
 TORCHVISION = "torchvision:"
 """A backbone's name that starts with this is torchvision's; all others are timm's."""
@@ -51,7 +51,7 @@ def make_body(backbone: str) -> Body:
 
     Args:
         backbone: a timm model that offers `features_only`, `torchvision:` and the name of one of torchvision's
-            classifiers, or `slim:` and the name of an EfficientNet-Lite (see `detection.models.pruning`).
+            classifiers, or `pruned:` and the name of an EfficientNet-Lite (see `detection.models.pruning`).
 
     Raises:
         ValueError: no such model, one whose maps are not at strides 8, 16 and 32 (nor all at one
@@ -60,10 +60,10 @@ def make_body(backbone: str) -> Body:
     """
     if backbone.startswith(TORCHVISION):
         return _torchvision_body(backbone.removeprefix(TORCHVISION))
-    if backbone.startswith(SLIM):
-        wide = _timm_body(wide_name(backbone))
-        narrow(wide.module)
-        return wide
+    if backbone.startswith(PRUNED):
+        body = _timm_body(unpruned_name(backbone))
+        halve_channels(body.module)
+        return body
     return _timm_body(backbone)
 
 
@@ -78,7 +78,7 @@ def normalisation(backbone: str) -> tuple[list[float], list[float]]:
         name = _known_to_torchvision(backbone.removeprefix(TORCHVISION))
         preparing = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         return list(preparing.mean), list(preparing.std)
-    config = timm.get_pretrained_cfg(backbone.removeprefix(SLIM))
+    config = timm.get_pretrained_cfg(backbone.removeprefix(PRUNED))
     if config is None:
         raise ValueError(f"timm has no backbone named {backbone}")
     return list(config.mean), list(config.std)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import detection
-from detection.models.presets import build_model
-from detection.recipe.schema import Recipe
+from detection.models.build import build_model
+from detection.models.detector_config import DetectorConfig
 from detection.runtime.errors import SwathError
 
 BEST = "best.safetensors"
@@ -43,22 +43,24 @@ class Trained:
 
     Attributes:
         model: in eval mode, on the CPU.
-        recipe: that trained it.
+        config: what it was built from.
         class_names: label 0, 1, ... by name.
         dataset_fingerprint: of what it was trained on.
         weights_licence: of the weights it started from.
         metrics: of its last validation; empty without one.
         path: the file it was read from.
+        recipe: that trained it, as plain data; `detection.recipe.reading.written_recipe` reads it.
 
     """
 
     model: nn.Module
-    recipe: Recipe
+    config: DetectorConfig
     class_names: tuple[str, ...]
     dataset_fingerprint: str
     weights_licence: str
     metrics: dict[str, float]
     path: Path
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -89,39 +91,37 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def model_from_recipe(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's detector for `num_classes` classes, with random weights."""
-    post = recipe.postprocess
-    return build_model(
-        recipe.model.preset,
-        num_classes,
-        backbone=recipe.model.backbone,
-        channels=recipe.model.channels,
-        head_convs=recipe.model.head_convs,
-        loss={"assign": recipe.model.assign, "quality": recipe.model.quality, "box_loss": recipe.model.box_loss},
-        neck=recipe.model.neck,
-        size_hw=recipe.input.size_hw,
-        score_floor=post.score_floor,
-        nms_iou=post.nms_iou,
-        max_detections=post.max_detections,
-        candidates=post.candidates,
-    )
-
-
 def save_trained(
     path: Path,
     state: dict[str, Tensor],
     *,
-    recipe: Recipe,
+    config: DetectorConfig,
+    recipe: Mapping[str, Any],
     class_names: tuple[str, ...],
     dataset_fingerprint: str,
     weights_licence: str,
     metrics: dict[str, float],
 ) -> None:
-    """Write a detector's tensors and, in the file's header, all that `load_trained` gives back."""
+    """Write a detector's tensors and, in the file's header, everything else that `load_trained` returns.
+
+    Args:
+        path: the .safetensors to write.
+        state: tensors by name, those of the model that `config` describes.
+        config: what the model was built from.
+        recipe: that trained it, as JSON knows it.
+        class_names: label 0, 1, ... by name.
+        dataset_fingerprint: of what it was trained on.
+        weights_licence: of the weights it started from.
+        metrics: of its last validation; empty without one.
+
+    Raises:
+        CheckpointError: it cannot be written.
+
+    """
     header = {
         "swath_version": detection.__version__,
-        "recipe": recipe.model_dump(mode="json"),
+        "detector": config.model_dump(mode="json"),
+        "recipe": recipe,
         "class_names": class_names,
         "dataset_fingerprint": dataset_fingerprint,
         "weights_licence": weights_licence,
@@ -179,21 +179,22 @@ def load_trained(path: Path) -> Trained:
         raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from None
     if header is None:
         raise CheckpointError(f"{path}: not trained by Swath; give it as model.weights instead")
-    recipe = Recipe.model_validate(header["recipe"])
+    config = DetectorConfig.of_header(header)
     names = tuple(header["class_names"])
-    model = model_from_recipe(recipe, len(names)).eval()
+    model = build_model(num_classes=len(names), **config.build_arguments()).eval()
     try:
         model.load_state_dict(state)
     except RuntimeError:
-        raise CheckpointError(f"{path}: its tensors do not fit its own recipe; the file is damaged") from None
+        raise CheckpointError(f"{path}: its tensors do not fit its own header; the file is damaged") from None
     return Trained(
         model,
-        recipe,
+        config,
         names,
         header["dataset_fingerprint"],
         header["weights_licence"],
         header["metrics"],
         path,
+        header["recipe"],
     )
 
 

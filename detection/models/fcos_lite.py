@@ -1,9 +1,8 @@
-"""`fcos_lite`: torchvision's FCOS on a light backbone, with a narrow neck and head, for real time at the edge."""
+"""`fcos_lite`: torchvision's FCOS on a light backbone, with a narrow neck and head, for small computers."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
 
 import torch
 from torch import nn
@@ -12,11 +11,10 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 from detection.models.backbones import make_body, normalisation
-from detection.models.necks import Neck, PathAggregation, SimplePyramid, separable
-from detection.models.processes import least_mean, mean_over_processes
-from detection.models.quality_head import BoxLoss, Quality, QualityFCOS, QualityHead
-
-Assign = Literal["centre", "atss", "task_aligned"]
+from detection.models.distributed import mean_over_processes, one_over_processes
+from detection.models.necks import PathAggregation, SimplePyramid, make_separable
+from detection.models.presets.fcos_lite import Assign, Neck
+from detection.models.quality_head import QualityFCOS, QualityHead
 
 
 class TimmPyramid(nn.Module):
@@ -28,12 +26,15 @@ class TimmPyramid(nn.Module):
     Args:
         backbone: see `detection.models.backbones.make_body`.
         channels: width of every level.
-        neck: `fpn` (Lin et al., CVPR 2017), or `pan`, which adds a bottom-up path.
-        light: whether the FPN's 3 x 3 convolutions are depthwise separable.
+        neck: `fpn` (Lin et al., "Feature Pyramid Networks", CVPR 2017), or `pan`, which adds a bottom-up path.
+        separable: whether the FPN's 3 x 3 convolutions are depthwise separable.
+
+    Raises:
+        ValueError: no such backbone, or one that does not fit.
 
     """
 
-    def __init__(self, backbone: str, channels: int, neck: Neck = "fpn", *, light: bool = False) -> None:
+    def __init__(self, backbone: str, channels: int, neck: Neck = "fpn", *, separable: bool = False) -> None:
         super().__init__()
         body = make_body(backbone)
         self.body = body.module
@@ -46,8 +47,8 @@ class TimmPyramid(nn.Module):
             self.fpn: nn.Module = SimplePyramid(body.channels[0], channels, coarse)
         else:
             fpn = FeaturePyramidNetwork(list(body.channels), channels, extra_blocks=coarse)
-            if light:
-                separable(fpn.layer_blocks)
+            if separable:
+                make_separable(fpn.layer_blocks)
             self.fpn = fpn
         self.pan = PathAggregation(channels) if neck == "pan" else None
         self.out_channels = channels
@@ -63,7 +64,7 @@ class TimmPyramid(nn.Module):
 
 
 class SharedNormHead(FCOSHead):
-    """torchvision's FCOS head; several processes divide their losses by what they all together have to learn."""
+    """torchvision's FCOS head, whose losses are divided by the number of positives over all processes."""
 
     def compute_loss(
         self,
@@ -78,7 +79,7 @@ class SharedNormHead(FCOSHead):
         shared = mean_over_processes(own)
         if shared is own:
             return losses
-        factor = own.clamp(min=1.0) / shared.clamp(min=least_mean())
+        factor = own.clamp(min=1.0) / shared.clamp(min=one_over_processes())
         return {name: loss * factor for name, loss in losses.items()}
 
 
@@ -89,12 +90,10 @@ def fcos_lite(
     channels: int = 64,
     head_convs: int = 2,
     neck: Neck = "fpn",
-    assign: Assign = "centre",
-    quality: Quality = "qfl",
-    box_loss: BoxLoss = "giou",
-    light: bool = False,
+    assign: Assign = "center_sampling",
+    separable: bool = False,
 ) -> FCOS:
-    """Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection" (ICCV 2019), made narrow.
+    """Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection" (ICCV 2019), with fewer channels.
 
     Args:
         num_classes: classes without a background; FCOS needs none.
@@ -102,43 +101,38 @@ def fcos_lite(
         channels: width of neck and head, a multiple of 32 (GroupNorm has 32 groups).
         head_convs: 3 x 3 convolutions before each output of the head.
         neck: see `TimmPyramid`.
-        assign: which positions learn a box: `centre` is FCOS's own way, with centre-ness; see
-            `detection.models.assignment` for the others, with which the score says how well the box lies.
-        quality: loss of that score; says nothing with `centre`.
-        box_loss: loss of the box; says nothing with `centre`.
-        light: depthwise separable convolutions in neck and head, and pointwise ones for its outputs: an eighth of
-            the cost.
+        assign: label assignment. `center_sampling` is FCOS's own, with centre-ness; with `atss` and `task_aligned`
+            (see `detection.models.assignment`) the class score is trained to be the IoU of the box as well.
+        separable: depthwise separable convolutions in neck and head, and pointwise ones for its outputs: an eighth of
+            the computation.
+
+    Returns:
+        The detector with random weights, in training mode; its input transform still resizes.
+
+    Raises:
+        ValueError: no such backbone, or one that does not fit.
 
     """
-    make_head = SharedNormHead if assign == "centre" else QualityHead
+    make_head = SharedNormHead if assign == "center_sampling" else QualityHead
     head = make_head(channels, 1, num_classes, head_convs)
-    if light:
-        _lighten(head)
+    if separable:
+        _separate(head)
     for module in head.modules():
         if isinstance(module, nn.Conv2d) and module.out_channels == channels:
             # torchvision starts at std 0.01, made for 256 channels and 90,000 steps. Under GroupNorm a filter's
             # direction is all that counts, and one this short turns by a tenth at every step of AdamW.
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     mean, std = normalisation(backbone)
-    pyramid = TimmPyramid(backbone, channels, neck, light=light)
-    if assign == "centre":
+    pyramid = TimmPyramid(backbone, channels, neck, separable=separable)
+    if assign == "center_sampling":
         return FCOS(pyramid, num_classes, head=head, image_mean=mean, image_std=std)
-    return QualityFCOS(
-        pyramid,
-        num_classes,
-        head=head,
-        assign=assign,
-        quality=quality,
-        box_loss=box_loss,
-        image_mean=mean,
-        image_std=std,
-    )
+    return QualityFCOS(pyramid, num_classes, head=head, assign=assign, image_mean=mean, image_std=std)
 
 
-def _lighten(head: FCOSHead) -> None:
-    """Separable towers, pointwise outputs, in place; the outputs start as the dense ones did."""
+def _separate(head: FCOSHead) -> None:
+    """Separable towers and pointwise outputs, in place; the outputs are initialised as torchvision's dense ones."""
     for part in (head.classification_head, head.regression_head):
-        separable(part.conv)
+        make_separable(part.conv)
         for name, dense in list(part.named_children()):
             if isinstance(dense, nn.Conv2d):
                 pointwise = nn.Conv2d(dense.in_channels, dense.out_channels, 1)

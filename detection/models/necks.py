@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
 
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-Neck = Literal["fpn", "pan"]
-
 Levels = OrderedDict[str, Tensor]
 """Feature maps by name, finest first, each (N, channels, H / stride, W / stride)."""
 
 
-def separable(part: nn.Module) -> None:
+def make_separable(part: nn.Module) -> None:
     """Split every dense 3 x 3 convolution in `part`, in place, into a depthwise and a pointwise one.
 
     F. Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions" (CVPR 2017).

@@ -1,4 +1,4 @@
-"""FCOS with one score that says both what a box is and how well it lies, and a learned scale per level."""
+"""FCOS with a joint score of class and localisation quality (IoU), and a learned scale per level."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead, FCOSRegressionHead
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
+from torchvision.ops import generalized_box_iou_loss
 
 from detection.models.assignment import Assignment, Truth, adaptive_assignment, task_aligned_assignment
-from detection.models.processes import least_mean, mean_over_processes
-
-BoxLoss = Literal["giou", "diou", "ciou"]
-Quality = Literal["qfl", "vfl"]
+from detection.models.distributed import mean_over_processes, one_over_processes
 
 LEVELS = 5
-_BOX_LOSSES = {"giou": generalized_box_iou_loss, "diou": distance_box_iou_loss, "ciou": complete_box_iou_loss}
-_FIRST_REACH = 3.0
-"""How far the sides of a new head's boxes lie from their position, in strides; FCOS means boxes of up to 8."""
+_INITIAL_DISTANCE = 3.0
+"""Distance of a new head's box sides from their position, in strides; FCOS assigns boxes of up to 8 to a level."""
 
 
 class ScaledRegressionHead(FCOSRegressionHead):
@@ -34,7 +30,7 @@ class ScaledRegressionHead(FCOSRegressionHead):
     def __init__(self, channels: int, num_anchors: int, num_convs: int) -> None:
         super().__init__(channels, num_anchors, num_convs)
         del self.bbox_ctrness
-        nn.init.constant_(self.bbox_reg.bias, math.log(math.expm1(_FIRST_REACH)))
+        nn.init.constant_(self.bbox_reg.bias, math.log(math.expm1(_INITIAL_DISTANCE)))
         self.scales = nn.Parameter(torch.ones(LEVELS))
 
     def forward(self, x: list[Tensor]) -> Tensor:
@@ -47,7 +43,7 @@ class ScaledRegressionHead(FCOSRegressionHead):
 
 
 class QualityHead(FCOSHead):
-    """torchvision's FCOS head whose class score is the quality of the box too."""
+    """torchvision's FCOS head without centre-ness: the class score is the quality of the box as well."""
 
     def __init__(self, channels: int, num_anchors: int, num_classes: int, num_convs: int) -> None:
         super().__init__(channels, num_anchors, num_classes, num_convs)
@@ -59,18 +55,18 @@ class QualityHead(FCOSHead):
 
 
 class QualityFCOS(FCOS):
-    """FCOS that is told how good its boxes are.
+    """FCOS whose class score is trained to be the IoU of the predicted box.
+
+    The losses are the quality focal loss (X. Li et al., "Generalized Focal Loss", NeurIPS 2020) of the scores and
+    the GIoU loss (H. Rezatofighi et al., CVPR 2019) of the boxes, weighted by the quality.
 
     Args:
         backbone: feature pyramid of five levels.
         num_classes: classes without a background.
         head: a `QualityHead`.
         assign: `atss` or `task_aligned` (see `detection.models.assignment`).
-        quality: `qfl`, quality focal loss (X. Li et al., NeurIPS 2020), or `vfl`, varifocal loss (H. Zhang et al.,
-            "VarifocalNet", CVPR 2021).
-        box_loss: `giou`, `diou` or `ciou`.
-        box_weight: weight of the box loss beside the quality's.
-        **more: as FCOS takes them.
+        box_weight: weight of the box loss.
+        **more: as torchvision's FCOS takes them.
 
     """
 
@@ -81,13 +77,11 @@ class QualityFCOS(FCOS):
         *,
         head: QualityHead,
         assign: Literal["atss", "task_aligned"],
-        quality: Quality = "qfl",
-        box_loss: BoxLoss = "giou",
         box_weight: float = 2.0,
         **more: object,
     ) -> None:
         super().__init__(backbone, num_classes, head=head, **more)
-        self.assign, self.quality, self.box_loss, self.box_weight = assign, quality, box_loss, box_weight
+        self.assign, self.box_weight = assign, box_weight
 
     def compute_loss(
         self,
@@ -105,14 +99,13 @@ class QualityFCOS(FCOS):
             learned = adaptive_assignment(truth, anchors[0], num_anchors_per_level, predicted.detach())
         else:
             learned = task_aligned_assignment(truth, anchors[0], predicted.detach(), logits.detach().sigmoid())
-        total = mean_over_processes(learned.quality.sum()).clamp(min=least_mean())
-        wanted = torch.zeros_like(logits).scatter_(2, learned.labels.unsqueeze(-1), learned.quality.unsqueeze(-1))
-        loss = quality_focal_loss(logits, wanted) if self.quality == "qfl" else varifocal_loss(logits, wanted)
-        # where nothing is to be learned the predicted box stands for its own target, so that no NaN can come of it
+        total = mean_over_processes(learned.quality.sum()).clamp(min=one_over_processes())
+        target = torch.zeros_like(logits).scatter_(2, learned.labels.unsqueeze(-1), learned.quality.unsqueeze(-1))
+        # where nothing is assigned the predicted box is its own target, so that no NaN can arise
         true = torch.where(learned.positive.unsqueeze(-1), learned.boxes, predicted.detach())
-        per_box = _BOX_LOSSES[self.box_loss](predicted, true, reduction="none")
+        per_box = generalized_box_iou_loss(predicted, true, reduction="none")
         return {
-            "classification": loss.sum() / total,
+            "classification": quality_focal_loss(logits, target).sum() / total,
             "bbox_regression": self.box_weight * (per_box * learned.quality).sum() / total,
         }
 
@@ -125,13 +118,17 @@ class QualityFCOS(FCOS):
         return answers
 
 
-def quality_focal_loss(logits: Tensor, wanted: Tensor, *, beta: float = 2.0) -> Tensor:
-    """X. Li et al., "Generalized Focal Loss" (NeurIPS 2020), eq. 3: elementwise, wanted scores 0 to 1."""
-    weight = (wanted - logits.sigmoid()).abs() ** beta
-    return binary_cross_entropy_with_logits(logits, wanted, reduction="none") * weight
+def quality_focal_loss(logits: Tensor, target: Tensor, *, beta: float = 2.0) -> Tensor:
+    """The quality focal loss: X. Li et al., "Generalized Focal Loss" (NeurIPS 2020), eq. 3.
 
+    Args:
+        logits: float, of any shape.
+        target: float of the same shape, the scores to be learned, 0 to 1.
+        beta: exponent of the modulating factor.
 
-def varifocal_loss(logits: Tensor, wanted: Tensor, *, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
-    """H. Zhang et al., "VarifocalNet" (CVPR 2021), eq. 2: elementwise, wanted scores 0 to 1."""
-    weight = torch.where(wanted > 0, wanted, alpha * logits.detach().sigmoid() ** gamma)
-    return binary_cross_entropy_with_logits(logits, wanted, reduction="none") * weight
+    Returns:
+        The loss of each element, float of the same shape.
+
+    """
+    weight = (target - logits.sigmoid()).abs() ** beta
+    return binary_cross_entropy_with_logits(logits, target, reduction="none") * weight

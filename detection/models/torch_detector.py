@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from detection.models.checkpoint import Trained
-from detection.models.presets import PRESETS
+from detection.models.presets import preset_named
 from detection.runtime.detections import Detections
 from detection.runtime.detector import to_detections
 from detection.runtime.letterbox import letterbox
@@ -29,14 +29,13 @@ class TorchDetector:
     ) -> None:
         self.class_names = class_names
         self._model = model
-        self._label_offset = PRESETS[preset].label_offset
+        self._label_offset = preset_named(preset).label_offset
         self._size_hw = size_hw
 
     @classmethod
     def of(cls, trained: Trained) -> TorchDetector:
         """The detector of a loaded checkpoint."""
-        size_hw = trained.recipe.input.size_hw
-        return cls(trained.model, trained.recipe.model.preset, trained.class_names, size_hw)
+        return cls(trained.model, trained.config.preset, trained.class_names, trained.config.size_hw)
 
     @property
     def runs_on(self) -> str:
@@ -48,7 +47,7 @@ class TorchDetector:
 
     @torch.inference_mode()
     def on_inputs(self, inputs_rgb: NDArray[np.uint8]) -> list[Detections]:
-        """Letterboxed inputs uint8 (N, H, W, 3) RGB -> detections in input pixels, all above the score floor."""
+        """Letterboxed inputs uint8 (N, H, W, 3) RGB -> detections in input pixels, all above the score threshold."""
         device = next(self._model.parameters()).device
         images = torch.from_numpy(inputs_rgb).to(device).permute(0, 3, 1, 2).float() / 255
         return [
@@ -61,7 +60,7 @@ class TorchDetector:
         ]
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """An image uint8 (H, W, 3) BGR -> detections in its own pixels, all above the score floor."""
+        """An image uint8 (H, W, 3) BGR -> detections in its own pixels, all above the score threshold."""
         canvas, place = letterbox(image_bgr, self._size_hw)
         found = self.on_inputs(canvas[None])[0]
         everything = np.zeros(len(self.class_names), np.float32)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from detection.recipe.schema import PresetName, Recipe
+from detection.models.presets import preset_names
+from detection.recipe import compatibility
+from detection.recipe.schema import Recipe
 from detection.runtime.errors import SwathError
 from detection.runtime.settings import explain, read_mapping
+
+_log = logging.getLogger(__name__)
 
 
 class RecipeError(SwathError):
@@ -50,15 +54,54 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         _apply(content, override)
     _resolve_paths(content, Path.cwd())
     try:
-        return Recipe.model_validate(content)
+        content, notes = compatibility.current_recipe(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise RecipeError(f"{path}: " + "; ".join(explain(e, Recipe) for e in error.errors())) from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
+    for note in notes:
+        _log.warning("%s: %s", path, note)
+    return recipe
+
+
+def written_recipe(content: Mapping[str, Any]) -> Recipe:
+    """The recipe that a run or checkpoint was made by, of this version or an earlier one.
+
+    Args:
+        content: as `Recipe.model_dump` gave it. Keys that the preset does not use are ignored: earlier versions
+            wrote all.
+
+    Raises:
+        RecipeError: not a recipe of Swath's.
+
+    """
+    try:
+        return Recipe.model_validate(compatibility.current_written_recipe(content))
+    except ValidationError as error:
+        raise RecipeError("; ".join(explain(e, Recipe) for e in error.errors())) from None
+
+
+def load_written_recipe(run: Path) -> Recipe | None:
+    """The recipe in a run folder; None where there is none.
+
+    Raises:
+        RecipeError: it cannot be read.
+
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return written_recipe(read_mapping(path, RecipeError, what="a recipe", model=Recipe))
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     for section, key in _FILE_KEYS:
         part = content.get(section)
-        words = get_args(PresetName) if key == "teacher" else _WORDS
+        words = preset_names() if key == "teacher" else _WORDS
         if isinstance(part, dict) and isinstance(part.get(key), str) and part[key] not in words:
             part[key] = _resolved(part[key], folder)
 
@@ -87,14 +130,6 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(content, dict):
             raise RecipeError(f"-s {override}: {step} is not a section")
     content[steps[-1]] = value
-
-
-def _explain(error: Any) -> str:
-    if error["loc"] == ("model", "preset"):
-        near = difflib.get_close_matches(str(error["input"]), get_args(PresetName), 1, 0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"model.preset: no preset {error['input']!r}{hint}"
-    return explain(error, Recipe)
 
 
 def config_folder() -> Path:

@@ -5,22 +5,31 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from data.augmentation.settings import AugmentSettings
+from detection.models.detector_config import DetectorConfig
+from detection.models.presets import PresetOptions, preset_named, preset_names, preset_options
+from detection.runtime.errors import SwathError
 
-PresetName = Literal[
-    "fcos_lite",
-    "fcos_lite_n",
-    "fcos_lite_s",
-    "fcos_lite_m",
-    "fcos_resnet50_fpn",
-    "retinanet_resnet50_fpn_v2",
-    "ssdlite320_mobilenet_v3_large",
-    "fasterrcnn_mobilenet_v3_large_320_fpn",
-    "fasterrcnn_mobilenet_v3_large_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
-]
+
+def _known_preset(name: str) -> str:
+    try:
+        return preset_named(name).name
+    except SwathError as error:
+        raise ValueError(str(error).removeprefix("model.preset: ")) from None
+
+
+PresetName = Annotated[str, AfterValidator(_known_preset)]
 
 
 def _multiple_of_32(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -83,35 +92,44 @@ class Data(_Part):
 
 
 class Model(_Part):
-    """Which detector, and where it starts from."""
+    """Which detector, and where it starts from; further keys are the preset's own (`swath train --help` lists them).
 
-    preset: PresetName = Field("fcos_lite", description="a torchvision detector by name")
-    backbone: str | None = Field(
-        None,
-        description="fcos_lite only: a timm model, or torchvision: and the name of one; null is the preset's own",
-    )
+    In YAML the preset's own keys stand beside the others, as `model.channels`; here they are `options`.
+    """
+
+    preset: PresetName = Field("fcos_lite", description="a detector by name")
     weights: str = Field(
         "imagenet-offline",
         description="coco, imagenet (the backbone's own pretrained ones), imagenet-offline, none, "
         "hub:owner/repo:entry, a run, or a .safetensors or .pth file",
     )
     trust_hub: bool = Field(False, description="let code of the Torch Hub repository that weights names run here")
-    channels: int | None = Field(
-        None, ge=32, multiple_of=32, description="fcos_lite only: width of neck and head; null is the preset's own"
+    options: SerializeAsAny[PresetOptions] = Field(
+        default_factory=lambda: preset_options(preset_named("fcos_lite"), {}), description="keys of the preset's own"
     )
-    head_convs: int | None = Field(
-        None, ge=1, le=8, description="fcos_lite only: depth of the head; null is the preset's own"
-    )
-    neck: Literal["fpn", "pan"] | None = Field(
-        None, description="fcos_lite only: top-down, or bottom-up after it as well; null is the preset's own"
-    )
-    assign: Literal["centre", "atss", "task_aligned"] = Field(
-        "centre", description="fcos_lite only: which positions learn a box; centre is FCOS's own way"
-    )
-    quality: Literal["qfl", "vfl"] = Field("qfl", description="fcos_lite only: loss of the score; not with centre")
-    box_loss: Literal["giou", "diou", "ciou"] = Field(
-        "giou", description="fcos_lite only: loss of the box; not with centre"
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        common = {key: value for key, value in given.items() if key in cls.model_fields and key != "options"}
+        name = common.get("preset", cls.model_fields["preset"].default)
+        if name not in preset_names():
+            return common  # its own validator says so
+        others = {key: value for key, value in given.items() if key not in common}
+        return {**common, "options": preset_options(preset_named(name), others)}
+
+    @model_serializer(mode="wrap")
+    def _spread_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        options: dict[str, Any] = content.pop("options")
+        return content | options
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone, chosen or the preset's own."""
+        return preset_named(self.preset).backbone_of(self.options)
 
 
 class Input(_Part):
@@ -191,12 +209,16 @@ class Pretrain(_Part):
 
 
 class Postprocess(_Part):
-    """From the network's answers to boxes; the same in PyTorch and in the deploy graph."""
+    """From the network's output to boxes; the same in PyTorch and in the end-to-end ONNX graph."""
 
-    score_floor: float = Field(0.05, gt=0, lt=1, description="boxes at or below it are dropped")
+    score_threshold: float = Field(
+        0.05, gt=0, lt=1, description="boxes with this score or a lower one are dropped before NMS"
+    )
     nms_iou: float = Field(0.6, gt=0, le=1, description="within a class, boxes overlapping more are dropped")
     max_detections: int = Field(100, ge=1, description="most boxes an image")
-    candidates: int = Field(300, ge=1, description="most boxes into NMS, per level (SSD: class; not Faster R-CNN)")
+    pre_nms_top_k: int = Field(
+        300, ge=1, description="most boxes into NMS, per level (SSD: per class; not used by Faster R-CNN)"
+    )
 
 
 class Recipe(_Part):
@@ -212,11 +234,19 @@ class Recipe(_Part):
     postprocess: Postprocess = Postprocess()
 
     @model_validator(mode="after")
-    def _coarsest_level_can_be_normalised(self) -> Recipe:
-        # GroupNorm's 32 groups hold one channel each at 32 channels, and need more than one position then.
-        if self.model.preset.startswith("fcos_lite") and self.model.channels == 32 and max(self.input.size_hw) <= 128:
-            raise ValueError("with model.channels 32, input.size_hw needs a side above 128")
+    def _input_fits_the_preset(self) -> Recipe:
+        self.model.options.check_input(self.input.size_hw)
         return self
+
+    @property
+    def detector(self) -> DetectorConfig:
+        """From what the detector is built, as plain data."""
+        return DetectorConfig(
+            preset=self.model.preset,
+            options=self.model.options.model_dump(),
+            size_hw=self.input.size_hw,
+            **self.postprocess.model_dump(),
+        )
 
     @property
     def starts_pretrained(self) -> bool:

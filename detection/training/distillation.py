@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detection.models.build import build_model
 from detection.models.checkpoint import load_trained
-from detection.models.presets import PRESETS, build_model
+from detection.models.presets import preset_names
 from detection.models.weights import load_weights
 from detection.runtime.errors import SwathError
 
@@ -66,7 +67,7 @@ def load_teacher(teacher: str, class_names: Sequence[str]) -> Teacher:
         WeightsError: COCO weights that cannot be had.
 
     """
-    if teacher in PRESETS:
+    if teacher in preset_names():
         # its head is not used: one class is enough
         module = build_model(teacher, 1)
         report = load_weights(module, teacher, None, "coco")
@@ -78,7 +79,7 @@ def load_teacher(teacher: str, class_names: Sequence[str]) -> Teacher:
             known = ", ".join(trained.class_names)
             raise DistillError(f"distill.teacher: {teacher} does not know {', '.join(unknown)}, only {known}")
         module, licence = trained.model, trained.weights_licence
-        name = f"{trained.recipe.model.preset} of {trained.path.parent.name}"
+        name = f"{trained.config.preset} of {trained.path.parent.name}"
     return Teacher(module.eval().requires_grad_(False), name, licence)
 
 

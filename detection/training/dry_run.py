@@ -20,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from data import Dataset
 from data.loading.loader import Batch
 from detection.models.checkpoint import write_whole
-from detection.models.presets import PRESETS
 from detection.models.torch_detector import TorchDetector
 from detection.recipe.schema import Recipe
 from detection.training.setup import set_up
@@ -280,7 +279,7 @@ def _drawn(ready: Setup, batch: Batch) -> NDArray[np.uint8]:
     mean, std = (torch.tensor(v, device=normalised.tensors.device).view(3, 1, 1) for v in _normalisation(transform))
     pixels = (normalised.tensors.float() * std + mean).clamp(0, 1) * 255
     rgb = pixels.round().byte().permute(0, 2, 3, 1).cpu().numpy()[:_SHOWN]
-    offset = PRESETS[ready.recipe.model.preset].label_offset
+    offset = ready.recipe.detector.label_offset
     scale = min(1.0, _CELL_PX / max(rgb.shape[1:3]))
     images = [cv2.resize(i[..., ::-1].copy(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for i in rgb]
     height, width = ready.recipe.input.size_hw

@@ -18,8 +18,8 @@ from data.formats.load import load_dataset
 from data.loading.loader import Batch
 from data.loading.negatives import with_negatives
 from data.loading.tiles import tile_dataset
-from detection.models.checkpoint import model_from_recipe
-from detection.models.presets import freeze_stem, norm_by_arithmetic
+from detection.models.build import build_model
+from detection.models.freezing import batchnorm_as_arithmetic, freeze_stem
 from detection.models.weights import WeightsReport, load_weights
 from detection.recipe.schema import Data, Recipe, Tiles
 from detection.runtime.letterbox import letterbox
@@ -51,9 +51,7 @@ def set_up(
     load: Callable[..., Dataset] = partial(load_dataset, **recipe.data.reading)
     allow, settings = recipe.data.allow, recipe.train
     fabric = make_fabric(settings)
-    if fabric.device.type == "xla" and (
-        not recipe.model.preset.startswith("fcos_lite") or recipe.model.assign == "centre"
-    ):
+    if fabric.device.type == "xla" and not recipe.model.options.static_shapes:
         raise TrainingError(
             "train.accelerator tpu: only fcos_lite with model.assign task_aligned or atss keeps its shapes from step "
             "to step; anything else would be compiled anew at every one"
@@ -72,7 +70,7 @@ def set_up(
 
     seed_everything(settings.seed, verbose=False)
     report: WeightsReport | None = None
-    network = model_from_recipe(recipe, len(dataset.class_names))
+    network = build_model(num_classes=len(dataset.class_names), **recipe.detector.build_arguments())
     other = TrainingError(
         "the checkpoint is of other classes, or its model or distill section was another; start anew in another --out"
     )
@@ -105,7 +103,7 @@ def set_up(
     if fabric.device.type != "xla":
         network = network.to(memory_format=torch.channels_last)
     elif recipe.freezes_batchnorm:
-        norm_by_arithmetic(network)
+        batchnorm_as_arithmetic(network)
     keep_freed_memory()
     body = body_parameters(network)
     groups = parameter_groups(

@@ -19,7 +19,7 @@ from data.augmentation.augment import Augment
 from data.loading.cache import CacheKind, CacheOptions
 from data.loading.loader import Batch, LoadingOptions, training_batches
 from data.loading.sampling import SamplingOptions, image_weights
-from detection.models.presets import PRESETS, freeze_batchnorm_statistics
+from detection.models.freezing import freeze_batchnorm_statistics
 from detection.models.weights import WeightsReport
 from detection.recipe.schema import Recipe
 from detection.runtime.letterbox import letterbox
@@ -118,7 +118,7 @@ class Setup:
 
     def inputs(self, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
         """A batch as the detector takes it: images float (3, H, W) in 0..1, targets in its own numbering."""
-        offset = PRESETS[self.recipe.model.preset].label_offset
+        offset = self.recipe.detector.label_offset
         images = list(self.fabric.to_device(batch.images).float() / 255)
         wanted = batch.targets
         if self.fabric.device.type == "xla":

@@ -17,8 +17,7 @@ from platformdirs import user_cache_path
 import detection
 from data.synthetic import render_dataset
 from detection.models.checkpoint import BEST
-from detection.models.presets import PRESETS
-from detection.models.pruning import SLIM
+from detection.models.pruning import PRUNED
 from detection.recipe.schema import Data, Model, Pretrain, Recipe, Train
 from detection.runtime.errors import SwathError
 from detection.training.watcher import TrainingError, Watcher
@@ -107,10 +106,9 @@ def _practice(recipe: Recipe, pretrain: Pretrain) -> Recipe:
     """The recipe of the practice. Only what shapes the detector comes from the recipe itself."""
     settings = recipe.train
     model = recipe.model.model_dump()
-    backbone = recipe.model.backbone or PRESETS[recipe.model.preset].backbone
-    if backbone.startswith(SLIM):
-        # practised at full width: it is cut down on the photos, which rendered images cannot stand for
-        model["backbone"] = backbone.removeprefix(SLIM)
+    if recipe.model.backbone.startswith(PRUNED):
+        # trained at full width: it is pruned on the photos, which rendered images cannot stand for
+        model["backbone"] = recipe.model.backbone.removeprefix(PRUNED)
     return Recipe(
         data=Data(train="", licence="rendered by Swath, Apache-2.0"),
         model=Model.model_validate(model),

@@ -120,7 +120,8 @@ def train(
             save_trained(
                 out / BEST,
                 kept.state_dict(),
-                recipe=recipe,
+                config=recipe.detector,
+                recipe=recipe.model_dump(mode="json"),
                 class_names=dataset.class_names,
                 dataset_fingerprint=ready.fingerprint,
                 weights_licence=ready.licence,

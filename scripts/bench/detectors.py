@@ -115,7 +115,6 @@ def main() -> None:
 def contestants(recipe: Recipe, out: Path, venv: Path, console: Console) -> dict[str, Contestant]:
     """Everybody by the key that --contestants and the files under --out call it by."""
     plain = partial(_swath, recipe)
-    others = {"backbone": None, "weights": "none", "channels": None, "head_convs": None, "neck": None}
     found = {
         "swath": Contestant(f"Swath {recipe.model.preset}", f"{recipe.model.weights}, practice", plain({}, out)),
         "swath-unpractised": Contestant(
@@ -136,8 +135,7 @@ def contestants(recipe: Recipe, out: Path, venv: Path, console: Console) -> dict
         ),
     }
     for name in ("ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"):
-        model = recipe.model.model_dump() | others | {"preset": name, "assign": "centre"}
-        changes = {"pretrain": None, "model": model}
+        changes = {"pretrain": None, "model": {"preset": name, "weights": "none"}}
         found[name.split("_")[0]] = Contestant(f"torchvision {name}", NO_WEIGHTS, plain(changes, out))
     python, why_not = ultralytics_python(venv)
     if python is None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from data import Dataset, LabelledImage, load_dataset
 from detection.models.backbones import make_body
-from detection.models.presets import build_model
-from detection.models.pruning import narrow, slimmed
+from detection.models.build import build_model
+from detection.models.pruning import halve_channels, prune
 from detection.models.weights import OFFLINE_BACKBONE, load_weights
 from detection.runtime.letterbox import letterbox
 
@@ -35,8 +35,8 @@ def main() -> None:
     photos = load_dataset(args.dataset, split="train")
     every_third = np.arange(len(photos)) % 3 == 0
     cut_on = load_dataset(args.cut_on, split="train") if args.cut_on else _subset(photos, every_third)
-    slim = narrow(make_body(OFFLINE_BACKBONE).module).eval()
-    slim.load_state_dict(slimmed(wide, [_input(model, one, args.size) for one in cut_on.spread(12).images]))
+    slim = halve_channels(make_body(OFFLINE_BACKBONE).module).eval()
+    slim.load_state_dict(prune(wide, [_input(model, one, args.size) for one in cut_on.spread(12).images]))
     rest = _subset(photos, ~every_third)
     shares = []
     with torch.no_grad():

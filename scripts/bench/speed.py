@@ -74,13 +74,13 @@ def main() -> None:
 def swath_models(run: Path, images: Any, out: Path) -> Iterator[dict[str, Any]]:
     """The run's detector at 640 x 640, through the export's own gate."""
     trained = load_trained(run)
-    at_size = trained.recipe.input.model_copy(update={"size_hw": (SIZE, SIZE)})
-    trained = dataclasses.replace(trained, recipe=trained.recipe.model_copy(update={"input": at_size}))
+    at_size = trained.config.model_copy(update={"size_hw": (SIZE, SIZE)})
+    trained = dataclasses.replace(trained, config=at_size)
     for precision in ("fp32", "int8"):
         path = out / f"swath_{precision}.onnx"
         lower = None if precision == "fp32" else Int8(images)
         export(trained, path, images=images, held_out=False, lower=lower)
-        name = f"swath {trained.recipe.model.preset}"
+        name = f"swath {trained.config.preset}"
         yield {"kind": "swath", "name": name, "precision": precision, "model": str(path)}
 
 

@@ -30,7 +30,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from data import Dataset, load_dataset
-from detection.models.presets import PRESETS, build_model
+from detection.models.build import build_model
+from detection.models.presets import preset_named, preset_names
 from detection.recipe.schema import Recipe
 from detection.training.setup import set_up
 from detection.training.watcher import Nobody
@@ -43,7 +44,7 @@ def main() -> None:
     """Parse the command line, time both, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="DATASET: a folder, a COCO JSON or a YOLO data.yaml")
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS_TIMED), choices=sorted(PRESETS))
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS_TIMED), choices=sorted(preset_names()))
     parser.add_argument("--size", type=int, nargs=2, default=(640, 640), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=8)
@@ -140,7 +141,7 @@ def _reference(args: argparse.Namespace, preset: str) -> Start:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
         scaler = torch.amp.GradScaler(device.type, enabled=args.precision == "16-mixed")
         loader = torch.utils.data.DataLoader(
-            _Images(dataset, PRESETS[preset].label_offset),
+            _Images(dataset, preset_named(preset).label_offset),
             batch_size=args.batch,
             num_workers=args.workers,
             collate_fn=_columns,

@@ -119,7 +119,7 @@ def lively():
     """Builds a detector with random weights whose answers differ from place to place and from class to class."""
     import torch
 
-    from detection.models.presets import build_model
+    from detection.models.build import build_model
 
     def make(preset: str, size_hw: tuple[int, int] = (96, 128), **changes: float):
         torch.manual_seed(3)

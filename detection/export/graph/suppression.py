@@ -15,14 +15,14 @@ from torchvision.ops import nms
 
 
 @torch.library.custom_op("swath::survivors", mutates_args=())
-def survivors(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_floor: float, limit: int) -> Tensor:
+def survivors(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_threshold: float, limit: int) -> Tensor:
     """Which boxes survive, each group by itself.
 
     Args:
         boxes_xyxy: float32 (G, M, 4).
         scores: float32 (G, M).
         iou: a box that overlaps a better one of its group by more is dropped.
-        score_floor: only boxes above it take part.
+        score_threshold: only boxes above it take part.
         limit: most survivors of a group, the best ones.
 
     Returns:
@@ -31,14 +31,14 @@ def survivors(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_floor: float
     """
     mask = torch.zeros_like(scores)
     for group, (boxes, own) in enumerate(zip(boxes_xyxy, scores, strict=True)):
-        alive = torch.where(own > score_floor)[0]
+        alive = torch.where(own > score_threshold)[0]
         kept = nms(boxes[alive], own[alive], iou)[:limit]
         mask[group, alive[kept]] = 1
     return mask
 
 
 @survivors.register_fake
-def _(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_floor: float, limit: int) -> Tensor:
+def _(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_threshold: float, limit: int) -> Tensor:
     return torch.empty_like(scores)
 
 
@@ -48,9 +48,9 @@ def onnx_translations() -> dict[Any, Any]:
 
     op: Any = opset20  # its types know nothing of Python's numbers, which it takes
 
-    def to_onnx(boxes_xyxy: Any, scores: Any, iou: float, score_floor: float, limit: int) -> Any:
+    def to_onnx(boxes_xyxy: Any, scores: Any, iou: float, score_threshold: float, limit: int) -> Any:
         # (K, 3): group, class (always 0), box
-        chosen = op.NonMaxSuppression(boxes_xyxy, op.Unsqueeze(scores, [1]), [limit], [iou], [score_floor])
+        chosen = op.NonMaxSuppression(boxes_xyxy, op.Unsqueeze(scores, [1]), [limit], [iou], [score_threshold])
         places = op.Gather(chosen, [0, 2], axis=1)
         ones = op.Expand(1.0, op.Shape(chosen, end=1))
         return op.ScatterND(op.Expand(0.0, op.Shape(scores)), places, ones)

@@ -9,8 +9,8 @@ import pytest
 from data import load_dataset
 from detection.export.export import export
 from detection.models.checkpoint import Trained, load_trained
-from detection.models.presets import PRESETS
-from detection.recipe.schema import Model, Recipe
+from detection.models.detector_config import DetectorConfig
+from detection.models.presets import preset_names
 from detection.runtime.backends.probe import probe
 from detection.runtime.detector import Detector
 from detection.runtime.parity.verify import verify
@@ -80,7 +80,7 @@ def test_nvidia_agrees_and_computes_the_convolutions(
 
 # fcos_lite is above; its size m differs from s in widths only
 SEEN = ("fcos_lite", "fcos_lite_m")
-ONE_STAGE = [name for name in PRESETS if "rcnn" not in name and name not in SEEN]
+ONE_STAGE = [name for name in preset_names() if "rcnn" not in name and name not in SEEN]
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,8 @@ ONE_STAGE = [name for name in PRESETS if "rcnn" not in name and name not in SEEN
     [pytest.param(p, marks=[pytest.mark.slow] if "resnet50" in p or p == "fcos_lite_s" else []) for p in ONE_STAGE],
 )
 def test_openvino_agrees_for_every_other_one_stage_preset(preset: str, tmp_path: Path, lively, coco_file) -> None:
-    recipe = Recipe.model_validate(
-        {"data": {"train": "x"}, "model": Model(preset=preset).model_dump(), "input": {"size_hw": (96, 128)}}
-    )
-    trained = Trained(lively(preset), recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
+    config = DetectorConfig(preset=preset, size_hw=(96, 128))
+    trained = Trained(lively(preset), config, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
     out = tmp_path / "m.onnx"
     images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
     export(trained, out, images=images, held_out=False)

@@ -11,9 +11,9 @@ from detection.evaluation.evaluate import evaluate, load_detector
 from detection.export.export import ExportError, deploy_graph_of, export
 from detection.export.graph.one_stage import DeployGraph
 from detection.models.checkpoint import Trained, load_trained
-from detection.models.presets import PRESETS
+from detection.models.detector_config import DetectorConfig
+from detection.models.presets import preset_names
 from detection.models.torch_detector import TorchDetector
-from detection.recipe.schema import Model, Recipe
 from detection.runtime.detector import Detector
 from tests.detection.conftest import swath
 
@@ -73,10 +73,8 @@ def test_the_detector_gives_the_checkpoints_boxes_in_pixels_of_any_image(exporte
 
 
 def trained_of(preset: str, model: torch.nn.Module) -> Trained:
-    recipe = Recipe.model_validate(
-        {"data": {"train": "x"}, "model": Model(preset=preset).model_dump(), "input": {"size_hw": SIZE_HW}}
-    )
-    return Trained(model, recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
+    config = DetectorConfig(preset=preset, size_hw=SIZE_HW)
+    return Trained(model, config, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
 
 
 # the same graphs as other presets', with more regions or a larger backbone
@@ -87,7 +85,7 @@ NIGHTLY = ("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_resnet50_fpn_v2", "f
     "preset",
     [
         pytest.param(p, marks=[pytest.mark.slow] if p in NIGHTLY else [])
-        for p in PRESETS
+        for p in preset_names()
         if not p.startswith("fcos_lite")
     ],
 )
@@ -131,7 +129,7 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
     if fault == "wrong mean":
         graph.normalise.mean_255.mul_(0.8)
     else:
-        graph = fault(trained.model, 0, trained.recipe.input.size_hw).eval()
+        graph = fault(trained.model, 0, trained.config.size_hw).eval()
     with pytest.raises(ExportError, match="not written, it would not agree with PyTorch: [1-9]"):
         export(trained, tmp_path / "m.onnx", images=load_dataset(rendered), held_out=True, graph=graph)
     assert list(tmp_path.iterdir()) == []
@@ -140,7 +138,7 @@ def test_a_graph_that_disagrees_is_refused_and_nothing_is_written(
 def test_a_refusal_says_so_where_a_detector_has_learned_nothing(run, tmp_path, coco_file) -> None:
     trained = load_trained(run)
     images = load_dataset(coco_file([[(3, (70, 50, 6, 6))], []], names=trained.class_names))
-    graph = Bgr(trained.model, 0, trained.recipe.input.size_hw).eval()
+    graph = Bgr(trained.model, 0, trained.config.size_hw).eval()
     with pytest.raises(ExportError, match=r"boxes differ .* \(PyTorch's AP is 0.0000: .* train it longer\)"):
         export(trained, tmp_path / "m.onnx", images=images, held_out=True, graph=graph)
 

@@ -7,11 +7,12 @@ from torch import nn
 from data import load_dataset
 from detection.export.export import export
 from detection.models.backbones import make_body, normalisation
+from detection.models.build import build_model
 from detection.models.checkpoint import Trained
+from detection.models.detector_config import DetectorConfig
 from detection.models.fcos_lite import TimmPyramid
+from detection.models.freezing import freeze_stem
 from detection.models.necks import PathAggregation
-from detection.models.presets import build_model, freeze_stem
-from detection.recipe.schema import Recipe
 from detection.runtime.errors import SwathError
 
 # small ones of each kind: plain, underscores in names, channels innermost, one stride (patches of 16 and 14), fx
@@ -116,7 +117,10 @@ def test_the_three_sizes_grow_and_fcos_lite_stands_between_the_first_two() -> No
 
 
 def test_torchvisions_own_detectors_have_no_choice_of_neck() -> None:
-    with pytest.raises(SwathError, match="model.neck: ssdlite320_mobilenet_v3_large has a neck of its own"):
+    with pytest.raises(
+        SwathError,
+        match="model.neck: ssdlite320_mobilenet_v3_large does not use it; fcos_lite, ",
+    ):
         build_model("ssdlite320_mobilenet_v3_large", 2, neck="pan")
 
 
@@ -132,9 +136,9 @@ def test_other_backbones_and_pan_pass_the_export_gate(
     backbone: str, neck: str, tmp_path: Path, coco_file, lively
 ) -> None:
     choice = {"backbone": backbone, "neck": neck, "channels": 32, "head_convs": 1}
-    recipe = Recipe.model_validate({"data": {"train": "x"}, "model": choice, "input": {"size_hw": (96, 160)}})
+    config = DetectorConfig(preset="fcos_lite", options=choice, size_hw=(96, 160))
     model = lively("fcos_lite", **choice)
-    trained = Trained(model, recipe, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
+    trained = Trained(model, config, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
     images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
     report = export(trained, tmp_path / "m.onnx", images=images, held_out=False)
     assert report["boxes"] > 100

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from detection.models.presets import PRESETS, build_model, freeze_batchnorm_statistics, freeze_stem
+from detection.models.build import build_model
+from detection.models.freezing import freeze_batchnorm_statistics, freeze_stem
+from detection.models.presets import preset_named, preset_names
 from detection.runtime.errors import SwathError
 
 SMALL = ("fcos_lite", "ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn")
@@ -10,7 +12,7 @@ SMALL = ("fcos_lite", "ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_
 @pytest.mark.parametrize("preset", SMALL)
 def test_a_background_image_gives_finite_losses_and_gradients(preset: str) -> None:
     torch.manual_seed(0)
-    offset = PRESETS[preset].label_offset
+    offset = preset_named(preset).label_offset
     model = build_model(preset, 2)
     freeze_batchnorm_statistics(model)
     targets = [
@@ -45,7 +47,7 @@ def test_the_stem_is_frozen_and_nothing_else() -> None:
     assert {name for name, _ in model.named_parameters() if name.startswith(prefixes)} == frozen
 
 
-@pytest.mark.parametrize("preset", [p for p in PRESETS if "resnet50" in p or "mobilenet" in p])
+@pytest.mark.parametrize("preset", [p for p in preset_names() if "resnet50" in p or "mobilenet" in p])
 def test_every_torchvision_stem_exists(preset: str) -> None:
     with torch.device("meta"):  # shapes only: a ResNet-50 takes seconds to fill
         model = build_model(preset, 2)
@@ -57,12 +59,16 @@ def test_every_torchvision_stem_exists(preset: str) -> None:
 def test_another_backbone_is_for_fcos_lite_only() -> None:
     model = build_model("fcos_lite", 2, backbone="resnet18")
     assert [f.shape[1] for f in model.backbone(torch.rand(1, 3, 64, 64)).values()] == [64] * 5
-    with pytest.raises(SwathError, match="always has resnet50"):
+    with pytest.raises(SwathError, match="model.backbone: fcos_resnet50_fpn does not use it; fcos_lite, .*do"):
         build_model("fcos_resnet50_fpn", 2, backbone="resnet18")
     with pytest.raises(SwathError, match="model.backbone"):
         build_model("fcos_lite", 2, backbone="no_such_net")
-    with pytest.raises(SwathError, match="no preset 'yolo'"):
+    with pytest.raises(SwathError, match="no preset 'yolo'; there are: fcos_lite, "):
         build_model("yolo", 2)
+    with pytest.raises(SwathError, match="model.chanels: unknown key; did you mean model.channels?"):
+        build_model("fcos_lite", 2, chanels=32)
+    with pytest.raises(SwathError, match=r"model.channels: Input should be a multiple of 32, got 40"):
+        build_model("fcos_lite", 2, channels=40)
 
 
 def test_the_narrow_head_starts_at_kaimings_spread_not_at_torchvisions() -> None:

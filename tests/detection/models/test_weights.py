@@ -7,11 +7,13 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from detection.models.build import build_model
 from detection.models.checkpoint import load_trained
 from detection.models.class_rows import BACKGROUND, rows_by_name
-from detection.models.presets import PRESETS, build_model
+from detection.models.presets import preset_named
 from detection.models.torch_hub import HubError, tensors_from_hub
-from detection.models.weights import WeightsError, WeightsReport, load_weights
+from detection.models.weight_sources import WeightsError
+from detection.models.weights import WeightsReport, load_weights
 from detection.recipe.reading import load_recipe
 
 
@@ -158,7 +160,7 @@ def test_rows_of_the_class_head_follow_the_names_not_the_numbers(tmp_path: Path)
 )
 def test_rows_move_so_that_a_class_scores_as_before(preset: str) -> None:
     # Each detector lays out its class head in its own way; what must hold is what torchvision's code makes of it.
-    offset = PRESETS[preset].label_offset
+    offset = preset_named(preset).label_offset
     names, wanted = ("a", "b", "c"), ("c", "x", "a", "y")
     old_rows, rows = [BACKGROUND] * offset + list(names), [BACKGROUND] * offset + list(wanted)
     torch.manual_seed(0)

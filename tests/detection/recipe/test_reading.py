@@ -1,7 +1,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
@@ -10,7 +9,6 @@ from data.augmentation.effects import KINDS
 from data.augmentation.settings import AugmentSettings
 from data.augmentation.strengths import STRENGTHS
 from detection.recipe.reading import RecipeError, config_folder, load_recipe
-from detection.recipe.schema import PresetName
 
 
 def recipe(tmp_path: Path, text: str, *overrides: str):
@@ -56,6 +54,17 @@ def test_paths_start_at_the_recipe_and_overrides_at_the_current_folder(tmp_path,
             "data: {train: x}\nmodel: {channels: 32}\ninput: {size_hw: [96, 128]}",
             "r.yaml: with model.channels 32, input.size_hw needs a side above 128",
         ),
+        (
+            "data: {train: x}\nmodel: {preset: ssdlite320_mobilenet_v3_large, channels: 96, assign: atss}",
+            "model.channels: ssdlite320_mobilenet_v3_large does not use it; fcos_lite, fcos_lite_n, fcos_lite_s, "
+            "fcos_lite_m do; model.assign: ssdlite320_mobilenet_v3_large does not use it; fcos_lite, ",
+        ),
+        ("data: {train: x}\nmodel: {chanels: 96}", "model.chanels: unknown key; did you mean model.channels?"),
+        ("data: {train: x}\nmodel: {channels: 40}", "model.channels: Input should be a multiple of 32, got 40"),
+        ("data: {train: x}\nmodel: {assign: all}", "model.assign: Input should be 'center_sampling', 'atss' or"),
+        ("data: {train: x}\nmodel: {quality: vfl}", "model.quality: vfl is gone; leave the key out: qfl is always"),
+        ("data: {train: x}\nmodel: {box_loss: ciou}", "model.box_loss: ciou is gone; leave the key out: giou is"),
+        ("data: {train: x}\nmodel: {options: {channels: 32}}", "model.options: unknown key"),
         ("train: {epochs: 3}", "data: missing"),
         ("data: {val: x}", "data.train: missing"),
         ("- a list", "a recipe is a mapping"),
@@ -89,6 +98,39 @@ def test_the_resolved_recipe_reads_back_the_same(tmp_path: Path) -> None:
     assert load_recipe(again) == first
 
 
+def test_names_of_before_are_read_and_each_is_answered_by_a_line(tmp_path: Path, caplog) -> None:
+    text = (
+        "data: {train: photos}\n"
+        "model: {preset: fcos_lite_n, backbone: 'slim:tf_efficientnet_lite0', assign: centre, quality: qfl}\n"
+        "postprocess: {score_floor: 0.1, candidates: 50}"
+    )
+    old = recipe(tmp_path, text, "model.box_loss=giou")
+    assert [record.message.removeprefix(f"{tmp_path / 'r.yaml'}: ") for record in caplog.records] == [
+        "model.quality is gone: qfl is always used",
+        "model.box_loss is gone: giou is always used",
+        "model.assign: centre is now center_sampling",
+        "model.backbone: slim: is now pruned:",
+        "postprocess.score_floor is now postprocess.score_threshold",
+        "postprocess.candidates is now postprocess.pre_nms_top_k",
+    ]
+    caplog.clear()
+    text = (
+        "data: {train: photos}\nmodel: {preset: fcos_lite_n}\npostprocess: {score_threshold: 0.1, pre_nms_top_k: 50}"
+    )
+    assert recipe(tmp_path, text) == old
+    assert not caplog.records
+
+
+def test_a_preset_fills_in_its_own_options(tmp_path: Path) -> None:
+    resolved = recipe(tmp_path, "data: {train: x}\nmodel: {preset: fcos_lite_s, head_convs: null}")
+    written = yaml.safe_load(resolved.to_yaml())["model"]
+    assert (written["channels"], written["head_convs"], written["neck"]) == (96, 3, "pan")
+    # null is the preset's own default, also where it has no such option
+    plain = recipe(tmp_path, "data: {train: x}\nmodel: {preset: ssdlite320_mobilenet_v3_large, backbone: null}")
+    assert set(yaml.safe_load(plain.to_yaml())["model"]) == {"preset", "weights", "trust_hub"}
+    assert plain.model.backbone == "mobilenet_v3_large"
+
+
 def test_every_recipe_in_configs_is_valid_and_opens_with_its_command() -> None:
     paths = sorted(config_folder().rglob("*.yaml"))
     assert {"crop_weed.yaml", "demo.yaml", "fruit.yaml"} <= {path.name for path in paths}
@@ -96,12 +138,6 @@ def test_every_recipe_in_configs_is_valid_and_opens_with_its_command() -> None:
         load_recipe(path)
         assert path.read_text().startswith("# swath "), path
         assert yaml.safe_load(path.read_text())["data"]["train"]
-
-
-def test_the_recipe_knows_just_the_presets_that_are_built() -> None:
-    from detection.models.presets import PRESETS
-
-    assert set(get_args(PresetName)) == set(PRESETS)
 
 
 def test_reading_a_recipe_imports_no_torch() -> None:

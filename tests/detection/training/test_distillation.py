@@ -10,10 +10,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from data import load_dataset
 from detection.export.export import export
+from detection.models.build import build_model
 from detection.models.checkpoint import load_trained, save_trained
-from detection.models.presets import build_model
+from detection.models.detector_config import DetectorConfig
 from detection.recipe.reading import load_recipe
-from detection.recipe.schema import Recipe
 from detection.training.distillation import DistillError, Teacher, distill_into, load_teacher, near_boxes
 from detection.training.train import TrainingError, train
 from tests.detection.conftest import Quiet, write_recipe
@@ -45,11 +45,11 @@ def teacher_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
     preset = "fasterrcnn_mobilenet_v3_large_320_fpn"
     torch.manual_seed(5)
-    recipe = Recipe.model_validate({"data": {"train": "x"}, "model": {"preset": preset}})
     save_trained(
         folder / "best.safetensors",
         awake(build_model(preset, len(NAMES))).state_dict(),
-        recipe=recipe,
+        config=DetectorConfig(preset=preset, size_hw=(512, 512)),
+        recipe={},
         class_names=NAMES,
         dataset_fingerprint="sha256:0",
         weights_licence="CC0",

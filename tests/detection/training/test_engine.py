@@ -35,7 +35,10 @@ def weights_apart(one: Path, other: Path) -> float:
 @pytest.mark.parametrize(
     ("assign", "launcher"),
     [
-        ("centre", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "scripts/train.py"]),
+        (
+            "center_sampling",
+            ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "scripts/train.py"],
+        ),
         ("task_aligned", ["scripts/train.py", "-s", "train.devices=2"]),
     ],
 )

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from detection.export.graph.one_stage import DeployGraph
-from detection.models.presets import PRESETS, build_model
+from detection.models.build import build_model
+from detection.models.presets import preset_named, preset_names
 from detection.models.torch_detector import TorchDetector
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
@@ -16,7 +17,7 @@ from detection.runtime.parity.parity import Parity
 SIZE_HW = (96, 128)
 CUTS = {"score_floor": 0.05, "nms_iou": 0.6, "max_detections": 100}
 # the size m of fcos_lite differs from s in widths only
-ONE_STAGE = [name for name in PRESETS if not name.startswith(("fasterrcnn", "fcos_lite_m"))]
+ONE_STAGE = [name for name in preset_names() if not name.startswith(("fasterrcnn", "fcos_lite_m"))]
 
 
 def unpadded(answer: tuple[torch.Tensor, ...], row: int) -> Detections:
@@ -28,11 +29,11 @@ def unpadded(answer: tuple[torch.Tensor, ...], row: int) -> Detections:
 
 
 @pytest.mark.parametrize(
-    ("preset", "options"), [*((name, {}) for name in ONE_STAGE), ("fcos_lite", {"loss": {"assign": "task_aligned"}})]
+    ("preset", "options"), [*((name, {}) for name in ONE_STAGE), ("fcos_lite", {"assign": "task_aligned"})]
 )
 def test_equal_to_torchvision_box_by_box(preset: str, options: dict[str, Any], lively) -> None:
     model = lively(preset, **options)
-    offset = PRESETS[preset].label_offset
+    offset = preset_named(preset).label_offset
     graph = DeployGraph(model, offset, SIZE_HW).eval()
     reference = TorchDetector(model, preset, ("a", "b", "c"), SIZE_HW)
     generator = np.random.default_rng(0)
@@ -51,7 +52,7 @@ def test_equal_to_torchvision_box_by_box(preset: str, options: dict[str, Any], l
 
 
 def test_an_empty_field_is_all_padding(lively) -> None:
-    model = lively("fcos_lite", score_floor=0.99)
+    model = lively("fcos_lite", score_threshold=0.99)
     graph = DeployGraph(model, 0, SIZE_HW).eval()
     with torch.no_grad():
         boxes, scores, labels = graph(torch.zeros(2, *SIZE_HW, 3, dtype=torch.uint8))
@@ -60,8 +61,8 @@ def test_an_empty_field_is_all_padding(lively) -> None:
     assert (boxes == 0).all() and (scores == 0).all() and (labels == -1).all()
 
 
-def test_few_candidates_and_few_detections_are_cut_as_torchvision_cuts_them(lively) -> None:
-    model = lively("fcos_lite", candidates=20, max_detections=7)
+def test_a_small_top_k_and_few_detections_are_limited_as_in_torchvision(lively) -> None:
+    model = lively("fcos_lite", pre_nms_top_k=20, max_detections=7)
     graph = DeployGraph(model, 0, SIZE_HW).eval()
     images = np.random.default_rng(1).integers(0, 256, (1, *SIZE_HW, 3), np.uint8)
     with torch.no_grad():

@@ -8,13 +8,13 @@ import torch
 from torchvision.models.detection.image_list import ImageList
 
 from detection.export.graph.two_stage import TwoStageGraph
-from detection.models.presets import PRESETS
+from detection.models.presets import preset_names
 from detection.models.torch_detector import TorchDetector
 from detection.runtime.parity.parity import Parity
 
 from .test_one_stage import CUTS, unpadded
 
-TWO_STAGE = [name for name in PRESETS if name.startswith("fasterrcnn")]
+TWO_STAGE = [name for name in preset_names() if name.startswith("fasterrcnn")]
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 SIZE_HW = (96, 128)
 
