@@ -92,12 +92,12 @@ class Data(_Part):
 
 
 class Model(_Part):
-    """Which detector, and where it starts from; further keys are the preset's own (`swath train --help` lists them).
+    """Which detector, and where it starts from; further keys are the preset's own.
 
     In YAML the preset's own keys stand beside the others, as `model.channels`; here they are `options`.
     """
 
-    preset: PresetName = Field("fcos_lite", description="a detector by name")
+    preset: PresetName = Field("fcos_lite", description=f"which detector: {', '.join(preset_names())}")
     weights: str = Field(
         "imagenet-offline",
         description="coco, imagenet (the backbone's own pretrained ones), imagenet-offline, none, "

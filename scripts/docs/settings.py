@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from detection.models import presets
 from detection.recipe.schema import Recipe
 from detection.runtime.operations.machine import Machine
 
@@ -42,7 +43,7 @@ def machine_page() -> str:
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every key of a model and of the models inside it, with dots: `train.epochs`; lists add `[]`."""
-    for name, field in model.model_fields.items():
+    for name, field in _fields(model):
         path = f"{prefix}{field.alias or name}"
         yield path, field
         for inner, brackets in _models(field.annotation):
@@ -50,9 +51,9 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldI
 
 
 def _page(intro: str, model: type[BaseModel]) -> str:
-    own = [(name, field) for name, field in model.model_fields.items() if not list(_models(field.annotation))]
+    own = [(name, field) for name, field in _fields(model) if not list(_models(field.annotation))]
     parts = [intro, *_table(own, "")]
-    for name, field in model.model_fields.items():
+    for name, field in _fields(model):
         for inner, brackets in _models(field.annotation):
             parts += _section(f"{name}{brackets}", field, inner)
     return "\n".join(parts)
@@ -62,11 +63,23 @@ def _section(path: str, field: FieldInfo | None, model: type[BaseModel]) -> list
     parts = [f"## {path} {{#{path.replace('[]', '')}}}", "", _first_paragraph(model)]
     if field is not None and field.description and field.default is None:
         parts += ["", f"{_sentence(field.description)}"]
-    parts += ["", *_table(list(model.model_fields.items()), f"{path}.")]
-    for name, inner_field in model.model_fields.items():
+    parts += ["", *_table(list(_fields(model)), f"{path}.")]
+    for name, inner_field in _fields(model):
         for inner, brackets in _models(inner_field.annotation):
             parts += _section(f"{path}.{name}{brackets}", inner_field, inner)
     return parts
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a model; in place of a preset's options, those of every preset, with the presets' names."""
+    for name, field in model.model_fields.items():
+        if field.annotation is not presets.PresetOptions:
+            yield name, field
+            continue
+        options = {key: option for kind in presets.KINDS for key, option in kind.options.model_fields.items()}
+        for key, option in options.items():
+            owners = ", ".join(kind.name for kind in presets.KINDS if key in kind.options.model_fields)
+            yield key, FieldInfo.merge_field_infos(option, description=f"{option.description}; of {owners}")
 
 
 def _table(fields: list[tuple[str, FieldInfo]], prefix: str) -> list[str]:
