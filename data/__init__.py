@@ -2,6 +2,6 @@
 
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 
 __all__ = ["DataError", "Dataset", "LabelledImage", "load_dataset"]

@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from data.formats import load_dataset
 from data.formats.coco import save_coco
-from data.formats.load import load_dataset
 from data.loading.tiles import tile_dataset
 from detection.cli.terminal import TerminalWatcher
 from detection.evaluation.evaluate import evaluate, load_detector

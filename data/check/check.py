@@ -13,7 +13,7 @@ from data.check.leaks import group_leaks, image_leaks
 from data.check.signature import Look, look_at
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 from data.formats.repair import Noted, every_fault
 
 Progress = Callable[[str, int, int], None]

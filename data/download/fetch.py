@@ -19,7 +19,7 @@ from data.download.transfer import BytesProgress, download, remove_part
 from data.download.unpack import ArchiveError, Limits, unpack
 from data.errors import DataError
 from data.files import open_regular, read_text, whole_folder, write_whole
-from data.formats.load import load_parts
+from data.formats import load_parts
 
 SOURCE = "source.json"
 """In the folder of a fetched dataset: where it came from, and under which licence."""

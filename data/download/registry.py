@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from data.download.unpack import parts_of
 from data.errors import DataError
+from data.formats.kinds import FormatName
 
 REGISTRY = Path(__file__).with_name("registry.yaml")
 
@@ -50,9 +51,7 @@ class PublicSet(BaseModel):
     homepage: _Https = Field(description="Where a person reads more.")
     images: Annotated[int, Field(gt=0)] | None = Field(None, description="As its publisher counts them.")
     classes: _Line = Field(description="What is labelled.")
-    format: Literal["coco", "yolo", "voc", "csv", "masks"] | None = Field(
-        description="How Swath reads it; null where it cannot."
-    )
+    format: FormatName | None = Field(description="How Swath reads it; null where it cannot.")
     datasets: tuple[_Inside, ...] = Field((".",), min_length=1, description="What to read, once it is unpacked.")
     note: str | None = Field(None, description="What a user should know before training on it.")
     verified: str = Field(min_length=20, description="Which of these facts were read where; what was not tried.")

@@ -20,8 +20,10 @@ import numpy as np
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import read_text, write_whole
+from data.formats.format import Format, ReadOptions, Writer
 from data.formats.references import Roots
 from data.formats.repair import Notices, repair_boxes
+from data.formats.search import files_named, of_split, split_files
 from data.images import image_size_hw
 
 _COLUMNS = ("path", "x1", "y1", "x2", "y2", "class")
@@ -95,7 +97,7 @@ def save_csv(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], 
     """
     names = next(iter(parts.values())).class_names
     if not all(names):
-        raise DataError(f"{home}: a class has an empty name, which a CSV cannot say: name it")
+        raise DataError(f"{home}: a class has an empty name, which a CSV cannot represent: name it")
     for split, dataset in parts.items():
         rows: list[list[object]] = [list(_COLUMNS)]
         for image, place in zip(dataset.images, places[split], strict=True):
@@ -217,3 +219,24 @@ def _class_list(home: Path, used: Sequence[str]) -> tuple[str, ...]:
         fault = f"lacks {', '.join(unknown)}" if unknown else "names no class, or one twice"
         raise DataError(f"{listing}: {fault}: correct it")
     return tuple(names)
+
+
+def _finds(folder: Path, split: str) -> list[Path]:
+    named = files_named(folder, "annotations.csv", "_annotations.csv", "labels.csv")
+    return named or of_split(folder, split_files(folder, ".csv"), split)
+
+
+def _reads(path: Path, options: ReadOptions) -> Dataset:
+    return read_csv(path, options.images_dir)
+
+
+KIND = Format(
+    "csv",
+    "CSV",
+    "annotations.csv, {train,val,test}.csv",
+    _finds,
+    _reads,
+    suffixes=(".csv",),
+    recognises=is_boxes_csv,  # CSV files hold all sorts of things
+    writes=Writer(save_csv),
+)

@@ -1,4 +1,4 @@
-"""COCO JSON, the native form: read and written. COCO's x, y, width, height live in this file only."""
+"""COCO JSON, read and written. COCO's boxes of x, y, width, height occur in this file only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -14,7 +15,8 @@ import numpy as np
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import read_text, write_whole
-from data.formats.coco_images import coco_images
+from data.formats.coco_images import coco_files, coco_images
+from data.formats.format import ALL_PROPERTIES, Format, ReadOptions, Writer
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import content_sha256, leads_out, reference
 from data.formats.repair import Notices, repair_boxes
@@ -81,13 +83,13 @@ def save_coco(dataset: Dataset, path: Path) -> None:
     that they are meant (see `data.formats.references`). The file appears whole or not at all.
 
     Raises:
-        DataError: the file cannot be written, or an image is a window of a photo, which COCO cannot say.
+        DataError: the file cannot be written, or an image is a window of a photo, which COCO cannot represent.
 
     """
     path = Path(path)
     window = next((image for image in dataset.images if image.window is not None), None)
     if window is not None:
-        raise DataError(f"{path}: COCO cannot say that an image is a part of {window.path.name}: write the tiles")
+        raise DataError(f"{path}: COCO cannot represent a window of a photo ({window.path.name}): write the tiles")
     home = Path(os.path.realpath(path.parent))
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -275,3 +277,26 @@ def _attributes(image: Mapping[str, Any], path: Path) -> dict[str, str]:
     if not isinstance(own, dict):
         raise DataError(f"{path}: image {image['id']}: attributes must be an object, got {own!r}")
     return {str(key): str(v) for key, v in {**plain, **own}.items() if isinstance(v, str | int | float)}
+
+
+def _reads(path: Path, options: ReadOptions) -> Dataset:
+    return read_coco(path, options.images_dir)
+
+
+def _save(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], home: Path) -> None:
+    """Write `annotations.json`, or `annotations/instances_<split>.json` for each of several splits."""
+    for split, dataset in parts.items():
+        several = home / "annotations" / f"instances_{split}.json"
+        images = [replace(i, path=home / place) for i, place in zip(dataset.images, places[split], strict=True)]
+        save_coco(replace(dataset, images=tuple(images)), home / "annotations.json" if len(parts) == 1 else several)
+
+
+KIND = Format(
+    "coco",
+    "COCO",
+    "annotations.json, _annotations.coco.json, result.json, instances_*.json, {train,val,test}.json",
+    coco_files,
+    _reads,
+    suffixes=(".json",),
+    writes=Writer(_save, own_digests=True, represents=ALL_PROPERTIES),
+)

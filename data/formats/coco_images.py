@@ -1,4 +1,4 @@
-"""Where the images of a COCO JSON lie: as COCO, Roboflow, CVAT and Label Studio leave them."""
+"""Where a COCO dataset keeps its JSON and its images: as COCO, Roboflow, CVAT and Label Studio write them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,33 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from data.dataset import SPLITS
 from data.errors import DataError
 from data.formats.references import Roots
 from data.formats.repair import Notices
+from data.formats.search import files_named, no_such_split, of_split, split_files
 
 _LABEL_FOLDERS = ("annotations", "labels")  # the dataset's own folder is the one above
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio's uploads
 _DRIVE = re.compile(r"[A-Za-z]:/")
 _DEEPEST = 8
+
+
+def coco_files(folder: Path, split: str) -> list[Path]:
+    """The COCO JSONs of a split in `folder` and in `annotations` inside it, by their usual names.
+
+    Raises:
+        NoSuchSplit: there are JSONs of other splits only.
+
+    """
+    found = files_named(folder, "annotations.json", "_annotations.coco.json", "result.json")
+    for home in (folder, folder / "annotations"):
+        instances = {file: file.stem.removeprefix("instances_") for file in sorted(home.glob("instances_*.json"))}
+        mine = [file for file, part in instances.items() if part.startswith(SPLITS[split])]
+        if instances and not mine and len(instances) > 1 and not found:
+            raise no_such_split(folder, split, instances)
+        found += mine or (list(instances) if len(instances) == 1 else [])
+    return found or of_split(folder, split_files(folder, ".json"), split)
 
 
 def coco_images(
@@ -32,7 +51,7 @@ def coco_images(
         images: the JSON's image entries by id.
         path: the JSON.
         images_dir: the folder that `file_name` is relative to, where it is none of the usual ones.
-        notices: told of images that were found by the last parts of their name only.
+        notices: receives a count of the images that were found by the last parts of their name only.
 
     Raises:
         DataError: images are missing, lead out of the dataset (see `data.formats.references`), or two images

@@ -1,38 +1,33 @@
-"""From one format to another: the images put in place, the labels written, and what gets lost said."""
+"""From one format to another: images put in place, labels written, and what the format cannot represent counted."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
 
 import numpy as np
 
 from data.dataset import Dataset
 from data.errors import DataError
 from data.files import whole_folder, write_whole
-from data.formats.boxes_csv import save_csv
-from data.formats.coco import save_coco
+from data.formats.format import Format, Writer
+from data.formats.kinds import KINDS, WRITABLE
 from data.formats.references import REFERENCES, content_sha256, leads_out, reference, references_text
 from data.formats.repair import Notices
-from data.formats.voc_writer import save_voc, voc_cannot_say
-from data.formats.yolo_writer import save_yolo
 from data.images import IMAGE_SUFFIXES
 
-WritableFormat = Literal["coco", "yolo", "voc", "csv"]
-
-_Places = dict[str, list[str]]  # split -> path of each image, relative to the folder of images
+_Places = dict[str, list[str]]  # split -> path of each image, relative to the dataset's folder
 
 
 def convert(
     parts: Mapping[str, Dataset],
     target: Path,
     *,
-    to: WritableFormat,
+    to: str,
     copy: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[str, ...]:
@@ -41,87 +36,68 @@ def convert(
     Images stay where they are, and are referred to: COCO and CSV name them by relative paths, YOLO and VOC,
     which need them in place, by symbolic links; digests beside the references let Swath follow them (see
     `data.formats.references`). With `copy` the new dataset holds them itself. Their folders are kept; two images
-    that differ in nothing but the suffix, and names that a format cannot say, get other names, which is counted.
+    whose paths differ only in the suffix, and names that a format cannot represent, are renamed, which is counted.
 
     Args:
         parts: split ("train", "val", "test") -> dataset, at least one.
         target: a folder that is not there yet, or empty. It appears whole or not at all.
-        to: the format: coco, yolo, voc or csv.
+        to: the name of a format of `data.formats.KINDS` that can be written.
         copy: copy the images.
         progress: called after each image with (done, total).
 
     Returns:
-        What the format cannot say, and was therefore left out or changed: one line for each kind.
+        What the format cannot represent, and was therefore left out or changed: one line for each kind.
 
     Raises:
-        DataError: the target is taken, or a file cannot be read or written.
+        DataError: there is no such format, the target is taken, or a file cannot be read or written.
 
     """
-    if to not in get_args(WritableFormat):
-        raise DataError(f"format {to!r}: use one of {', '.join(get_args(WritableFormat))}")
+    kind = next((kind for kind in KINDS if kind.name == to), None)
+    if kind is None or kind.writes is None:
+        raise DataError(f"format {to!r}: use one of {', '.join(WRITABLE)}")
     target = Path(os.path.abspath(target))
     notices = Notices()
     with whole_folder(target) as staging:
         parts = _same_classes(parts)
-        _count_unsayable(parts, to, notices)
-        _write(parts, staging, target, to, copy, notices, progress)
+        _count_lost(parts, kind, kind.writes, notices)
+        places = _placed(parts, kind.writes, staging, target, copy, notices, progress)
+        kind.writes.save(parts, places, staging)
     return notices.lines()
 
 
-def _write(
+def _placed(
     parts: Mapping[str, Dataset],
+    writer: Writer,
     home: Path,
     target: Path,
-    to: WritableFormat,
     copy: bool,
     notices: Notices,
     progress: Callable[[int, int], None] | None,
-) -> None:
-    folder_of = {split: "JPEGImages" if to == "voc" else "images" for split in parts}
-    if to == "yolo":
-        folder_of = {split: f"images/{split}" for split in parts}
+) -> _Places:
+    """Copy or link the images into `home`, which becomes `target`, or leave them; where each is, relative to it."""
     real_target = Path(os.path.realpath(target.parent), target.name)
-    in_place = copy or to in ("yolo", "voc")
+    in_place = copy or writer.images_inside
     if in_place:
-        places = _places(parts, folder_of, notices)
+        places = _places(parts, {split: writer.image_folder.format(split=split) for split in parts}, notices)
     else:
         places = {s: [reference(image.path, real_target) for image in d.images] for s, d in parts.items()}
     digests: dict[str, str] = {}
     done, total = 0, sum(map(len, parts.values()))
     for split, dataset in parts.items():
         for image, place in zip(dataset.images, places[split], strict=True):
-            relative = f"{folder_of[split]}/{place}" if in_place else place
             if in_place:
-                _put(image.path, home / relative, real_target / relative, copy)
-            if not copy and to != "coco" and leads_out(image.path, real_target):
+                _put(image.path, home / place, real_target / place, copy)
+            if not copy and not writer.own_digests and leads_out(image.path, real_target):
                 digest = content_sha256(image.path)
                 if digest is None:
                     raise DataError(f"{image.path}: cannot be read: copy it there again, or leave it out")
-                digests[relative] = digest
+                digests[place] = digest
             done += 1
             if progress:
                 progress(done, total)
     if digests:
         write_whole(home / REFERENCES, references_text(digests))
-    if to == "yolo":
-        save_yolo(parts, places, home)
-    elif to == "voc":
-        save_voc(parts, places, home)
-    elif to == "csv":
-        named = {s: [f"images/{p}" for p in places[s]] if copy else places[s] for s in parts}
-        save_csv(parts, named, home)
-    else:
-        for split, dataset in parts.items():
-            if copy:
-                paths = [home / folder_of[split] / place for place in places[split]]
-                dataset = _at(dataset, paths)
-            one = home / "annotations.json"
-            save_coco(dataset, one if len(parts) == 1 else home / "annotations" / f"instances_{split}.json")
-
-
-def _at(dataset: Dataset, paths: Sequence[Path]) -> Dataset:
-    images = [replace(image, path=path) for image, path in zip(dataset.images, paths, strict=True)]
-    return replace(dataset, images=tuple(images))
+    return places
 
 
 def _put(source: Path, file: Path, final: Path, copy: bool) -> None:
@@ -142,7 +118,7 @@ def _put(source: Path, file: Path, final: Path, copy: bool) -> None:
 
 
 def _places(parts: Mapping[str, Dataset], folder_of: Mapping[str, str], notices: Notices) -> _Places:
-    """Where each image goes below its folder: its path below what the images have in common, made unique."""
+    """Where each image goes: its folder, then its path below the folder that all images share, made unique."""
     places: _Places = {}
     chosen: dict[tuple[str, Path], str] = {}
     taken: set[tuple[str, str]] = set()
@@ -152,7 +128,7 @@ def _places(parts: Mapping[str, Dataset], folder_of: Mapping[str, str], notices:
         common = os.path.commonpath([os.path.abspath(file.parent) for file in files]) if files else ""
         for file in files:
             given = Path(os.path.relpath(os.path.abspath(file), common)).as_posix()
-            place = PurePosixPath(*map(_sayable, PurePosixPath(given).parts))
+            place = PurePosixPath(*map(_plain, PurePosixPath(given).parts))
             if place.suffix.lower() not in IMAGE_SUFFIXES:
                 raise DataError(
                     f"{file}: images are found by their suffix ({', '.join(sorted(IMAGE_SUFFIXES))}): rename it"
@@ -163,18 +139,19 @@ def _places(parts: Mapping[str, Dataset], folder_of: Mapping[str, str], notices:
                 place = PurePosixPath(f"{stem}_{number}{place.suffix}")
             taken.add((folder, place.with_suffix("").as_posix().casefold()))
             if place.as_posix() != given:
-                rest = "given another name: two with the same, or one that labels cannot say"
+                rest = "renamed: two had the same name, or one that label files cannot hold"
                 notices.count("image", "images", rest, f"{given} -> {place}")
-            chosen[folder, file] = place.as_posix()
+            chosen[folder, file] = f"{folder}/{place.as_posix()}"
     for split, dataset in parts.items():
         places[split] = [chosen[folder_of[split], image.path] for image in dataset.images]
     return places
 
 
-def _sayable(name: str) -> str:
-    """A file name that stands in lists and XML, and is no hidden file."""
+def _plain(name: str) -> str:
+    """A file name that lists and XML can hold, and that is no hidden file."""
     broken = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, line ends
-    text = "".join("_" if c == "\\" or unicodedata.category(c) in broken or voc_cannot_say(c) else c for c in name)
+    not_in_xml = "\\\ufffe\uffff"
+    text = "".join("_" if c in not_in_xml or unicodedata.category(c) in broken else c for c in name)
     text = "_" * (len(text) - len(text.lstrip())) + text.strip() + "_" * (len(text) - len(text.rstrip()))
     return "_" + text[1:] if text.startswith(".") else text
 
@@ -195,32 +172,33 @@ def _same_classes(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:
     return joined
 
 
-def _count_unsayable(parts: Mapping[str, Dataset], to: WritableFormat, notices: Notices) -> None:
-    """Count what `to` has no way to say. COCO says everything a `Dataset` holds."""
-    if to == "coco":
-        return
-    name = {"yolo": "YOLO", "voc": "Pascal VOC", "csv": "CSV"}[to]
+def _count_lost(parts: Mapping[str, Dataset], kind: Format, writer: Writer, notices: Notices) -> None:
+    """Count what the format cannot represent."""
+    name, kept = kind.title, writer.represents
     for dataset in parts.values():
-        first_id = 1 if to == "voc" else 0
-        if dataset.category_ids != tuple(range(first_id, first_id + len(dataset.class_names))):
-            notices.count("dataset", "datasets", f"whose class ids {name} cannot say: numbered anew", dataset.name)
-        if [image.image_id for image in dataset.images] != list(range(1, len(dataset) + 1)):
-            notices.count("dataset", "datasets", f"whose image ids {name} cannot say: numbered anew", dataset.name)
+        first = writer.first_class_id
+        if "class ids" not in kept and dataset.category_ids != tuple(range(first, first + len(dataset.class_names))):
+            rest = f"whose class ids {name} cannot represent: renumbered"
+            notices.count("dataset", "datasets", rest, dataset.name)
+        in_order = list(range(1, len(dataset) + 1))
+        if "image ids" not in kept and [image.image_id for image in dataset.images] != in_order:
+            rest = f"whose image ids {name} cannot represent: renumbered"
+            notices.count("dataset", "datasets", rest, dataset.name)
         for image in dataset.images:
             where, crowd = image.path.name, image.iscrowd
-            span = image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]
-            outlined = ~np.isclose(span[:, 0] * span[:, 1], image.areas_px, rtol=1e-3)
-            kept = np.ones(len(crowd), np.bool_) if to == "voc" else ~crowd
-            rest = f"whose own area {name} cannot say: the box's area instead"
-            notices.count("box", "boxes", rest, where, int((outlined & kept).sum()))
-            attributes = list(image.attributes.items())
-            if to == "voc":
-                attributes = [pair for pair in attributes if any(map(voc_cannot_say, pair))]
-            else:
-                crowds = int(crowd.sum())
-                notices.count("box", "boxes", f"marked iscrowd, which {name} cannot say: left out", where, crowds)
-                cut = int((image.truncated & kept).sum())
-                notices.count("box", "boxes", f"marked truncated, which {name} cannot say: mark left out", where, cut)
-            if attributes:
-                rest = f"with attributes that {name} cannot say: attributes left out"
+            written = np.ones(len(crowd), np.bool_) if "crowds" in kept else ~crowd
+            if "areas" not in kept:
+                span = image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]
+                outlined = ~np.isclose(span[:, 0] * span[:, 1], image.areas_px, rtol=1e-3)
+                rest = f"whose own area {name} cannot represent: the box's area instead"
+                notices.count("box", "boxes", rest, where, int((outlined & written).sum()))
+            if "crowds" not in kept:
+                rest = f"marked iscrowd, which {name} cannot represent: left out"
+                notices.count("box", "boxes", rest, where, int(crowd.sum()))
+            if "truncated" not in kept:
+                rest = f"marked truncated, which {name} cannot represent: mark left out"
+                notices.count("box", "boxes", rest, where, int((image.truncated & written).sum()))
+            lost = [pair for pair in image.attributes.items() if not all(map(writer.can_write, pair))]
+            if lost if "attributes" in kept else image.attributes:
+                rest = f"with attributes that {name} cannot represent: attributes left out"
                 notices.count("image", "images", rest, where)

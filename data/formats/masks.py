@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import read_text
+from data.formats.format import Format, ReadOptions
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import Roots, images_by_stem
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
@@ -177,3 +178,14 @@ def _class_file(path: Path) -> tuple[tuple[str, ...], _ClassOf]:
     if not instances and len(names) > 1:
         raise DataError(f"{path}: names {len(names)} classes, but not which instance is of which")
     return tuple(names), instances or {None: names[0]}
+
+
+def _finds(folder: Path, split: str) -> list[Path]:
+    return [folder] if is_mask_folder(folder) else []
+
+
+def _reads(path: Path, options: ReadOptions) -> Dataset:
+    return read_masks(path, unlabelled=options.unlabelled, images_dir=options.images_dir)
+
+
+KIND = Format("masks", "instance masks", "images/ with masks/", _finds, _reads)

@@ -24,17 +24,13 @@ import numpy as np
 from data.dataset import SPLITS, Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.files import read_bytes, read_text
+from data.formats.format import Format, ReadOptions, Writer
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import Roots, images_by_stem
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
+from data.formats.voc_writer import CLASSES, CORNERS, IMAGES, save_voc, xml_can_hold
 
 _FOLDERS = (("Annotations", "JPEGImages"), ("annotations", "images"), ("Annotations", "images"), ("xmls", "images"))
-CLASSES = "classes.txt"
-"""Beside the folders of a VOC dataset: its classes, one a line. VOC proper has no such list."""
-
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-"""The tags of a box, in the order of `boxes_xyxy`."""
-
 _XML_LIMIT_BYTES = 16 << 20
 _OWN = re.compile(r"VOC ?20\d\d", re.IGNORECASE)  # the challenge's files
 
@@ -257,3 +253,28 @@ def _image(
         labels.attributes,
         truncated,
     )
+
+
+def _finds(folder: Path, split: str) -> list[Path]:
+    return [folder] if voc_folders(folder) else []
+
+
+def _reads(path: Path, options: ReadOptions) -> Dataset:
+    return read_voc(path, options.split, unlabelled=options.unlabelled, images_dir=options.images_dir)
+
+
+KIND = Format(
+    "voc",
+    "Pascal VOC",
+    "Annotations/*.xml or *.xml",
+    _finds,
+    _reads,
+    writes=Writer(
+        save_voc,
+        image_folder=IMAGES,
+        images_inside=True,
+        represents=frozenset(("crowds", "truncated", "attributes")),
+        first_class_id=1,
+        can_write=xml_can_hold,
+    ),
+)

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from data.dataset import SPLITS, Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.files import read_text
+from data.formats.format import Format, ReadOptions, Writer
 from data.formats.references import Roots
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
+from data.formats.search import files_named
+from data.formats.yolo_writer import label_file, save_yolo
 from data.images import IMAGE_SUFFIXES, image_size_hw
 
 _KEYS = ("train", "val", "valid", "test")
@@ -215,17 +218,6 @@ def _listed_images(listing: Path, root: Path, notices: Notices) -> list[Path]:
     return files
 
 
-def label_file(file: Path) -> Path:
-    """Where an image's labels stand: the last folder `images` of its path becomes `labels`; or beside it."""
-    parts = list(file.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            swapped = Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
-            beside = file.with_suffix(".txt")
-            return beside if beside.is_file() and not swapped.is_file() else swapped
-    return file.with_suffix(".txt")
-
-
 def _count_orphans(labels: Sequence[Path], notices: Notices) -> None:
     """Label files whose image is gone: their boxes must not vanish without a word."""
     expected = set(labels)
@@ -304,3 +296,22 @@ def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tupl
 
 def _lines(file: Path) -> list[str]:
     return read_text(file, kind="a YOLO text file").splitlines()
+
+
+def _finds(folder: Path, split: str) -> list[Path]:
+    return files_named(folder, "data.yaml", "data.yml")
+
+
+def _reads(path: Path, options: ReadOptions) -> Dataset:
+    return read_yolo(path, options.split, unlabelled=options.unlabelled, images_dir=options.images_dir)
+
+
+KIND = Format(
+    "yolo",
+    "YOLO",
+    "data.yaml",
+    _finds,
+    _reads,
+    suffixes=(".yaml", ".yml", ".txt"),
+    writes=Writer(save_yolo, image_folder="images/{split}", images_inside=True),
+)

@@ -1,4 +1,4 @@
-"""`swath data ...`: the commands that look after labelled images.
+"""`swath data ...`: check, convert, split, preview and tile labelled images.
 
 Heavy imports stand inside the commands, so that `swath --help` answers at once.
 """
@@ -6,19 +6,21 @@ Heavy imports stand inside the commands, so that `swath --help` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from detection.cli.dataset_options import (
+    SPLITS,
+    DatasetCommand,
+    FormatOption,
+    ImagesDirOption,
+    PartOption,
+    UnlabelledOption,
+    one_of,
+    reading,
+)
 from detection.cli.help import example
-
-FormatOption = Annotated[
-    str, typer.Option("--format", help="coco, yolo, voc, csv or masks; auto recognises the dataset's format.")
-]
-UnlabelledOption = Annotated[str, typer.Option(help="Images without a label file: background, or skip them.")]
-ImagesDirOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where the images lie, if outside of the dataset; trusted.")
-]
 
 app = typer.Typer(
     help="Look after labelled images: check, convert, split, preview, tile, fetch.",
@@ -28,51 +30,36 @@ app = typer.Typer(
 )
 
 
-def reading(format: str, unlabelled: str, images_dir: Path | None, *, option: str = "--format") -> dict[str, Any]:
-    """How to read a dataset, as `load_dataset` takes it; wrong usage where a word is unknown."""
-    from typing import get_args
-
-    from data.formats.load import Format
-    from data.formats.repair import Unlabelled
-
-    return {
-        "format": one_of(format, get_args(Format), option),
-        "unlabelled": one_of(unlabelled, get_args(Unlabelled), "--unlabelled"),
-        "images_dir": images_dir,
-    }
-
-
 @app.command(
+    cls=DatasetCommand,
     epilog=example(
         "swath data convert photos/annotations.json photos_yolo --to yolo",
         "swath data convert VOCdevkit/VOC2007 photos --to coco --copy",
-    )
+    ),
 )
 def convert(
     source: Annotated[str, typer.Argument(help="Labelled images in any format.", metavar="SRC")],
     target: Annotated[Path, typer.Argument(help="The folder to write; new, or empty.", metavar="DST")],
-    to: Annotated[str, typer.Option("--to", help="coco, yolo, voc or csv.")],
-    from_: Annotated[str, typer.Option("--from", help="coco, yolo, voc, csv or masks; auto recognises it.")] = "auto",
-    split: Annotated[str | None, typer.Option(help="Only this part: train, val or test. All, if left out.")] = None,
+    to: Annotated[str, typer.Option("--to", help="The format to write: {writable}.")],
+    from_: Annotated[str, typer.Option("--from", help="The format of SRC: {formats}; auto recognises it.")] = "auto",
+    split: PartOption = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the images; else they are referred to.")] = False,
     unlabelled: UnlabelledOption = "background",
     images_dir: ImagesDirOption = None,
 ) -> None:
     """Write labelled images in another format; what that format cannot say is counted and said."""
-    from typing import get_args
-
-    from data.formats.convert import WritableFormat
+    from data.formats import load_dataset, load_parts
     from data.formats.convert import convert as write
-    from data.formats.load import load_dataset, load_parts
+    from data.formats.kinds import WRITABLE
     from detection.cli.terminal import TerminalWatcher
 
-    to_format = one_of(to, get_args(WritableFormat), "--to")
+    one_of(to, WRITABLE, "--to")
     options = reading(from_, unlabelled, images_dir, option="--from")
     with TerminalWatcher() as watcher:
         if split is None:
             parts = load_parts(source, **options)
         else:
-            one_of(split, ("train", "val", "valid", "test"), "--split")
+            one_of(split, SPLITS, "--split")
             parts = {"val" if split == "valid" else split: load_dataset(source, split=split, **options)}
         for part in parts.values():
             for line in part.notices:
@@ -80,7 +67,7 @@ def convert(
         lost = write(
             parts,
             target,
-            to=to_format,
+            to=to,
             copy=copy,
             progress=lambda done, total: watcher.progress("converting", done, total),
         )
@@ -91,10 +78,11 @@ def convert(
 
 
 @app.command(
+    cls=DatasetCommand,
     epilog=example(
         "swath data check photos --html check.html",
         "swath data check photos/train.txt --against photos/test.txt",
-    )
+    ),
 )
 def check(
     dataset: Annotated[
@@ -103,7 +91,7 @@ def check(
     against: Annotated[
         str | None, typer.Option(metavar="DATASET", help="Compare with this one too: for leaks and missing classes.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Only this part: train, val or test. All, if left out.")] = None,
+    split: PartOption = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="What must not be on both sides: field, photo, date, re:PATTERN, ..."),
@@ -131,12 +119,12 @@ def check(
     from data.check import check as look
     from data.check import named_apart, read_parts
     from data.check.page import page
-    from data.check.table import findings_table, parts_table
     from data.files import write_whole
+    from detection.cli.data_tables import findings_table, parts_table
     from detection.cli.terminal import TerminalWatcher
 
     if split is not None:
-        one_of(split, ("train", "val", "valid", "test"), "--split")
+        one_of(split, SPLITS, "--split")
     options = reading(format, unlabelled, images_dir)
     with TerminalWatcher() as watcher:
         parts = read_parts(dataset, split=split, **options)
@@ -157,10 +145,11 @@ def check(
 
 
 @app.command(
+    cls=DatasetCommand,
     epilog=example(
         "swath data split photos --by field --val 0.2 --test 0.1 --seed 0 --out parts",
         "swath data split tiles --by photo --folds 5 --out folds",
-    )
+    ),
 )
 def split(
     dataset: Annotated[str, typer.Argument(help="Labelled images; all of their parts.", metavar="DATASET")],
@@ -198,10 +187,10 @@ def split(
 
     from data.check.duplicates import alike
     from data.check.signature import look_at
-    from data.check.table import parts_table
     from data.dataset import merged
-    from data.formats.load import load_parts
+    from data.formats import load_parts
     from data.splits.split import save_split, split_folds, split_groups, split_held_out
+    from detection.cli.data_tables import parts_table
     from detection.cli.terminal import TerminalWatcher
 
     whole = merged(load_parts(dataset, **reading(format, unlabelled, images_dir)))
@@ -229,13 +218,6 @@ def split(
         Console().print(parts_table(one.counts(whole), title=f"{folder}: {grouped}"))
 
 
-def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
-    """A word of an option, or wrong usage."""
-    if value not in known:
-        raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}", param_hint=option)
-    return value
-
-
 @app.command(epilog=example("swath data preview configs/crop_weed.yaml photos/train --out preview.html"))
 def preview(
     recipe: Annotated[Path, typer.Argument(help="The recipe, one YAML.", metavar="RECIPE")],
@@ -256,7 +238,7 @@ def preview(
     from functools import partial
 
     from data.files import write_whole
-    from data.formats.load import load_dataset
+    from data.formats import load_dataset
     from data.loading.preview import html_preview
     from data.loading.tiles import tile_dataset
     from detection.cli.terminal import TerminalWatcher
@@ -287,10 +269,11 @@ def preview(
 
 
 @app.command(
+    cls=DatasetCommand,
     epilog=example(
         "swath data tile photos --size 640 --overlap 0.25 --out tiles",
         "swath data tile drone --size 640 --tile-m 1.5 --gsd-mm 2.1 --out tiles",
-    )
+    ),
 )
 def tile(
     dataset: Annotated[str, typer.Argument(help="Labelled photos in any format.", metavar="DATASET")],
@@ -322,12 +305,12 @@ def tile(
     """
     from typing import get_args
 
-    from data.formats.load import load_dataset
+    from data.formats import load_dataset
     from data.loading.tiles import TileFormat, tile_dataset, write_tiles
     from detection.cli.terminal import TerminalWatcher
 
     kind = one_of(to, get_args(TileFormat), "--to")
-    one_of(split, ("train", "val", "valid", "test"), "--split")
+    one_of(split, SPLITS, "--split")
     if gsd_mm is not None and tile_m is None:
         raise typer.BadParameter("says nothing without --tile-m", param_hint="--gsd-mm")
     photos = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))

@@ -45,7 +45,7 @@ def run_demo(out: Path) -> None:
     """
     from rich.console import Console
 
-    from data.formats.load import load_dataset
+    from data.formats import load_dataset
     from data.synthetic import render_dataset, render_drive
     from detection.cli.stream_machine import stream_command
     from detection.cli.terminal import TerminalWatcher, metrics_table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detection.cli.data import FormatOption, ImagesDirOption, reading
+from detection.cli.dataset_options import ImagesDirOption, reading
 from detection.cli.help import example
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def evaluate(
         typer.Option("--out", metavar="DIR", help="Where to write; beside the (last) model if left out."),
     ] = None,
     split: Annotated[str, typer.Option(help="Which part, where the dataset has parts: train, val, test.")] = "val",
-    format: FormatOption = "auto",
+    format: Annotated[
+        str, typer.Option("--format", help="The dataset's format, one that `swath data check --help` lists; or auto.")
+    ] = "auto",
     unlabelled: Annotated[
         str | None, typer.Option(help="Images without a label file: background, or skip. As in the run's recipe.")
     ] = None,
@@ -190,7 +192,7 @@ def _scored(
     provider: str | None,
 ) -> tuple[Evaluation, ImageDetector, Recipe | None]:
     """A model on the images as its own recipe reads them."""
-    from data.formats.load import load_dataset
+    from data.formats import load_dataset
     from data.loading.tiles import tile_dataset
     from detection.evaluation.evaluate import evaluate as score
     from detection.evaluation.evaluate import load_detector, own_thresholds

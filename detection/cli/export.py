@@ -57,7 +57,7 @@ def export(
         raise typer.BadParameter("only --precision int8 is calibrated", param_hint="--calibration")
     if out.suffix != ".onnx":
         raise typer.BadParameter(f"{out} must end in .onnx", param_hint="--out")
-    from data.formats.load import load_dataset
+    from data.formats import load_dataset
     from detection.cli.terminal import TerminalWatcher
     from detection.export.export import calibration_images, deploy_graph_of, parity_images
     from detection.export.export import export as write

@@ -44,7 +44,8 @@ def fetch(
     from data.download.fetch import read_fetched
     from data.download.registry import public_set, public_sets
     from data.errors import DataError
-    from detection.cli.terminal import TerminalWatcher, public_sets_table
+    from detection.cli.data_tables import public_sets_table
+    from detection.cli.terminal import TerminalWatcher
 
     if list_ == (name is not None):
         raise typer.BadParameter("give a NAME or --list", param_hint="NAME")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.filesize import decimal
@@ -20,15 +21,16 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
-from data.download.registry import PublicSet
 from detection.cli.training_view import TrainingView, in_words
-from detection.evaluation.coco_metrics import CocoMetrics
-from detection.evaluation.intervals import Difference, Interval
-from detection.evaluation.robustness import STRENGTHS, Robustness
 from detection.training.watcher import Step
+
+if TYPE_CHECKING:  # they import torch, for which the commands of `swath data` would wait seconds
+    from detection.evaluation.coco_metrics import CocoMetrics
+    from detection.evaluation.intervals import Difference, Interval
+    from detection.evaluation.robustness import Robustness
 
 
 class _Amount(MofNCompleteColumn):
@@ -171,18 +173,12 @@ def differences_table(changes: Mapping[str, Difference], models: Sequence[Path])
 
 def robustness_table(found: Robustness) -> Table:
     """AP under each effect, at each strength."""
+    from detection.evaluation.robustness import STRENGTHS
+
     effect, strength = found.worst
     title = f"{found.mean_drop:.0%} of the AP is lost on average, the most under {effect} {strength:g}"
     table = Table("AP under", *(f"{s:g}" for s in STRENGTHS), title=title, title_justify="left")
     table.add_row("nothing", *(f"{found.clean['AP']:.3f}" for _ in STRENGTHS))
     for name, at in found.effects.items():
         table.add_row(name, *(f"{at[s]['AP']:.3f}" for s in STRENGTHS))
-    return table
-
-
-def public_sets_table(sets: Iterable[PublicSet]) -> Table:
-    """The datasets that can be fetched by name."""
-    table = Table(Column("name", no_wrap=True), "images", Column("licence", no_wrap=True), "size", "title")
-    for one in sets:
-        table.add_row(one.name, "?" if one.images is None else str(one.images), one.licence, one.size_text, one.title)
     return table

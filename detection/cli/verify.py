@@ -86,7 +86,7 @@ def verify_command(
         if dataset is None:
             outcome, delta, fall = compare(model, detector, progress=told), None, None
         else:
-            from data.formats.load import load_dataset
+            from data.formats import load_dataset
 
             images = load_dataset(dataset, split=split)
             outcome = compare(model, detector, (image for _, image in images.read()), told)

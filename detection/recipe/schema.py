@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from data.augmentation.settings import AugmentSettings
+from data.formats.kinds import ReadableName
 from detection.models.detector_config import DetectorConfig
 from detection.models.presets import PresetOptions, preset_named, preset_names, preset_options
 from detection.runtime.errors import SwathError
@@ -66,9 +67,7 @@ class Data(_Part):
     train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
     val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
     allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
-    format: Literal["auto", "coco", "yolo", "voc", "csv", "masks"] = Field(
-        "auto", description="of train and val, where they are not recognised rightly"
-    )
+    format: ReadableName = Field("auto", description="of train and val, where they are not recognised rightly")
     unlabelled: Literal["background", "skip"] = Field(
         "background", description="what an image without a label file is: background, or not labelled yet"
     )

@@ -14,7 +14,7 @@ from lightning_fabric.utilities.seed import seed_everything
 
 from data import Dataset
 from data.check import check_before_training, load_allowing
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 from data.loading.loader import Batch
 from data.loading.negatives import with_negatives
 from data.loading.tiles import tile_dataset

@@ -33,9 +33,9 @@ from rich.table import Table
 from ultralytics_venv import ultralytics_env, ultralytics_python
 
 from data import Dataset
+from data.formats import load_dataset
 from data.formats.coco import save_coco
 from data.formats.convert import convert
-from data.formats.load import load_dataset
 from detection.evaluation.coco_metrics import coco_metrics
 from detection.evaluation.evaluate import evaluate, load_detector
 from detection.recipe.reading import load_recipe

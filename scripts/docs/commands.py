@@ -41,8 +41,10 @@ def page() -> str:
     parts += ["| command | does |", "|---|---|", *rows, ""]
     for name, command, help_ in listed:
         parts += [f"## {name} {{#{_anchor(name)}}}", "", help_, "", *_examples(command.epilog or "")]
-        arguments = [p for p in command.params if type(p).__name__ == "TyperArgument"]
-        options = [p for p in command.params if type(p).__name__ == "TyperOption" and not p.hidden]
+        # get_params and not params: some commands complete their help in it
+        parameters = [p for p in command.get_params(typer.Context(command)) if p.name != "help"]
+        arguments = [p for p in parameters if type(p).__name__ == "TyperArgument"]
+        options = [p for p in parameters if type(p).__name__ == "TyperOption" and not p.hidden]
         parts += _table("argument", arguments) + _table("option", options)
     return "\n".join(parts)
 

@@ -11,7 +11,7 @@ from data.check import check, check_before_training, load_allowing, named_apart,
 from data.check.findings import KINDS
 from data.dataset import Dataset
 from data.errors import DataError, NoSuchSplit
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 
 
 def scene(seed: int, size_hw: tuple[int, int] = (240, 320)) -> np.ndarray:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
+from data.formats import load_dataset
 from data.formats.coco import read_coco, save_coco
-from data.formats.load import load_dataset
 
 IMAGE = {"id": 7, "file_name": "a.png", "width": 60, "height": 40}
 BOX = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [10, 5, 20, 15]}

@@ -14,8 +14,8 @@ from PIL import Image
 
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
+from data.formats import load_dataset, load_parts
 from data.formats.convert import convert
-from data.formats.load import load_dataset, load_parts
 from data.formats.references import REFERENCES
 
 # What a round trip through each format may change: nothing, or a corner by so many pixels.
@@ -130,7 +130,7 @@ def test_splits_folders_and_images_of_one_name(two_fields, tmp_path):
     # centre (6, 7) of 60 x 40, 10 x 10
     assert (out / "labels/train/north/a.txt").read_text() == "0 0.100000000 0.175000000 0.166666667 0.250000000\n"
     assert os.readlink(out / "images/train/north/a_2.jpg") == "../../../../photos/north/a.jpg"
-    assert said(lost, "given another name") == 1 and said(lost, "own area") == 3 and said(lost, "class ids") == 2
+    assert said(lost, "renamed") == 1 and said(lost, "own area") == 3 and said(lost, "class ids") == 2
     for to in ("yolo", "voc", "csv", "coco"):
         if to != "yolo":
             convert(two_fields, tmp_path / to, to=to)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data import DataError, load_dataset
 from data.errors import NoSuchSplit
-from data.formats.load import load_parts
+from data.formats import load_parts
 from data.formats.yolo import read_yolo
 
 XML = "<annotation><filename>a.png</filename>{}<object><name>weed</name>{}<bndbox>{}</bndbox></object></annotation>"
@@ -196,7 +196,7 @@ def test_masks_with_classes_json(instances, tmp_path, write_image):
 def test_several_datasets_in_one_folder_and_a_format_by_name(tmp_path, coco_file, voc):
     path = coco_file()
     voc()
-    with pytest.raises(DataError, match=r"several datasets \(annotations.json, . \(voc\)\): .* say the --format"):
+    with pytest.raises(DataError, match=r"several datasets \(annotations.json, . \(voc\)\): .* give the --format"):
         load_dataset(tmp_path)
     assert load_dataset(tmp_path, format="voc").images[0].boxes_xyxy.tolist() == [[11, 6, 30, 20]]
     assert load_dataset(tmp_path, format="coco").images[0].boxes_xyxy.tolist() == [[10, 5, 30, 20]]

@@ -8,7 +8,7 @@ import pytest
 
 from data.check import check_before_training
 from data.errors import DataError
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 from data.formats.yolo import read_yolo
 
 

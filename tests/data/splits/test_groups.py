@@ -8,7 +8,7 @@ from PIL import Image
 
 from data.dataset import LabelledImage
 from data.errors import DataError
-from data.formats.load import load_parts
+from data.formats import load_parts
 from data.splits.groups import best_key, folders, group_images, photos, videos
 
 

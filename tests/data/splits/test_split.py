@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
-from data.formats.load import load_dataset, load_parts
+from data.formats import load_dataset, load_parts
 from data.splits.groups import group_images
 from data.splits.split import save_split, split_folds, split_groups, split_held_out
 

@@ -34,7 +34,7 @@ def test_what_is_lost_is_said_on_stderr(coco_file, tmp_path, capsys):
     path = coco_file([[(3, (10, 10, 40, 40)), (7, (90, 10, 60, 40))], []])
     assert swath("data", "convert", path, tmp_path / "out", "--to", "yolo", "--copy") == 0
     out = capsys.readouterr()
-    assert "1 dataset whose class ids YOLO cannot say: numbered anew" in out.err
+    assert "1 dataset whose class ids YOLO cannot represent: renumbered" in out.err
     assert "Traceback" not in out.err and len(load_dataset(tmp_path / "out")) == 2
     assert swath("data", "convert", path, tmp_path / "out", "--to", "yolo") == 1
     assert capsys.readouterr().err.count("is there already") == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 from data.synthetic import render_dataset
 from detection.evaluation.evaluate import evaluate, load_detector, score
 from detection.evaluation.operating import choose_thresholds

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 from detection.recipe.reading import load_recipe
 from detection.training.dry_run import count, dry_run, gflops, parts, saved_bytes
 from tests.detection.conftest import Quiet, swath, write_recipe

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.formats.load import load_dataset
+from data.formats import load_dataset
 from detection.runtime.detections import Detections
 from detection.runtime.draw import class_colour
 from detection.training.visualisation import fixed_images, found_against_truth, grid, labelled, write_png

@@ -1,8 +1,8 @@
-"""The report and a split as tables for a terminal."""
+"""Tables of `swath data`: findings of a check, parts of a dataset, public datasets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data.check.findings import Example, Report
+from data.download.registry import PublicSet
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -40,6 +41,14 @@ def parts_table(parts: Mapping[str, Mapping[str, Any]], *, title: str | None = N
         boxes = [numbers["classes"].get(name, 0) for name in classes]
         cells = [numbers["images"], *([numbers["groups"]] if grouped else []), sum(boxes), *boxes]
         table.add_row(Text(part), *map(str, cells))
+    return table
+
+
+def public_sets_table(sets: Iterable[PublicSet]) -> Table:
+    """The datasets that can be fetched by name."""
+    table = Table(Column("name", no_wrap=True), "images", Column("licence", no_wrap=True), "size", "title")
+    for one in sets:
+        table.add_row(one.name, "?" if one.images is None else str(one.images), one.licence, one.size_text, one.title)
     return table
 
 
