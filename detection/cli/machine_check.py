@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import sys
@@ -18,16 +17,19 @@ from rich.table import Table
 from rich.text import Text
 
 from detection.runtime.backends.onnx_file import read_metadata
+from detection.runtime.cameras import kind_of
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import open_source
 from detection.runtime.errors import ModelFileError, SourceError
 from detection.runtime.metadata import KEY, parse
-from detection.runtime.operations.machine import Machine, MachineCamera
+from detection.runtime.operations.machine import Machine
+from detection.runtime.operations.machine_camera import MachineCamera
 from detection.runtime.operations.machine_file import MachineFile, load_machine
 from detection.runtime.operations.systemd_unit import unit
 from detection.runtime.parity.report import parity_fault
 
 _PACKAGES = {"mqtt": "paho.mqtt", "mcap": "mcap", "metrics": "prometheus_client", "dashboard": "uvicorn"}
+_RECORDING_TIMEOUT_S = 10.0
 _LEAST_FREE_BYTES = 1_000_000_000
 
 
@@ -134,23 +136,25 @@ def _model(machine: Machine) -> Finding:
 
 
 def _camera(camera: MachineCamera, *, really: bool) -> Finding | None:
-    part = f"camera {camera.name}"
+    """One camera; None where there is nothing to say without opening it."""
+    part, kind = f"camera {camera.name}", kind_of(camera.source)
+    if missing := kind.missing(camera.source):
+        return Finding(part, missing)
     if not really:
-        fault = "" if Path(camera.source).exists() else f"{camera.source}: there is no such file"
-        return Finding(part, fault, "is there") if _is_path(camera.source) else None
+        path = kind.path(camera.source)
+        if path is None:
+            return None
+        return Finding(part, "" if path.exists() else f"{camera.source}: there is no such file", "is there")
     try:
-        with open_source(camera.source) as source:
+        with open_source(camera) as source:  # a machine's camera holds its transport and timeouts
             return _image(source, camera, part)
     except SourceError as error:
         return Finding(part, str(error))
 
 
-def _is_path(source: str) -> bool:
-    return os.sep in source and not re.search(r"://|!|^[a-z]+:", source)
-
-
 def _image(source: Source, camera: MachineCamera, part: str) -> Finding:
-    deadline_s = time.monotonic() + camera.open_timeout_s
+    timeout_s: float = getattr(camera, "open_timeout_s", _RECORDING_TIMEOUT_S)
+    deadline_s = time.monotonic() + timeout_s
     while not source.ended and time.monotonic() < deadline_s:
         frame = source.poll(0.1)
         if frame is None:
@@ -161,7 +165,7 @@ def _image(source: Source, camera: MachineCamera, part: str) -> Finding:
         except ValueError as error:
             return Finding(part, str(error))
         return Finding(part, "", f"{width} x {height}")
-    return Finding(part, f"no image within {camera.open_timeout_s:g} s")
+    return Finding(part, f"no image within {timeout_s:g} s")
 
 
 def _installed(package: str) -> bool:

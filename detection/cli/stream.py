@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from typer.core import TyperArgument, TyperCommand
 
 from detection.cli.help import example
 
@@ -22,6 +24,20 @@ EXAMPLE = example(
 _CAMERAS, _FILES, _NETWORK, _LIMITS = "Cameras", "Files", "Network and people", "Limits"
 
 
+class StreamCommand(TyperCommand):
+    """`swath stream`, whose help lists the kinds of cameras; they are loaded when it is this command's turn."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Its parameters, SOURCE with the forms of all kinds."""
+        from detection.runtime.cameras import source_forms
+
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if isinstance(parameter, TyperArgument) and parameter.name == "sources":
+                parameter.help = f"{escape(source_forms())}."
+        return parameters
+
+
 def stream(
     model: Annotated[
         Path | None, typer.Argument(help="The .onnx that swath export wrote.", metavar="MODEL", show_default=False)
@@ -29,8 +45,7 @@ def stream(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Camera index, /dev path, rtsp/http URL, video, image folder, .mcap, ROS bag, "
-            "raw:WxH@FPS:bgr24 (stdin) or GStreamer pipeline.",
+            help="What to detect in.",  # and how it is written: StreamCommand
             metavar="SOURCE...",
             show_default=False,
         ),

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from detection.runtime.cameras.names import camera_name, different
+from detection.runtime.cameras.names import different
+from detection.runtime.cameras.sources import camera_name
 from detection.runtime.errors import SourceError
 from detection.runtime.operations.machine import Machine
 from detection.runtime.operations.machine_file import MachineError

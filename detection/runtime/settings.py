@@ -47,21 +47,31 @@ def explain(fault: Any, model: type[BaseModel]) -> str:
         model: what was validated.
 
     """
-    key = ".".join(str(step) for step in fault["loc"] if isinstance(step, str))
+    steps = tuple(step for step in fault["loc"] if not _is_tag(step))
+    key = ".".join(step for step in steps if isinstance(step, str))
     if fault["type"] == "extra_forbidden":
         valid = [prefix + name for prefix, section in _sections(model) for name in section.model_fields]
         leaf = key.rsplit(".", 1)[-1]
         near = difflib.get_close_matches(key, valid, 1, 0.6) or [v for v in valid if v.rsplit(".")[-1] == leaf]
-        return f"{shown(fault['loc'])}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
-    key = shown(fault["loc"])
+        return f"{shown(steps)}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    key = shown(steps)
     if fault["type"] == "missing":
-        return f"{key}: {'too few values' if isinstance(fault['loc'][-1], int) else 'missing'}"
+        return f"{key}: {'too few values' if isinstance(steps[-1], int) else 'missing'}"
     of_ours = fault["type"] == "value_error"
     message = str(fault["ctx"]["error"]) if of_ours else fault["msg"]
     if of_ours and isinstance(fault["input"], dict):  # keys that do not go together
         return f"{key}: {message}" if key else message
     value = repr(fault["input"])
     return f"{key}: {message}, got {value if len(value) < 60 else value[:57] + '...'}"
+
+
+def tag_of(name: str) -> str:
+    """The tag of a model in a discriminated union: pydantic puts it into the path of an error, where it is no key."""
+    return f"<{name}>"
+
+
+def _is_tag(step: str | int) -> bool:
+    return isinstance(step, str) and step.startswith("<")
 
 
 def shown(steps: tuple[str | int, ...]) -> str:
@@ -78,7 +88,13 @@ def shown(steps: tuple[str | int, ...]) -> str:
 def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield prefix, model
     for name, info in model.model_fields.items():
-        # `Tiles | None` and `tuple[Camera, ...]` are sections too
-        for kind in get_args(info.annotation) or (info.annotation,):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _sections(kind, f"{prefix}{name}.")
+        for section in _models_in(info.annotation):
+            yield from _sections(section, f"{prefix}{name}.")
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """`Tiles`, `Tiles | None`, `tuple[Camera, ...]`, and unions of cameras: sections all of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -1,29 +1,47 @@
-"""Recordings of robots as sources: MCAP files and ROS bags. Every image of one topic, in order."""
+"""Recordings of robots: every image of one topic, in order. What MCAP files and ROS bags have in common."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from detection.runtime.cameras.frame_rate import FrameRateLimiter
-from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS, ImageMessage, decode_message
+from detection.runtime.cameras.image_messages import ImageMessage, decode_message
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 
 _log = logging.getLogger(__name__)
 
-_Message = tuple[str, str, bytes, float]
+Message = tuple[str, str, bytes, float]
 """Schema, encoding, content, and when it was recorded in seconds."""
 
+ReadBag = Callable[[Path, str | None, ExitStack], tuple[int | None, Iterator[Message]]]
+"""Takes a recording, a topic and what closes it; gives how many messages the topic has, and these."""
 
-def is_bag(path: Path) -> bool:
-    """Whether a path is an MCAP file, a ROS 1 bag, or a ROS 2 bag (its folder)."""
-    return (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix.lower() in (".mcap", ".bag"))
+
+def bag_and_topic(source: str, is_bag: Callable[[Path], bool]) -> tuple[Path, str | None]:
+    """`drive.mcap#/left` -> its path and topic; a path that holds a "#" itself goes before.
+
+    Args:
+        source: of the recording.
+        is_bag: whether a path is one.
+
+    """
+    whole = Path(source).expanduser()
+    bag, _, topic = str(whole).partition("#")
+    if topic and not whole.exists() and is_bag(Path(bag)):
+        return Path(bag), topic
+    return whole, None
+
+
+def bag_path(source: str, is_bag: Callable[[Path], bool]) -> Path | None:
+    """The recording that a source names, None where it is none; arguments as of `bag_and_topic`."""
+    path, _ = bag_and_topic(source, is_bag)
+    return path if is_bag(path) else None
 
 
 class BagImages(Source):
@@ -33,6 +51,7 @@ class BagImages(Source):
         path: an `.mcap`, a ROS 1 `.bag`, or the folder of a ROS 2 bag.
         topic: which of its topics with images; None where there is one only.
         camera: its name in outputs.
+        read: opens a recording of this kind.
         max_fps: give at most so many images for each second of the recording; None for all.
 
     Raises:
@@ -44,7 +63,9 @@ class BagImages(Source):
     fps = None
     dropped = 0
 
-    def __init__(self, path: Path, topic: str | None, camera: str, max_fps: float | None = None) -> None:
+    def __init__(
+        self, path: Path, topic: str | None, camera: str, read: ReadBag, max_fps: float | None = None
+    ) -> None:
         self.camera = camera
         self.unreadable = 0
         self.ended = False
@@ -54,9 +75,8 @@ class BagImages(Source):
         self._first_s: float | None = None
         with ExitStack() as opened:
             try:
-                read = _read_mcap if path.suffix.lower() == ".mcap" else _read_ros
                 self.length, self._messages = read(path, topic, opened)
-            except (SourceError, ImportError):
+            except SourceError:
                 raise
             except Exception as error:  # each of the libraries has its own
                 raise SourceError(f"{path}: cannot be read as a recording ({_line(error)})") from None
@@ -106,8 +126,18 @@ class BagImages(Source):
         self._opened.close()
 
 
-def _pick(path: Path, topics: dict[str, str], topic: str | None) -> str:
-    """The topic to read: `topics` is name to schema, of those with images."""
+def pick_topic(path: Path, topics: Collection[str], topic: str | None) -> str:
+    """The topic to read.
+
+    Args:
+        path: of the recording, for messages.
+        topics: those with images.
+        topic: the one that is asked for; None where there is one only.
+
+    Raises:
+        SourceError: no such topic, or several and none is asked for.
+
+    """
     listed = ", ".join(sorted(topics)) or "none"
     if topic is None and len(topics) == 1:
         return next(iter(topics))
@@ -116,49 +146,6 @@ def _pick(path: Path, topics: dict[str, str], topic: str | None) -> str:
     if topic not in topics:
         raise SourceError(f"{path}: no topic {topic} with images; those with images: {listed}")
     return topic
-
-
-def _read_mcap(path: Path, topic: str | None, opened: ExitStack) -> tuple[int | None, Iterator[_Message]]:
-    try:
-        from mcap.reader import make_reader
-    except ImportError:
-        raise SourceError(f'{path}: reading MCAP needs: pip install "swath[stream]"') from None
-    reader: Any = make_reader(opened.enter_context(path.open("rb")), validate_crcs=True)
-    summary = reader.get_summary()
-    if summary is None:
-        raise SourceError(f"{path}: has no summary, so it was not finished; mend it with `mcap recover`")
-    schemas = {number: schema.name for number, schema in summary.schemas.items()}
-    channels = {
-        channel.topic: channel
-        for channel in summary.channels.values()
-        if schemas.get(channel.schema_id) in IMAGE_SCHEMAS
-    }
-    picked = channels[_pick(path, {name: schemas[c.schema_id] for name, c in channels.items()}, topic)]
-    counts = summary.statistics.channel_message_counts if summary.statistics else {}
-
-    def messages() -> Iterator[_Message]:
-        for schema, channel, message in reader.iter_messages(topics=[picked.topic]):
-            yield schema.name, channel.message_encoding, message.data, message.log_time / 1e9
-
-    return counts.get(picked.id), messages()
-
-
-def _read_ros(path: Path, topic: str | None, opened: ExitStack) -> tuple[int | None, Iterator[_Message]]:
-    try:
-        from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
-    except ImportError:
-        raise SourceError(f'{path}: reading ROS bags needs: pip install "swath[bags]"') from None
-    reader = opened.enter_context(AnyReader([path], default_typestore=get_typestore(Stores.LATEST)))
-    connections = [c for c in reader.connections if c.msgtype in IMAGE_SCHEMAS]
-    picked = _pick(path, {c.topic: c.msgtype for c in connections}, topic)
-    connections = [c for c in connections if c.topic == picked]
-
-    def messages() -> Iterator[_Message]:
-        for connection, logged_ns, content in reader.messages(connections):
-            yield connection.msgtype, "cdr" if reader.is2 else "ros1", content, logged_ns / 1e9
-
-    return sum(c.msgcount for c in connections), messages()
 
 
 def _line(error: Exception) -> str:

@@ -8,9 +8,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detection.runtime.cameras.names import GENICAM_PREFIX
+from detection.runtime.cameras.connection import Opened
+from detection.runtime.cameras.kind import CameraKind
+from detection.runtime.cameras.live import open_live
+from detection.runtime.cameras.settings import LiveSettings
+from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
+from detection.runtime.events import Listener
 
+_PREFIX = "genicam:"
 _CONVERSIONS: dict[str, int | None] = {
     "BGR8": None,
     "RGB8": cv2.COLOR_RGB2BGR,
@@ -23,22 +29,15 @@ _CONVERSIONS: dict[str, int | None] = {
 """Pixel formats of the standard that are read, and OpenCV's conversion."""
 
 
-def check_genicam(spec: str) -> None:
-    """See that a GenICam camera could be opened at all.
-
-    Raises:
-        SourceError: `harvesters` is missing, or the producer's file is.
-
-    """
+def _missing(source: str) -> str | None:
     try:
         import harvesters.core  # noqa: F401 # only whether it is there
     except ImportError:
-        raise SourceError(f"{spec}: GenICam cameras need: pip install harvesters") from None
-    producer = Path(spec.removeprefix(GENICAM_PREFIX).partition("#")[0])
-    if not producer.is_file():
-        raise SourceError(
-            f"{spec}: write genicam:PRODUCER.cti#SERIAL; {producer} is not there (the maker's driver has it)"
-        )
+        return f"{source}: GenICam cameras need: pip install harvesters"
+    producer = Path(source.removeprefix(_PREFIX).partition("#")[0])
+    if producer.is_file():
+        return None
+    return f"{source}: write genicam:PRODUCER.cti#SERIAL; {producer} is not there (the camera's driver includes it)"
 
 
 class GenicamCapture:
@@ -56,7 +55,7 @@ class GenicamCapture:
     def __init__(self, spec: str, read_timeout_s: float) -> None:
         from harvesters.core import Harvester
 
-        producer, _, serial = spec.removeprefix(GENICAM_PREFIX).partition("#")
+        producer, _, serial = spec.removeprefix(_PREFIX).partition("#")
         self._read_timeout_s = read_timeout_s
         self._image: Any = None
         self._harvester: Any = Harvester()
@@ -104,3 +103,23 @@ class GenicamCapture:
         self._camera.stop()
         self._camera.destroy()
         self._harvester.reset()
+
+
+def _open(settings: LiveSettings, camera: str, on_event: Listener | None) -> Source:
+    def connect(silence_s: float) -> Opened:
+        return Opened(GenicamCapture(settings.source, silence_s), silence_s)
+
+    return open_live(connect, camera, settings, on_event)
+
+
+KIND = CameraKind(
+    "genicam",
+    "genicam:PRODUCER.cti[#SERIAL]",
+    lambda source: source.startswith(_PREFIX),
+    _open,
+    live=True,
+    complete=False,
+    settings=LiveSettings,
+    default_name=lambda source: f"genicam-{source.rpartition('#')[2]}" if "#" in source else "genicam",
+    missing=_missing,
+)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detection.runtime.cameras.backoff import Backoff
 from detection.runtime.cameras.connection import REFUSAL_TIMEOUT_S, Connection, Opened, RefusedError
 from detection.runtime.cameras.mailbox import Mailbox
-from detection.runtime.cameras.settings import CameraSettings
+from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
@@ -43,6 +43,28 @@ _LATE_S = 1.0
 _TICK_S = 0.1
 _CLOSE_WITHIN_S = 0.25
 
+Connect = Callable[[float], Opened]
+"""Opens a camera; takes how many seconds it may be silent; raises `SourceError` where there is none."""
+
+
+def open_live(connect: Connect, camera: str, settings: LiveSettings, on_event: Listener | None) -> LiveSource:
+    """A live camera, as `CameraKind.opens` gives it.
+
+    Args:
+        connect: opens the camera.
+        camera: its name in outputs.
+        settings: how to read it.
+        on_event: receives each change of its status. None: it is opened here and now, and ends when it is lost.
+
+    Raises:
+        SourceError: it was to be opened here and now, and is not there.
+
+    """
+    if on_event is not None:
+        return LiveSource(connect, camera, settings, on_event=on_event)
+    opened = connect(settings.read_timeout_s)
+    return LiveSource(lambda _: opened, camera, settings, retry=False)
+
 
 class LiveSource(Source):
     """A camera or network stream that is kept alive.
@@ -69,9 +91,9 @@ class LiveSource(Source):
 
     def __init__(
         self,
-        open_camera: Callable[[float], Opened],
+        open_camera: Connect,
         camera: str,
-        settings: CameraSettings,
+        settings: LiveSettings,
         *,
         retry: bool = True,
         on_event: Listener = ignore_event,

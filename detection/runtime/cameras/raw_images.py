@@ -12,11 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.runtime.cameras.names import RAW_PREFIX
+from detection.runtime.cameras.kind import CameraKind
+from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
+from detection.runtime.events import Listener
 
+_PREFIX = "raw:"
 _SPEC = re.compile(r"(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?(?::(\w+))?")
 
 _FORMATS: dict[str, tuple[int, int | None]] = {
@@ -56,7 +59,7 @@ class RawImages(Source):
     unreadable = 0
 
     def __init__(self, spec: str, camera: str, descriptor: int | None = None) -> None:
-        found = _SPEC.fullmatch(spec.removeprefix(RAW_PREFIX))
+        found = _SPEC.fullmatch(spec.removeprefix(_PREFIX))
         kind = (found and found[4]) or "bgr24"
         if found is None or kind not in _FORMATS:
             raise SourceError(f"{spec}: write raw:WIDTHxHEIGHT[@FPS][:FORMAT], FORMAT one of {' '.join(_FORMATS)}")
@@ -111,3 +114,18 @@ class RawImages(Source):
     def close(self) -> None:
         """Take no more images."""
         self.ended = True
+
+
+def _open(settings: CameraSettings, camera: str, on_event: Listener | None) -> Source:
+    return RawImages(settings.source, camera)
+
+
+KIND = CameraKind(
+    "raw",
+    "raw:WxH@FPS:bgr24 (standard input)",
+    lambda source: source.startswith(_PREFIX),
+    _open,
+    live=False,
+    complete=False,
+    default_name=lambda source: "stdin",
+)

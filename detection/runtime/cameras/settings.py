@@ -1,63 +1,41 @@
-"""`CameraSettings`: one source and how it is to be read."""
+"""Settings that camera kinds have in common; each kind's own stand in its file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated
 
-from detection.runtime.errors import SourceError
+from pydantic import BaseModel, ConfigDict, Field
 
-Transport = Literal["tcp", "udp"]
-"""How RTSP brings the images. TCP loses none of them and is late instead; UDP is the other way round."""
-
-OPEN_TIMEOUT_S = 10.0
-"""How long a camera may take from the first word to the first packets."""
-
-READ_TIMEOUT_S = 3.0
-"""How long nothing at all may come before the connection counts as dead."""
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class CameraSettings:
-    """What a source is, and how to read it. Only `spec` is needed.
+class CameraSettings(BaseModel):
+    """What a source is and how to read it; the settings of every kind have these.
 
-    Attributes:
-        spec: what `open_source` takes: an index, device, URL, file, folder, ... Not shown by repr: it may
-            hold a password.
-        name: in outputs; None derives one from `spec`.
-        max_fps: take at most so many images a second; None takes all. What is left out is neither
-            numbered nor counted as dropped, and is not converted (a video stream must be decoded all the same).
-        transport: of RTSP.
-        open_timeout_s: how long a camera on the network may take to answer and to start.
-        read_timeout_s: how long it may be silent before it is given up and opened again. A camera that
-            gives less than an image in this time needs more.
-        max_age_s: images older than this are dropped, not delivered; None delivers every newest one.
-        stream_clock: whether a late image is recognised by the stream's own time stamps. False for cameras
-            whose stamps do not follow the clock: then an image's age counts from its arrival.
-
-    Raises:
-        SourceError: a value outside its range.
-
+    `detection.runtime.cameras.sources.camera_settings` makes those of the right kind.
     """
 
-    spec: str = field(repr=False)
-    name: str | None = None
-    max_fps: float | None = None
-    transport: Transport = "tcp"
-    open_timeout_s: float = OPEN_TIMEOUT_S
-    read_timeout_s: float = READ_TIMEOUT_S
-    max_age_s: float | None = None
-    stream_clock: bool = True
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __post_init__(self) -> None:
-        if self.transport not in get_args(Transport):
-            raise SourceError(f"transport: {self.transport!r} is neither tcp nor udp")
-        positive = {
-            "max_fps": self.max_fps,
-            "open_timeout_s": self.open_timeout_s,
-            "read_timeout_s": self.read_timeout_s,
-            "max_age_s": self.max_age_s,
-        }
-        for name, value in positive.items():
-            if value is not None and not 0 < value < float("inf"):
-                raise SourceError(f"{name}: must be above 0, got {value:g}")
+    source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
+    name: str | None = Field(
+        None, min_length=1, max_length=200, description="in all outputs; null derives one from the source"
+    )
+
+
+class RecordingSettings(CameraSettings):
+    """How to read a recording with a clock of its own."""
+
+    max_fps: Positive | None = Field(
+        None, description="take at most this many images per second; the others are neither numbered nor converted"
+    )
+
+
+class LiveSettings(RecordingSettings):
+    """How to read a live camera."""
+
+    open_timeout_s: Positive = Field(10.0, description="how long it may take to answer and to send its first packets")
+    read_timeout_s: Positive = Field(
+        3.0, description="silence after which it is opened again; must be longer than the time between two images"
+    )
+    max_age_s: Positive | None = Field(None, description="drop images older than this; null: none")

@@ -1,65 +1,75 @@
-"""Where images come from: `open_source` recognises a camera, stream, video, recording or image folder."""
+"""`open_source` and `open_sources`: any camera, stream, video, recording or image folder, by what the user wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import cv2
+from pydantic import ValidationError
 
-from detection.runtime.cameras import capture
-from detection.runtime.cameras.bags import BagImages, is_bag
+from detection.runtime import cameras
 from detection.runtime.cameras.live import LiveSource
-from detection.runtime.cameras.names import (
-    GENICAM_PREFIX,
-    RAW_PREFIX,
-    URL,
-    camera_name,
-    different,
-    is_device,
-    is_pipeline,
-    without_secrets,
-)
-from detection.runtime.cameras.openers import live_opener
-from detection.runtime.cameras.raw_images import RawImages
-from detection.runtime.cameras.recordings import ImageFolder, VideoFile, is_image, is_video_name
+from detection.runtime.cameras.names import different
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener, ignore_event
+from detection.runtime.settings import explain
 
-__all__ = ["camera_name", "close_sources", "is_recording", "open_source", "open_sources", "without_secrets"]
+__all__ = ["camera_name", "camera_settings", "close_sources", "is_recording", "open_source", "open_sources"]
 
 
-def open_source(source: str | Path | CameraSettings) -> Source:
-    """Open one source by what the user wrote. A live one is not opened again: its loss is its end.
+def camera_settings(source: str | Path, **settings: Any) -> CameraSettings:
+    """The settings of one source, of the kind that it is.
+
+        left = camera_settings("rtsp://farm:PASSWORD@10.0.0.7/stream1", name="left", transport="udp", max_fps=15)
+        sources = open_sources([left, "/dev/video0"])
 
     Args:
-        source: what to read, and how: a `CameraSettings`, or its `spec` alone:
+        source: as `open_source` takes it.
+        settings: `name`, and what its kind can be told: `max_fps`, `open_timeout_s`, `read_timeout_s`, `max_age_s`,
+            `transport`, `stream_clock`; `docs/robot/cameras.md` has them all.
+
+    Raises:
+        SourceError: a setting that its kind does not have, or a value of the wrong type or range.
+
+    """
+    kind = cameras.kind_of(str(source))
+    try:
+        return kind.settings(source=str(source), **settings)
+    except ValidationError as error:
+        faults = "; ".join(explain(fault, kind.settings) for fault in error.errors())
+        raise SourceError(f"{kind.default_name(str(source))} ({kind.name}): {faults}") from None
+
+
+def open_source(source: str | Path | CameraSettings, **settings: Any) -> Source:
+    """Open one source by what the user wrote. A live one is not reopened: when it is lost it has ended.
+
+        with open_source("rtsp://10.0.0.7/stream1", max_fps=10) as source:
+            for frame in source:
+                print(frame.camera, frame.index, detector(frame.image).boxes_xyxy)
+
+    Args:
+        source: what to read:
 
             - a camera index ("0") or device ("/dev/video0");
-            - a URL (rtsp, http, https, ...); one that leads to a finished recording is read like a file;
+            - a URL (rtsp, http, https, ...); one that leads to a finished video is read like a file;
             - a GStreamer pipeline that ends in appsink ("gst:..." or "a ! b ! appsink");
             - a GenICam camera ("genicam:PRODUCER.cti#SERIAL");
             - raw images from standard input ("raw:1280x720@30:bgr24");
             - a video file, an image file, or a folder of images;
-            - an .mcap, a ROS 1 .bag or a ROS 2 bag's folder, with "#/topic" where it has several.
+            - an .mcap, a ROS 1 .bag or a ROS 2 bag's folder, with "#/topic" where it has several;
+
+            or the `camera_settings` of one.
+        settings: as `camera_settings` takes them; none where `source` has its own.
 
     Raises:
-        SourceError: nothing there, or nothing that can be read.
+        SourceError: nothing there, or nothing that can be read, or a wrong setting.
 
     """
-    settings = source if isinstance(source, CameraSettings) else CameraSettings(str(source))
-    name = settings.name or camera_name(settings.spec)
-    opener = live_opener(settings)
-    if opener is None:
-        return _open_recording(settings, name)
-    opened = opener(settings.read_timeout_s)  # here and now, so that a camera that is not there is an error
-    if URL.match(settings.spec) and opened.capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
-        return VideoFile(opened.capture, without_secrets(settings.spec), name, settings.max_fps)
-    return LiveSource(lambda _: opened, name, settings, retry=False)
+    return _opened(_settings(source, **settings), on_event=None)
 
 
 def open_sources(
@@ -68,11 +78,11 @@ def open_sources(
     """Open several sources, with names that differ ("left", "left-2").
 
     Live ones are supervised: this returns at once, whether they are there or not, and each is opened,
-    and opened again where it is lost, beside the others. Recordings are opened here, all or none.
+    and reopened where it is lost, in the background. Recordings are opened here, all or none.
 
     Args:
         sources: each as `open_source` takes it.
-        on_event: is told each change of a live one's status; called from their threads.
+        on_event: receives each change of a live one's status; called from their threads.
 
     Raises:
         SourceError: a recording cannot be opened, or this installation cannot read such a source at
@@ -81,12 +91,10 @@ def open_sources(
     """
     with ExitStack() as opened:
         found: list[Source] = []
-        asked = [one if isinstance(one, CameraSettings) else CameraSettings(str(one)) for one in sources]
-        names = different([settings.name or camera_name(settings.spec) for settings in asked])
-        for settings, unique in zip(asked, names, strict=True):
-            settings = replace(settings, name=unique)
-            opener = None if is_recording(settings.spec) else live_opener(settings)
-            one = LiveSource(opener, unique, settings, on_event=on_event) if opener else open_source(settings)
+        wanted = [_settings(one) for one in sources]
+        names = different([one.name or camera_name(one.source) for one in wanted])
+        for settings, name in zip(wanted, names, strict=True):
+            one = _opened(settings.model_copy(update={"name": name}), on_event)
             found.append(opened.enter_context(one))
         opened.pop_all()
         return found
@@ -101,30 +109,26 @@ def close_sources(sources: Sequence[Source]) -> None:
         source.close()
 
 
-def _open_recording(settings: CameraSettings, name: str) -> Source:
-    spec = settings.spec
-    if spec.startswith(RAW_PREFIX):
-        return RawImages(spec, name)
-    path = Path(spec).expanduser()
-    bag, _, topic = str(path).partition("#")
-    if not path.exists() and topic and is_bag(Path(bag)):
-        return BagImages(Path(bag), topic, name, settings.max_fps)
-    if is_bag(path):
-        return BagImages(path, None, name, settings.max_fps)
-    if path.is_dir() or (path.is_file() and is_image(path)):
-        return ImageFolder(path, name)
-    if not path.exists():
-        raise SourceError(f"{spec}: there is no such video, folder or camera")
-    opened = capture.open_file(str(path))
-    if opened is None:
-        raise SourceError(f"{spec}: not a video that can be read")
-    return VideoFile(opened, spec, name, settings.max_fps)
+def camera_name(source: str) -> str:
+    """The name in outputs that a source has by default; never holds a password."""
+    return cameras.kind_of(source).default_name(source)
 
 
-def is_recording(spec: str) -> bool:
-    """Whether a source is a file or folder, here or at a URL that names a video, for all that its name tells."""
-    if spec.lower().startswith(("http://", "https://")):
-        return is_video_name(without_secrets(spec))
-    return not (
-        spec.startswith((RAW_PREFIX, GENICAM_PREFIX)) or is_pipeline(spec) or URL.match(spec) or is_device(spec)
-    )
+def is_recording(source: str) -> bool:
+    """Whether all images of a source are there from the start: a file or folder, here or at a URL of a video."""
+    return cameras.kind_of(source).complete
+
+
+def _settings(source: str | Path | CameraSettings, **settings: Any) -> CameraSettings:
+    if not isinstance(source, CameraSettings):
+        return camera_settings(source, **settings)
+    if settings:
+        raise SourceError(f"{', '.join(settings)}: belongs into the camera_settings that are given")
+    return source
+
+
+def _opened(settings: CameraSettings, on_event: Listener | None) -> Source:
+    kind = cameras.kind_of(settings.source)
+    if (missing := kind.missing(settings.source)) is not None:
+        raise SourceError(missing)
+    return kind.opens(settings, settings.name or kind.default_name(settings.source), on_event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from detection.runtime.streaming.slices import FrameSlicer, Window, checked_overlap, checked_roi, checked_tiles
+from detection.runtime.cameras.settings import Positive
+from detection.runtime.operations.machine_camera import AnyCamera, prepared_camera
 from detection.runtime.tracking.motion import Direction
 
 STANDARD_OUTPUT = Path("-")
@@ -34,7 +35,6 @@ HomePath = Annotated[Path, AfterValidator(_from_the_files_folder)]
 """Relative paths start at the folder of the YAML."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -84,44 +84,6 @@ class MachineModel(_Settings):
             )
         given = self.score_thresholds
         return tuple(given.get(name, value) for name, value in zip(class_names, own, strict=True))
-
-
-class MachineCamera(_Settings):
-    """One camera."""
-
-    name: str = Field(min_length=1, max_length=200, description="as it stands in all outputs")
-    source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
-    max_fps: Positive | None = Field(None, description="take at most so many images a second")
-    roi_xyxy: Annotated[Window | None, AfterValidator(checked_roi)] = Field(
-        None, description="region of interest in pixels: detect in this part of the frame only"
-    )
-    tiles_rc: Annotated[tuple[int, int], AfterValidator(checked_tiles)] = Field(
-        (1, 1), description="rows and columns of tiles, so that small plants stay large enough to be found"
-    )
-    overlap: Annotated[float, AfterValidator(checked_overlap)] = Field(
-        0.2, description="of neighbouring tiles, as a fraction of a tile's side"
-    )
-    transport: Literal["tcp", "udp"] = Field("tcp", description="of RTSP")
-    open_timeout_s: Positive = Field(10.0, description="how long it may take to answer")
-    read_timeout_s: Positive = Field(3.0, description="how long it may be silent before it is opened again")
-    stream_clock: bool = Field(True, description="whether its time stamps tell how old an image is")
-
-    @field_validator("source", mode="before")
-    @classmethod
-    def _index(cls, source: object) -> object:
-        return _number_as_text(source)
-
-    @field_validator("source")
-    @classmethod
-    def _from_the_files_folder(cls, source: str, info: ValidationInfo) -> str:
-        """A file beside the YAML; anything else is left as it is."""
-        path = _from_the_files_folder(Path(source), info) if "://" not in source else Path()
-        return str(path) if "://" not in source and path.exists() and not source.isdecimal() else source
-
-    @property
-    def slicer(self) -> FrameSlicer:
-        """Which slices of its frames the network sees."""
-        return FrameSlicer(self.roi_xyxy, self.tiles_rc, self.overlap)
 
 
 class Limits(_Settings):
@@ -209,11 +171,20 @@ class Machine(_Settings):
 
     name: str = Field("swath", min_length=1, description="of the machine, in logs")
     model: MachineModel = Field(description="what decides")
-    cameras: tuple[MachineCamera, ...] = Field(min_length=1, description="one or more")
+    cameras: tuple[AnyCamera, ...] = Field(min_length=1, description="one or more")
     tracking: Tracking | None = Field(None, description="follow plants, and count each once; {} for the defaults")
     limits: Limits = Field(Limits(), description="what must hold")
     outputs: Outputs = Field(Outputs(), description="where decisions go")
     log: HomePath | None = Field(None, description='JSON lines: a file, or "-" for the standard output')
+
+    @field_validator("cameras", mode="before")
+    @classmethod
+    def _of_their_kinds(cls, cameras: object, info: ValidationInfo) -> object:
+        """Find files beside the YAML, and leave out what the kind of a camera has no use for."""
+        if not isinstance(cameras, list | tuple):
+            return cameras
+        folder = (info.context or {}).get("folder", Path())
+        return [prepared_camera(camera, folder) if isinstance(camera, dict) else camera for camera in cameras]
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

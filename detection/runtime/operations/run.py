@@ -12,7 +12,6 @@ from rich.console import Console
 from detection.cli.stream_tables import render
 from detection.cli.stream_terminal import GRAVE, messages_on, progress, say
 from detection.runtime.blackbox.button import triggered_by_signal
-from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import close_sources, open_sources
 from detection.runtime.detector import Detector
@@ -163,19 +162,7 @@ def _duty(machine: Machine) -> Duty | None:
 
 
 def _open_cameras(stack: ExitStack, machine: Machine, tell: Listener) -> Sequence[Source]:
-    settings = [
-        CameraSettings(
-            camera.source,
-            camera.name,
-            max_fps=camera.max_fps,
-            transport=camera.transport,
-            open_timeout_s=camera.open_timeout_s,
-            read_timeout_s=camera.read_timeout_s,
-            stream_clock=camera.stream_clock,
-        )
-        for camera in machine.cameras
-    ]
-    sources = open_sources(settings, on_event=tell)
+    sources = open_sources(machine.cameras, on_event=tell)
     stack.callback(close_sources, sources)
     return sources
 

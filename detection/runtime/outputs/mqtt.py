@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl
 
-from detection.runtime.cameras.sources import without_secrets
+from detection.runtime.cameras.names import without_secrets
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Event, Listener, ignore_event

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,63 @@ def test_a_region_that_leaves_the_image(write: Any, video_path: Path, capsys: py
     cameras = [{"name": "left", "source": video_path.name, "roi_xyxy": [0, 0, 97, 64]}]
     assert machine_check_command(write(cameras=cameras), cameras=True) == 1
     assert "reaches beyond the frame of 96 x 64" in told(capsys)
+
+
+@pytest.fixture
+def relay() -> Iterator[Any]:
+    """Forwards one connection after another to a port, and remembers what the client said."""
+    server = socket.create_server(("127.0.0.1", 0))
+    asked: list[bytes] = []
+    held: list[socket.socket] = [server]
+
+    def copy(source: socket.socket, sink: socket.socket, log: list[bytes] | None) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                if log is not None:
+                    log.append(piece)
+                sink.sendall(piece)
+        sink.close()
+
+    def forward(port: int) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client = server.accept()[0]
+                camera = socket.create_connection(("127.0.0.1", port))
+                held.extend((client, camera))
+                for ends in ((client, camera, asked), (camera, client, None)):
+                    threading.Thread(target=copy, args=ends, daemon=True).start()
+
+    def start(port: int) -> tuple[str, list[bytes]]:
+        threading.Thread(target=forward, args=(port,), daemon=True).start()
+        return f"127.0.0.1:{server.getsockname()[1]}", asked
+
+    yield start
+    for one in held:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+
+@pytest.mark.parametrize(("transport", "other"), [("tcp", "udp"), ("udp", "tcp")])
+def test_a_camera_is_opened_with_its_transport(
+    write: Any, rtsp_camera: Any, relay: Any, transport: str, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the camera was asked for in SETUP (RFC 2326, 12.39): interleaved in the connection, or by UDP."""
+    address, asked = relay(rtsp_camera().port)
+    camera = {"name": "left", "source": f"rtsp://{address}/cam", "transport": transport, "open_timeout_s": 20}
+    assert machine_check_command(write(cameras=[camera]), cameras=True) == 0
+    assert "nothing is wrong" in told(capsys)
+    lines = [line for line in b"".join(asked).decode("latin-1").splitlines() if line.startswith("Transport:")]
+    assert lines and all(("RTP/AVP/TCP" in line) == (transport == "tcp") for line in lines), lines
+
+
+def test_a_camera_is_opened_with_its_timeouts(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that takes connections and is silent; by default it would be waited for for 3 s and more."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam"
+        camera = {"name": "left", "source": source, "open_timeout_s": 0.6, "read_timeout_s": 0.6}
+        assert machine_check_command(write(cameras=[camera]), cameras=True) == 1
+    assert "no video from there within 0.6 s" in told(capsys)
 
 
 def test_a_port_that_is_taken(write: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,7 @@ from rosbags.rosbag2 import Writer as Ros2Writer
 from rosbags.typesys import Stores, get_typestore
 
 from detection.runtime.cameras.image_messages import FOXGLOVE_COMPRESSED, decode_message
-from detection.runtime.cameras.settings import CameraSettings
-from detection.runtime.cameras.sources import open_source
+from detection.runtime.cameras.sources import camera_settings, open_source
 from detection.runtime.errors import SourceError
 
 ROS2 = get_typestore(Stores.ROS2_HUMBLE)
@@ -227,7 +226,7 @@ def test_unreadable_images_are_counted(tmp_path: Path, caplog: Any) -> None:
 
 def test_rate_limit_of_a_recording(tmp_path: Path) -> None:
     path = write_mcap(tmp_path / "a.mcap", {"/c": _cdr(COMPRESSED, 10)})
-    with open_source(CameraSettings(str(path), max_fps=5)) as source:
+    with open_source(camera_settings(str(path), max_fps=5)) as source:
         frames = list(source)
     assert [f.index for f in frames] == [0, 1, 2, 3, 4]
     assert [f.stream_s for f in frames] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-5)

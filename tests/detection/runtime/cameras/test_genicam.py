@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detection.runtime.cameras.settings import CameraSettings
-from detection.runtime.cameras.sources import open_source
+from detection.runtime.cameras.sources import camera_settings, open_source
 from detection.runtime.errors import SourceError
 
 
@@ -75,7 +74,7 @@ def producer(tmp_path: Path, monkeypatch: Any) -> Path:
 def test_images_are_converted_copied_and_given_back(producer: Path) -> None:
     StandIn.formats = ["BGR8", "RGB8", "Mono8", "BayerRG8", "Confidence16"]
     frames = []
-    with open_source(CameraSettings(f"genicam:{producer}#4711", read_timeout_s=0.5)) as source:
+    with open_source(camera_settings(f"genicam:{producer}#4711", read_timeout_s=0.5)) as source:
         capture = source._current  # type: ignore[attr-defined]
         assert capture.join(10)  # through before we look, so that the buffers have been filled again
         assert source.unreadable == 1 and source.dropped == 3
@@ -91,7 +90,7 @@ def test_images_are_converted_copied_and_given_back(producer: Path) -> None:
 )
 def test_each_format_becomes_bgr(producer: Path, kind: str, pixel: tuple[int, ...]) -> None:
     StandIn.formats = [kind]
-    with open_source(CameraSettings(f"genicam:{producer}", read_timeout_s=0.5)) as source:
+    with open_source(camera_settings(f"genicam:{producer}", read_timeout_s=0.5)) as source:
         frame = source.poll(10)
     assert frame is not None and frame.image.shape == (4, 6, 3)
     assert (frame.image == pixel).all()

@@ -13,8 +13,7 @@ import pytest
 from detection.runtime.cameras import live
 from detection.runtime.cameras.connection import Opened, RefusedError
 from detection.runtime.cameras.live import LiveSource
-from detection.runtime.cameras.settings import CameraSettings
-from detection.runtime.cameras.sources import close_sources, open_source, open_sources
+from detection.runtime.cameras.sources import camera_settings, close_sources, open_source, open_sources
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 from detection.runtime.events import CameraStatus
@@ -69,7 +68,7 @@ def test_camera_that_hangs_is_an_error_within_its_timeout(camera_server: Any) ->
     camera_server.frames, camera_server.hang_s = 10, 30.0
     started = time.monotonic()
     with (
-        open_source(CameraSettings(f"http://{camera_server.address}/cam", read_timeout_s=1.0)) as source,
+        open_source(camera_settings(f"http://{camera_server.address}/cam", read_timeout_s=1.0)) as source,
         pytest.raises(SourceError, match="no more images after 10"),
     ):
         list(source)
@@ -82,7 +81,7 @@ def test_camera_that_never_answers_is_an_error_within_its_timeout() -> None:
         silent.listen()
         started = time.monotonic()
         with pytest.raises(SourceError, match=r"no video from there within 0\.7 s"):
-            open_source(CameraSettings(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/s", open_timeout_s=0.7))
+            open_source(camera_settings(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/s", open_timeout_s=0.7))
     assert time.monotonic() - started < 6
 
 
@@ -140,7 +139,7 @@ class Driver:
         return Opened(camera, silence_s)
 
 
-SETTINGS = CameraSettings("0", read_timeout_s=0.2)
+SETTINGS = camera_settings("0", read_timeout_s=0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -286,7 +285,7 @@ def test_refused_password_is_not_tried_again_soon(monkeypatch: Any) -> None:
 
 def test_silence_turns_stale_before_it_turns_lost(told: Any, blocked: threading.Event) -> None:
     camera = FakeCamera(5, lambda: blocked.wait(2))
-    settings = CameraSettings("0", read_timeout_s=5)
+    settings = camera_settings("0", read_timeout_s=5)
     with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
         assert _wait(lambda: source.status is CameraStatus.STALE)
         stale = told.events[-1]
@@ -297,7 +296,7 @@ def test_silence_turns_stale_before_it_turns_lost(told: Any, blocked: threading.
 
 def test_slow_camera_is_not_stale_between_its_images(told: Any) -> None:
     camera = FakeCamera(10_000, lambda: False, 1.2)
-    settings = CameraSettings("0", read_timeout_s=5)
+    settings = camera_settings("0", read_timeout_s=5)
     with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
         assert len([frame for _, frame in zip(range(3), source, strict=False)]) == 3
         assert told.statuses == ["starting", "live"]
@@ -344,7 +343,7 @@ def test_rate_limit_converts_only_what_is_taken() -> None:
             return super().retrieve()
 
     camera = Counting(120, lambda: False, 0.005)
-    settings = CameraSettings("0", max_fps=20)
+    settings = camera_settings("0", max_fps=20)
     started_s = time.monotonic()
     with LiveSource(Driver(camera), "cam", settings, retry=False) as source, pytest.raises(SourceError):
         list(source)
@@ -355,7 +354,7 @@ def test_rate_limit_converts_only_what_is_taken() -> None:
 def test_rate_limit_is_not_taken_for_silence(told: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(live, "_INTERVAL_UNKNOWN_S", 0.1)
     camera = FakeCamera(10_000, lambda: False, 0.02)
-    settings = CameraSettings("0", max_fps=0.6)
+    settings = camera_settings("0", max_fps=0.6)
     with LiveSource(Driver(camera), "cam", settings, on_event=told) as source:
         started_s = time.monotonic()
         assert len([frame for _, frame in zip(range(2), source, strict=False)]) == 2

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from detection.runtime.cameras.recordings import ImageFolder, VideoFile
-from detection.runtime.cameras.settings import CameraSettings
-from detection.runtime.cameras.sources import open_source
+from detection.runtime.cameras.sources import camera_settings, open_source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 
@@ -189,7 +188,7 @@ def test_frames_carry_their_time_in_the_video(video_path: Path) -> None:
 
 
 def test_rate_limit_of_a_video(video_path: Path) -> None:
-    with open_source(CameraSettings(str(video_path), max_fps=5)) as source:
+    with open_source(camera_settings(str(video_path), max_fps=5)) as source:
         frames = list(source)
     assert [f.index for f in frames] == list(range(6))  # what is left out is not numbered
     assert [f.stream_s for f in frames] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0], abs=1e-3)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from detection.runtime.cameras import connection
-from detection.runtime.cameras.settings import CameraSettings, Transport
-from detection.runtime.cameras.sources import close_sources, open_source, open_sources
+from detection.runtime.cameras.capture import Transport
+from detection.runtime.cameras.sources import camera_settings, close_sources, open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SourceError
@@ -30,7 +30,7 @@ def open_camera(told: Any) -> Any:
     opened: list[Any] = []
 
     def open_one(url: str, **settings: Any) -> Any:
-        opened.extend(open_sources([CameraSettings(url, name="cam", **settings)], on_event=told))
+        opened.extend(open_sources([camera_settings(url, name="cam", **settings)], on_event=told))
         return opened[-1]
 
     yield open_one
@@ -309,7 +309,7 @@ def test_slow_and_dead_cameras_take_nothing_from_the_others(
     dead = relay(fast.port)
     dead.hold(True)
     urls = {"left": fast.url, "right": fast.url, "slow": slow.url, "dead": f"rtsp://127.0.0.1:{dead.port}/cam"}
-    sources = open_sources([CameraSettings(url, name=name) for name, url in urls.items()], on_event=told)
+    sources = open_sources([camera_settings(url, name=name) for name, url in urls.items()], on_event=told)
     stop, counted = threading.Event(), Counted()
     stream = threading.Thread(target=run_stream, args=(detector, sources, [counted]), kwargs={"stop": stop})
     stream.start()

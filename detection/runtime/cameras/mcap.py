@@ -1,0 +1,76 @@
+"""MCAP recordings: the images of one topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from detection.runtime.cameras.bags import BagImages, Message, bag_and_topic, bag_path, pick_topic
+from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS
+from detection.runtime.cameras.kind import CameraKind
+from detection.runtime.cameras.settings import RecordingSettings
+from detection.runtime.cameras.source import Source
+from detection.runtime.errors import SourceError
+from detection.runtime.events import Listener
+
+
+def _is_mcap(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".mcap"
+
+
+def _missing(source: str) -> str | None:
+    return None if find_spec("mcap") else f'{source}: reading MCAP needs: pip install "swath[stream]"'
+
+
+def read_mcap(path: Path, topic: str | None, opened: ExitStack) -> tuple[int | None, Iterator[Message]]:
+    """How many images a topic of an MCAP file has, and its messages.
+
+    Args:
+        path: the file.
+        topic: None where it has one with images only.
+        opened: closes the file.
+
+    Raises:
+        SourceError: no such topic, several, or a file that was not finished.
+
+    """
+    from mcap.reader import make_reader
+
+    reader: Any = make_reader(opened.enter_context(path.open("rb")), validate_crcs=True)
+    summary = reader.get_summary()
+    if summary is None:
+        raise SourceError(f"{path}: has no summary, so it was not finished; repair it with `mcap recover`")
+    schemas = {number: schema.name for number, schema in summary.schemas.items()}
+    channels = {
+        channel.topic: channel
+        for channel in summary.channels.values()
+        if schemas.get(channel.schema_id) in IMAGE_SCHEMAS
+    }
+    picked = channels[pick_topic(path, channels, topic)]
+    counts = summary.statistics.channel_message_counts if summary.statistics else {}
+
+    def messages() -> Iterator[Message]:
+        for schema, channel, message in reader.iter_messages(topics=[picked.topic]):
+            yield schema.name, channel.message_encoding, message.data, message.log_time / 1e9
+
+    return counts.get(picked.id), messages()
+
+
+def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -> Source:
+    path, topic = bag_and_topic(settings.source, _is_mcap)
+    return BagImages(path, topic, camera, read_mcap, settings.max_fps)
+
+
+KIND = CameraKind(
+    "mcap",
+    "FILE.mcap[#TOPIC]",
+    lambda source: bag_path(source, _is_mcap) is not None,
+    _open,
+    live=False,
+    settings=RecordingSettings,
+    path=lambda source: bag_path(source, _is_mcap),
+    missing=_missing,
+)

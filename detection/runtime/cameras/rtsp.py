@@ -1,0 +1,57 @@
+"""IP cameras by RTSP."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from pydantic import Field
+
+from detection.runtime.cameras import capture
+from detection.runtime.cameras.capture import Transport
+from detection.runtime.cameras.connection import Opened
+from detection.runtime.cameras.kind import CameraKind
+from detection.runtime.cameras.names import without_secrets
+from detection.runtime.cameras.network import no_video, open_network
+from detection.runtime.cameras.settings import LiveSettings
+from detection.runtime.cameras.source import Source
+from detection.runtime.events import Listener
+
+
+class RtspSettings(LiveSettings):
+    """How to read an RTSP camera."""
+
+    transport: Transport = Field(
+        "tcp", description="tcp loses no packets and gets late instead on a poor network; udp is the other way round"
+    )
+    stream_clock: bool = Field(
+        True,
+        description="tell late images by the stream's own time stamps; false for cameras whose stamps do not follow "
+        "the clock: then an image's age counts from its arrival",
+    )
+
+
+def _connect(settings: RtspSettings, silence_s: float) -> Opened:
+    started_s = time.monotonic()
+    opened = capture.open_rtsp(settings.source, settings.transport, settings.open_timeout_s, silence_s)
+    if opened is None:
+        timeout_s = min(settings.open_timeout_s, silence_s)
+        raise no_video(settings.source, time.monotonic() - started_s, timeout_s)
+    patience_s = max(silence_s, capture.FIRST_IMAGE_S)
+    return Opened(opened, patience_s, stamped=True, clocked=settings.stream_clock)
+
+
+def _open(settings: RtspSettings, camera: str, on_event: Listener | None) -> Source:
+    return open_network(partial(_connect, settings), camera, settings, on_event)
+
+
+KIND = CameraKind(
+    "rtsp",
+    "rtsp://HOST/PATH",
+    lambda source: source.lower().startswith(("rtsp://", "rtsps://")),
+    _open,
+    live=True,
+    complete=False,
+    settings=RtspSettings,
+    default_name=without_secrets,
+)

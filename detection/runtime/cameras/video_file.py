@@ -1,0 +1,34 @@
+"""Video files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detection.runtime.cameras import capture
+from detection.runtime.cameras.kind import CameraKind
+from detection.runtime.cameras.recordings import VideoFile
+from detection.runtime.cameras.settings import RecordingSettings
+from detection.runtime.cameras.source import Source
+from detection.runtime.errors import SourceError
+from detection.runtime.events import Listener
+
+
+def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -> Source:
+    path = Path(settings.source).expanduser()
+    if not path.exists():
+        raise SourceError(f"{settings.source}: there is no such video, folder or camera")
+    opened = capture.open_file(str(path))
+    if opened is None:
+        raise SourceError(f"{settings.source}: not a video that can be read")
+    return VideoFile(opened, settings.source, camera, settings.max_fps)
+
+
+KIND = CameraKind(
+    "video",
+    "video file",
+    lambda source: True,
+    _open,
+    live=False,
+    settings=RecordingSettings,
+    path=lambda source: Path(source).expanduser(),
+)

@@ -1,0 +1,89 @@
+"""The cameras of a machine's YAML: what can be set depends on the kind of each."""
+
+from __future__ import annotations
+
+import logging
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, create_model
+
+from detection.runtime.cameras import KINDS, kind_of
+from detection.runtime.cameras.settings import CameraSettings
+from detection.runtime.settings import tag_of
+from detection.runtime.streaming.slices import FrameSlicer, Window, checked_overlap, checked_roi, checked_tiles
+
+_log = logging.getLogger(__name__)
+
+
+class MachineCamera(CameraSettings):
+    """One camera of a machine; the models of `AnyCamera` add the settings of its kind.
+
+    It is the `CameraSettings` of its source, so `open_source` and `open_sources` take it as it is.
+    """
+
+    name: str = Field(min_length=1, max_length=200, description="in all outputs")
+    roi_xyxy: Annotated[Window | None, AfterValidator(checked_roi)] = Field(
+        None, description="region of interest in pixels: detect in this part of the frame only"
+    )
+    tiles_rc: Annotated[tuple[int, int], AfterValidator(checked_tiles)] = Field(
+        (1, 1), description="rows and columns of tiles, so that small plants stay large enough to be found"
+    )
+    overlap: Annotated[float, AfterValidator(checked_overlap)] = Field(
+        0.2, description="of neighbouring tiles, as a fraction of a tile's side"
+    )
+
+    @property
+    def slicer(self) -> FrameSlicer:
+        """Which slices of its frames the network sees."""
+        return FrameSlicer(self.roi_xyxy, self.tiles_rc, self.overlap)
+
+
+_SETTINGS = tuple(dict.fromkeys(kind.settings for kind in KINDS))
+
+
+def _model(settings: type[CameraSettings]) -> Any:
+    bases: Any = (MachineCamera, settings)
+    model = create_model(f"Machine{settings.__name__}", __base__=bases, __doc__=settings.__doc__)
+    return Annotated[model, Tag(tag_of(settings.__name__))]
+
+
+def _tag(camera: object) -> str:
+    """Which of the models a camera has: that of its source's kind."""
+    source = camera.get("source") if isinstance(camera, dict) else getattr(camera, "source", None)
+    return tag_of(kind_of(str(source)).settings.__name__)
+
+
+if TYPE_CHECKING:
+    AnyCamera = MachineCamera
+else:
+    AnyCamera = Annotated[reduce(or_, map(_model, _SETTINGS)), Discriminator(_tag)]
+
+
+def prepared_camera(camera: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a YAML says of a camera, ready to be validated as `AnyCamera`.
+
+    A source that is a file or folder beside the YAML gets its full path. Settings that only other kinds have are
+    left out, with a warning where they were not at their default: a camera may be replaced by a recording of it.
+
+    Args:
+        camera: as it was read; stays as it is.
+        folder: of the YAML.
+
+    """
+    source = camera.get("source")
+    if source is None or isinstance(source, bool | float | list | dict):
+        return camera
+    source = str(source)
+    beside = Path(folder, Path(source).expanduser()) if "://" not in source and not source.isdecimal() else None
+    source = str(beside) if beside is not None and beside.exists() else source
+    kind = kind_of(source)
+    own = kind.settings.model_fields | MachineCamera.model_fields
+    kept = {**camera, "source": source}
+    for settings in _SETTINGS:
+        for key in (settings.model_fields.keys() - own.keys()) & kept.keys():
+            if kept.pop(key) != settings.model_fields[key].default:
+                _log.warning("camera %s: %s has no effect on a source of kind %s", kept.get("name"), key, kind.name)
+    return kept
