@@ -34,7 +34,7 @@ class StreamCommand(TyperCommand):
         parameters = super().get_params(ctx)
         for parameter in parameters:
             if isinstance(parameter, TyperArgument) and parameter.name == "sources":
-                parameter.help = f"{escape(source_forms())}."
+                parameter.help = f"What to detect in: {escape(source_forms())}."
         return parameters
 
 

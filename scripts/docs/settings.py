@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -102,8 +102,13 @@ def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
     elif get_origin(annotation) in (tuple, list):
         yield from ((model, "[]") for model, _ in _models(get_args(annotation)[0]))
     elif get_origin(annotation) in (Union, types.UnionType):
-        for part in get_args(annotation):
-            yield from _models(part)
+        found = [model for part in get_args(annotation) for model in _models(part)]
+        if len(found) < 2:
+            yield from found
+        else:  # of several kinds, as cameras are: one table with the keys of them all
+            kinds: Any = tuple(model for model, _ in found)
+            base = next(parent for parent in kinds[0].__mro__ if all(issubclass(kind, parent) for kind in kinds))
+            yield create_model(base.__name__, __base__=kinds, __doc__=base.__doc__), found[0][1]
 
 
 def _kind(field: FieldInfo) -> str:

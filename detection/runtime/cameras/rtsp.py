@@ -22,12 +22,12 @@ class RtspSettings(LiveSettings):
     """How to read an RTSP camera."""
 
     transport: Transport = Field(
-        "tcp", description="tcp loses no packets and gets late instead on a poor network; udp is the other way round"
+        "tcp", description="of RTSP: tcp loses no packets, and is late on a poor network; udp is the other way round"
     )
     stream_clock: bool = Field(
         True,
-        description="tell late images by the stream's own time stamps; false for cameras whose stamps do not follow "
-        "the clock: then an image's age counts from its arrival",
+        description="of RTSP: tell late images by the stream's own time stamps; false where they do not follow the "
+        "clock: then an image's age counts from its arrival",
     )
 
 

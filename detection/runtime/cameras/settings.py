@@ -27,15 +27,18 @@ class RecordingSettings(CameraSettings):
     """How to read a recording with a clock of its own."""
 
     max_fps: Positive | None = Field(
-        None, description="take at most this many images per second; the others are neither numbered nor converted"
+        None, description="of cameras and videos: take at most this many images per second; others are not numbered"
     )
 
 
 class LiveSettings(RecordingSettings):
     """How to read a live camera."""
 
-    open_timeout_s: Positive = Field(10.0, description="how long it may take to answer and to send its first packets")
-    read_timeout_s: Positive = Field(
-        3.0, description="silence after which it is opened again; must be longer than the time between two images"
+    open_timeout_s: Positive = Field(
+        10.0, description="of live cameras: how long one may take to answer and to send its first packets"
     )
-    max_age_s: Positive | None = Field(None, description="drop images older than this; null: none")
+    read_timeout_s: Positive = Field(
+        3.0,
+        description="of live cameras: silence after which one is reopened; longer than the time between two images",
+    )
+    max_age_s: Positive | None = Field(None, description="of live cameras: drop images older than this; null: none")

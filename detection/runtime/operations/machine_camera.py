@@ -19,9 +19,10 @@ _log = logging.getLogger(__name__)
 
 
 class MachineCamera(CameraSettings):
-    """One camera of a machine; the models of `AnyCamera` add the settings of its kind.
+    """One camera; what else can be set depends on its kind.
 
-    It is the `CameraSettings` of its source, so `open_source` and `open_sources` take it as it is.
+    The models of `AnyCamera` add the settings of the kinds. A machine's camera is the `CameraSettings` of its source,
+    so `open_source` and `open_sources` take it as it is.
     """
 
     name: str = Field(min_length=1, max_length=200, description="in all outputs")
