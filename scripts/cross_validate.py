@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("folds"))
     parser.add_argument("--only", type=int, help="one fold, counted from 0")
     parser.add_argument("--resume", action="store_true", help="go on with folds that an earlier call has begun")
-    parser.add_argument("--flips", action="store_true", help="score as `swath evaluate --tta` does")
+    parser.add_argument("--tta", action="store_true", help="score as `swath evaluate --tta` does")
     parser.add_argument("-s", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
 
@@ -47,7 +47,7 @@ def main() -> None:
     dataset = load_dataset(recipe.data.train, split="train", **recipe.data.reading)
     parts = np.array_split(np.arange(len(dataset)), args.folds)
     console = Console(stderr=True)
-    suffix, and_flips = ("_flips", ", flips") if args.flips else ("", "")  # never both in one mean
+    suffix, and_tta = ("_tta", ", TTA") if args.tta else ("", "")  # never both in one mean
     for fold, held_out in enumerate(parts):
         if args.only is not None and fold != args.only:
             continue
@@ -65,7 +65,7 @@ def main() -> None:
         if recipe.data.tiles is not None:
             test, _ = tile_dataset(test, **recipe.data.tiles.model_dump())
         detector = load_detector(best)
-        scored = evaluate(Flipped(detector, views_of(own)) if args.flips else detector, test)
+        scored = evaluate(Flipped(detector, views_of(own)) if args.tta else detector, test)
         (folder / f"metrics{suffix}.json").write_text(metrics_json(scored, str(best)), encoding="utf-8")
 
     # folds of earlier calls count too, so that --only can be called once for each
@@ -74,7 +74,7 @@ def main() -> None:
         for fold in range(args.folds)
         if (args.out / f"fold{fold}" / f"metrics{suffix}.json").is_file()
     }
-    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} images, {args.folds} folds{and_flips}")
+    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} images, {args.folds} folds{and_tta}")
     for fold, row in rows.items():
         table.add_row(str(fold), *(f"{row[k]:.3f}" for k in SHOWN))
     means = {k: statistics.fmean(row[k] for row in rows.values()) for k in SHOWN}

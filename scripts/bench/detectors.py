@@ -117,7 +117,7 @@ def contestants(recipe: Recipe, out: Path, venv: Path, console: Console) -> dict
     plain = partial(_swath, recipe)
     found = {
         "swath": Contestant(f"Swath {recipe.model.preset}", f"{recipe.model.weights}, practice", plain({}, out)),
-        "swath-unpractised": Contestant(
+        "swath-no-pretraining": Contestant(
             f"Swath {recipe.model.preset}, no practice", recipe.model.weights, plain({"pretrain": None}, out)
         ),
         "first-recipe": Contestant(

@@ -26,10 +26,8 @@ def findings() -> str:
 
 def formats() -> str:
     """The dataset formats: name, what is looked for, whether it is written."""
-    try:
-        from data.formats.kinds import KINDS
-    except ImportError:
-        return ""
+    from data.formats.kinds import KINDS
+
     return _rows(
         ("`--format`", "is", "recognised by", "written by `swath data convert`"),
         ((f"`{k.name}`", k.title, f"`{k.looked_for}`", "yes" if k.writes is not None else "no") for k in KINDS),
@@ -38,10 +36,8 @@ def formats() -> str:
 
 def presets() -> str:
     """The presets by name, with a line about each."""
-    try:
-        from detection.models.presets import KINDS
-    except ImportError:
-        return ""
+    from detection.models.presets import KINDS
+
     return _rows(("preset", "is"), ((f"`{preset.name}`", preset.title) for preset in KINDS))
 
 
@@ -63,14 +59,44 @@ def effects() -> str:
     )
 
 
+def cameras() -> str:
+    """What can be a source of `swath stream`, in the order of recognition."""
+    from detection.runtime.cameras import KINDS
+
+    rows = (
+        (f"`{kind.form}`" if ":" in kind.form else kind.form, "live" if kind.live else "recording") for kind in KINDS
+    )
+    return _rows(("written", "is read as"), rows)
+
+
+def outputs() -> str:
+    """Where `swath stream` writes: flag, key of a machine's YAML, what it is."""
+    from detection.runtime.outputs import KINDS
+
+    return _rows(
+        ("flag", "machine key", "is", "needs"),
+        (
+            (
+                f"`{kind.flags[0].option(kind.key)} {kind.flags[0].metavar}`" if kind.flags else "",
+                f"`outputs.{kind.key}`",
+                kind.about,
+                f"`{kind.needs.install}`" if kind.needs else "",
+            )
+            for kind in KINDS
+        ),
+    )
+
+
 def _rows(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     cells = [titles, ("---",) * len(titles), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "cameras": cameras,
     "effects": effects,
     "findings": findings,
     "formats": formats,
+    "outputs": outputs,
     "presets": presets,
 }

@@ -57,11 +57,11 @@ def test_cross_validation_tests_every_image_once_and_trains_on_none_of_its_own(
     trained = (tmp_path / "folds" / "fold0" / "run" / "best.safetensors").read_bytes()
     again = ["--folds", 2, "--out", tmp_path / "folds", "--only", 0]
     assert "holds a run already" in script("cross_validate", recipe, *again).stderr
-    done = script("cross_validate", recipe, *again, "--resume", "--flips")
+    done = script("cross_validate", recipe, *again, "--resume", "--tta")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "folds" / "fold0" / "run" / "best.safetensors").read_bytes() == trained
-    assert "2 folds, flips" in done.stdout
-    flipped = json.loads((tmp_path / "folds" / "cross_validation_flips.json").read_text())
+    assert "2 folds, TTA" in done.stdout
+    flipped = json.loads((tmp_path / "folds" / "cross_validation_tta.json").read_text())
     assert [fold["fold"] for fold in flipped["folds"]] == [0]  # the other was scored without
     assert json.loads((tmp_path / "folds" / "cross_validation.json").read_text()) == result
 
