@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,10 +16,10 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 GENERATED = {
-    commands.PAGE: commands.page,
-    public.PAGE: public.page,
-    settings.RECIPE_PAGE: settings.recipe_page,
-    settings.MACHINE_PAGE: settings.machine_page,
+    commands.PAGE: cache(commands.page),
+    public.PAGE: cache(public.page),
+    settings.RECIPE_PAGE: cache(settings.recipe_page),
+    settings.MACHINE_PAGE: cache(settings.machine_page),
 }
 _TABLE = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
 _PAGE = re.compile(r"`docs/([a-z0-9_/]+\.md)`")
@@ -46,5 +47,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def _link(target: str, here: PurePosixPath) -> str:
-    up = "../" * len(here.parts)
-    return f"[{PurePosixPath(target).stem.replace('_', ' ').capitalize()}]({up}{target})"
+    page = GENERATED[target]() if target in GENERATED else (ROOT / "docs" / target).read_text(encoding="utf-8")
+    title = page.lstrip().split("\n", 1)[0].removeprefix("# ")
+    return f"[{title}]({'../' * len(here.parts)}{target})"

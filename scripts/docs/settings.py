@@ -62,7 +62,7 @@ def _page(intro: str, model: type[BaseModel]) -> str:
 def _section(path: str, field: FieldInfo | None, model: type[BaseModel]) -> list[str]:
     parts = [f"## {path} {{#{path.replace('[]', '')}}}", "", _first_paragraph(model)]
     if field is not None and field.description and field.default is None:
-        parts += ["", f"{_sentence(field.description)}"]
+        parts += ["", f"{_sentence(field.description)}."]
     parts += ["", *_table(list(_fields(model)), f"{path}.")]
     for name, inner_field in _fields(model):
         for inner, brackets in _models(inner_field.annotation):
@@ -87,7 +87,7 @@ def _table(fields: list[tuple[str, FieldInfo]], prefix: str) -> list[str]:
         return []
     rows = [
         f"| `{prefix}{field.alias or name}` | {_cell(_kind(field))} | {_cell(_default(field))} | "
-        f"{_cell(_sentence(field.description or ''))} |"
+        f"{_cell(field.description or '')} |"
         for name, field in fields
     ]
     return ["| key | type | default | |", "|---|---|---|---|", *rows, ""]
