@@ -13,6 +13,7 @@ import detection
 import detection.cli.fetch  # adds its command to data.app
 from detection.cli import bench, data, demo, doctor, evaluate, export, machine, replay, stream, train, verify
 from detection.cli.compatibility import renamed
+from detection.cli.stream_flags import StreamCommand
 
 app = typer.Typer(
     name="swath",
@@ -53,7 +54,7 @@ app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=export.EXAMPLE)(export.export)
 app.command(epilog=verify.EXAMPLE)(verify.verify)
-app.command(epilog=stream.EXAMPLE, cls=stream.StreamCommand)(stream.stream)
+app.command(cls=StreamCommand, epilog=stream.EXAMPLE)(stream.stream)
 app.command(epilog=replay.EXAMPLE)(replay.replay)
 app.add_typer(machine.app, name="machine")
 app.command(epilog=bench.EXAMPLE)(bench.bench)

@@ -47,7 +47,7 @@ def run_demo(out: Path) -> None:
 
     from data.formats import load_dataset
     from data.synthetic import render_dataset, render_drive
-    from detection.cli.stream_machine import stream_command
+    from detection.cli.stream_terminal import run_in_terminal
     from detection.cli.terminal import TerminalWatcher, metrics_table
     from detection.evaluation.evaluate import evaluate
     from detection.evaluation.report import write_evaluation
@@ -56,6 +56,7 @@ def run_demo(out: Path) -> None:
     from detection.models.torch_detector import TorchDetector
     from detection.recipe.reading import config_folder, load_recipe
     from detection.runtime.errors import SwathError
+    from detection.runtime.operations.machine import Machine
     from detection.runtime.signals import stopped_by_signals
     from detection.training.train import train
 
@@ -110,12 +111,15 @@ def run_demo(out: Path) -> None:
     console.rule("5. stream a drive along the rows", align="left")
     (out / "stream").mkdir(exist_ok=True)
     jsonl = out / "stream" / "detections.jsonl"
-    status = stream_command(
-        model,
-        [str(field / "drive" / "drive.mp4")],
-        outputs={"jsonl": jsonl, "video": out / "stream" / "annotated.mp4"},
-        tracking={},
+    machine = Machine.model_validate(
+        {
+            "model": {"path": model},
+            "cameras": [{"name": "drive", "source": str(field / "drive" / "drive.mp4")}],
+            "outputs": {"jsonl": jsonl, "video": out / "stream" / "annotated.mp4"},
+            "tracking": {},
+        }
     )
+    status = run_in_terminal(machine)
     if status:
         raise SwathError(f"{field / 'drive'}: the drive could not be streamed to its end")
     score = score_drive(jsonl, field / "drive" / "annotations.json")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,9 +14,7 @@ import typer
 from detection.cli.help import example
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from detection.runtime.operations.installation import Finding
+    from detection.runtime.operations.finding import Finding
 
 EXAMPLE = example("swath doctor", "swath doctor --provider cuda")
 
@@ -34,32 +31,20 @@ def doctor(
     """
     from rich.console import Console
 
+    from detection.cli.findings import findings_table
     from detection.runtime.operations.installation import examine, to_json
 
     findings = [*examine(provider), _torch()]
     if json_:
         typer.echo(json.dumps(to_json(findings), indent=2))
     else:
-        Console().print(_table(findings))
+        Console().print(findings_table(findings))
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
 
-def _table(findings: Sequence[Finding]) -> Table:
-    """For a terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("", "", "", show_header=False, box=None)
-    signs = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "bold red")}
-    for finding in findings:
-        sign, style = signs[finding.state]
-        table.add_row(Text(sign, style), Text(finding.what), Text(finding.said))
-    return table
-
-
 def _torch() -> Finding:
-    from detection.runtime.operations.installation import Finding
+    from detection.runtime.operations.finding import Finding
 
     if importlib.util.find_spec("torch") is None:
         return Finding("torch", "note", 'not installed: a robot needs none; pip install "swath[train]" to train')

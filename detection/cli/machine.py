@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that `swath --help` answers at once.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,19 +36,41 @@ def check(
     path: Yaml,
     cameras: Annotated[bool, typer.Option("--cameras", help="Open each camera and take an image too.")] = False,
 ) -> None:
-    """Say what is wrong with a machine, without starting it: keys, model, files, ports, packages, cameras."""
-    from detection.cli.machine_check import machine_check_command
+    """Say what is wrong with a machine, without starting it: keys, model, files, ports, packages, cameras.
 
-    raise typer.Exit(machine_check_command(path, cameras=cameras))
+    Exits with 1 where something is wrong.
+    """
+    from rich.console import Console
+
+    from detection.cli.findings import findings_table
+    from detection.runtime.operations.machine_check import check_machine
+    from detection.runtime.operations.machine_file import load_machine
+
+    loaded = load_machine(path)
+    findings = list(check_machine(loaded.machine, cameras=cameras))
+    console = Console()
+    console.print(findings_table(findings, title=f"{loaded.machine.name} ({path})", redaction=loaded.redaction))
+    wrong = sum(finding.state == "wrong" for finding in findings)
+    outcome = f"{wrong} of {len(findings)} parts need attention" if wrong else "nothing is wrong"
+    console.print(outcome + ("" if cameras else "; cameras were not opened (--cameras does)"), highlight=False)
+    raise typer.Exit(1 if wrong else 0)
 
 
 @app.command(epilog=example("swath machine unit machine.yaml > /etc/systemd/system/swath-sprayer-7.service"))
 def unit(
     path: Yaml,
-    user: Annotated[str, typer.Option(help="Under whose name it runs.")] = "swath",
-    watchdog_s: Annotated[int, typer.Option(min=2, help="Restarted after so many seconds of standstill.")] = 10,
+    user: Annotated[str, typer.Option(help="The user whom it runs as.")] = "swath",
+    watchdog_s: Annotated[int, typer.Option(min=2, help="Restart it after so many seconds of standstill.")] = 10,
 ) -> None:
     """Print a systemd unit: started at boot, restarted whatever happens, watched, and allowed little else."""
-    from detection.cli.machine_check import machine_unit_command
+    from detection.runtime.operations.machine_file import load_machine
+    from detection.runtime.operations.systemd_unit import systemd_unit
 
-    raise typer.Exit(machine_unit_command(path, user=user, watchdog_s=watchdog_s))
+    loaded = load_machine(path, fill_in=False)
+    typer.echo(systemd_unit(loaded, command=_own_command(), user=user, watchdog_s=watchdog_s), nl=False)
+
+
+def _own_command() -> list[str]:
+    """How `swath` is called in this installation: the script beside this Python, or the module."""
+    script = Path(sys.executable).with_name("swath")
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "swath"]

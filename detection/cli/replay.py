@@ -97,8 +97,8 @@ def replay_command(
     from detection.runtime.blackbox.replay import Comparison
     from detection.runtime.detector import Detector
     from detection.runtime.errors import OutputError
+    from detection.runtime.outputs.annotated_video import VideoOutput
     from detection.runtime.outputs.jsonl import JsonlOutput
-    from detection.runtime.outputs.video import VideoOutput
     from detection.runtime.parity.verify import file_digest
     from detection.runtime.signals import stopped_by_signals
     from detection.runtime.streaming.pipeline import run_stream

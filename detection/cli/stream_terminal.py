@@ -1,63 +1,99 @@
-"""What a running machine shows in a terminal: its progress, its events, and what goes wrong."""
+"""A running machine in a terminal: its progress, its events, what goes wrong, and what came of it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from detection.cli.stream_tables import render
 from detection.runtime.cameras.source import Source
+from detection.runtime.closing import Closing
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.events import CameraStatus, Event
+from detection.runtime.events import Event
+from detection.runtime.operations.machine import Machine
 from detection.runtime.operations.redaction import RedactedFormatter, Redaction
+from detection.runtime.operations.run import MachineObserver, run_machine
 from detection.runtime.outputs.contract import Record
 
-GRAVE = frozenset({"lost", "stale", "behind", "refused"})
-"""What the terminal shows as a warning."""
+
+def run_in_terminal(
+    machine: Machine,
+    *,
+    redaction: Redaction | None = None,
+    max_frames: int | None = None,
+    summary: Path | None = None,
+) -> int:
+    """Run a machine until its cameras end or the user stops it, and print what came of it on stderr.
+
+    Args:
+        machine: what is to run.
+        redaction: keeps secrets out of messages.
+        max_frames: stop after so many images, over all cameras; None for no limit.
+        summary: gets the result as JSON.
+
+    Returns:
+        0 where all went well (being stopped by the user is well), 1 where a source failed on the way.
+
+    Raises:
+        SwathError: as `run_machine`.
+
+    """
+    redaction = redaction or Redaction()
+    console = Console(stderr=True)
+    with messages_on(console, redaction), _View(console, redaction, max_frames) as view:
+        result = run_machine(machine, redaction=redaction, max_frames=max_frames, summary=summary, observer=view)
+    console.print(render(result.summary, result.outputs_dropped))
+    return 1 if result.summary.failures else 0
 
 
-@contextmanager
-def progress(
-    console: Console, sources: Sequence[Source], max_frames: int | None
-) -> Iterator[tuple[Callable[[Frame, Detections, Record], None], Callable[[], str]]]:
-    """A bar on stderr, without an end where a source is live; and how the machine is, in a line."""
-    lengths = [s.length for s in sources]
-    total = None if None in lengths else sum(n for n in lengths if n is not None)
-    if max_frames is not None:
-        total = max_frames if total is None else min(total, max_frames)
-    columns = (
-        SpinnerColumn(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[last]}", markup=False),
-    )
-    frames, last = 0, "no image yet"
+class _View(Closing, MachineObserver):
+    """A bar without an end where a source is live; and a line for each event that a person should see."""
 
-    def status() -> str:
-        live = sum(source.status is CameraStatus.LIVE for source in sources)
-        return f"{live} of {len(sources)} cameras live; {frames:,} images; {last}"
+    def __init__(self, console: Console, redaction: Redaction, max_frames: int | None) -> None:
+        self._console = console
+        self._redaction = redaction
+        self._max_frames = max_frames
+        columns = (
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[last]}", markup=False),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("stream", total=None, last="")
 
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task: Any = bar.add_task("stream", total=total, last="")
+    def opened(self, sources: Sequence[Source], urls: Mapping[str, str]) -> None:
+        """Say where to look, and begin the bar."""
+        for name, url in urls.items():
+            self._console.print(f"{name}: {url}", markup=False, highlight=False, soft_wrap=True)
+        lengths = [source.length for source in sources]
+        total = None if None in lengths else sum(n for n in lengths if n is not None)
+        if self._max_frames is not None:
+            total = self._max_frames if total is None else min(total, self._max_frames)
+        self._bar.update(self._task, total=total)
+        self._bar.start()
 
-        def show(frame: Frame, detections: Detections, record: Record) -> None:
-            nonlocal frames, last
-            frames += 1
-            last = f"{frame.camera}: {len(detections)} found, {record['age_ms']:.0f} ms old"
-            bar.update(task, advance=1, last=last)
+    def event(self, event: Event) -> None:
+        """One unbroken line, whatever the terminal's width, so that it can be searched for."""
+        if not (self._console.is_terminal or event.is_warning or event.kind != "camera"):
+            return
+        kind = "warning" if event.is_warning else "note"
+        line = f"{kind}: {event.kind} {event.subject}: {event.status}" + (event.message and f", {event.message}")
+        self._console.print(self._redaction(line), markup=False, highlight=False, soft_wrap=True)
 
-        yield show, status
+    def frame(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """Move the bar."""
+        last = f"{frame.camera}: {len(detections)} detections, {record['age_ms']:.0f} ms old"
+        self._bar.update(self._task, advance=1, last=last)
 
-
-def say(console: Console, event: Event, redaction: Redaction) -> None:
-    """One unbroken line, whatever the terminal's width, so that it can be searched for."""
-    kind = "warning" if event.status in GRAVE else "note"
-    told = f"{kind}: {event.kind} {event.subject}: {event.status}" + (event.message and f", {event.message}")
-    console.print(redaction(told), markup=False, highlight=False, soft_wrap=True)
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
 
 
 class _LineHandler(logging.Handler):
@@ -74,7 +110,7 @@ class _LineHandler(logging.Handler):
 
 @contextmanager
 def messages_on(console: Console, redaction: Redaction) -> Iterator[None]:
-    """What the runtime logs from warnings on goes to stderr, above the bar."""
+    """While it lasts, what the runtime logs from warnings on goes to stderr, above the bar."""
     logger, handler = logging.getLogger("detection.runtime"), _LineHandler(console)
     handler.setFormatter(RedactedFormatter(redaction))
     logger.addHandler(handler)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from detection.runtime.errors import SourceError as SourceError
     from detection.runtime.errors import SwathError as SwathError
     from detection.runtime.metadata import ModelMetadata as ModelMetadata
+    from detection.runtime.outputs.annotated_video import VideoOutput as VideoOutput
     from detection.runtime.outputs.contract import Output as Output
     from detection.runtime.outputs.jsonl import JsonlOutput as JsonlOutput
-    from detection.runtime.outputs.video import VideoOutput as VideoOutput
     from detection.runtime.streaming.pipeline import run_stream as run_stream
     from detection.runtime.streaming.summary import StreamSummary as StreamSummary
 
@@ -44,7 +44,7 @@ _HOMES = {
     "ModelMetadata": "metadata",
     "JsonlOutput": "outputs.jsonl",
     "Output": "outputs.contract",
-    "VideoOutput": "outputs.video",
+    "VideoOutput": "outputs.annotated_video",
     "Source": "cameras.source",
     "open_source": "cameras.sources",
     "StreamSummary": "streaming.summary",

@@ -18,6 +18,9 @@ RECORDING = {"looks": "slices"}
 RECORDED_FRAME = {"picture": "image"}
 """Keys of a line of its `frames.jsonl`, schema 1. The value stays: the images lie in `pictures/` as it says."""
 
+MACHINE_MODEL = {"unproved": "unverified"}
+"""Keys of the section `model` of a machine's YAML."""
+
 
 def renamed(content: Mapping[str, Any], names: Mapping[str, str], where: str | None = None) -> dict[str, Any]:
     """The same mapping with old names replaced; a new name that is there already wins.

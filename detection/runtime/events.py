@@ -24,6 +24,9 @@ class CameraStatus(StrEnum):
     ENDED = "ended"
 
 
+_WARNINGS = frozenset((CameraStatus.LOST, CameraStatus.STALE, "behind", "refused", "failed", "above limit"))
+
+
 @dataclass(frozen=True)
 class Event:
     """One thing that happened.
@@ -44,6 +47,11 @@ class Event:
     message: str = ""
     at_ns: int = field(default_factory=time.monotonic_ns)
     at_unix_s: float = field(default_factory=time.time)
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether something is lost, late or refused, and a person should know."""
+        return self.status in _WARNINGS
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain Python."""

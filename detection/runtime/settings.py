@@ -1,16 +1,44 @@
-"""YAML settings that are checked key by key: recipes, and whole machines. What is wrong is said in one line."""
+"""Settings that are checked key by key: recipes, and whole machines. What is wrong is said in one line."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from detection.runtime.errors import SwathError
+
+STANDARD_OUTPUT = Path("-")
+"""Where a path may mean the standard output instead of a file."""
+
+
+def beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    """A path of a settings file: relative ones start at its folder (`folder` in the validation context)."""
+    folder = (info.context or {}).get("folder", Path())
+    return path if path == STANDARD_OUTPUT else Path(folder, path.expanduser())
+
+
+HomePath = Annotated[Path, AfterValidator(beside_the_file)]
+"""Relative paths start at the folder of the YAML."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """Settings of one thing: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def number_as_text(value: object) -> object:
+    """A number where a text is wanted, as YAML has it where quotes are left out."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def read_mapping(path: Path, error: type[SwathError], *, what: str, model: type[BaseModel]) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from data.synthetic.drive import render_drive
 from detection.runtime.bench.images import Recording
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.draw import annotate
+from detection.runtime.outputs.annotated_video import VideoOutput
 from detection.runtime.outputs.contract import Output, Record, make_record
 from detection.runtime.outputs.csv import CsvOutput
 from detection.runtime.outputs.jsonl import JsonlOutput
 from detection.runtime.outputs.mcap import McapOutput
 from detection.runtime.outputs.queued import Queued
-from detection.runtime.outputs.video import VideoOutput
 
 NAMES = ("weed", "crop")
 Shot = tuple[Frame, Detections, Record]

@@ -14,8 +14,8 @@ from typing import Any
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Event, Listener
+from detection.runtime.outputs.annotated_video import VideoOutput
 from detection.runtime.outputs.contract import Record, per_camera
-from detection.runtime.outputs.video import VideoOutput
 
 _log = logging.getLogger(__name__)
 

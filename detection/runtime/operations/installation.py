@@ -8,9 +8,8 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -31,27 +30,10 @@ from detection.runtime.backends.names import (
 from detection.runtime.backends.probe import Liveness, probe
 from detection.runtime.backends.provider_options import TENSORRT_WHEELS
 from detection.runtime.backends.wheels import RUNTIMES, installed_versions, runtime_conflict
-
-State = Literal["ok", "note", "wrong"]
+from detection.runtime.operations.finding import Finding, State
 
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 _PATIENCE_S = 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        what: it is.
-        state: `wrong` is something to mend, `note` something to know.
-        said: what was found, and where something is wrong what to do.
-
-    """
-
-    what: str
-    state: State
-    said: str
 
 
 def examine(asked: Sequence[str] = ()) -> list[Finding]:
@@ -181,7 +163,8 @@ def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None) -> Find
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
     """For machines: stable keys."""
     ok = all(finding.state != "wrong" for finding in findings)
-    return {"schema": 1, "ok": ok, "findings": [asdict(finding) for finding in findings]}
+    listed = [{"what": one.subject, "state": one.state, "said": one.message} for one in findings]
+    return {"schema": 1, "ok": ok, "findings": listed}
 
 
 def _in_order(version: str) -> list[int]:

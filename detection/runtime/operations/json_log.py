@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from detection.runtime.errors import OutputError
-from detection.runtime.events import CameraStatus, Event
+from detection.runtime.events import Event
 from detection.runtime.operations.redaction import RedactedFormatter, Redaction
 
 _OURS = "detection.runtime"
 _FILE_BYTES = 20_000_000
 _OLDER_FILES = 4
-_GRAVE = frozenset({CameraStatus.LOST, CameraStatus.STALE, "behind", "lost", "refused", "failed", "above limit"})
 
 
 class _Lines(logging.Formatter):
@@ -74,7 +73,7 @@ class JsonLog:
 
     def __call__(self, event: Event) -> None:
         """Write an event: a warning where something is lost, a piece of information otherwise."""
-        level = logging.WARNING if event.status in _GRAVE else logging.INFO
+        level = logging.WARNING if event.is_warning else logging.INFO
         message = f"{event.kind} {event.subject}: {event.status}" + (event.message and f", {event.message}")
         told = {
             "name": f"{_OURS}.events",

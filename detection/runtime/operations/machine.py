@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
-from detection.runtime.cameras.settings import Positive
+import detection.runtime.outputs as outputs_room
 from detection.runtime.operations.machine_camera import AnyCamera, prepared_camera
+from detection.runtime.outputs.kind import OutputKind
+from detection.runtime.settings import (
+    STANDARD_OUTPUT,
+    Fraction,
+    HomePath,
+    Positive,
+    Settings,
+)
 from detection.runtime.tracking.motion import Direction
 
-STANDARD_OUTPUT = Path("-")
 
-
-def _from_the_files_folder(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder", Path())
-    return path if path == STANDARD_OUTPUT else Path(folder, path.expanduser())
-
-
-def _number_as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-HomePath = Annotated[Path, AfterValidator(_from_the_files_folder)]
-"""Relative paths start at the folder of the YAML."""
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MachineModel(_Settings):
+class MachineModel(Settings):
     """What decides."""
 
     path: HomePath = Field(description="the .onnx that swath export wrote")
@@ -56,7 +34,7 @@ class MachineModel(_Settings):
     )
     watch: bool = Field(True, description="take a new file at the path while running, if it passes the checks")
     other_classes: bool = Field(False, description="let a new file find other classes than the old one")
-    unproved: bool = Field(False, description="let a new file come without a parity report that passed")
+    unverified: bool = Field(False, description="let a new file come without a parity report that passed")
 
     @model_validator(mode="after")
     def _one_or_by_class(self) -> Self:
@@ -86,7 +64,7 @@ class MachineModel(_Settings):
         return tuple(given.get(name, value) for name, value in zip(class_names, own, strict=True))
 
 
-class Limits(_Settings):
+class Limits(Settings):
     """What must hold."""
 
     max_age_ms: Positive | None = Field(
@@ -97,7 +75,7 @@ class Limits(_Settings):
     cool_below_c: Positive | None = Field(None, description="compute less and less from 5 degrees below this on")
 
 
-class Tracking(_Settings):
+class Tracking(Settings):
     """Follow plants from image to image, and count each once. The ground's motion is seen in the images."""
 
     speed_m_s: float | None = Field(
@@ -113,60 +91,39 @@ class Tracking(_Settings):
         return self
 
 
-class MachineMetrics(_Settings):
-    """A page for Prometheus."""
-
-    port: Port = Field(description="of http://HOST:PORT/metrics")
-    host: str = Field("127.0.0.1", description="address to listen on")
-
-
-class MachineDashboard(_Settings):
-    """A page for people."""
-
-    address: str = Field("8080", description="PORT, or HOST:PORT")
-    token: str | None = Field(None, repr=False, description="who opens it from elsewhere must know this")
-    record_into: HomePath = Field(Path("recordings"), validate_default=True, description="folder of its recordings")
-
-    @field_validator("address", mode="before")
-    @classmethod
-    def _port(cls, address: object) -> object:
-        return _number_as_text(address)
-
-
-class MachineBlackBox(_Settings):
-    """What is kept around faults, and of images on which the detector was not sure."""
-
-    folder: HomePath = Field(description="gets incidents/ and relabel/")
-    before_s: Positive = Field(10.0, description="how far back an incident reaches")
-    after_s: Positive = Field(5.0, description="how long it goes on after its last fault")
-    memory_mb: Positive = Field(512.0, description="of images in memory, over all cameras")
-    quota_mb: Positive = Field(5000.0, description="of everything in the folder; the oldest goes")
-    as_jpeg: bool = Field(False, description="twelve times as many in the same memory, but not the very pixels")
-    pause_s: float = Field(300.0, ge=0, description="the same fault begins an incident once in so many seconds")
-    uncertain_every_s: Positive | None = Field(10.0, description="between two uncertain images; null: save none")
-    uncertain_band: float = Field(0.1, gt=0, le=1, description="how far from its threshold a score is uncertain")
-
-
-class Outputs(_Settings):
-    """Where decisions go."""
-
-    jsonl: HomePath | None = Field(None, description="one JSON line an image")
-    events: HomePath | None = Field(None, description="one JSON line an event")
-    csv: HomePath | None = Field(None, description="one row a detection")
-    video: HomePath | None = Field(None, description="annotated, one file a camera")
+class _Outputs(Settings):
     video_minutes: Positive | None = Field(
         None, description="a new video, and .mcap, every so often; needs {time} in their names"
     )
-    mcap: HomePath | None = Field(None, description="for Foxglove")
-    mqtt: str | None = Field(None, repr=False, description="mqtt://USER:PASSWORD@HOST:PORT/PREFIX")
-    webhook: str | None = Field(None, repr=False, description="http or https URL")
-    ros2: str | None = Field(None, description="name of the node that publishes Detection2DArray")
-    metrics: MachineMetrics | None = Field(None, description="a page for Prometheus")
-    dashboard: MachineDashboard | None = Field(None, description="a page for people")
-    black_box: MachineBlackBox | None = Field(None, description="what is kept around faults")
+
+    @property
+    def chosen(self) -> list[tuple[OutputKind, Any]]:
+        """The outputs that were asked for, each with its settings; in the order of `KINDS`."""
+        given = ((kind, getattr(self, kind.key)) for kind in outputs_room.KINDS)
+        return [(kind, settings) for kind, settings in given if settings is not None]
 
 
-class Machine(_Settings):
+if TYPE_CHECKING:
+
+    class Outputs(_Outputs):
+        """Where detections go: a key for each of `detection.runtime.outputs.KINDS`."""
+
+        def __getattr__(self, key: str) -> Any: ...
+
+else:
+    Outputs = create_model(
+        "Outputs",
+        __base__=_Outputs,
+        __module__=__name__,
+        __doc__="Where detections go.",
+        **{
+            kind.key: (kind.settings | None, Field(None, description=kind.about, repr=not kind.secret))
+            for kind in outputs_room.KINDS
+        },
+    )
+
+
+class Machine(Settings):
     """A whole machine. See machine.yaml beside this file for one."""
 
     name: str = Field("swath", min_length=1, description="of the machine, in logs")
@@ -174,7 +131,7 @@ class Machine(_Settings):
     cameras: tuple[AnyCamera, ...] = Field(min_length=1, description="one or more")
     tracking: Tracking | None = Field(None, description="follow plants, and count each once; {} for the defaults")
     limits: Limits = Field(Limits(), description="what must hold")
-    outputs: Outputs = Field(Outputs(), description="where decisions go")
+    outputs: Outputs = Field(default_factory=Outputs, description="where decisions go")
     log: HomePath | None = Field(None, description='JSON lines: a file, or "-" for the standard output')
 
     @field_validator("cameras", mode="before")
@@ -197,9 +154,5 @@ class Machine(_Settings):
     @property
     def written(self) -> list[Path]:
         """Files and folders that it writes."""
-        told = self.outputs
-        paths = [told.jsonl, told.events, told.csv, told.video, told.mcap]
-        paths += [told.black_box.folder if told.black_box else None]
-        paths += [told.dashboard.record_into if told.dashboard else None]
-        paths += [self.log if self.log != STANDARD_OUTPUT else None]
-        return [path for path in paths if path is not None]
+        paths = [path for kind, settings in self.outputs.chosen for path in kind.writes(settings)]
+        return [*paths, *([self.log] if self.log not in (None, STANDARD_OUTPUT) else [])]

@@ -12,11 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from detection.runtime import outputs
+from detection.runtime.compatibility import MACHINE_MODEL, renamed
 from detection.runtime.errors import SwathError
 from detection.runtime.operations.machine import Machine
 from detection.runtime.operations.redaction import Redaction
 from detection.runtime.settings import explain, read_mapping, shown
 
+_OUTPUTS_HERE = "  # (outputs)\n"
+_EXAMPLE_OUTPUTS = frozenset(("jsonl", "events", "mqtt", "metrics", "dashboard", "black_box"))
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -64,6 +68,8 @@ def load_machine(path: Path, environment: Mapping[str, str] | None = None, *, fi
     if not path.is_file():
         raise MachineError(f"{path}: no such file; `swath machine example` shows how one looks")
     content = read_mapping(path, MachineError, what="a machine", model=Machine)
+    if isinstance(content.get("model"), dict):
+        content["model"] = renamed(content["model"], MACHINE_MODEL, f"{path}: model")
     secrets: set[str] = set()
     environment = os.environ if environment is None else environment
     filled = _filled(content, environment, secrets, ()) if fill_in else content
@@ -82,8 +88,14 @@ def load_machine(path: Path, environment: Mapping[str, str] | None = None, *, fi
 
 
 def example_machine() -> str:
-    """The YAML of a whole machine."""
-    return files(__package__).joinpath("machine.yaml").read_text(encoding="utf-8")
+    """The YAML of a whole machine: some outputs in use, the others of `KINDS` as comments."""
+    text = files(__package__).joinpath("machine.yaml").read_text(encoding="utf-8")
+    lines = []
+    for kind in outputs.KINDS:
+        used = kind.key in _EXAMPLE_OUTPUTS
+        lines.append(f"  {'' if used else '# '}{kind.key}: {kind.example} # {kind.about}\n")
+    lines.sort(key=lambda line: line.startswith("  #"))
+    return text.replace(_OUTPUTS_HERE, "".join(lines))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class ModelWatcher(Closing):
         providers, threads: as `Detector` takes them.
         thresholds: of a new detector; None: the file's own.
         other_classes: take files that find other classes, too.
-        unproved: take files without a parity report that passed, too.
+        unverified: take files without a parity report that passed, too.
         watch: look at the path by itself; False: when `ask` is called only.
 
     """
@@ -60,7 +60,7 @@ class ModelWatcher(Closing):
         threads: int | None = None,
         thresholds: Thresholds | None = None,
         other_classes: bool = False,
-        unproved: bool = False,
+        unverified: bool = False,
         watch: bool = True,
     ) -> None:
         self.path = path
@@ -72,7 +72,7 @@ class ModelWatcher(Closing):
         self._threads = threads
         self._thresholds = thresholds
         self._other_classes = other_classes
-        self._unproved = unproved
+        self._unverified = unverified
         self._watch = watch
         self._asked = False
         self._closing = threading.Event()
@@ -124,7 +124,7 @@ class ModelWatcher(Closing):
         running = self._controls.detector
         detector = Detector(self.path, providers=self._providers, threads=self._threads)
         told = detector.metadata
-        if not self._unproved and (fault := parity_fault(self.path, told)):
+        if not self._unverified and (fault := parity_fault(self.path, told)):
             raise ModelFileError(fault)
         if not self._other_classes and told.class_names != running.class_names:
             new, old = ", ".join(told.class_names), ", ".join(running.class_names)

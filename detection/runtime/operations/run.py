@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from rich.console import Console
-
-from detection.cli.stream_tables import render
-from detection.cli.stream_terminal import GRAVE, messages_on, progress, say
+from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.button import triggered_by_signal
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import close_sources, open_sources
+from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError
-from detection.runtime.events import Event, Listener
+from detection.runtime.events import CameraStatus, Event, Listener
+from detection.runtime.files import write_whole
 from detection.runtime.metadata import ModelMetadata
 from detection.runtime.operations.cores import share_cores
 from detection.runtime.operations.json_log import json_log
-from detection.runtime.operations.machine import Machine, MachineModel, Tracking
+from detection.runtime.operations.machine import Machine, MachineModel
 from detection.runtime.operations.machine_file import MachineError
 from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_hangup
 from detection.runtime.operations.open_outputs import OpenOutputs
 from detection.runtime.operations.redaction import Redaction
 from detection.runtime.operations.systemd import Heartbeat, Service
+from detection.runtime.outputs.contract import Record
 from detection.runtime.signals import stopped_by_signals
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.duty import Duty
@@ -34,120 +36,180 @@ from detection.runtime.streaming.publisher import EventQueue, Tracker
 from detection.runtime.streaming.summary import StreamSummary
 
 
+class MachineObserver(Protocol):
+    """What a program sees of a running machine, such as a terminal; each method may be left as it is.
+
+    Methods are called from several threads, must return at once and must not raise.
+    """
+
+    def opened(self, sources: Sequence[Source], urls: Mapping[str, str]) -> None:
+        """Model, cameras and outputs are open; `urls` holds what to open in a browser, by output."""
+        return None
+
+    def event(self, event: Event) -> None:
+        """Something happened beside the images."""
+        return None
+
+    def frame(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """A frame has been through all outputs."""
+        return None
+
+
+class Unobserved(MachineObserver):
+    """An observer that does nothing: the default where no observer is given."""
+
+
+@dataclass(frozen=True)
+class MachineResult:
+    """How a machine ran.
+
+    Attributes:
+        summary: of the stream: counts, latencies, and the sources that failed.
+        outputs_dropped: frames or records that each output did not take, by name.
+
+    """
+
+    summary: StreamSummary
+    outputs_dropped: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain Python; what `--summary` writes."""
+        return {**self.summary.to_json(), "outputs_dropped": dict(self.outputs_dropped)}
+
+
 def run_machine(
     machine: Machine,
     *,
     redaction: Redaction | None = None,
     max_frames: int | None = None,
-    json_summary: Path | None = None,
-) -> int:
-    """Detect on all cameras until they end or the user stops it; then print what came of it.
+    summary: Path | None = None,
+    observer: MachineObserver | None = None,
+) -> MachineResult:
+    """Detect on all cameras until they end or the user stops it.
 
     The model and what can be opened at once are opened before any output: where one of them fails, nothing
     is written. A camera that is off is waited for, beside the others. SIGINT (Ctrl-C) and SIGTERM end it
     within a second, with whole files; a second one at once. SIGHUP looks for a new model file.
 
     Args:
-        machine: what is to run.
-        redaction: keeps secrets out of messages and logs.
+        machine: model, cameras, outputs and limits.
+        redaction: keeps secrets out of logs.
         max_frames: stop after so many images, over all cameras; None for no limit.
-        json_summary: gets the summary as JSON.
+        summary: gets the result as JSON.
+        observer: sees what happens; None: nobody does.
 
     Returns:
-        0 where all went well (being stopped by the user is well), 1 where a source failed on the way.
+        The result, also where sources failed on the way (`summary.failures`).
 
     Raises:
         SwathError: model, source or output cannot be opened, or an output cannot be written.
 
     """
-    redaction = redaction or Redaction()
-    _refuse_to_overwrite(machine, json_summary)
-    console = Console(stderr=True)
+    redaction, observer = redaction or Redaction(), observer or Unobserved()
+    _refuse_to_overwrite(machine, summary)
     with ExitStack() as stack:
-        stack.enter_context(messages_on(console, redaction))
         log = None if machine.log is None else stack.enter_context(json_log(machine.log, redaction))
         stop = stack.enter_context(stopped_by_signals())
         duty = _duty(machine)
         threads, workers = share_cores(machine)
         detector = _detector(machine.model, threads)
         detector.warm_up()  # before cameras open: what they deliver meanwhile would count as dropped
-        controls, box, heartbeat = Controls(detector), EventQueue(), Heartbeat()
+        controls, events, heartbeat = Controls(detector), EventQueue(), Heartbeat()
 
-        def tell(event: Event) -> None:
-            box.put(event)
+        def publish(event: Event) -> None:
+            events.put(event)
             if log is not None:
                 log(event)
-            if console.is_terminal or event.status in GRAVE or event.kind != "camera":
-                say(console, event, redaction)
+            observer.event(event)
 
-        sources = _open_cameras(stack, machine, tell)
-        slicers = {camera.name: camera.slicer for camera in machine.cameras}
-        outputs = stack.enter_context(
-            OpenOutputs(machine, sources, controls, slicers=slicers, listener=tell, stop=stop)
-        )
-        if outputs.dashboard_url is not None:
-            console.print(f"dashboard: {outputs.dashboard_url}", markup=False, highlight=False, soft_wrap=True)
-        if outputs.black_box is not None:
-            stack.enter_context(triggered_by_signal(outputs.black_box))
-        live = any(source.live for source in sources)
-        if live:
-            watcher = stack.enter_context(_watch(machine.model, controls, tell))
+        sources = open_sources(machine.cameras, on_event=publish)
+        stack.callback(close_sources, sources)
+        outputs = stack.enter_context(OpenOutputs(machine, sources, controls, listener=publish, stop=stop))
+        for box in (output for output in outputs.all if isinstance(output, BlackBox)):
+            stack.enter_context(triggered_by_signal(box))
+        if any(source.live for source in sources):
+            watcher = stack.enter_context(_watch(machine.model, controls, publish))
             stack.enter_context(asked_by_hangup(watcher))
-        with progress(console, sources, max_frames) as (show, status):
-            service = stack.enter_context(Service(heartbeat, status))
+        status = _Status(sources, observer)
+        observer.opened(sources, outputs.urls)
+        with Service(heartbeat, status.line) as service:
             service.ready()
-            summary = run_stream(
+            streamed = run_stream(
                 controls,
                 sources,
                 outputs.all,
                 stop=stop,
                 max_frames=max_frames,
-                on_progress=show,
-                slicers=slicers,
+                on_progress=status.frame,
+                slicers={camera.name: camera.slicer for camera in machine.cameras},
                 trackers=_trackers(machine, sources, detector),
-                events=box,
-                max_age_s=None if machine.limits.max_age_ms is None else machine.limits.max_age_ms / 1e3,
-                batch_wait_s=None if machine.limits.batch_wait_ms is None else machine.limits.batch_wait_ms / 1e3,
+                events=events,
+                max_age_s=_seconds(machine.limits.max_age_ms),
+                batch_wait_s=_seconds(machine.limits.batch_wait_ms),
                 workers=workers,
                 duty=duty,
                 heartbeat=heartbeat,
             )
-        service.close()
         stack.close()  # files are whole before we say that we are done
-    console.print(render(summary, outputs.dropped()))
-    if json_summary is not None:
-        _write_summary(json_summary, summary, outputs.dropped())
-    return 1 if summary.failures else 0
+    result = MachineResult(streamed, outputs.dropped())
+    if summary is not None:
+        write_whole(summary, json.dumps(result.to_json(), indent=2) + "\n")
+    return result
 
 
-def _detector(told: MachineModel, threads: int | None) -> Detector:
-    detector = Detector(told.path, providers=None if told.provider is None else [told.provider], threads=threads)
-    _set_thresholds(detector, told)
+class _Status:
+    """How the machine is, in a line for `systemctl status`."""
+
+    def __init__(self, sources: Sequence[Source], observer: MachineObserver) -> None:
+        self._sources = sources
+        self._observer = observer
+        self._frames = 0
+        self._newest = "no image yet"
+
+    def frame(self, frame: Frame, detections: Detections, record: Record) -> None:
+        self._frames += 1
+        self._newest = f"{frame.camera}: {len(detections)} detections, {record['age_ms']:.0f} ms old"
+        self._observer.frame(frame, detections, record)
+
+    def line(self) -> str:
+        live = sum(source.status is CameraStatus.LIVE for source in self._sources)
+        return f"{live} of {len(self._sources)} cameras live; {self._frames:,} images; {self._newest}"
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else ms / 1e3
+
+
+def _detector(settings: MachineModel, threads: int | None) -> Detector:
+    detector = Detector(
+        settings.path, providers=None if settings.provider is None else [settings.provider], threads=threads
+    )
+    _set_thresholds(detector, settings)
     return detector
 
 
-def _set_thresholds(detector: Detector, told: MachineModel) -> None:
+def _set_thresholds(detector: Detector, settings: MachineModel) -> None:
     try:
-        detector.set_score_thresholds(_thresholds(told, detector.metadata))
+        detector.set_score_thresholds(_thresholds(settings, detector.metadata))
     except ValueError as error:
         raise ModelFileError(str(error)) from None
 
 
-def _thresholds(told: MachineModel, metadata: ModelMetadata) -> float | tuple[float, ...] | None:
-    return told.thresholds(metadata.class_names, metadata.score_thresholds)
+def _thresholds(settings: MachineModel, metadata: ModelMetadata) -> float | tuple[float, ...] | None:
+    return settings.thresholds(metadata.class_names, metadata.score_thresholds)
 
 
-def _watch(told: MachineModel, controls: Controls, tell: Listener) -> ModelWatcher:
+def _watch(settings: MachineModel, controls: Controls, listener: Listener) -> ModelWatcher:
     return ModelWatcher(
         controls,
-        told.path,
-        listener=tell,
-        providers=None if told.provider is None else [told.provider],
-        threads=told.threads,
-        thresholds=lambda metadata: _thresholds(told, metadata),
-        other_classes=told.other_classes,
-        unproved=told.unproved,
-        watch=told.watch,
+        settings.path,
+        listener=listener,
+        providers=None if settings.provider is None else [settings.provider],
+        threads=settings.threads,
+        thresholds=lambda metadata: _thresholds(settings, metadata),
+        other_classes=settings.other_classes,
+        unverified=settings.unverified,
+        watch=settings.watch,
     )
 
 
@@ -161,23 +223,17 @@ def _duty(machine: Machine) -> Duty | None:
         raise MachineError(f"limits: {error}") from None
 
 
-def _open_cameras(stack: ExitStack, machine: Machine, tell: Listener) -> Sequence[Source]:
-    sources = open_sources(machine.cameras, on_event=tell)
-    stack.callback(close_sources, sources)
-    return sources
-
-
 def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -> dict[str, Tracker]:
-    told: Tracking | None = machine.tracking
-    if told is None:
+    tracking = machine.tracking
+    if tracking is None:
         return {}
     from detection.runtime.tracking.motion import ImageMotion, WheelMotion
     from detection.runtime.tracking.tracker import PlantTracker
 
     def wheels() -> WheelMotion | None:
-        if told.speed_m_s is None or told.pixels_per_metre is None:
+        if tracking.speed_m_s is None or tracking.pixels_per_metre is None:
             return None
-        return WheelMotion(told.speed_m_s, told.pixels_per_metre, told.direction)
+        return WheelMotion(tracking.speed_m_s, tracking.pixels_per_metre, tracking.direction)
 
     thresholds = detector.metadata.score_thresholds  # the model's own: the tracker knows how sure each is from them
     return {
@@ -198,12 +254,3 @@ def _refuse_to_overwrite(machine: Machine, summary: Path | None) -> None:
         if output.resolve() in taken:
             raise OutputError(f"{output}: would overwrite what is read or written under that name already")
         taken.add(output.resolve())
-
-
-def _write_summary(path: Path, summary: StreamSummary, dropped: dict[str, int]) -> None:
-    told = {**summary.to_json(), "outputs_dropped": dropped}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None

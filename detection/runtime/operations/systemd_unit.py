@@ -1,4 +1,4 @@
-"""The systemd unit of a machine, as text."""
+"""`systemd_unit`: the unit file that runs a machine as a service."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ WantedBy=multi-user.target
 """
 
 
-def unit(loaded: MachineFile, *, command: Sequence[str], user: str = "swath", watchdog_s: int = 10) -> str:
+def systemd_unit(loaded: MachineFile, *, command: Sequence[str], user: str = "swath", watchdog_s: int = 10) -> str:
     """A unit that starts a machine at boot, restarts it whatever happens, and lets it do little else.
 
     Args:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from detection.runtime.closing import Closing
-from detection.runtime.detections import Detections, Frame
-from detection.runtime.events import Event
 from detection.runtime.outputs.naming import plain
+
+if TYPE_CHECKING:  # the commands' help is derived from the outputs, and must not wait for numpy
+    from detection.runtime.detections import Detections, Frame
+    from detection.runtime.events import Event
 
 RECORD_SCHEMA = 1
 """Of the JSON lines; raised when a key changes its meaning or goes."""
@@ -48,11 +50,13 @@ class Output(Closing, Protocol):
         needs_image: whether it looks at the pixels. Where not, a frame that waits for it in a queue
             leaves them behind (`Queued`): it gets a black image of the same size.
         camera: takes this camera's frames only; None takes all.
+        url: what a person opens in a browser to see it; None where there is nothing to open.
 
     """
 
     needs_image: bool = True
     camera: str | None = None
+    url: str | None = None
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
         """Take one frame.

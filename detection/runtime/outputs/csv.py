@@ -5,10 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.outputs.contract import RECORD_SCHEMA, Output, Record
+from detection.runtime.outputs.kind import Flag, OutputContext, OutputKind
 from detection.runtime.outputs.lines import LinesFile
+from detection.runtime.settings import HomePath
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Detections, Frame
 
 COLUMNS = (
     "schema",
@@ -80,3 +85,18 @@ class CsvOutput(Output):
     def close(self) -> None:
         """Close the file."""
         self._lines.close()
+
+
+def _open(path: Path, context: OutputContext) -> list[Output]:
+    return [CsvOutput(path)]
+
+
+KIND = OutputKind(
+    key="csv",
+    about="one row a detection",
+    settings=HomePath,
+    opens=_open,
+    flags=(Flag("F", "One row per detection; {date} as above."),),
+    example='"season/{date}.csv"',
+    writes=lambda path: [path],
+)

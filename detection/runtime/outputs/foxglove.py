@@ -7,16 +7,16 @@ ImageAnnotations, Log); the schemas below describe what is written here and name
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from detection.runtime.draw import class_colour
 from detection.runtime.errors import OutputError
-from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from detection.runtime.events import Event
 
 Json = dict[str, Any]
 
@@ -107,6 +107,8 @@ def compressed_image(image_bgr: NDArray[np.uint8], camera: str, unix_ns: int, jp
         OutputError: OpenCV cannot encode it.
 
     """
+    import cv2
+
     done, jpeg = cv2.imencode(".jpg", image_bgr, (cv2.IMWRITE_JPEG_QUALITY, jpeg_quality))
     if not done:
         raise OutputError(f"{camera}: an image of shape {image_bgr.shape} cannot be written as JPEG")
@@ -166,5 +168,7 @@ def _time(unix_ns: int) -> Json:
 
 
 def _colour(label: int) -> Json:
+    from detection.runtime.draw import class_colour
+
     blue, green, red = (value / 255 for value in class_colour(label))
     return {"r": red, "g": green, "b": blue, "a": 1.0}

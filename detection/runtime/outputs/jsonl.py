@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from detection.runtime.detections import Detections, Frame
-from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.outputs.kind import Flag, OutputContext, OutputKind
 from detection.runtime.outputs.lines import LinesFile
+from detection.runtime.settings import HomePath
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Detections, Frame
+    from detection.runtime.events import Event
 
 EVENT_SCHEMA = 1
 """Of the events' lines; raised when a key changes its meaning or goes."""
@@ -86,3 +90,31 @@ def _json_lines(path: Path | str) -> LinesFile:
 
 def _dumps(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _open(path: Path, context: OutputContext) -> list[Output]:
+    return [JsonlOutput(path)]
+
+
+def _open_events(path: Path, context: OutputContext) -> list[Output]:
+    return [EventsOutput(path)]
+
+
+KIND = OutputKind(
+    key="jsonl",
+    about="one JSON line an image",
+    settings=HomePath,
+    opens=_open,
+    flags=(Flag("F", "One JSON line per image; {date} in the name: a file a day."),),
+    example="season/detections.jsonl",
+    writes=lambda path: [path],
+)
+EVENTS_KIND = OutputKind(
+    key="events",
+    about="one JSON line an event",
+    settings=HomePath,
+    opens=_open_events,
+    flags=(Flag("F", "One JSON line per event."),),
+    example="season/events.jsonl",
+    writes=lambda path: [path],
+)

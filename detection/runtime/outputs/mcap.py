@@ -8,15 +8,19 @@ from contextlib import suppress
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
-from detection.runtime.events import Event
 from detection.runtime.outputs import foxglove
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.outputs.kind import Flag, OutputContext, OutputKind, Package
 from detection.runtime.outputs.naming import plain, timed
 from detection.runtime.outputs.play_time import PlayTime
+from detection.runtime.settings import HomePath
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Detections, Frame
+    from detection.runtime.events import Event
 
 JPEG_QUALITY = 85
 """Of the images."""
@@ -241,3 +245,20 @@ class _Blocks:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _open(path: Path, context: OutputContext) -> list[Output]:
+    cameras = {source.camera: (source.live, source.fps) for source in context.sources}
+    return [McapOutput(path, cameras=cameras, minutes=context.new_file_minutes)]
+
+
+KIND = OutputKind(
+    key="mcap",
+    about="images, boxes and records for Foxglove",
+    settings=HomePath,
+    opens=_open,
+    flags=(Flag("F", "Images, boxes and records for Foxglove."),),
+    example='"season/{date}-{time}.mcap"',
+    needs=Package("mcap"),
+    writes=lambda path: [path],
+)

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl
 
 from detection.runtime.cameras.names import without_secrets
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.backlog import Backlog
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.outputs.kind import NETWORK, Flag, OutputContext, OutputKind, Package
 from detection.runtime.outputs.link import Link, parse_address, unquote_of
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessageInfo
+
+    from detection.runtime.detections import Detections, Frame
 
 _log = logging.getLogger(__name__)
 
@@ -298,3 +300,21 @@ def _client(parts: SplitResult, options: dict[str, str]) -> Client:
     assert parts.hostname is not None  # parse_address
     client.connect_async(parts.hostname, parts.port or _PORTS[parts.scheme], KEEPALIVE_S)
     return client
+
+
+def _open(url: str, context: OutputContext) -> list[Output]:
+    return [MqttOutput(url, context.listener)]
+
+
+KIND = OutputKind(
+    key="mqtt",
+    about="records and events to an MQTT broker",
+    settings=str,
+    opens=_open,
+    flags=(Flag("URL", "mqtt[s]://USER:PASSWORD@HOST:PORT/PREFIX?qos=1"),),
+    panel=NETWORK,
+    example="mqtt://swath:${SWATH_MQTT_PASSWORD}@10.0.0.2:1883/sprayer-7",
+    queued=False,
+    secret=True,
+    needs=Package("paho.mqtt"),
+)

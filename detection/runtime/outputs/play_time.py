@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from detection.runtime.detections import Frame
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Frame
 
 DEFAULT_FPS = 25.0
 """Where a source states no rate."""

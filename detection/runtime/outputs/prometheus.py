@@ -13,16 +13,21 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, model_validator
+
 from detection import __version__
-from detection.runtime.cameras.source import Source
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
 from detection.runtime.events import CameraStatus, Event
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.outputs.kind import NETWORK, Flag, OutputContext, OutputKind, Package
+from detection.runtime.settings import Port, Settings
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
+
+    from detection.runtime.cameras.source import Source
+    from detection.runtime.detections import Detections, Frame
 
 _log = logging.getLogger(__name__)
 
@@ -199,3 +204,47 @@ def _serve(host: str, port: int, registry: CollectorRegistry) -> _Server:
     except OSError as error:
         reason = "is another program there?" if error.errno == errno.EADDRINUSE else error.strerror
         raise OutputError(f"{where}: {reason}") from None
+
+
+class MetricsSettings(Settings):
+    """A page for Prometheus. "9100" and "0.0.0.0:9100" are short for its port and host."""
+
+    port: Port = Field(description="of http://HOST:PORT/metrics")
+    host: str = Field("127.0.0.1", description="address to listen on")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: object) -> object:
+        if isinstance(given, int) and not isinstance(given, bool):
+            return {"port": given}
+        if not isinstance(given, str):
+            return given
+        host, _, port = given.rpartition(":")
+        if not port.isdecimal():
+            raise ValueError("must be PORT or HOST:PORT")
+        return {"port": int(port), **({"host": host.strip("[]")} if host else {})}
+
+
+def _open(settings: MetricsSettings, context: OutputContext) -> list[Output]:
+    page = PrometheusOutput(
+        settings.port,
+        host=settings.host,
+        model=str(context.model),
+        sources=context.sources,
+        outputs_dropped=context.dropped,
+    )
+    return [page]
+
+
+KIND = OutputKind(
+    key="metrics",
+    about="a page for Prometheus",
+    settings=MetricsSettings,
+    opens=_open,
+    flags=(Flag("[HOST:]PORT", "A page for Prometheus."),),
+    panel=NETWORK,
+    example="{port: 9100}",
+    queued=False,
+    needs=Package("prometheus_client"),
+    port=lambda settings: settings.port,
+)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.outputs.kind import NETWORK, Flag, OutputContext, OutputKind, Package
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Detections, Frame
 
 DEFAULT_PREFIX = "swath"
 """Of the topics and name of the node, where none is given."""
@@ -116,3 +119,19 @@ def to_message(record: Record, grabbed_ns: int, messages: Any) -> Any:
         detection.results.append(hypothesis)
         array.detections.append(detection)
     return array
+
+
+def _open(node: str, context: OutputContext) -> list[Output]:
+    return [Ros2Output(node)]
+
+
+KIND = OutputKind(
+    key="ros2",
+    about="name of the node that publishes Detection2DArray",
+    settings=str,
+    opens=_open,
+    flags=(Flag("NODE", "Publish vision_msgs/Detection2DArray; needs rclpy."),),
+    panel=NETWORK,
+    example="swath",
+    needs=Package("rclpy", "ROS 2: source its setup.bash, and install ros-$ROS_DISTRO-vision-msgs"),
+)

@@ -10,18 +10,21 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, parse_qsl, quote, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from detection import __version__
-from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.backlog import Backlog
 from detection.runtime.outputs.contract import RECORD_SCHEMA, Output, Record
+from detection.runtime.outputs.kind import NETWORK, Flag, OutputContext, OutputKind
 from detection.runtime.outputs.link import Link, parse_address, unquote_of
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Detections, Frame
 
 _log = logging.getLogger(__name__)
 
@@ -210,3 +213,20 @@ def _headers(parts: SplitResult) -> dict[str, str]:
         pair = f"{user}:{unquote_of(parts.password) or ''}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
     return headers
+
+
+def _open(url: str, context: OutputContext) -> list[Output]:
+    return [WebhookOutput(url, context.listener)]
+
+
+KIND = OutputKind(
+    key="webhook",
+    about="records and events by POST to an http or https URL",
+    settings=str,
+    opens=_open,
+    flags=(Flag("URL", "POST detections and events there as JSON."),),
+    panel=NETWORK,
+    example="https://farm.example/hooks/swath?every_s=1",
+    queued=False,
+    secret=True,
+)

@@ -1,6 +1,7 @@
 import json
 
-from detection.runtime.operations.installation import Finding, to_json
+from detection.runtime.operations.finding import Finding
+from detection.runtime.operations.installation import to_json
 from tests.detection.conftest import swath
 
 

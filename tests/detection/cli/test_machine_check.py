@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from detection.cli.machine_check import machine_check_command, machine_unit_command
 from detection.runtime.errors import SwathError
 from detection.runtime.operations.machine_file import load_machine
-from detection.runtime.operations.systemd_unit import unit
+from detection.runtime.operations.systemd_unit import systemd_unit
+from tests.detection.conftest import swath
 
 PASSED = {"precision": "fp32", "images": 4, "unmatched_boxes": 0, "wrong_form": 0, "delta_ap_points": 0.0}
 PASSED = {**PASSED, "small_ap_fall_points": None}
@@ -40,17 +40,18 @@ def write(tiny: Any, tmp_path: Path, video_path: Path) -> Any:
     return give
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was printed, without the lines of the table."""
-    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+def check(capsys: pytest.CaptureFixture[str], path: Path, *, cameras: bool = False) -> tuple[int, str]:
+    """Exit code, and what was printed without the table's line breaks."""
+    code, printed, _ = swath(capsys, "machine", "check", path, *(["--cameras"] if cameras else []))
+    return code, " ".join(printed.split())
 
 
 def test_a_machine_that_can_be_started(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert machine_check_command(write(), cameras=True) == 0
-    shown = told(capsys)
+    code, shown = check(capsys, write(), cameras=True)
+    assert code == 0
     assert "nothing is wrong" in shown and "96 x 64" in shown and "weed, crop" in shown
-    assert machine_check_command(write()) == 0
-    assert "cameras were not opened" in capsys.readouterr().out
+    code, shown = check(capsys, write())
+    assert code == 0 and "cameras were not opened" in shown
 
 
 @pytest.mark.parametrize(
@@ -67,15 +68,15 @@ def test_a_machine_that_can_be_started(write: Any, capsys: pytest.CaptureFixture
 def test_what_is_wrong_is_said(
     write: Any, changes: dict[str, Any], cameras: bool, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert machine_check_command(write(**changes), cameras=cameras) == 1
-    shown = told(capsys)
+    code, shown = check(capsys, write(**changes), cameras=cameras)
+    assert code == 1
     assert why in shown and "need attention" in shown
 
 
 def test_a_region_that_leaves_the_image(write: Any, video_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = [{"name": "left", "source": video_path.name, "roi_xyxy": [0, 0, 97, 64]}]
-    assert machine_check_command(write(cameras=cameras), cameras=True) == 1
-    assert "reaches beyond the frame of 96 x 64" in told(capsys)
+    code, shown = check(capsys, write(cameras=cameras), cameras=True)
+    assert code == 1 and "reaches beyond the frame of 96 x 64" in shown
 
 
 @pytest.fixture
@@ -120,8 +121,8 @@ def test_a_camera_is_opened_with_its_transport(
     """What the camera was asked for in SETUP (RFC 2326, 12.39): interleaved in the connection, or by UDP."""
     address, asked = relay(rtsp_camera().port)
     camera = {"name": "left", "source": f"rtsp://{address}/cam", "transport": transport, "open_timeout_s": 20}
-    assert machine_check_command(write(cameras=[camera]), cameras=True) == 0
-    assert "nothing is wrong" in told(capsys)
+    code, shown = check(capsys, write(cameras=[camera]), cameras=True)
+    assert code == 0 and "nothing is wrong" in shown, shown
     lines = [line for line in b"".join(asked).decode("latin-1").splitlines() if line.startswith("Transport:")]
     assert lines and all(("RTP/AVP/TCP" in line) == (transport == "tcp") for line in lines), lines
 
@@ -131,8 +132,8 @@ def test_a_camera_is_opened_with_its_timeouts(write: Any, capsys: pytest.Capture
     with socket.create_server(("127.0.0.1", 0)) as silent:
         source = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam"
         camera = {"name": "left", "source": source, "open_timeout_s": 0.6, "read_timeout_s": 0.6}
-        assert machine_check_command(write(cameras=[camera]), cameras=True) == 1
-    assert "no video from there within 0.6 s" in told(capsys)
+        code, shown = check(capsys, write(cameras=[camera]), cameras=True)
+    assert code == 1 and "no video from there within 0.6 s" in shown
 
 
 def test_a_port_that_is_taken(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,14 +142,14 @@ def test_a_port_that_is_taken(write: Any, capsys: pytest.CaptureFixture[str]) ->
         taken.listen()
         port = taken.getsockname()[1]
         path = write(outputs={"metrics": {"port": port}, "dashboard": {"address": f"127.0.0.1:{port}"}})
-        assert machine_check_command(path) == 1
-    shown = told(capsys)
+        code, shown = check(capsys, path)
+    assert code == 1
     assert shown.count(f"port {port} cannot be listened on") == 2
 
 
 def test_the_unit_passes_systemds_own_check(write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert machine_unit_command(write(), user="root", watchdog_s=7) == 0
-    text = capsys.readouterr().out
+    code, text, _ = swath(capsys, "machine", "unit", write(), "--user", "root", "--watchdog-s", 7)
+    assert code == 0
     for line in ("Type=notify", "WatchdogSec=7", "Restart=always", "NoNewPrivileges=yes", "User=root"):
         assert line in text.splitlines()
     assert f"stream --machine {tmp_path / 'machine.yaml'}" in text
@@ -168,7 +169,7 @@ def test_the_unit_passes_systemds_own_check(write: Any, tmp_path: Path, capsys: 
 
 def test_the_unit_needs_no_secrets_and_refuses_odd_paths(write: Any, tmp_path: Path) -> None:
     path = write(source="rtsp://a:${NO_SUCH_PASSWORD}@cam/x")
-    text = unit(load_machine(path, fill_in=False), command=[sys.executable, "-m", "detection.cli"])
+    text = systemd_unit(load_machine(path, fill_in=False), command=[sys.executable, "-m", "detection.cli"])
     assert "EnvironmentFile=-/etc/swath/swath-sprayer.env" in text and "NO_SUCH" not in text
     with pytest.raises(SwathError, match="without spaces"):
-        unit(load_machine(path, fill_in=False), command=["/opt/my robot/swath"])
+        systemd_unit(load_machine(path, fill_in=False), command=["/opt/my robot/swath"])

@@ -2,8 +2,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from detection.runtime.backends.probe import PROBE_ONNX, Liveness, probe
+from detection.runtime.operations.finding import Finding
 from detection.runtime.operations.installation import (
-    Finding,
     opencv_finding,
     openvino_finding,
     provider_findings,
@@ -19,21 +19,21 @@ def test_two_versions_of_cv2_overwrite_one_another():
     both = {"opencv-python": "5.0.0.93", "opencv-python-headless": "5.0.0.93"}
     assert opencv_finding(both, "5.0.0", "FFmpeg yes").state == "ok"
     mixed = opencv_finding({**both, "opencv-python-headless": "4.12.0.88"}, "4.12.0", "FFmpeg yes")
-    assert mixed.state == "wrong" and "--no-deps opencv-python==5.0.0.93" in mixed.said
+    assert mixed.state == "wrong" and "--no-deps opencv-python==5.0.0.93" in mixed.message
     shadowed = opencv_finding(both, "4.9.0", "FFmpeg no")
-    assert shadowed.state == "wrong" and "another cv2 comes first" in shadowed.said
+    assert shadowed.state == "wrong" and "another cv2 comes first" in shadowed.message
     assert opencv_finding({}, "4.9.0", "GStreamer yes").state == "ok"  # built by oneself, as on a Jetson
 
 
 def test_the_newest_of_two_wheels_is_found_by_number_not_by_letter():
     mixed = opencv_finding({"opencv-python": "4.9.0.80", "opencv-python-headless": "4.12.0.88"}, "4.12.0", "")
-    assert "opencv-python==4.12.0.88 opencv-python-headless==4.12.0.88" in mixed.said
+    assert "opencv-python==4.12.0.88 opencv-python-headless==4.12.0.88" in mixed.message
 
 
 def test_two_wheels_of_onnxruntime_kill_the_gpu():
     assert runtime_finding({"onnxruntime-gpu": "1.31.1"}, "1.31.1").state == "ok"
     two = runtime_finding({"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}, "1.31.1")
-    assert two.state == "wrong" and "pip uninstall onnxruntime onnxruntime-gpu, then install one" in two.said
+    assert two.state == "wrong" and "pip uninstall onnxruntime onnxruntime-gpu, then install one" in two.message
 
 
 def test_only_a_provider_that_was_asked_for_must_live():
@@ -41,7 +41,7 @@ def test_only_a_provider_that_was_asked_for_must_live():
     assert [f.state for f in provider_findings(tried, ())] == ["note", "ok"]
     for name in ("cuda", "CUDA", "CUDAExecutionProvider"):
         cuda, cpu = provider_findings(tried, [name, "cpu"])
-        assert (cuda.state, cpu.state) == ("wrong", "ok") and "libcudnn.so.9" in cuda.said
+        assert (cuda.state, cpu.state) == ("wrong", "ok") and "libcudnn.so.9" in cuda.message
     unknown = provider_findings(tried, ["coreml"])[-1]
     assert unknown == Finding(
         "coreml", "wrong", "not in this onnxruntime, which has CUDAExecutionProvider, CPUExecutionProvider"
@@ -50,14 +50,14 @@ def test_only_a_provider_that_was_asked_for_must_live():
 
 def test_short_names_of_providers_are_known():
     tried = {"DmlExecutionProvider": LIVE, "CPUExecutionProvider": LIVE}
-    assert [f.what for f in provider_findings(tried, ["directml", "dml"])] == list(tried)
+    assert [f.subject for f in provider_findings(tried, ["directml", "dml"])] == list(tried)
     assert [f.state for f in provider_findings({"DmlExecutionProvider": DEAD}, ["dml"])] == ["wrong"]
 
 
 def test_openvino_must_live_only_where_it_is_asked_for():
     assert openvino_finding(None, asked=False).state == "note"
     missing = openvino_finding(None, asked=True)
-    assert missing.state == "wrong" and 'pip install "swath[openvino]"' in missing.said
+    assert missing.state == "wrong" and 'pip install "swath[openvino]"' in missing.message
     assert [openvino_finding(DEAD, asked=asked).state for asked in (False, True)] == ["note", "wrong"]
     told = openvino_finding(Liveness(True, "", "2026.4.1, devices: CPU (x)"), asked=True)
     assert told == Finding("openvino", "ok", "live: it ran a graph; 2026.4.1, devices: CPU (x)")
@@ -75,13 +75,13 @@ def test_openvino_is_probed_and_says_what_it_would_compute_in():
 def test_which_backend_to_take():
     cpu = {"CPUExecutionProvider": LIVE}
     both = {"TensorrtExecutionProvider": DEAD, "CUDAExecutionProvider": LIVE, **cpu}
-    assert "--provider cuda; then swath verify" in suggestion(both, None).said
+    assert "--provider cuda; then swath verify" in suggestion(both, None).message
     for missing in (None, DEAD):
         without = suggestion({**both, "CUDAExecutionProvider": DEAD}, missing)
-        assert without.state == "ok" and 'pip install "swath[openvino]"' in without.said
-    assert "leave --provider out; --provider openvino for int8 files" in suggestion(cpu, LIVE).said
+        assert without.state == "ok" and 'pip install "swath[openvino]"' in without.message
+    assert "leave --provider out; --provider openvino for int8 files" in suggestion(cpu, LIVE).message
     assert suggestion({"CPUExecutionProvider": DEAD}, None).state == "note"
-    assert tensorrt_finding({}).state == "note" and tensorrt_finding({"tensorrt": "10.9"}).said == "tensorrt 10.9"
+    assert tensorrt_finding({}).state == "note" and tensorrt_finding({"tensorrt": "10.9"}).message == "tensorrt 10.9"
 
 
 def test_the_probe_is_a_graph_of_one_node_and_the_cpu_runs_it():

@@ -142,3 +142,12 @@ def test_every_key_says_what_it_is() -> None:
         if isinstance(each, type) and issubclass(each, BaseModel):
             look(each)
     assert seen > 40
+
+
+def test_a_key_of_the_version_before_is_read_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "m.yaml"
+    content = {"model": {"path": "m.onnx", "unproved": True}, "cameras": [{"name": "a", "source": "0"}]}
+    path.write_text(yaml.safe_dump(content))
+    assert load_machine(path, {}).machine.model.unverified
+    (line,) = caplog.messages
+    assert line.startswith(str(path)) and line.endswith("unproved is now unverified")

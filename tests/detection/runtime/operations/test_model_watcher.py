@@ -141,7 +141,7 @@ def test_the_report_beside_the_file_must_be_its_own(bench: Bench) -> None:
 
 
 def test_what_is_allowed_is_allowed(bench: Bench) -> None:
-    with bench.watch(watch=False, other_classes=True, unproved=True) as watcher:
+    with bench.watch(watch=False, other_classes=True, unverified=True) as watcher:
         bench.put(parity={}, class_names=("thistle", "crop"))
         watcher.ask()
         assert bench.last(1).status == "swapped"

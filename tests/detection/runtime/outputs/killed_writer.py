@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from detection.runtime.detections import Detections, Frame
+from detection.runtime.outputs.annotated_video import VideoOutput
 from detection.runtime.outputs.contract import Output, make_record
 from detection.runtime.outputs.csv import CsvOutput
 from detection.runtime.outputs.jsonl import JsonlOutput
 from detection.runtime.outputs.mcap import McapOutput
-from detection.runtime.outputs.video import VideoOutput
 
 NAMES = ("weed", "crop")
 

@@ -15,10 +15,10 @@ from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Event
 from detection.runtime.outputs import health, queued
+from detection.runtime.outputs.annotated_video import VideoOutput
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.outputs.jsonl import JsonlOutput
 from detection.runtime.outputs.queued import Queued, close_all
-from detection.runtime.outputs.video import VideoOutput
 from tests.detection.runtime.outputs.shots import NAMES, frame_of, write
 from tests.detection.runtime.outputs.test_lines import disk_of
 

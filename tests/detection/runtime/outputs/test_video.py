@@ -14,7 +14,7 @@ import pytest
 from detection.runtime.detections import Detections
 from detection.runtime.errors import OutputError
 from detection.runtime.outputs import video
-from detection.runtime.outputs.video import VideoOutput
+from detection.runtime.outputs.annotated_video import VideoOutput
 from tests.detection.runtime.outputs.kills import kill_while_writing
 from tests.detection.runtime.outputs.shots import NAMES, frame_of, write
 from tests.detection.runtime.outputs.test_lines import disk_of

@@ -13,16 +13,34 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.cli.stream_machine import stream_command
+from detection.cli.stream_terminal import run_in_terminal
 from detection.runtime.errors import DeviceError, ModelFileError, OutputError, SourceError, SwathError
+from detection.runtime.operations.machine import Machine
 
-RUN = """
-import sys
-from pathlib import Path
-from detection.cli.stream_machine import stream_command
-model, source, out = sys.argv[1:4]
-sys.exit(stream_command(Path(model), [source], outputs={"jsonl": Path(out, "d.jsonl"), "video": Path(out, "d.mp4")}))
-"""
+RUN = "from swath.__main__ import main; main()"
+
+
+def stream(
+    model: Path,
+    sources: list[str],
+    *,
+    outputs: dict[str, Any] | None = None,
+    max_frames: int | None = None,
+    summary: Path | None = None,
+    **model_settings: Any,
+) -> int:
+    machine = Machine.model_validate(
+        {
+            "model": {"path": model, **model_settings},
+            "cameras": [{"name": Path(source).stem, "source": source} for source in sources],
+            "outputs": outputs or {},
+        }
+    )
+    return run_in_terminal(machine, max_frames=max_frames, summary=summary)
+
+
+def _arguments(model: Path, source: str, out: Path) -> list[str]:
+    return ["stream", str(model), source, "--jsonl", str(out / "d.jsonl"), "--video", str(out / "d.mp4")]
 
 
 def _count(path: Path) -> int:
@@ -43,11 +61,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def test_all_outputs(model_path: Path, video_path: Path, tmp_path: Path, capfd: Any) -> None:
     out = tmp_path / "out"
-    code = stream_command(
+    code = stream(
         model_path,
         [str(video_path)],
         outputs={"jsonl": out / "d.jsonl", "video": out / "d.mp4"},
-        json_summary=out / "s.json",
+        summary=out / "s.json",
     )
     assert code == 0
     assert [line["frame"] for line in _lines(out / "d.jsonl")] == list(range(30))
@@ -62,7 +80,7 @@ def test_all_outputs(model_path: Path, video_path: Path, tmp_path: Path, capfd: 
 
 def test_several_sources_one_video_each(model_path: Path, tmp_path: Path, make_video: Any) -> None:
     left, right = make_video(tmp_path / "left.mp4", 4), make_video(tmp_path / "right.mp4", 7)
-    code = stream_command(
+    code = stream(
         model_path, [str(left), str(right)], outputs={"jsonl": tmp_path / "d.jsonl", "video": tmp_path / "seen.mp4"}
     )
     assert code == 0 and len(_lines(tmp_path / "d.jsonl")) == 11
@@ -75,7 +93,7 @@ def test_score_overrides_the_thresholds(model_path: Path, tmp_path: Path) -> Non
     image[8:16, 8:16, 2] = 160  # a weed at 0.63, below its threshold of 0.7
     cv2.imwrite(str(tmp_path / "a.png"), image)
     for score, count in ((None, 0), (0.5, 1)):
-        stream_command(model_path, [str(tmp_path / "a.png")], outputs={"jsonl": tmp_path / "d.jsonl"}, score=score)
+        stream(model_path, [str(tmp_path / "a.png")], outputs={"jsonl": tmp_path / "d.jsonl"}, score=score)
         assert [len(line["detections"]) for line in _lines(tmp_path / "d.jsonl")] == [count]
 
 
@@ -84,7 +102,7 @@ def test_images_with_a_broken_one(model_path: Path, tmp_path: Path, capfd: Any) 
     folder.mkdir()
     cv2.imwrite(str(folder / "a.png"), np.zeros((8, 8, 3), np.uint8))
     (folder / "b.png").write_bytes(b"broken")
-    assert stream_command(model_path, [str(folder)], max_frames=None, threads=1) == 0
+    assert stream(model_path, [str(folder)], max_frames=None, threads=1) == 0
     (warning,) = [line for line in capfd.readouterr().err.splitlines() if "warning" in line]
     assert str(folder / "b.png") in warning
 
@@ -95,7 +113,7 @@ def test_camera_that_is_lost_is_opened_again_and_said(
     camera_server.frames = 5  # then it hangs up
     url = f"http://farm:secret@{camera_server.address}/cam"
     outputs = {"jsonl": tmp_path / "d.jsonl", "events": tmp_path / "e.jsonl"}
-    assert stream_command(model_path, [url], outputs=outputs, max_frames=8) == 0
+    assert stream(model_path, [url], outputs=outputs, max_frames=8) == 0
     indices = [line["frame"] for line in _lines(tmp_path / "d.jsonl")]
     assert len(indices) == 8 and indices == sorted(set(indices))
     stderr = capfd.readouterr().err
@@ -109,7 +127,6 @@ def test_camera_that_is_lost_is_opened_again_and_said(
     [
         ({"model": "none.onnx"}, ModelFileError),
         ({"sources": ["VIDEO", "none.mp4"]}, SourceError),
-        ({"sources": []}, SourceError),
         ({"provider": "warp"}, DeviceError),
         ({"video": "d.avi"}, OutputError),
     ],
@@ -122,11 +139,11 @@ def test_what_cannot_start_writes_nothing(
     sources = [str(video_path) if s == "VIDEO" else s for s in arguments.pop("sources")]
     video = out / arguments.pop("video")
     with pytest.raises(error) as raised:
-        stream_command(
+        stream(
             Path(arguments.pop("model")),
             sources,
             outputs={"jsonl": out / "d.jsonl", "video": video},
-            json_summary=out / "s.json",
+            summary=out / "s.json",
             **arguments,
         )
     assert "\n" not in str(raised.value)
@@ -136,9 +153,9 @@ def test_what_cannot_start_writes_nothing(
 def test_never_overwrites_what_it_reads(model_path: Path, video_path: Path, tmp_path: Path) -> None:
     before = video_path.read_bytes()
     with pytest.raises(OutputError, match="would overwrite"):
-        stream_command(model_path, [str(video_path)], outputs={"video": tmp_path / "." / "field.mp4"})
+        stream(model_path, [str(video_path)], outputs={"video": tmp_path / "." / "field.mp4"})
     with pytest.raises(OutputError, match="would overwrite"):
-        stream_command(model_path, [str(video_path)], outputs={"jsonl": tmp_path / "x"}, json_summary=tmp_path / "x")
+        stream(model_path, [str(video_path)], outputs={"jsonl": tmp_path / "x"}, summary=tmp_path / "x")
     assert video_path.read_bytes() == before
     assert not (tmp_path / "x").exists()
 
@@ -150,7 +167,7 @@ def test_signal_leaves_whole_files(
 ) -> None:
     url = f"http://{camera_server.address}/cam"
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(model_path), url, str(tmp_path)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUN, *_arguments(model_path, url, tmp_path)], stderr=subprocess.PIPE, text=True
     )
     jsonl = tmp_path / "d.jsonl"
     deadline = time.monotonic() + 30
@@ -172,7 +189,7 @@ def test_signal_leaves_whole_files(
 def test_kill_leaves_whole_lines(model_path: Path, tmp_path: Path, camera_server: Any) -> None:
     camera_server.interval_s = 0.001
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(model_path), f"http://{camera_server.address}/cam", str(tmp_path)],
+        [sys.executable, "-c", RUN, *_arguments(model_path, f"http://{camera_server.address}/cam", tmp_path)],
         stderr=subprocess.DEVNULL,
     )
     jsonl = tmp_path / "d.jsonl"
@@ -192,7 +209,7 @@ import sys, time
 started = time.perf_counter()
 import detection.runtime
 quick_s = time.perf_counter() - started
-import detection.cli.stream_machine, detection.runtime.cameras.live
+import detection.cli.stream_terminal, detection.runtime.cameras.live
 training = {"torch", "torchvision", "albumentations", "pycocotools", "onnx", "data", "timm"}
 print(quick_s, sorted(training & set(sys.modules)))
 """
