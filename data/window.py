@@ -1,4 +1,4 @@
-"""`Window`: a part of a photo that stands for an image of its own, and the way from one to the other."""
+"""`Window`: a part of a photo treated as an image of its own, and the mapping between the two."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of whole pixels in a photo, and the size in pixels that it is shown at.
+    """A rectangle of whole pixels in a photo, and the size in pixels that it is resized to.
 
-    Boxes in the window are absolute pixels of what is shown, (0, 0) its top left; `to_photo` brings them,
-    labels and detections alike, back to pixels of the photo. Detections of overlapping windows find a plant
-    once in each: whoever puts them together must merge them (NMS) after that.
+    Boxes in the window are absolute pixels of the resized window, (0, 0) its top left; `to_photo` maps them, labels
+    and detections alike, back to pixels of the photo. A plant where windows overlap is detected once in each:
+    detections of several windows need NMS after that.
+
+    Example:
+        >>> window = Window((3000, 4000), (0, 0, 1280, 1280), (640, 640))
+        >>> window.to_photo(boxes_xyxy)
 
     Attributes:
         photo_hw: height and width of the whole photo as displayed.
         corners_xyxy: left, top, right, bottom in pixels of the photo, inside it.
-        size_hw: height and width that the window is shown at; its own ones where it is not resized.
+        size_hw: height and width after resizing; those of the rectangle where it is not resized.
 
     Raises:
         ValueError: the corners are not inside the photo, or a side is empty.
@@ -40,26 +44,29 @@ class Window:
 
     @property
     def scale_xyxy(self) -> NDArray[np.float64]:
-        """float64 (4,): pixels shown for each pixel of the photo, along x, y, x, y."""
+        """float64 (4,): pixels of the resized window per pixel of the photo, along x, y, x, y."""
         x1, y1, x2, y2 = self.corners_xyxy
         return np.array([self.size_hw[1] / (x2 - x1), self.size_hw[0] / (y2 - y1)] * 2)
 
     def to_window(self, boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Boxes (N, 4) in pixels of the photo -> in pixels of what is shown; they may reach outside of it."""
+        """Boxes (N, 4) in pixels of the photo -> in pixels of the resized window; they may reach outside of it."""
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         return np.asarray((boxes - np.array(self.corners_xyxy[:2] * 2)) * self.scale_xyxy)
 
     def to_photo(self, boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Boxes (N, 4) in pixels of what is shown -> in pixels of the photo: the inverse of `to_window`."""
+        """Boxes (N, 4) in pixels of the resized window -> in pixels of the photo: the inverse of `to_window`."""
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         return np.asarray(boxes / self.scale_xyxy + np.array(self.corners_xyxy[:2] * 2))
 
     def cut(self, photo_bgr: NDArray[np.uint8], wanted_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """What is shown, at `size_hw` or `wanted_hw`, as a copy: a view would keep the whole photo in memory.
+        """The window's pixels, at `size_hw` or `wanted_hw`, as a copy: a view would keep the photo in memory.
 
         Args:
             photo_bgr: uint8 (H, W, 3), the whole photo, of `photo_hw`.
             wanted_hw: height and width to return where that is not `size_hw`.
+
+        Returns:
+            uint8 (h, w, 3).
 
         Raises:
             ValueError: the photo has another size.

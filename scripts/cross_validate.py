@@ -63,7 +63,7 @@ def main() -> None:
             best = train(own, folder / "run", watcher=watcher, resume=begun)
         test = load_dataset(folder / "test.json")
         if recipe.data.tiles is not None:
-            test, _ = tile_dataset(test, **recipe.data.tiles.model_dump())
+            test, _ = tile_dataset(test, recipe.data.tiles)
         detector = load_detector(best)
         scored = evaluate(Flipped(detector, views_of(own)) if args.tta else detector, test)
         (folder / f"metrics{suffix}.json").write_text(metrics_json(scored, str(best)), encoding="utf-8")

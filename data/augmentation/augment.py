@@ -19,15 +19,15 @@ from data.augmentation.settings import AugmentSettings
 _SLIVER_PX = 4
 
 _Chosen = tuple[Effect[Any], EffectSettings, np.random.Generator]
-"""An effect that comes, its own settings, and its random stream for the image."""
+"""An effect that is applied to an image, its own settings, and its random stream for that image."""
 
 
 class Augment:
     """Vary an image together with its boxes; the same for the same seed.
 
-    In this order: mixes with other images (or the crop); where the camera stands and how it drives; light, weather,
-    lens, sensor and file; flips and turns; brightness, colour and blur; last the framing. So driving directions turn
-    along with the image. Each effect draws from a random stream of its own, seeded by its name.
+    In this order: mixes with other images (or the crop); camera position and driving; light, weather, lens, sensor
+    and file format; flips and turns; brightness, colour and blur; last the framing. A driving direction is therefore
+    turned along with the image. Each effect draws from a random stream of its own, seeded by its name.
 
     The crop cuts a window out of the image and does not resize it: fitting to the network's input is left to the
     letterbox, so that training sees the pixels that the robot will see. An image that any effect is applied to is
@@ -60,7 +60,7 @@ class Augment:
         """The fewest and the most input pixels that a pixel of the image can become, over all draws.
 
         The loader decides by it how much of an image's resolution to decode. It holds for a fit that
-        scales both sides alike until the crop just fits into the input, up to whole pixels.
+        scales both sides by the same factor until the crop just fits into the input, up to rounding to pixels.
 
         Args:
             image_hw: height and width of the image in pixels.
@@ -102,7 +102,7 @@ class Augment:
             other: gives other images; needed where an effect that mixes images has a probability above 0.
             photo_px: how many pixels of the photo one pixel of the image spans, where it was decoded
                 smaller; settings in pixels of the photo, such as `gsd_mm`, are scaled by it.
-            mixed: whether effects that mix images may come; nothing else changes without them.
+            mixed: whether effects that mix images may be applied; without them nothing else changes.
 
         Returns:
             The image uint8 (H', W', 3) BGR, its boxes float32 (M, 4) in pixels of that image, and
@@ -115,7 +115,7 @@ class Augment:
         sample = Sample(image_bgr, np.asarray(boxes_xyxy, np.float64).reshape(-1, 4), np.asarray(labels, np.int64))
         chosen = self._chosen(seed, mixed)
         # One generator for all basic steps: `Compose.set_random_seed` would give each step the same one, and
-        # then flips and turns, drawing equal numbers, always come together or not at all.
+        # then flips and turns, drawing equal numbers, would always occur together or not at all.
         streams = np.random.default_rng(seed), random.Random(seed)
         for recipe in (self._crop, self._basics):
             recipe.set_random_state(*streams)
@@ -133,7 +133,7 @@ class Augment:
         return sample.image_bgr, sample.boxes_xyxy.astype(np.float32), sample.labels
 
     def _chosen(self, seed: int, mixed: bool) -> list[_Chosen]:
-        """The effects that come, in their order."""
+        """The effects to apply to an image, in order."""
         chosen: list[_Chosen] = []
         for kind, settings in self._effects:
             rng = stream(seed, kind.name)
@@ -156,7 +156,7 @@ class Augment:
         for kind, settings, rng in of_group:
             amount = float(rng.uniform(*s.amount))
             if group == "photometric":
-                # Several at once come weaker, so that plants stay visible under all of them.
+                # Several at once are each weaker, so that plants stay visible under all of them.
                 amount /= math.sqrt(len(of_group))
             draw = Draw(
                 rng=rng,
@@ -176,7 +176,7 @@ class Augment:
     def _basic(self, sample: Sample) -> Sample:
         """Flips, turns, colours and blur."""
         rgb = sample._replace(image_bgr=np.asarray(cv2.cvtColor(sample.image_bgr, cv2.COLOR_BGR2RGB), np.uint8))
-        # Forced, which for a whole recipe only means: without a draw of its own. The crop has made it.
+        # `force_apply` on a whole recipe only skips the recipe's own draw, which the crop has made already.
         image, boxes, labels = _through(self._basics, rgb, force_apply=True)
         return Sample(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), boxes, labels)
 

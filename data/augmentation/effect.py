@@ -50,7 +50,7 @@ class Draw(Generic[SettingsT]):
         photo_px: pixels of the photo, along a side, that one pixel of the image spans.
         seed: of the image.
         amounts: the range that `amount` comes from.
-        others: as many other images as the effect asks for (`Effect.others`), at most at the input's scale.
+        others: other images of the dataset, `Effect.others` of them, at most at the input's scale.
 
     """
 
@@ -65,7 +65,7 @@ class Draw(Generic[SettingsT]):
     others: tuple[Sample, ...] = ()
 
     def shared_amount(self, name: str) -> float:
-        """An amount that all effects of one image draw alike which give the same name, such as the driving speed."""
+        """An amount shared by all effects of one image that use the same name, such as the driving speed."""
         return float(stream(self.seed, name).uniform(*self.amounts))
 
 

@@ -11,7 +11,7 @@ from data.augmentation.effects import KINDS
 from data.augmentation.strengths import STRENGTHS, StrengthName
 
 BASICS = tuple(STRENGTHS["none"])
-"""The keys of flips, turns, crop, colours and blur: what `strength: none` switches off."""
+"""The keys of flips, turns, crop, colours and blur, which `strength: none` sets to 0."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -85,11 +85,11 @@ class _BasicSettings(BaseModel):
         return self
 
     def probability(self, kind: Effect[Any]) -> float:
-        """How often an effect comes, 0 to 1."""
+        """The probability that an effect is applied to an image, 0 to 1."""
         return float(getattr(self, kind.name))
 
     def of(self, kind: Effect[SettingsT]) -> SettingsT:
-        """The own settings of an effect."""
+        """The settings that belong to an effect."""
         return kind.settings(**{name: getattr(self, name) for name in kind.settings.model_fields})
 
     def only(self, **changes: Any) -> Self:

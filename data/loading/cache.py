@@ -23,10 +23,10 @@ from data.dataset import Dataset
 from data.errors import DataError
 from data.window import Window
 
-_SCHEME = 1  # raise it when the same image file comes to give other pixels
+_SCHEME = 1  # to be raised when the same image file decodes to other pixels
 _SUFFIX, _UNFINISHED = ".bgr", ".tmp"
-_ABANDONED_S = 3600.0  # a file that has been unfinished for so long belongs to a run that was killed
-_SPARED_BYTES = 1 << 30  # of a disk, left to everybody else
+_ABANDONED_S = 3600.0  # a file unfinished for this long belongs to a run that was killed
+_SPARED_BYTES = 1 << 30  # of a disk, left for everything else
 _MIB = 1 << 20
 
 CacheKind = Literal["none", "ram", "disk"]
@@ -187,7 +187,7 @@ class DiskCache:
             pixels = np.fromfile(self._files[index], np.uint8)
         except OSError:
             return None
-        if pixels.size != height * width * 3:  # cut by a crash of the whole machine
+        if pixels.size != height * width * 3:  # truncated by a crash of the machine
             return None
         pixels.setflags(write=False)
         return pixels.reshape(height, width, 3)

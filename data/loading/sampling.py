@@ -1,4 +1,4 @@
-"""Which image comes when: an endless sequence of shuffled epochs, reproducible from any step."""
+"""The order of the images: an endless sequence of shuffled epochs, reproducible from any step."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class SamplingOptions:
         batch_size: images in a batch of this process.
         seed: of the order and of the augmentation, 0 or more.
         steps: number of batches in the whole run.
-        first_step: number of the first batch wanted.
-        weights: float (N,), how often each image comes, relative to the others; None: all alike.
+        first_step: number of the first batch to yield.
+        weights: float (N,), relative frequency of each image; None: all equal.
         rank: which part of a step's images this process takes, of `world`; together the processes take what one
             process with a batch of `world * batch_size` would.
         world: number of processes.
@@ -61,7 +61,7 @@ class SampleKey(NamedTuple):
     Attributes:
         epoch: counted from 0.
         image: its index in the dataset.
-        copy: how many times it has come in this epoch before.
+        copy: how many times it has occurred in this epoch before.
         mixed: whether it may be mixed with others.
 
     """
@@ -120,7 +120,7 @@ class TrainingSampler(Sampler[list[SampleKey]]):
         """
         count = len(self.weights)
         start = np.random.default_rng([self.options.seed, _ROUNDING, epoch]).random()
-        # the last sum is `count` but for rounding, and must be: an epoch has that many turns
+        # the last sum equals `count` up to rounding, and must be exact: an epoch has that many places
         sums = np.append(np.cumsum(self.weights)[:-1], count)
         times = np.diff(np.floor(sums + start), prepend=np.floor(start)).astype(np.int64)
         copies = np.concatenate([np.arange(n) for n in times])
@@ -131,14 +131,14 @@ class TrainingSampler(Sampler[list[SampleKey]]):
 def image_weights(
     dataset: Dataset, *, balance: float = 0.0, negatives: int = 0, share: float = 0.0
 ) -> NDArray[np.float64]:
-    """How often each image comes: those with rare classes more often, negatives with a given share of the whole.
+    """Sampling weights: higher for images with rare classes, and a given share of all samples for negatives.
 
-    An image weighs as its rarest class does, (images with the commonest class / images with it) ** balance;
+    An image has the weight of its rarest class, (images with the commonest class / images with it) ** balance;
     with 0.5 that is the repeat factor of A. Gupta et al., "LVIS" (CVPR 2019), of the commonest class's frequency.
 
     Args:
         dataset: the images; the last `negatives` of them are the negatives.
-        balance: 0, all alike, to 1, every class as often as the commonest.
+        balance: 0 (all equal) to 1 (every class as frequent as the commonest).
         negatives: how many of the images, the last ones, contain no object.
         share: of negatives among the images learned from, 0 to below 1.
 

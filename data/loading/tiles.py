@@ -2,56 +2,74 @@
 
 Tiles are windows that overlap (F. C. Akyon et al., "Slicing Aided Hyper Inference", ICIP 2022, slices training
 photos in the same way). Training cuts them as it goes, without a copy of the images on the disk; `write_tiles`
-writes them for other tools. `Window.to_photo` brings boxes found in a tile back to the photo.
+writes them for other tools. `Window.to_photo` maps boxes found in a tile back to the photo.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
-from data.files import whole_folder, write_whole
-from data.formats.coco import save_coco
 from data.formats.repair import MIN_SIDE_PX, SIDE_ROUNDING_PX
 from data.window import Window
 
-TileFormat = Literal["auto", "jpg", "png"]
-
 LEAST_SIDE_PX = 32
 """The smallest tile: less of a photo shows no plant."""
-MOST_OVERLAP = 0.75
-"""Tiles overlapping more would show every spot of the photo more than 16 times."""
 
 _WHOLE = 1 - 1e-6  # float32 boxes at an edge lose a hair by clipping
-_JPEG_QUALITY = 95
-_SUFFIX = {"jpg": ".jpg", "png": ".png"}
+
+
+class TileSettings(BaseModel):
+    """How photos are cut into tiles: the recipe's `data.tiles`, and the flags of `swath data tile`.
+
+    Example:
+        >>> tiles, counts = tile_dataset(photos, TileSettings(size_px=640, overlap=0.25))
+
+    Raises:
+        ValueError: an unknown key, or a value out of its range.
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    size_px: int = Field(640, ge=LEAST_SIDE_PX, description="side of a tile in pixels")
+    # more overlap would show every spot of the photo more than 16 times
+    overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile's side that its neighbour shows too")
+    min_visible: float = Field(
+        0.4, ge=0, le=1, description="boxes with less of their area in a tile are dropped from it"
+    )
+    tile_m: float | None = Field(
+        None, gt=0, description="side of a tile on the ground in metres, resized to size_px; null: no resizing"
+    )
+    gsd_mm: float | None = Field(
+        None, gt=0, description="with tile_m: ground a pixel covers, millimetres; null: each image's attribute"
+    )
 
 
 @dataclass
 class TileCounts:
-    """What became of the boxes when photos were cut into tiles.
+    """What happened to the boxes when photos were cut into tiles.
 
     Attributes:
+        min_visible: boxes with less of their area in a tile were dropped from it.
         photos: photos cut.
         tiles: tiles made of them.
         empty: tiles without a box.
         boxes: boxes in the photos.
         whole: boxes in tiles, uncut; a box in the overlap counts once for each tile.
         cut: boxes in tiles, cut by an edge and kept.
-        dropped: parts of boxes in tiles, of which too little is visible.
+        dropped: parts of boxes in tiles of which less than `min_visible` is visible.
         thin: parts of boxes in tiles that hold no whole pixel.
         lost: boxes of which no tile keeps anything.
-        min_visible: what is too little.
 
     """
 
@@ -67,7 +85,7 @@ class TileCounts:
     lost: int = 0
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each thing worth saying."""
+        """The counts as sentences, one line each; those of zero are left out."""
         said = [
             f"{self.photos} photos in {self.tiles} tiles, {self.empty} of them without a box",
             f"{self.boxes} boxes in the photos; in the tiles {self.whole} whole and {self.cut} cut by an edge",
@@ -108,93 +126,71 @@ def tile_corners(photo_hw: tuple[int, int], side_px: int, overlap_px: int) -> li
     ]
 
 
-def tile_windows(
-    photo_hw: tuple[int, int],
-    *,
-    size_px: int,
-    overlap: float,
-    tile_m: float | None = None,
-    gsd_mm: float | None = None,
-) -> list[Window]:
+def tile_windows(photo_hw: tuple[int, int], settings: TileSettings, gsd_mm: float | None = None) -> list[Window]:
     """The tiles of a photo as windows.
 
     Args:
         photo_hw: height and width of the photo.
-        size_px: side of a tile as it is shown, in pixels.
-        overlap: how much of a tile's side its neighbour shows too, as a fraction.
-        tile_m: side of a tile on the ground, in metres; such tiles are resized to `size_px`, so that photos
-            from all heights show plants at one size. None: tiles are `size_px` of the photo's own pixels.
-        gsd_mm: ground that one pixel of the photo covers, in millimetres; needed with `tile_m`.
+        settings: size and overlap of the tiles. With `tile_m` they are resized to `size_px`, so that photos from
+            all heights show plants at one size; without, tiles are `size_px` of the photo's own pixels.
+        gsd_mm: ground that one pixel of this photo covers, in millimetres, for `tile_m`; None: `settings.gsd_mm`.
 
     Raises:
-        DataError: a number is out of its range, or a tile would be less than `LEAST_SIDE_PX` of the photo.
+        DataError: `tile_m` without `gsd_mm`, or a tile would be less than `LEAST_SIDE_PX` of the photo.
 
     """
-    if size_px < LEAST_SIDE_PX or not 0 <= overlap <= MOST_OVERLAP:
-        raise DataError(
-            f"tiles of {size_px} px overlapping by {overlap:g}: give a size of {LEAST_SIDE_PX} px or more "
-            f"and an overlap of 0 to {MOST_OVERLAP:g}"
-        )
-    side_px = size_px
-    if tile_m is not None:
-        if gsd_mm is None or not gsd_mm > 0 or not tile_m > 0:
-            raise DataError(f"tiles of {tile_m:g} m: give the millimetres of ground that a pixel covers (gsd_mm)")
+    side_px = settings.size_px
+    if settings.tile_m is not None:
+        gsd_mm = settings.gsd_mm if gsd_mm is None else gsd_mm
+        if gsd_mm is None or not gsd_mm > 0:
+            raise DataError(
+                f"tiles of {settings.tile_m:g} m: give the millimetres of ground that a pixel covers (gsd_mm)"
+            )
         # a tile larger than the photo is cut to it below; the bound keeps whole numbers whole
-        side_px = round(min(tile_m * 1000 / gsd_mm, 1e6))
+        side_px = round(min(settings.tile_m * 1000 / gsd_mm, 1e6))
         if side_px < LEAST_SIDE_PX:
-            raise DataError(f"tiles of {tile_m:g} m have {side_px} px at {gsd_mm:g} mm a pixel: take larger ones")
-    scale = size_px / side_px
+            raise DataError(
+                f"tiles of {settings.tile_m:g} m have {side_px} px at {gsd_mm:g} mm a pixel: take larger ones"
+            )
+    scale = settings.size_px / side_px
     return [
         Window(photo_hw, (x1, y1, x2, y2), (max(1, round((y2 - y1) * scale)), max(1, round((x2 - x1) * scale))))
-        for x1, y1, x2, y2 in tile_corners(photo_hw, side_px, round(side_px * overlap))
+        for x1, y1, x2, y2 in tile_corners(photo_hw, side_px, round(side_px * settings.overlap))
     ]
 
 
-def tile_dataset(
-    dataset: Dataset,
-    *,
-    size_px: int = 640,
-    overlap: float = 0.25,
-    min_visible: float = 0.4,
-    tile_m: float | None = None,
-    gsd_mm: float | None = None,
-) -> tuple[Dataset, TileCounts]:
+def tile_dataset(dataset: Dataset, settings: TileSettings) -> tuple[Dataset, TileCounts]:
     """Every photo as its tiles, numbered from 1. No pixel is read or written: a tile is a window of its file.
 
     A box cut by a tile's edge is clipped to it and marked truncated; where less than `min_visible` of its area
-    remains it is dropped from that tile. A cut box's own area (of a mask) shrinks as its box does. Attributes
+    remains it is dropped from that tile. The area of a clipped box's mask shrinks as its box does. Attributes
     carry over; `photo` (the photo's name, unless there is such an attribute already) keeps tiles of one photo
-    together in a split, and `window_xyxy` says where in the photo the tile lies.
+    together in a split, and `window_xyxy` is the tile's place in the photo.
 
     Args:
         dataset: whole photos, or tiles on the disk; not windows.
-        size_px: as in `tile_windows`, like `overlap` and `tile_m`.
-        overlap: boxes with sides up to this fraction of a tile lie whole in at least one.
-        min_visible: least share of a box's area that a tile must show to keep it.
-        tile_m: side of a tile on the ground, in metres.
-        gsd_mm: ground that a pixel covers, of all photos; None takes each photo's attribute `gsd_mm`.
+        settings: of the tiles. Boxes with sides up to `overlap` of a tile lie whole in at least one.
 
     Returns:
-        The tiles, what became of the boxes said in their `notices`, and the same as counts.
+        The tiles, with what happened to the boxes in their `notices`, and the same as counts.
 
     Raises:
-        DataError: a number is out of its range, a photo does not say its `gsd_mm`, or is a window itself.
+        DataError: a photo has no valid `gsd_mm` where `tile_m` needs it, or is a window itself.
 
     """
-    if not 0 <= min_visible <= 1:
-        raise DataError(f"min_visible must be 0 to 1, got {min_visible:g}")
-    counts = TileCounts(min_visible)
+    counts = TileCounts(settings.min_visible)
     names = _photo_names(dataset.images)
     tiles: list[LabelledImage] = []
     for image, name in zip(dataset.images, names, strict=True):
         if image.window is not None:
             raise DataError(f"{image.path}: is a tile already: give the photos themselves")
-        ground_mm = _own_gsd_mm(image) if tile_m is not None and gsd_mm is None else gsd_mm
-        windows = tile_windows(image.size_hw, size_px=size_px, overlap=overlap, tile_m=tile_m, gsd_mm=ground_mm)
+        of_each = settings.tile_m is not None and settings.gsd_mm is None
+        ground_mm = _own_gsd_mm(image) if of_each else settings.gsd_mm
+        windows = tile_windows(image.size_hw, settings, ground_mm)
         kept_somewhere = np.zeros(len(image.boxes_xyxy), np.bool_)
         for window in windows:
             tile, kept = _tile(image, window, counts)
-            attributes = {"photo": name, **image.attributes, "window_xyxy": _said(window.corners_xyxy)}
+            attributes = {"photo": name, **image.attributes, "window_xyxy": _corners(window.corners_xyxy)}
             if ground_mm is not None:
                 attributes["gsd_mm"] = f"{ground_mm / window.scale_xyxy[0]:g}"
             tiles.append(replace(tile, image_id=len(tiles) + 1, attributes=attributes))
@@ -206,47 +202,6 @@ def tile_dataset(
         counts.lost += int((~kept_somewhere).sum())
     notices = (*dataset.notices, *counts.lines())
     return replace(dataset, images=tuple(tiles), notices=notices), counts
-
-
-def write_tiles(
-    tiled: Dataset,
-    folder: Path,
-    *,
-    format: TileFormat = "auto",
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Write windows as images of their own: `images/` and `annotations.json` (COCO).
-
-    Args:
-        tiled: what `tile_dataset` gives; each photo is decoded once.
-        folder: new, or empty. It appears whole or not at all, also when the writing is interrupted.
-        format: jpg (quality 95), png, or auto: jpg for tiles of JPEGs, png for all others.
-        progress: called after each tile with (done, total).
-
-    Raises:
-        DataError: the folder is taken, or an image cannot be read or written.
-
-    """
-    with whole_folder(folder) as staging:
-        written: list[LabelledImage] = []
-        names: set[str] = set()
-        for image, pixels in tiled.read():
-            kind = format
-            if kind == "auto":
-                kind = "jpg" if image.path.suffix.lower() in (".jpg", ".jpeg") else "png"
-            # the corners at the end, from which others too (data.groups) see that it is a tile, and of what
-            name = f"{image.path.stem}_{image.attributes['window_xyxy'].replace(' ', '_')}"
-            if name in names:  # photos of one name in several folders
-                name = f"{image.image_id}_{name}"
-            names.add(name)
-            place = staging / "images" / f"{name}{_SUFFIX[kind]}"
-            settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if kind == "jpg" else []
-            _, encoded = cv2.imencode(_SUFFIX[kind], pixels, settings)
-            write_whole(place, encoded.tobytes(), sync=False)
-            written.append(replace(image, path=place, window=None))
-            if progress:
-                progress(len(written), len(tiled))
-        save_coco(replace(tiled, images=tuple(written)), staging / "annotations.json")
 
 
 def _tile(image: LabelledImage, window: Window, counts: TileCounts) -> tuple[LabelledImage, NDArray[np.intp]]:
@@ -302,5 +257,5 @@ def _own_gsd_mm(image: LabelledImage) -> float:
         raise DataError(f"{image.path}: its attribute gsd_mm is {given!r}, not a number of millimetres") from None
 
 
-def _said(corners_xyxy: tuple[int, int, int, int]) -> str:
+def _corners(corners_xyxy: tuple[int, int, int, int]) -> str:
     return " ".join(map(str, corners_xyxy))

@@ -6,7 +6,7 @@ Heavy imports stand inside the commands, so that `swath --help` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from detection.cli.dataset_options import (
     reading,
 )
 from detection.cli.help import example
+
+if TYPE_CHECKING:
+    from data.loading.tiles import TileSettings
 
 app = typer.Typer(
     help="Look after labelled images: check, convert, split, preview, tile, fetch.",
@@ -248,16 +251,16 @@ def preview(
     resolved = load_recipe(recipe, set_)
     labelled = load_dataset(dataset, split="train", **resolved.data.reading)
     if resolved.data.tiles is not None:
-        labelled, _ = tile_dataset(labelled, **resolved.data.tiles.model_dump())
+        labelled, _ = tile_dataset(labelled, resolved.data.tiles)
     size_hw = resolved.input.size_hw
     with TerminalWatcher() as watcher:
         for notice in labelled.notices:
             watcher.note(notice)
         page = html_preview(
             labelled,
+            resolved.augment,
             name=recipe.stem,
             size_hw=size_hw,
-            settings=resolved.augment,
             fit=partial(fit_to_input, size_hw=size_hw),
             images=images,
             seed=seed,
@@ -278,12 +281,10 @@ def preview(
 def tile(
     dataset: Annotated[str, typer.Argument(help="Labelled photos in any format.", metavar="DATASET")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; new, or empty.")],
-    size: Annotated[int, typer.Option(min=32, help="Side of a tile in pixels.")] = 640,
-    overlap: Annotated[
-        float, typer.Option(min=0, max=0.75, help="Share of a tile's side that its neighbour shows too.")
-    ] = 0.25,
+    size: Annotated[int, typer.Option(help="Side of a tile in pixels.")] = 640,
+    overlap: Annotated[float, typer.Option(help="Share of a tile's side that its neighbour shows too.")] = 0.25,
     min_visible: Annotated[
-        float, typer.Option(min=0, max=1, help="Boxes with less of their area in a tile are dropped from it.")
+        float, typer.Option(help="Boxes with less of their area in a tile are dropped from it.")
     ] = 0.4,
     tile_m: Annotated[
         float | None, typer.Option(help="Side of a tile on the ground in metres; such tiles are resized to --size.")
@@ -306,17 +307,17 @@ def tile(
     from typing import get_args
 
     from data.formats import load_dataset
-    from data.loading.tiles import TileFormat, tile_dataset, write_tiles
+    from data.loading.tile_writer import TileFormat, write_tiles
+    from data.loading.tiles import tile_dataset
     from detection.cli.terminal import TerminalWatcher
 
     kind = one_of(to, get_args(TileFormat), "--to")
     one_of(split, SPLITS, "--split")
     if gsd_mm is not None and tile_m is None:
-        raise typer.BadParameter("says nothing without --tile-m", param_hint="--gsd-mm")
+        raise typer.BadParameter("needs --tile-m", param_hint="--gsd-mm")
+    settings = _tile_settings(size_px=size, overlap=overlap, min_visible=min_visible, tile_m=tile_m, gsd_mm=gsd_mm)
     photos = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
-    tiled, counts = tile_dataset(
-        photos, size_px=size, overlap=overlap, min_visible=min_visible, tile_m=tile_m, gsd_mm=gsd_mm
-    )
+    tiled, counts = tile_dataset(photos, settings)
     with TerminalWatcher() as watcher:
         for line in tiled.notices:
             watcher.note(line)
@@ -324,3 +325,17 @@ def tile(
             tiled, out, format=kind, progress=lambda done, total: watcher.progress("writing tiles", done, total)
         )
     typer.echo(f"{out}: {counts.tiles} tiles of {counts.photos} photos, {tiled.box_count} boxes")
+
+
+def _tile_settings(**flags: Any) -> TileSettings:
+    """Flags of `swath data tile` as settings, whose ranges they are checked by."""
+    from pydantic import ValidationError
+
+    from data.loading.tiles import TileSettings
+
+    try:
+        return TileSettings(**flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).removesuffix("_px").replace("_", "-")
+        raise typer.BadParameter(f"{first['msg']}, got {first['input']}", param_hint=flag) from None

@@ -208,7 +208,7 @@ def _scored(
     for floor in floors:
         floor.check(images.class_names)
     if trained_on and trained_on.data.tiles and not whole:
-        images, _ = tile_dataset(images, **trained_on.data.tiles.model_dump())
+        images, _ = tile_dataset(images, trained_on.data.tiles)
     thresholds = own_thresholds(detector)
     if flips:
         thresholds = None  # fused scores are others

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data import Dataset
-from data.augmentation.augment import Augment
 from data.augmentation.effects import KINDS
 from data.augmentation.settings import AugmentSettings
 from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
 from detection.evaluation.evaluate import ImageDetector
 from detection.runtime.detections import Detections
+
+if TYPE_CHECKING:
+    from data.augmentation.augment import Augment
 
 EFFECTS = tuple(kind.name for kind in KINDS if kind.group in ("geometry", "photometric"))
 """The effects that are applied: those of the augmentation that keep one image with its own boxes."""
@@ -125,6 +127,8 @@ def robustness(
 
 def _only(effect: str | None, strength: float, size_hw: tuple[int, int], camera: AugmentSettings) -> Augment:
     """One effect at one strength, or none, without any flip, crop or change of colour."""
+    from data.augmentation.augment import Augment  # imports albumentations and torch: seconds
+
     chosen = {} if effect is None else {effect: 1.0}
     settings = camera.only(**chosen, amount=(strength, strength), min_visibility=_MIN_VISIBILITY)
     return Augment(settings, size_hw=size_hw)

@@ -285,7 +285,7 @@ def parity_images(trained: Trained, load: Callable[..., Dataset]) -> tuple[Datas
 def _cut(images: Dataset, trained: Trained) -> Dataset:
     """The tiles of images, where the run learned tiles."""
     tiles = written_recipe(trained.recipe).data.tiles
-    return images if tiles is None else tile_dataset(images, **tiles.model_dump())[0]
+    return images if tiles is None else tile_dataset(images, tiles)[0]
 
 
 __all__: Sequence[str] = ("ExportError", "calibration_images", "deploy_graph_of", "export", "parity_images")

@@ -18,6 +18,7 @@ from pydantic import (
 
 from data.augmentation.settings import AugmentSettings
 from data.formats.kinds import ReadableName
+from data.loading.tiles import TileSettings
 from detection.models.detector_config import DetectorConfig
 from detection.models.presets import PresetOptions, preset_named, preset_names, preset_options
 from detection.runtime.errors import SwathError
@@ -47,20 +48,6 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Tiles(_Part):
-    """Large photos learned as tiles, at full resolution."""
-
-    size_px: int = Field(640, ge=32, description="side of a tile in pixels")
-    overlap: float = Field(0.25, ge=0, le=0.75, description="share of a tile's side that its neighbour shows too")
-    min_visible: Fraction = Field(0.4, description="boxes with less of their area in a tile are dropped from it")
-    tile_m: float | None = Field(
-        None, gt=0, description="side of a tile on the ground in metres, resized to size_px; null: no resizing"
-    )
-    gsd_mm: float | None = Field(
-        None, gt=0, description="with tile_m: ground a pixel covers, millimetres; null: each image's attribute"
-    )
-
-
 class Data(_Part):
     """Which images."""
 
@@ -74,7 +61,9 @@ class Data(_Part):
     images_dir: str | None = Field(
         None, description="the folder of the images, where it lies outside of the DATASET's own; it is trusted"
     )
-    tiles: Tiles | None = Field(None, description="cut the photos of train and val into tiles; null: whole images")
+    tiles: TileSettings | None = Field(
+        None, description="cut the photos of train and val into tiles; null: whole images"
+    )
     balance: Fraction = Field(
         0.0, description="how much more often images with rare classes come: 0 not, 0.5 by the square root, 1 fully"
     )

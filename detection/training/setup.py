@@ -17,11 +17,11 @@ from data.check import check_before_training, load_allowing
 from data.formats import load_dataset
 from data.loading.loader import Batch
 from data.loading.negatives import with_negatives
-from data.loading.tiles import tile_dataset
+from data.loading.tiles import TileSettings, tile_dataset
 from detection.models.build import build_model
 from detection.models.freezing import batchnorm_as_arithmetic, freeze_stem
 from detection.models.weights import WeightsReport, load_weights
-from detection.recipe.schema import Data, Recipe, Tiles
+from detection.recipe.schema import Data, Recipe
 from detection.runtime.letterbox import letterbox
 from detection.training.allocator import keep_freed_memory
 from detection.training.distillation import distill_into, load_teacher
@@ -230,8 +230,8 @@ def _with_negatives(dataset: Dataset, data: Data, watcher: Watcher) -> tuple[Dat
     return both, negatives
 
 
-def _tiled(name: str, photos: Dataset, tiles: Tiles, watcher: Watcher) -> Dataset:
-    tiled, counts = tile_dataset(photos, **tiles.model_dump())
+def _tiled(name: str, photos: Dataset, tiles: TileSettings, watcher: Watcher) -> Dataset:
+    tiled, counts = tile_dataset(photos, tiles)
     for line in counts.lines():
         watcher.note(f"{name}: {line}")
     if name == "train" and tiled.box_count == 0:

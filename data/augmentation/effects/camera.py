@@ -1,4 +1,4 @@
-"""Where the camera stands: its height, its pitch, and how large the image lies in the network's input."""
+"""The camera's position: height, pitch, and the image's scale in the network's input."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def pose(
 
     Exact for flat ground seen from straight above; the field of view is taken as 60 degrees along the
     longer side. The image is enlarged so far that the pitch leaves no empty corner; a higher camera
-    sees ground that nobody photographed, which becomes grey.
+    sees ground that was not photographed, which becomes grey.
 
     Args:
         image_bgr: uint8 (H, W, 3).
         boxes_xyxy: float64 (N, 4), pixels.
         height: of the camera, 1 being what it was; 0.5 shows everything twice as large.
-        pitch_deg: above 0 the upper edge comes nearer.
+        pitch_deg: positive tilts the upper edge of the image towards the camera.
 
     Returns:
         The image, of the same size, and the boxes around the moved corners: float64 (N, 4), not clipped.
@@ -64,7 +64,7 @@ def pose(
     rows, columns = image_bgr.shape[:2]
     focal_px = max(rows, columns) / 2 / math.tan(math.radians(_VIEW_DEG / 2))
     tilt = math.radians(pitch_deg)
-    # A point (x, y) of the ground, seen by a camera that has swung round the point it looks at.
+    # Maps a point (x, y) of the ground to a camera rotated about the point it is aimed at.
     swing = np.array([[1, 0, 0], [0, math.cos(tilt), 0], [0, math.sin(tilt) / focal_px, 1]])
     centred = np.array([[1, 0, -columns / 2], [0, 1, -rows / 2], [0, 0, 1]])
     zoom = _zoom_to_cover(swing, (rows, columns)) / height
@@ -94,7 +94,7 @@ def smaller(
         image_bgr: uint8 (H, W, 3).
         boxes_xyxy: float64 (N, 4), pixels.
         scale: length of a side against what it was.
-        at_xy: where it lies: 0 left or top, 1 right or bottom.
+        at_xy: its place in the frame: 0 left or top, 1 right or bottom.
 
     """
     rows, columns = image_bgr.shape[:2]

@@ -40,7 +40,7 @@ def mean_light(light: FloatArray) -> FloatArray:
 
 
 def cloud(size_hw: tuple[int, int], cells: int, rng: np.random.Generator, octaves: int = 3) -> FloatArray:
-    """A smooth random field, float32 (H, W), stretched to 0 to 1; `cells` bumps lie along the longer side."""
+    """A smooth random field, float32 (H, W), stretched to 0 to 1; with `cells` bumps along the longer side."""
     height, width = size_hw
     field = np.zeros(size_hw, np.float32)
     for octave in range(octaves):
@@ -70,7 +70,7 @@ def plants(image_bgr: NDArray[np.uint8]) -> FloatArray:
 
 
 def along(size_hw: tuple[int, int], angle: float) -> FloatArray:
-    """How far each pixel lies along a direction (radians, x to the right, y down): float32 (H, W), 0 to 1."""
+    """The position of each pixel along a direction (radians, x right, y down): float32 (H, W), 0 to 1."""
     height, width = size_hw
     y, x = np.ogrid[0:height, 0:width]
     far = (np.cos(angle) * (x + 0.5 - width / 2) + np.sin(angle) * (y + 0.5 - height / 2)).astype(np.float32)

@@ -21,7 +21,7 @@ _RIM_ALPHA = 0.65  # of a plant's outermost pixels: as soft as a lens shows them
 def mosaic(
     samples: Sequence[Sample], size_hw: tuple[int, int], rng: np.random.Generator, *, min_visibility: float
 ) -> Sample:
-    """Four images, each a window in its own quarter of a frame whose cross lies somewhere in the middle.
+    """Four images, each a window in its own quarter of a frame, divided near the middle.
 
     Bochkovskiy et al., "YOLOv4" (2020). Every quarter is filled: no grey, and nothing seen twice.
 
@@ -29,7 +29,7 @@ def mosaic(
         samples: four of them; they are shown at 0.5 to 1 times their size, larger only where one would
             not fill its quarter.
         size_hw: of the frame.
-        rng: draws cross, windows and scales.
+        rng: for the division, windows and scales.
         min_visibility: boxes with less of their area inside their window are dropped.
 
     Returns:
@@ -178,7 +178,7 @@ def _plant(
         cv2.boundingRect(body)[3] < 0.6 * (y2 - y1)
     ):  # fmt: skip
         return None
-    # Softened inwards only, so that no rim of the old ground comes along and the outline stays where it is.
+    # Softened inwards only, so that no rim of the old ground is copied and the outline stays the same.
     core = cv2.erode(body, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     soft = np.where(core > 0, 1.0, _RIM_ALPHA * body).astype(np.float32)
     pixels = image_bgr[y1:y2, x1:x2].astype(np.float32)

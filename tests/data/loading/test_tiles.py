@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from data import DataError, Dataset, LabelledImage, load_dataset
 from data.dataset import merged
 from data.formats.coco import save_coco
-from data.loading.tiles import tile_corners, tile_dataset, tile_windows, write_tiles
+from data.loading.tile_writer import write_tiles
+from data.loading.tiles import TileSettings, tile_corners, tile_dataset, tile_windows
 from data.splits.groups import group_images
 from data.window import Window
 
@@ -93,15 +94,24 @@ def test_an_overlap_of_a_whole_tile_is_refused():
         {"size_px": 31},
         {"overlap": -0.1},
         {"overlap": 0.8},
-        {"tile_m": 1.0},
-        {"tile_m": 1.0, "gsd_mm": 0.0},
-        {"tile_m": 1.0, "gsd_mm": float("nan")},
-        {"tile_m": 0.02, "gsd_mm": 1.0},
+        {"min_visible": 1.5},
+        {"gsd_mm": 0.0},
+        {"gsd_mm": float("nan")},
+        {"tile_m": -1.0},
     ],
 )
-def test_numbers_out_of_range_are_one_line(wrong):
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TileSettings(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"tile_m": 1.0}, {"tile_m": 0.02, "gsd_mm": 1.0}])
+def test_settings_that_do_not_fit_a_photo_are_one_line(wrong):
     with pytest.raises(DataError, match="tiles of"):
-        tile_windows((500, 500), **{"size_px": 64, "overlap": 0.25, **wrong})
+        tile_windows((500, 500), TileSettings(size_px=64, **wrong))
+    for gsd_mm in (0.0, -1.0, float("nan")):
+        with pytest.raises(DataError, match="tiles of"):
+            tile_windows((500, 500), TileSettings(size_px=64, tile_m=1.0), gsd_mm)
 
 
 # ground sampling distance
@@ -109,8 +119,8 @@ def test_numbers_out_of_range_are_one_line(wrong):
 
 def test_photos_from_two_heights_give_tiles_of_one_ground_size():
     # 0.5 m is 500 px at 1 mm and 250 px at 2 mm a pixel; both become 128
-    low = tile_windows((1000, 1000), size_px=128, overlap=0.0, tile_m=0.5, gsd_mm=1.0)
-    high = tile_windows((500, 500), size_px=128, overlap=0.0, tile_m=0.5, gsd_mm=2.0)
+    low = tile_windows((1000, 1000), TileSettings(size_px=128, overlap=0.0, tile_m=0.5, gsd_mm=1.0))
+    high = tile_windows((500, 500), TileSettings(size_px=128, overlap=0.0, tile_m=0.5, gsd_mm=2.0))
     assert {w.size_hw for w in (*low, *high)} == {(128, 128)}
     assert len(low) == len(high) == 4
     assert [w.corners_xyxy for w in high] == [tuple(c // 2 for c in w.corners_xyxy) for w in low]
@@ -119,11 +129,11 @@ def test_photos_from_two_heights_give_tiles_of_one_ground_size():
 
 
 def test_a_photo_smaller_than_the_tile_on_the_ground_keeps_the_scale():
-    (window,) = tile_windows((100, 300), size_px=128, overlap=0.25, tile_m=0.5, gsd_mm=1.0)
+    (window,) = tile_windows((100, 300), TileSettings(size_px=128, overlap=0.25, tile_m=0.5, gsd_mm=1.0))
     assert window.corners_xyxy == (0, 0, 300, 100)
     assert window.size_hw == (26, 77)  # 128 / 500 of it
     # tiles of many kilometres: the photo, a pixel or more
-    (window,) = tile_windows((100, 300), size_px=128, overlap=0.25, tile_m=1e9, gsd_mm=1.0)
+    (window,) = tile_windows((100, 300), TileSettings(size_px=128, overlap=0.25, tile_m=1e9, gsd_mm=1.0))
     assert window.size_hw == (1, 1)
 
 
@@ -132,10 +142,10 @@ def test_the_ground_of_each_photo_is_its_attribute(tmp_path):
         attributes = {} if gsd_mm is None else {"gsd_mm": gsd_mm}
         return dataset(image(tmp_path / "a.png", (500, 500), attributes=attributes))
 
-    tiled, _ = tile_dataset(photo("2.0"), size_px=100, overlap=0, tile_m=0.5)
+    tiled, _ = tile_dataset(photo("2.0"), TileSettings(size_px=100, overlap=0, tile_m=0.5))
     assert len(tiled) == 4 and tiled.images[0].window.corners_xyxy == (0, 0, 250, 250)
     assert tiled.images[0].attributes["gsd_mm"] == "5"  # 250 px of 2 mm on 100 px
-    tiled, _ = tile_dataset(photo("2.0"), size_px=100, overlap=0, tile_m=0.5, gsd_mm=1.0)
+    tiled, _ = tile_dataset(photo("2.0"), TileSettings(size_px=100, overlap=0, tile_m=0.5, gsd_mm=1.0))
     assert len(tiled) == 1  # what is said for all photos wins
     for given_mm, said in (
         (None, "has no attribute gsd_mm"),
@@ -143,7 +153,7 @@ def test_the_ground_of_each_photo_is_its_attribute(tmp_path):
         ("-1", "tiles of 0.5 m"),
     ):
         with pytest.raises(DataError, match=said):
-            tile_dataset(photo(given_mm), tile_m=0.5)
+            tile_dataset(photo(given_mm), TileSettings(tile_m=0.5))
 
 
 # boxes there and back
@@ -179,7 +189,7 @@ def test_a_window_must_lie_in_its_photo_and_its_image_have_its_size(tmp_path):
 
 
 def test_whole_cut_and_dropped_boxes_by_hand(photo):
-    tiled, counts = tile_dataset(dataset(photo), size_px=100, overlap=0.5, min_visible=0.4)
+    tiled, counts = tile_dataset(dataset(photo), TileSettings(size_px=100, overlap=0.5, min_visible=0.4))
     # tiles start at x = 0, 50, 100. Box 1 lies in the first only; box 2 (50..80) in the first two;
     # of box 3 (90..190) 0.1, 0.6 and 0.9 are visible
     kept = [p.boxes_xyxy.tolist() for p in tiled.images]
@@ -205,14 +215,14 @@ def test_whole_cut_and_dropped_boxes_by_hand(photo):
 
 
 def test_a_box_that_no_tile_keeps_is_said(photo):
-    _, counts = tile_dataset(dataset(photo), size_px=32, overlap=0, min_visible=0.9)
+    _, counts = tile_dataset(dataset(photo), TileSettings(size_px=32, overlap=0, min_visible=0.9))
     assert counts.lost == 2
     assert "2 boxes in no tile at all" in counts.lines()[-1]
 
 
 def test_what_shrinks_below_a_pixel_is_dropped_and_said(tmp_path):
     photos = dataset(image(tmp_path / "a.png", (400, 400), boxes=((10, 10, 13, 13), (10, 10, 100, 100))))
-    tiled, counts = tile_dataset(photos, size_px=40, overlap=0, tile_m=0.4, gsd_mm=1.0)
+    tiled, counts = tile_dataset(photos, TileSettings(size_px=40, overlap=0, tile_m=0.4, gsd_mm=1.0))
     assert tiled.images[0].boxes_xyxy.tolist() == [[1, 1, 10, 10]]
     assert (counts.thin, counts.lost) == (1, 1)
     assert "1 parts of boxes thinner than 1 px in the tile: dropped there" in tiled.notices
@@ -231,7 +241,7 @@ def test_a_box_up_to_the_overlap_is_whole_in_some_tile_and_none_is_lost(drawn, p
     height, width = photo_hw
     boxes = [(x * (width - w), y * (height - h), x * (width - w) + w, y * (height - h) + h) for x, y, w, h in drawn]
     photo = image(Path("a.png"), photo_hw, boxes=boxes, areas_px=np.ones(len(boxes)))
-    tiled, counts = tile_dataset(dataset(photo), size_px=80, overlap=0.5, min_visible=min_visible)
+    tiled, counts = tile_dataset(dataset(photo), TileSettings(size_px=80, overlap=0.5, min_visible=min_visible))
     assert counts.lost == 0 and counts.boxes == len(boxes) and counts.tiles == len(tiled)
     back = np.concatenate([p.window.to_photo(p.boxes_xyxy[~p.truncated]) for p in tiled.images])
     for box in photo.boxes_xyxy:
@@ -251,28 +261,28 @@ def test_a_box_up_to_the_overlap_is_whole_in_some_tile_and_none_is_lost(drawn, p
 
 
 def test_no_photos_and_a_photo_without_boxes(tmp_path):
-    tiled, counts = tile_dataset(dataset())
+    tiled, counts = tile_dataset(dataset(), TileSettings())
     assert len(tiled) == 0 and counts.tiles == 0
-    tiled, counts = tile_dataset(dataset(image(tmp_path / "a.png", boxes=())), size_px=100, overlap=0)
+    tiled, counts = tile_dataset(dataset(image(tmp_path / "a.png", boxes=())), TileSettings(size_px=100, overlap=0))
     assert [len(p.boxes_xyxy) for p in tiled.images] == [0, 0] and counts.empty == 2
 
 
 def test_pixels_are_those_of_the_photo(photo):
     pixels = cv2.imread(str(photo.path))
-    tiled, _ = tile_dataset(dataset(photo), size_px=64, overlap=0.25)
+    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=64, overlap=0.25))
     assert len(tiled) == 8 and [p.image_id for p in tiled.images] == list(range(1, 9))
     for tile in tiled.images:
         x1, y1, x2, y2 = tile.window.corners_xyxy
         shown = tile.read()
         assert np.array_equal(shown, pixels[y1:y2, x1:x2])
         assert shown.base is None  # not a view that keeps the photo
-    half, _ = tile_dataset(dataset(photo), size_px=50, overlap=0, tile_m=0.1, gsd_mm=1.0)
+    half, _ = tile_dataset(dataset(photo), TileSettings(size_px=50, overlap=0, tile_m=0.1, gsd_mm=1.0))
     expected = pixels[:100, 100:200].reshape(50, 2, 50, 2, 3).mean(axis=(1, 3))
     assert np.abs(half.images[1].read() - expected).max() <= 0.5
 
 
 def test_attributes_carry_over_and_name_the_photo(photo, tmp_path):
-    tiled, _ = tile_dataset(dataset(photo), size_px=100, overlap=0)
+    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=100, overlap=0))
     assert dict(tiled.images[1].attributes) == {
         "field": "north",
         "photo": "DSC_0001.png",
@@ -281,14 +291,14 @@ def test_attributes_carry_over_and_name_the_photo(photo, tmp_path):
     # two photos of one name; and one that knows what it was cut from
     twins = [image(tmp_path / day / "a.png", image_id=i) for i, day in enumerate(("monday", "tuesday"))]
     named = image(tmp_path / "b.png", image_id=5, attributes={"photo": "whole.png"})
-    tiled, _ = tile_dataset(dataset(*twins, named), size_px=200, overlap=0)
+    tiled, _ = tile_dataset(dataset(*twins, named), TileSettings(size_px=200, overlap=0))
     assert [p.attributes["photo"] for p in tiled.images] == ["monday/a.png", "tuesday/a.png", "whole.png"]
 
 
 def test_tiles_cannot_be_cut_again_or_written_as_if_they_were_photos(photo, tmp_path):
-    tiled, _ = tile_dataset(dataset(photo), size_px=64)
+    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=64))
     with pytest.raises(DataError, match="is a tile already"):
-        tile_dataset(tiled)
+        tile_dataset(tiled, TileSettings())
     with pytest.raises(DataError, match="COCO cannot represent a window of a photo .DSC_0001.png."):
         save_coco(tiled, tmp_path / "a.json")
     assert not (tmp_path / "a.json").exists()
@@ -298,8 +308,9 @@ def test_the_fingerprint_knows_windows_and_that_of_photos_stays(photo, tmp_path,
     empty = dataset(replace(photo, boxes_xyxy=np.zeros((0, 4)), labels=[], areas_px=[], iscrowd=[], truncated=[]))
     prints = {"photo": empty.fingerprint()}
     for size_px, overlap in ((64, 0.25), (64, 0.5), (100, 0)):
-        prints[f"{size_px} {overlap}"] = tile_dataset(empty, size_px=size_px, overlap=overlap)[0].fingerprint()
-    tiles, _ = tile_dataset(empty, size_px=100, overlap=0)
+        tiles, _ = tile_dataset(empty, TileSettings(size_px=size_px, overlap=overlap))
+        prints[f"{size_px} {overlap}"] = tiles.fingerprint()
+    tiles, _ = tile_dataset(empty, TileSettings(size_px=100, overlap=0))
     prints["left"], prints["right"] = tiles.subset([0]).fingerprint(), tiles.subset([1]).fingerprint()
     assert len(set(prints.values())) == len(prints) == 6
     assert tiles.subset([1, 0]).fingerprint() == tiles.fingerprint()
@@ -311,7 +322,7 @@ def test_the_fingerprint_knows_windows_and_that_of_photos_stays(photo, tmp_path,
 
 
 def test_workers_get_tiles_and_merging_keeps_all_of_a_photo(photo):
-    tiled, _ = tile_dataset(dataset(photo), size_px=64)
+    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=64))
     copy = pickle.loads(pickle.dumps(tiled.images[3]))
     assert copy.window == tiled.images[3].window and np.array_equal(copy.read(), tiled.images[3].read())
     assert len(merged({"train": tiled, "again": tiled})) == len(tiled)
@@ -325,7 +336,7 @@ def test_written_tiles_are_a_dataset(format, photo, tmp_path):
     smooth = np.add.outer(np.arange(100), np.arange(200)).astype(np.uint8)[..., None].repeat(3, 2) // 2
     cv2.imwrite(str(photo.path), smooth)
     told: list[tuple[int, int]] = []
-    tiled, _ = tile_dataset(dataset(photo), size_px=100, overlap=0.5)
+    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=100, overlap=0.5))
     write_tiles(tiled, tmp_path / "out", format=format, progress=lambda *at: told.append(at))
     assert told == [(1, 3), (2, 3), (3, 3)]
     read = load_dataset(tmp_path / "out")
@@ -348,7 +359,7 @@ def test_tiles_of_jpegs_are_jpegs_and_names_never_collide(tmp_path):
         (tmp_path / day).mkdir()
         cv2.imwrite(str(tmp_path / day / "a.JPG"), np.full((40, 60, 3), 90 + 50 * number, np.uint8))
         images.append(image(tmp_path / day / "a.JPG", (40, 60), image_id=number))
-    tiled, _ = tile_dataset(dataset(*images), size_px=64)
+    tiled, _ = tile_dataset(dataset(*images), TileSettings(size_px=64))
     write_tiles(tiled, tmp_path / "out")
     read = load_dataset(tmp_path / "out")
     assert [p.path.name for p in read.images] == ["a_0_0_60_40.jpg", "2_a_0_0_60_40.jpg"]
@@ -356,7 +367,7 @@ def test_tiles_of_jpegs_are_jpegs_and_names_never_collide(tmp_path):
 
 
 def test_nothing_is_left_when_it_is_interrupted_or_a_photo_is_broken(photo, tmp_path):
-    tiled, _ = tile_dataset(dataset(photo), size_px=100)
+    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=100))
 
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -372,7 +383,7 @@ def test_nothing_is_left_when_it_is_interrupted_or_a_photo_is_broken(photo, tmp_
 
 
 def test_a_photo_replaced_by_one_of_another_size_is_refused(photo, write_image):
-    tiled, _ = tile_dataset(dataset(photo), size_px=64)
+    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=64))
     write_image(photo.path, (90, 90))
     with pytest.raises(DataError, match="changed its size"):
         tiled.images[0].read()
@@ -380,7 +391,7 @@ def test_a_photo_replaced_by_one_of_another_size_is_refused(photo, write_image):
 
 def test_real_photos(real_dataset):
     photos = load_dataset(real_dataset("cwfid"))
-    tiled, counts = tile_dataset(photos, size_px=512, overlap=0.25)
+    tiled, counts = tile_dataset(photos, TileSettings(size_px=512, overlap=0.25))
     # 1296 x 966: steps of 384 along 784 and 454 beyond the first tile: 4 x 3 tiles
     assert counts.tiles == len(tiled) == 39 * 12
     assert (counts.boxes, counts.lost) == (photos.box_count, 0) == (320, 0)

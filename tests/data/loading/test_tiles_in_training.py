@@ -13,7 +13,7 @@ from data.images import read_image_at
 from data.loading.cache import CacheOptions, DiskCache
 from data.loading.loader import Batch, LoadingOptions, training_batches
 from data.loading.sampling import SamplingOptions
-from data.loading.tiles import tile_dataset
+from data.loading.tiles import TileSettings, tile_dataset
 
 INPUT_HW = (48, 48)
 
@@ -34,7 +34,7 @@ def tiled(tmp_path, write_image) -> Dataset:
         box = np.array([[4, 8, 36, 40]], np.float32)
         images.append(LabelledImage(number, path, (96, 112), box, np.array([number]), np.ones(1), np.zeros(1, bool)))
     photos = Dataset("photos", ("crop", "weed"), (0, 1), tuple(images))
-    return tile_dataset(photos, size_px=64, overlap=0.25)[0]
+    return tile_dataset(photos, TileSettings(size_px=64, overlap=0.25))[0]
 
 
 def batches(dataset, *, augment=None, workers=0, cache="ram", cache_mb=1024, **changes) -> list[Batch]:
@@ -141,6 +141,6 @@ def test_effects_measured_on_the_ground_know_how_far_a_tile_was_shrunk(tiled):
             ),
         ),
     )
-    shrunk, _ = tile_dataset(photos, size_px=32, overlap=0, tile_m=0.096, gsd_mm=1.0)
+    shrunk, _ = tile_dataset(photos, TileSettings(size_px=32, overlap=0, tile_m=0.096, gsd_mm=1.0))
     batches(shrunk, augment=augment, steps=1, batch_size=2)
     assert seen == pytest.approx([3.0, 3.0])
