@@ -85,12 +85,16 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
 def _table(fields: list[tuple[str, FieldInfo]], prefix: str) -> list[str]:
     if not fields:
         return []
-    rows = [
-        f"| `{prefix}{field.alias or name}` | {_cell(_kind(field))} | {_cell(_default(field))} | "
-        f"{_cell(field.description or '')} |"
-        for name, field in fields
-    ]
-    return ["| key | type | default | |", "|---|---|---|---|", *rows, ""]
+    rows = [f"| `{prefix}{field.alias or name}` | {_cell(_about(field))} |" for name, field in fields]
+    return ["| key | |", "|---|---|", *rows, ""]
+
+
+def _about(field: FieldInfo) -> str:
+    """What a key is; in a second line its type and its default."""
+    default = _default(field)
+    facts = ", ".join(part for part in (_kind(field), default and f"default {default}") if part)
+    required = "required, " if field.is_required() else ""
+    return f"{field.description or ''}<br><small>{required}{facts}</small>"
 
 
 def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
@@ -151,9 +155,7 @@ def _limit(rule: Any) -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=False)
-    if field.is_required():
-        return "required"
-    if value is PydanticUndefined or isinstance(value, BaseModel):
+    if field.is_required() or value is PydanticUndefined or isinstance(value, BaseModel):
         return ""
     return f"`{_yaml(value)}`"
 
