@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ def example(page: str) -> dict[str, Any]:
     """The names that a page's example defines."""
     (code,) = re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.splitlines()) <= 60
-    names: dict[str, Any] = {"__name__": f"example_of_{page.removesuffix('.md')}"}
-    exec(compile(code, page, "exec"), names)
-    return names
+    module = types.ModuleType(f"example_of_{page.removesuffix('.md')}")
+    sys.modules[module.__name__] = module  # where pydantic looks up annotations
+    exec(compile(code, page, "exec"), vars(module))
+    return vars(module)
 
 
 def test_the_effect_is_applied_by_a_recipe_and_leaves_boxes_alone() -> None:
@@ -78,3 +81,20 @@ def test_the_camera_gives_its_images(tmp_path: Path) -> None:
         frames = list(camera)
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert all((frame.image == images[2 * n]).all() for n, frame in enumerate(frames))
+
+
+def test_the_output_counts_boxes(tmp_path: Path) -> None:
+    import json
+
+    from detection.runtime.detections import Detections, Frame
+    from detection.runtime.outputs import KINDS
+    from detection.runtime.outputs.contract import make_record
+
+    kind = example("output.md")["KIND"]
+    assert kind.key not in {other.key for other in KINDS}
+    (output,) = kind.opens(kind.settings(path=tmp_path / "tally.json"), None)
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), "left", 0, 1)
+    found = Detections(np.array([[0, 0, 4, 4], [1, 1, 5, 5]], np.float32), np.array([0.9, 0.8]), np.array([0, 0]))
+    with output:
+        output.write(frame, found, make_record(frame, found, ("weed",), latency_ms={}, age_ms=1.0))
+    assert json.loads((tmp_path / "tally.json").read_text()) == {"weed": 2}
