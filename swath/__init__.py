@@ -12,7 +12,7 @@ Everything that a program needs is here; a name is imported when it is first use
         print(detector.class_names[label], box_xyxy, score)
 
     with open_source("rtsp://10.0.0.11/front") as camera, JsonlOutput("detections.jsonl") as output:
-        run_stream(detector, [camera], [output])          # until Ctrl-C, whatever the camera does
+        run_stream(detector, [camera], [output])          # until Ctrl-C, or the camera is lost
 """
 
 from __future__ import annotations
