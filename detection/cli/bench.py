@@ -6,7 +6,6 @@ Heavy imports stand inside the functions, so that `swath --help` answers at once
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -113,14 +112,17 @@ def bench_command(
     """
     from rich.console import Console
 
+    from detection.cli.bench_tables import bench_tables
     from detection.runtime.bench import bench
     from detection.runtime.bench.images import Recording
-    from detection.runtime.bench.report import render, to_json
+    from detection.runtime.bench.report import to_json
     from detection.runtime.bench.safe_speed import Sprayer
+    from detection.runtime.files import check_writable, write_whole
     from detection.runtime.signals import stopped_by_signals
 
     sprayer = sprayer or Sprayer()
-    _check_writable(json_, models)
+    if json_ is not None:
+        check_writable(json_, inputs=models)
     console = Console(stderr=True)
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
@@ -143,43 +145,10 @@ def bench_command(
         "source": recording.name if recording else None,
         "sizes_hw": [list(size_hw) for size_hw in sorted(sizes)],
     }
-    Console().print(render(measured, sprayer, images))
+    Console().print(bench_tables(measured, sprayer, images))
     if json_ is not None:
-        _write(json_, json.dumps(to_json(measured, sprayer, images), indent=2, allow_nan=False) + "\n")
+        write_whole(json_, json.dumps(to_json(measured, sprayer, images), indent=2, allow_nan=False) + "\n")
     return 0
-
-
-def _check_writable(path: Path | None, models: Sequence[Path]) -> None:
-    """Minutes of measuring must not end at a folder that is read-only.
-
-    Raises:
-        OutputError: the folder cannot be made or written, or the path is a folder or one of the models.
-
-    """
-    from detection.runtime.errors import OutputError
-
-    if path is None:
-        return
-    if path.resolve() in {model.resolve() for model in models}:
-        raise OutputError(f"{path}: is the model; give --json another name")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give --json the name of a file")
-    folder = next(parent for parent in path.resolve().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: cannot be written ({folder} is no folder that may be written)")
-
-
-def _write(path: Path, text: str) -> None:
-    from detection.runtime.errors import OutputError
-
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 @contextmanager

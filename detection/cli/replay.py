@@ -97,6 +97,7 @@ def replay_command(
     from detection.runtime.blackbox.replay import Comparison
     from detection.runtime.detector import Detector
     from detection.runtime.errors import OutputError
+    from detection.runtime.files import write_whole
     from detection.runtime.outputs.annotated_video import VideoOutput
     from detection.runtime.outputs.jsonl import JsonlOutput
     from detection.runtime.parity.verify import file_digest
@@ -123,7 +124,8 @@ def replay_command(
     same_model = {frame.model_sha256 for frame in recorded.frames} == {file_digest(model)}
     _print(console, recorded, comparison, same_model=same_model, failures=summary.failures)
     if json_summary is not None:
-        _write(json_summary, _outcome(recorded, comparison, same_model, summary.to_json()))
+        outcome = _outcome(recorded, comparison, same_model, summary.to_json())
+        write_whole(json_summary, json.dumps(outcome, indent=2) + "\n")
     return 0 if comparison.same and not summary.failures else 1
 
 
@@ -195,13 +197,3 @@ def _outcome(recorded: Recording, comparison: Comparison, same_model: bool, stre
         "first_differences": [vars(one) for one in comparison.shown],
         "stream": stream,
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    from detection.runtime.errors import OutputError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -48,8 +48,9 @@ class _Losing(logging.Handler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         self.lost += 1
-        if self.lost == 1:
-            print(f"error: {self.shown_as}: the log cannot be written; its lines are lost", file=sys.stderr)
+        if self.lost == 1 and logging.lastResort is not None:  # by the loggers it would come back here
+            text = f"error: {self.shown_as}: the log cannot be written; its lines are lost"
+            logging.lastResort.handle(logging.makeLogRecord({"levelno": logging.ERROR, "msg": text}))
 
 
 class _ToFile(_Losing, logging.handlers.RotatingFileHandler):

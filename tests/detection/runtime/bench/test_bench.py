@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detection.runtime import bench
+from detection.runtime.bench import bench
 from detection.runtime.bench.bench import Contestant, contestants, measure, percentile_ms, summary_ms
 from detection.runtime.bench.cold_start import ColdStart, cold_start
 from detection.runtime.bench.energy import EnergyMeter
