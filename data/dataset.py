@@ -1,4 +1,4 @@
-"""`Dataset`: images, their boxes and class names, whatever format they came in."""
+"""`Dataset` and `LabelledImage`: images, their boxes, class names and attributes, from any format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data.images import read_image_at
 from data.window import Window
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "valid": ("val", "valid"), "test": ("test",)}
-"""The names under which each split is looked for."""
+"""Split -> the names under which it is searched for."""
 
 _WHOLE_BYTES = 1 << 20  # files up to this size are hashed whole, larger ones at five places
 _SAMPLE_BYTES = 1 << 16
@@ -49,10 +49,10 @@ class LabelledImage:
             inside the image, x2 > x1 and y2 > y1. N may be 0: a background image.
         labels: int64 (N,), index into the dataset's `class_names`.
         areas_px: float32 (N,), the annotation's own area (of a mask) where it gave one, else the box's.
-        iscrowd: bool (N,), a group that is neither to be learned nor counted.
-        attributes: what else is known of the image (`field`, `session`, `camera`, ...).
-        truncated: bool (N,), marked by who labelled it as going on outside of the image; none where left out.
-        window: the part of the photo in `path` that this image is; None, and it is the whole file.
+        iscrowd: bool (N,), a group of objects, used neither for training nor for metrics.
+        attributes: further facts about the image (`field`, `session`, `camera`, ...).
+        truncated: bool (N,), labelled as continuing outside of the image; all False where left out.
+        window: the part of the photo in `path` that this image is; None: the whole file.
 
     Raises:
         ValueError: shapes or dtypes are wrong, a box is not inside the image, or the window is of another size.
@@ -102,7 +102,7 @@ class LabelledImage:
         """The pixels that the boxes lie on: uint8 (*size_hw, 3), BGR.
 
         Raises:
-            DataError: the file cannot be read, or changed its size since its labels were read.
+            DataError: the file cannot be read, or its size has changed since its labels were read.
 
         """
         if self.window is None:
@@ -157,18 +157,18 @@ class Dataset:
     def subset(self, indices: Iterable[int]) -> Dataset:
         """The images at `indices`, in that order, under the same classes.
 
-        `notices` stay with the whole: they were said when it was read.
+        `notices` are not copied: they belong to the whole.
         """
         chosen = tuple(self.images[index] for index in indices)
         return Dataset(self.name, self.class_names, self.category_ids, chosen)
 
     def spread(self, most: int) -> Dataset:
-        """At most so many of the images, evenly spread, so that all fields and days have their say."""
+        """At most `most` of the images, evenly spread, so that all fields and days are represented."""
         indices = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int))
         return self.subset(indices.tolist())
 
     def read(self) -> Iterator[tuple[LabelledImage, NDArray[np.uint8]]]:
-        """Each image with its pixels, uint8 (H, W, 3) BGR. Windows of one photo that stand together decode it once.
+        """Each image with its pixels, uint8 (H, W, 3) BGR. Successive windows of one photo decode it once.
 
         Raises:
             DataError: as `LabelledImage.read` does.
@@ -186,10 +186,10 @@ class Dataset:
             yield image, image.window.cut(photo)
 
     def fingerprint(self) -> str:
-        """What the dataset holds, as "sha256:" and 64 hex digits.
+        """A digest of the dataset's content, as "sha256:" and 64 hex digits.
 
-        The same on every machine, in every folder and order, under any file name; another one when a
-        class, a box, an image or a window changes. Boxes count to a hundredth of a pixel. Images above
+        The same on every machine, in every folder and order, under any file name; it differs when a
+        class, a box, an image or a window differs. Boxes count to a hundredth of a pixel. Images above
         1 MiB are hashed by their length and five samples of 64 KiB.
 
         Raises:
@@ -205,7 +205,7 @@ class Dataset:
 def _image_digest(image: LabelledImage) -> bytes:
     columns = (image.labels, image.iscrowd, *np.rint(image.boxes_xyxy.T.astype(np.float64) * 100))
     rows = np.stack([np.asarray(column, np.float64).astype("<i8") for column in columns], axis=1)
-    rows = rows[np.lexsort(rows.T)]  # the order of boxes means nothing
+    rows = rows[np.lexsort(rows.T)]  # the order of boxes does not matter
     digest = hashlib.sha256(np.array([*image.size_hw, len(rows)], "<i8").tobytes() + rows.tobytes())
     if image.window is not None:
         digest.update(np.array([*image.window.photo_hw, *image.window.corners_xyxy], "<i8").tobytes())
@@ -225,7 +225,7 @@ def _image_digest(image: LabelledImage) -> bytes:
 
 
 def merged(parts: Mapping[str, Dataset]) -> Dataset:
-    """Datasets as one, image ids numbered anew where they repeat; an image file that is in several counts once.
+    """Datasets as one, image ids renumbered where they repeat; an image file that is in several counts once.
 
     Raises:
         DataError: there is none, or their classes differ.
@@ -243,5 +243,5 @@ def merged(parts: Mapping[str, Dataset]) -> Dataset:
         images = tuple(replace(image, image_id=number) for number, image in enumerate(images, start=1))
     notices = dict.fromkeys(line for part in some for line in part.notices)
     repeated = sum(map(len, some)) - len(images)
-    more = [f"{repeated} images stand in several parts: taken once"] if repeated else []
+    more = [f"{repeated} images are in several parts: taken once"] if repeated else []
     return Dataset(first.name, first.class_names, first.category_ids, images, (*notices, *more))

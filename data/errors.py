@@ -1,4 +1,4 @@
-"""What goes wrong with labelled images, as one clear line each."""
+"""Errors of labelled images, one clear line each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def one_line(text: str) -> str:
 
 
 class DataError(Exception):
-    """Labels or images the user can mend; its message is one line: what, where and what to do.
+    """A fault in labels or images that the user can correct; its message is one line: what, where and what to do.
 
     Args:
         message: the line.
-        kind: the code under which `swath data check` lists it; None where the place that catches it knows.
+        kind: the code under which `swath data check` lists it; None: its catcher decides.
 
     """
 
@@ -26,4 +26,4 @@ class DataError(Exception):
 
 
 class NoSuchSplit(DataError):
-    """The dataset is there, the part of it that was asked for is not."""
+    """The dataset exists, but not the requested split of it."""

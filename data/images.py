@@ -1,4 +1,4 @@
-"""An image file in, pixels or its size out: upright, whole, or a `DataError`."""
+"""Image files read upright: their pixels, size or EXIF orientation, or a `DataError`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from data.errors import DataError
 from data.files import open_regular
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""What counts as an image when a folder is listed, lower case."""
+"""The suffixes of images in a folder, lower case."""
 
 MAX_PIXELS = 180_000_000
-"""A larger image is no photo (the largest sensors have 150 million) and would fill the memory: refused."""
+"""The most pixels of an image: the largest sensors have 150 million, and more would exhaust the memory."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # Pillow knows stranger ones, some of which start programs
 _MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
@@ -197,7 +197,7 @@ def _read(path: Path, wanted_hw: tuple[int, int] | None) -> tuple[NDArray[np.uin
     with _opened(io.BytesIO(content), path) as header:
         kind, (width, height), orientation = header.format, header.size, _orientation(header)
         displayed_hw = (width, height) if orientation >= 5 else (height, width)
-        # OpenCV fills the missing part of a cut JPEG with grey and says nothing to its caller, so the
+        # OpenCV fills the missing part of a cut JPEG with grey and reports nothing to its caller, so the
         # end is looked for first. Other kinds are rare in the field: Pillow is slower, and strict.
         if kind in ("JPEG", "MPO"):
             whole = _jpeg_has_end(content)
@@ -307,7 +307,7 @@ def _decoded_by_pillow(header: Image.Image, path: Path) -> NDArray[np.uint8]:
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn a stored image (H, W, 3) the way its EXIF orientation says."""
+    """Turn a stored image (H, W, 3) the way its EXIF orientation tells."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""What is wrong with labelled images: everything at once, as findings, a table, JSON and a page."""
+"""Checks of labelled images: all faults at once, as findings, JSON and an HTML page."""
 
 from data.check.check import check, check_before_training, load_allowing, named_apart, read_parts
 from data.check.findings import Finding, Report

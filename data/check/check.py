@@ -1,4 +1,4 @@
-"""The check: datasets in, a report of all that is wrong with them out."""
+"""The check of a dataset: its splits in, a report of their faults out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from data.check.findings import KINDS, Example, Finding, Report, finding, in_order
 from data.check.labels import class_findings, label_findings, noted_findings, numbers
 from data.check.leaks import group_leaks, image_leaks
-from data.check.signature import Look, look_at
+from data.check.signature import ImageSignature, image_signatures
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.formats import load_dataset
@@ -93,14 +93,14 @@ def check(
     overlaps: bool = True,
     progress: Progress | None = None,
 ) -> Report:
-    """Look at everything: files, pixels, boxes, classes, and what is on both sides of the splits.
+    """ImageSignature at everything: files, pixels, boxes, classes, and what is on both sides of the splits.
 
     Args:
         parts: the splits, each compared with each.
-        by: a group key (see `data.splits.groups`) that must not be on both sides; None looks at the usual ones.
+        by: a group key (see `data.splits.groups`) that must not be on both sides; None checks the usual ones.
         size_hw: the network's input, by which boxes are too small.
-        overlaps: look for tiles of one photo on both sides by their pixels too, which takes as long again.
-        progress: told of what is being done.
+        overlaps: search for tiles of one photo on both sides by their pixels too, which doubles the time.
+        progress: called with (task, done, total).
 
     Raises:
         DataError: no image has the key `by`.
@@ -118,30 +118,30 @@ def check(
     found += class_findings(readable)
     found += _identical(readable)
     images, sides = _all_images(readable, found)
-    found += group_leaks(images, sides, by)  # first, for a wrong key is to be said before the long work
-    looks = look_at(
+    found += group_leaks(images, sides, by)  # first: a wrong key is reported before the long work
+    signatures = image_signatures(
         images,
         keypoints=overlaps and len(set(sides)) > 1,
-        progress=(lambda done, total: progress("looking at images", done, total)) if progress else None,
+        progress=(lambda done, total: progress("reading images", done, total)) if progress else None,
     )
-    found += _look_findings(images, sides, looks)
+    found += _image_findings(images, sides, signatures)
     comparing = (lambda done, total: progress("comparing images", done, total)) if progress else None
-    found += image_leaks(images, sides, looks, progress=comparing)
+    found += image_leaks(images, sides, signatures, progress=comparing)
     return Report(in_order(found), {name: numbers(dataset, size_hw) for name, dataset in readable.items()})
 
 
 def check_before_training(
     train: Dataset, val: Dataset | None, *, allow: Iterable[str] = (), progress: Progress | None = None
 ) -> tuple[str, ...]:
-    """The part of the check that a training waits for: every image decoded, nothing in both train and val.
+    """The part of the check that runs before training: every image is decoded, nothing is in both train and val.
 
-    Overlapping tiles are looked for by their names only, not by their pixels.
+    Overlapping tiles are searched for by their names only, not by their pixels.
 
     Args:
-        train: images to learn from.
-        val: images to choose the best weights by.
-        allow: kinds of errors that are meant.
-        progress: told of what is being done.
+        train: the training images.
+        val: the validation images.
+        allow: kinds of errors to accept.
+        progress: called with (task, done, total).
 
     Returns:
         One line for each error that was allowed.
@@ -156,9 +156,9 @@ def check_before_training(
     found += _identical(parts)
     images, sides = _all_images(parts, found)
     report = (lambda done, total: progress("checking images", done, total)) if progress else None
-    looks = look_at(images, keypoints=False, progress=report)
-    found += _look_findings(images, sides, looks)
-    found += image_leaks(images, sides, looks)
+    signatures = image_signatures(images, keypoints=False, progress=report)
+    found += _image_findings(images, sides, signatures)
+    found += image_leaks(images, sides, signatures)
     found += group_leaks(images, sides)
     errors = [one for one in in_order(found) if one.severity == "error"]
     refuse([one for one in errors if one.kind not in allowed])
@@ -166,7 +166,7 @@ def check_before_training(
 
 
 def load_allowing(load: Callable[[], Dataset], allow: Iterable[str]) -> Dataset:
-    """Read a dataset; faults of the allowed kinds are left out and said in its notices, any other raises.
+    """Read a dataset; faults of the allowed kinds are skipped and listed in its notices, any other raises.
 
     Raises:
         DataError: as `load` does, and for an unknown kind.
@@ -179,7 +179,7 @@ def load_allowing(load: Callable[[], Dataset], allow: Iterable[str]) -> Dataset:
         dataset = load()
     found = [one for one in noted_findings(dataset.name, noted) if one.severity == "error"]
     refuse([one for one in found if one.kind not in allowed])
-    more = (f"{one.count} {one.message}: left out, as data.allow says" for one in found)
+    more = (f"{one.count} {one.message}: skipped, as data.allow permits" for one in found)
     return Dataset(dataset.name, dataset.class_names, dataset.category_ids, dataset.images, (*dataset.notices, *more))
 
 
@@ -204,7 +204,7 @@ def refuse(errors: Sequence[Finding]) -> None:
         more = f"; and {len(errors) - _SHOWN_FAULTS} more kinds" if len(errors) > _SHOWN_FAULTS else ""
         kinds = ", ".join(dict.fromkeys(one.kind for one in errors))
         raise DataError(
-            f"{lines}{more}: mend the data (swath data check shows all), or allow it with data.allow=[{kinds}]"
+            f"{lines}{more}: correct the data (swath data check lists all), or allow it with data.allow=[{kinds}]"
         )
 
 
@@ -216,7 +216,7 @@ def _with_detail(one: Finding) -> str:
 
 
 def _identical(parts: dict[str, Dataset]) -> list[Finding]:
-    """Splits of the same files: one finding says it all."""
+    """Splits that hold the same files: one finding for the pair."""
     seen: dict[frozenset[Path], str] = {}
     found = []
     for name, dataset in parts.items():
@@ -234,14 +234,16 @@ def _all_images(parts: dict[str, Dataset], found: Sequence[Finding]) -> tuple[li
     return [image for image, _ in pairs], [side for _, side in pairs]
 
 
-def _look_findings(images: Sequence[LabelledImage], sides: Sequence[str], looks: Sequence[Look]) -> list[Finding]:
+def _image_findings(
+    images: Sequence[LabelledImage], sides: Sequence[str], signatures: Sequence[ImageSignature]
+) -> list[Finding]:
     """Images that cannot be read, and those that EXIF turns."""
     examples: dict[tuple[str, str], list[Example]] = {}
-    for image, side, look in zip(images, sides, looks, strict=True):
-        if look.fault:
-            kind = "size-mismatch" if look.size_differs else "image-unreadable"
-            examples.setdefault((kind, side), []).append(Example(str(image.path), look.fault))
-        elif look.orientation != 1:
-            detail = f"EXIF orientation {look.orientation}"
+    for image, side, signature in zip(images, sides, signatures, strict=True):
+        if signature.fault:
+            kind = "size-mismatch" if signature.size_differs else "image-unreadable"
+            examples.setdefault((kind, side), []).append(Example(str(image.path), signature.fault))
+        elif signature.orientation != 1:
+            detail = f"EXIF orientation {signature.orientation}"
             examples.setdefault(("exif-orientation", side), []).append(Example(str(image.path), detail))
     return [finding(kind, side, found) for (kind, side), found in examples.items()]

@@ -1,4 +1,4 @@
-"""What a check finds: kinds with their severity, findings with examples, and the report that holds them."""
+"""The results of a check: kinds with their severity, findings with examples, and the report."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 MOST_EXAMPLES = 20
-"""A finding keeps so many examples; its count is of all."""
+"""The most examples that a finding keeps; its count is of all."""
 
-# Errors are what makes a training or its figures wrong. A warning may well be meant.
+# An error makes a training or its metrics wrong. A warning may be intended.
 KINDS: Mapping[str, tuple[Severity, str]] = {
     "dataset-unreadable": ("error", "cannot be read at all"),
     "splits-identical": ("error", "splits that hold the very same images"),
-    "image-missing": ("error", "images that are not there"),
+    "image-missing": ("error", "images that are missing"),
     "image-unreadable": ("error", "images that are empty, cut short or damaged"),
-    "size-mismatch": ("error", "images of another size than their labels say"),
+    "size-mismatch": ("error", "images whose size differs from the size in their labels"),
     "box-not-finite": ("error", "boxes with NaN or infinite corners"),
     "box-swapped": ("error", "boxes with swapped corners (negative width or height)"),
     "box-outside": ("error", "boxes wholly outside their image"),
-    "label-malformed": ("error", "labels that cannot be understood"),
+    "label-malformed": ("error", "labels that cannot be parsed"),
     "class-unknown": ("error", "labels of a class that has no name"),
     "image-unknown": ("error", "labels of an image that is not listed"),
     "no-common-class": ("error", "parts without a single class in common"),
@@ -49,7 +49,7 @@ KINDS: Mapping[str, tuple[Severity, str]] = {
 
 @dataclass(frozen=True)
 class Example:
-    """One place where it was found.
+    """One occurrence of a finding.
 
     Attributes:
         where: the image, class or group.
@@ -129,7 +129,7 @@ class Report:
         return sum(found.severity == severity for found in self.findings)
 
     def tally(self) -> str:
-        """How many kinds of errors and warnings, in words."""
+        """How many kinds of errors and warnings, such as "1 kind of errors, 0 kinds of warnings"."""
         counts = {one: self.count(one) for one in SEVERITIES[:2]}
         return ", ".join(f"{n} kind{'s' if n != 1 else ''} of {one}s" for one, n in counts.items())
 

@@ -1,4 +1,4 @@
-"""What can be said of boxes and classes without opening an image: findings and histograms."""
+"""Findings and histograms of boxes and classes; no image is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data.dataset import Dataset
 from data.formats.repair import Noted
 
 STRIDE_PX = 8
-"""The finest grid of the detectors: what is smaller at the network's input is hardly learned."""
+"""The finest stride of the detectors: a smaller box at the network's input is hardly learned."""
 
 SIDE_EDGES_PX = (0, 4, 8, 16, 32, 64, 128, 256, 512)
 BOXES_EDGES = (0, 1, 2, 5, 10, 20, 50, 100)
@@ -24,7 +24,7 @@ _RARE = 20  # a class with so many times fewer boxes than the most frequent one
 
 
 def noted_findings(part: str, noted: Sequence[Noted]) -> list[Finding]:
-    """What the reader noticed, one finding for each kind."""
+    """What the reader noted, one finding for each kind."""
     by_kind: defaultdict[str, list[Example]] = defaultdict(list)
     for one in noted:
         by_kind[one.kind].append(Example(one.where, one.line, one.box_xyxy))

@@ -11,18 +11,18 @@ import numpy as np
 from data.check.duplicates import correlation, exact_duplicates, near_duplicates
 from data.check.findings import Example, Finding, Severity, finding
 from data.check.overlap import overlapping
-from data.check.signature import Look
+from data.check.signature import ImageSignature
 from data.dataset import LabelledImage
 from data.splits.groups import DERIVED, group_images
 
 _ALWAYS_WRONG = ("photo", "video")  # neighbouring tiles and frames show the same; a field on both sides may be meant
-_LOOKED_AT = ("field", "session", "video", "photo", "date")
+_USUAL_KEYS = ("field", "session", "video", "photo", "date")
 
 
 def image_leaks(
     images: Sequence[LabelledImage],
     sides: Sequence[str],
-    looks: Sequence[Look],
+    signatures: Sequence[ImageSignature],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
@@ -31,25 +31,25 @@ def image_leaks(
     Args:
         images: of all parts.
         sides: the part of each.
-        looks: what each looks like; overlaps are looked for where they hold keypoints.
-        progress: called with (done, total) while overlaps are looked for.
+        signatures: of each image; overlaps are searched for where they hold keypoints.
+        progress: called with (done, total) while overlaps are searched for.
 
     """
-    same = [pair for group in exact_duplicates(looks) for pair in combinations(group, 2)]
+    same = [pair for group in exact_duplicates(signatures) for pair in combinations(group, 2)]
     found = _pairs("duplicate", ((a, b, "the same pixels") for a, b in same), images, sides)
-    near = near_duplicates(looks)
-    alike = sorted(((correlation(looks[a], looks[b]), a, b) for a, b in near), reverse=True)
+    near = near_duplicates(signatures)
+    alike = sorted(((correlation(signatures[a], signatures[b]), a, b) for a, b in near), reverse=True)
     found += _pairs("near-duplicate", ((a, b, f"correlation {c:.2f}") for c, a, b in alike), images, sides)
-    if len(set(sides)) > 1 and any(look.keypoints is not None for look in looks):
-        said = {*same, *near}
-        sighted = [index for index, look in enumerate(looks) if look.keypoints is not None]
-        side_numbers = np.unique([sides[index] for index in sighted], return_inverse=True)[1]
-        keypoints = [k for index in sighted if (k := looks[index].keypoints) is not None]
+    if len(set(sides)) > 1 and any(signature.keypoints is not None for signature in signatures):
+        reported = {*same, *near}
+        described = [index for index, signature in enumerate(signatures) if signature.keypoints is not None]
+        side_numbers = np.unique([sides[index] for index in described], return_inverse=True)[1]
+        keypoints = [k for index in described if (k := signatures[index].keypoints) is not None]
         scenes = []
         clearest_first = sorted(overlapping(keypoints, side_numbers, progress=progress), key=lambda o: -o.inliers)
         for overlap in clearest_first:
-            first, second = sighted[overlap.first], sighted[overlap.second]
-            if (first, second) not in said:
+            first, second = described[overlap.first], described[overlap.second]
+            if (first, second) not in reported:
                 scenes.append((first, second, overlap.described()))
         found += _pairs("overlap", scenes, images, sides)
     return found
@@ -61,19 +61,19 @@ def group_leaks(images: Sequence[LabelledImage], sides: Sequence[str], by: str |
     Args:
         images: of all parts.
         sides: the part of each.
-        by: a group key (see `data.splits.groups`), on which a leak is an error; None looks at all usual keys, and
-            takes photos and videos for errors, fields, sessions and days for warnings.
+        by: a group key (see `data.splits.groups`), on which a leak is an error; None takes all usual keys:
+            photos and videos are errors, fields, sessions and days warnings.
 
     Raises:
         DataError: there is no such key.
 
     """
     if by and images:
-        group_images(images, by)  # a wrong key is said even where there is nothing to compare
+        group_images(images, by)  # a wrong key is an error even where there is nothing to compare
     if len(set(sides)) < 2:
         return []
     own = {name for image in images for name in image.attributes}
-    keys = [by] if by else [key for key in _LOOKED_AT if key in own or key in DERIVED]
+    keys = [by] if by else [key for key in _USUAL_KEYS if key in own or key in DERIVED]
     found = []
     for key in keys:
         members: defaultdict[str, list[int]] = defaultdict(list)
@@ -109,7 +109,7 @@ def _pairs(
         across = sides[first] != sides[second]
         place = ("across", f"{sides[first]} / {sides[second]}") if across else ("within", sides[first])
         examples[place].append(Example(str(images[first].path), detail, other=str(images[second].path)))
-        # Across: what is to be taken out of the second part. Within: what stands there once too often.
+        # Across: what has to leave the second part. Within: what is there once too often.
         touched[place].add(second)
     return [
         finding(f"{kind}-{where}", part, found, count=len(touched[where, part]))

@@ -1,8 +1,8 @@
 """Images that show a piece of the same scene: tiles of one photo, crops, turned and scaled (not mirrored) copies.
 
-A hash of the whole image says nothing of two tiles that share a third. Their ORB keypoints do: where two
+A hash of the whole image cannot relate two tiles that share a third. Their ORB keypoints do: where two
 images overlap, many keypoints look alike, and one shift, turn and scale maps those of one onto the other's.
-Comparing every image with every other would take hours, so candidates come from an index first: 32 bits of
+Comparing every image with every other would take hours, so pairs to compare come from an index first: 32 bits of
 a descriptor are a word, and images that share several rare words are compared.
 """
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from data.check.signature import Keypoints
 
-_MOST_OF_A_WORD = 16  # a word in more keypoints than this is no mark of one place
+_MOST_OF_A_WORD = 16  # a word in more keypoints than this does not identify a place
 _SHARED_WORDS = 6
-_CANDIDATES = 40  # most candidates of one image
+_MOST_PAIRS = 40  # of one image
 _LARGEST_DISTANCE_BITS = 40  # of 256, between descriptors of the same place
 _REPROJECTION_PX = 3.0
 _FEWEST_INLIERS = 8
@@ -51,7 +51,7 @@ class Overlap:
     turn_deg: float
 
     def described(self) -> str:
-        """What agrees, in a few words."""
+        """Inliers, and the turn, scale or shift, such as "41 places agree, shifted by 120, 0 px"."""
         how = [f"{self.inliers} places agree"]
         if abs(self.turn_deg) > 2:
             how.append(f"turned by {self.turn_deg:.0f} degrees")
@@ -74,10 +74,10 @@ def overlapping(
     Args:
         keypoints: of each image.
         sides: int64 (N,); only images of different sides are compared. None compares all.
-        progress: called with (done, total) candidates.
+        progress: called with (done, total) pairs.
 
     """
-    pairs = candidates(keypoints, sides)
+    pairs = pairs_to_compare(keypoints, sides)
     found = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         compared = pool.map(
@@ -91,7 +91,7 @@ def overlapping(
     return found
 
 
-def candidates(keypoints: Sequence[Keypoints], sides: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def pairs_to_compare(keypoints: Sequence[Keypoints], sides: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Pairs (P, 2), first < second, that share several rare 32-bit words of their descriptors.
 
     The idea of multi-index hashing (Norouzi, Punjani, Fleet, CVPR 2012): descriptors that differ in few of 256
@@ -116,16 +116,16 @@ def candidates(keypoints: Sequence[Keypoints], sides: NDArray[np.int64] | None =
                 same &= sides[owner[step:]] != sides[owner[:-step]]
             one, other = owner[:-step][same], owner[step:][same]
             shared.append(np.minimum(one, other) * count + np.maximum(one, other))
-    keys, votes = np.unique(np.concatenate(shared), return_counts=True)
-    keys, votes = keys[votes >= _SHARED_WORDS], votes[votes >= _SHARED_WORDS]
+    keys, counts = np.unique(np.concatenate(shared), return_counts=True)
+    keys, counts = keys[counts >= _SHARED_WORDS], counts[counts >= _SHARED_WORDS]
     pairs = np.stack([keys // count, keys % count], axis=1)
     # The best of each image, so that a set full of look-alikes stays affordable.
-    best = np.argsort(-votes, kind="stable")
+    best = np.argsort(-counts, kind="stable")
     taken = np.zeros(count, np.int64)
     kept = []
     for index in best:
         first, second = pairs[index]
-        if min(taken[first], taken[second]) < _CANDIDATES:
+        if min(taken[first], taken[second]) < _MOST_PAIRS:
             taken[[first, second]] += 1
             kept.append(index)
     return pairs[np.sort(np.array(kept, np.int64))]
@@ -141,10 +141,10 @@ def _overlap(first: int, second: int, one: Keypoints, other: Keypoints) -> Overl
     moved, inside = cv2.estimateAffinePartial2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=_REPROJECTION_PX, maxIters=500
     )
-    if np.shape(moved) != (2, 3):  # None: no motion fits
+    if np.shape(moved) != (2, 3):  # None: no transform fits
         return None
     inliers = int(inside.sum())
-    # Keypoints at one spot, found at several scales, are one witness.
+    # Keypoints at one spot, found at several scales, count once.
     spots = np.unique(np.round(source[inside.ravel() > 0] / 4), axis=0)
     scale = float(np.hypot(moved[0, 0], moved[1, 0]))
     turn_deg = float(np.degrees(np.arctan2(moved[1, 0], moved[0, 0])))

@@ -19,11 +19,11 @@ from data.errors import DataError
 from data.images import read_image
 
 SHOWN = 4
-"""So many thumbnails, or pairs of them, stand below each finding."""
+"""The most thumbnails, or pairs of them, below each finding."""
 
 _THUMBNAIL_PX = 260
 _JPEG_QUALITY = 80
-# Okabe and Ito's palette, told apart by every kind of colour vision.
+# Okabe and Ito's palette, distinguishable with every kind of colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARK = (0, 94, 213)  # vermilion, BGR
 _WITHOUT_IMAGES = ("background", "exif-orientation")

@@ -1,4 +1,4 @@
-"""What an image looks like: whether it can be read, its digest, its perceptual hashes, its keypoints."""
+"""An image's signature: whether it can be read, its digest, perceptual hashes and keypoints."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Keypoints:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What was seen of one image.
+class ImageSignature:
+    """What identifies an image: its pixels exactly, roughly, and by keypoints.
 
     Attributes:
         fault: why it cannot be used, None where it can; then the rest is empty.
@@ -51,7 +51,7 @@ class Look:
         hashes: uint64 (8,), perceptual hashes of the image and of its flips and quarter turns.
         thumbnail: uint8 (64, 64), grey.
         orientation: EXIF orientation, 1 to 8.
-        keypoints: None where not asked for.
+        keypoints: None where they were not computed.
 
     """
 
@@ -64,26 +64,26 @@ class Look:
     keypoints: Keypoints | None
 
 
-def look_at(
+def image_signatures(
     images: Sequence[LabelledImage], *, keypoints: bool, progress: Callable[[int, int], None] | None = None
-) -> list[Look]:
-    """Decode every image and describe it, in threads.
+) -> list[ImageSignature]:
+    """Decode every image and compute its signature, in threads; in the order of `images`.
 
     Args:
-        images: what to look at.
-        keypoints: find keypoints too, which takes as long again.
+        images: the images; one that cannot be read gets a signature with a `fault`.
+        keypoints: find keypoints too, which doubles the time.
         progress: called after each image with (done, total), from the calling thread.
 
     """
     import imagehash  # noqa: F401  (imported once here: threads that import together wait for each other)
 
-    looks: list[Look] = []
+    signatures: list[ImageSignature] = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for look in pool.map(lambda image: _look(image, keypoints), images):
-            looks.append(look)
+        for signature in pool.map(lambda image: _signature(image, keypoints), images):
+            signatures.append(signature)
             if progress:
-                progress(len(looks), len(images))
-    return looks
+                progress(len(signatures), len(images))
+    return signatures
 
 
 def flips_and_turns(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -92,7 +92,7 @@ def flips_and_turns(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     return [np.ascontiguousarray(one) for one in (*turned, *(one[:, ::-1] for one in turned))]
 
 
-def _look(image: LabelledImage, keypoints: bool) -> Look:
+def _signature(image: LabelledImage, keypoints: bool) -> ImageSignature:
     try:
         pixels = read_image(image.path)
         _, orientation = image_header(image.path)
@@ -106,12 +106,12 @@ def _look(image: LabelledImage, keypoints: bool) -> Look:
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
     thumbnail = np.asarray(cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA), np.uint8)
     found = find_keypoints(grey) if keypoints else None
-    return Look(None, False, digest, _hashes(thumbnail), thumbnail, orientation, found)
+    return ImageSignature(None, False, digest, _hashes(thumbnail), thumbnail, orientation, found)
 
 
-def _faulty(fault: str, *, size_differs: bool) -> Look:
+def _faulty(fault: str, *, size_differs: bool) -> ImageSignature:
     empty = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
-    return Look(fault, size_differs, b"", np.zeros(8, np.uint64), empty, 1, None)
+    return ImageSignature(fault, size_differs, b"", np.zeros(8, np.uint64), empty, 1, None)
 
 
 def _hashes(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""Addresses on the web that may be fetched from."""
+"""Which addresses on the web may be downloaded from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data.errors import DataError
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host of a URL is this machine."""
+    """Whether the host of a URL is this machine: "localhost" or a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
@@ -19,7 +19,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def check_url(url: str, *, plain_http: bool = False) -> None:
-    """Refuse addresses that would let others read or exchange what is fetched.
+    """Refuse addresses over which others could read or replace what is downloaded.
 
     Args:
         url: https, or http to this machine.
@@ -32,14 +32,14 @@ def check_url(url: str, *, plain_http: bool = False) -> None:
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         raise DataError(
-            f"{parts.hostname}: an address with a name or password in it is refused: it would be written down"
+            f"{parts.hostname}: an address with a name or password in it is refused: source.json would hold it"
         )
     if parts.scheme == "https" and parts.hostname:
         return
     if parts.scheme != "http" or not parts.hostname:
         raise DataError(f"{url}: not an address to fetch from: use https://, or file:// with --mirror")
     if not plain_http and not is_loopback(parts.hostname):
-        raise DataError(f"{url}: http lets anyone exchange the file on its way: use https, or name it by --mirror")
+        raise DataError(f"{url}: http lets anyone replace the file on its way: use https, or name it by --mirror")
 
 
 class NoDowngrade(urllib.request.HTTPRedirectHandler):

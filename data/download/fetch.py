@@ -1,13 +1,14 @@
-"""A public dataset, by name: downloaded, compared, unpacked, and told where it came from."""
+"""A public dataset, by name: downloaded, verified, unpacked, with a note of its source and licence."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,7 +16,7 @@ from urllib.request import url2pathname
 
 from data.dataset import Dataset
 from data.download.registry import PublicSet
-from data.download.transfer import BytesProgress, download, remove_part
+from data.download.transfer import Options, Watcher, download, remove_part
 from data.download.unpack import ArchiveError, Limits, unpack
 from data.errors import DataError
 from data.files import open_regular, read_text, whole_folder, write_whole
@@ -29,39 +30,42 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Fetched:
-    """A dataset in its folder."""
+    """A dataset in its folder.
+
+    Attributes:
+        folder: where it is.
+        source: the content of its source.json: address, SHA-256, which checksums were compared, licence, citation.
+        new: False: it was there already.
+
+    """
 
     folder: Path
-    source: Mapping[str, Any]  # what its source.json says
-    new: bool  # False: it was there already
+    source: Mapping[str, Any]
+    new: bool
 
 
 def fetch(
     wanted: PublicSet,
     folder: Path,
+    watcher: Watcher,
     *,
     mirror: str | None = None,
-    progress: Callable[[str, int, int], None],
-    bytes_progress: BytesProgress,
-    note: Callable[[str], None],
     limits: Limits | None = None,
     wait_s: float = 1.0,
 ) -> Fetched:
     """Put a public dataset into a folder, whole or not at all; do nothing where it is there already.
 
-    The archive is kept as `<folder>.part` while it is fetched, and removed once it is unpacked. A lost connection,
-    a full disk and Ctrl-C leave it for the next call to go on with; an archive that is wrong or broken is removed.
+    The archive is kept as `<folder>.part` while it is downloaded, and removed once it is unpacked. A lost connection,
+    a full disk and Ctrl-C leave it for the next call to continue; an archive that is wrong or broken is removed.
 
     Args:
         wanted: of the registry.
         folder: new, or empty, or where an earlier call put it.
+        watcher: receives progress and notes.
         mirror: where archives lie under the registry's `file` names: a http(s) address, or a file:// folder, whose
             archive is read where it lies and never removed.
-        progress: told of files unpacked.
-        bytes_progress: told of bytes fetched and compared.
-        note: told what a user should know.
         limits: how much the archive may become.
-        wait_s: see `data.download.transfer`.
+        wait_s: see `data.download.transfer.Options`.
 
     Raises:
         DataError: it cannot be had, is another file than expected, or the folder holds something else.
@@ -75,29 +79,21 @@ def fetch(
     archive = local or folder.with_name(f"{folder.name}.part")
     try:
         if local is None:
-            download(
-                url,
-                archive,
-                progress=bytes_progress,
-                note=note,
-                plain_http=mirror is not None,
-                checked=wanted.sha256 is not None or wanted.md5 is not None,
-                size_bytes=wanted.size_bytes,
-                wait_s=wait_s,
-            )
-        source = _compared(wanted, url, archive, bytes_progress)
+            verifiable = wanted.sha256 is not None or wanted.md5 is not None
+            download(url, archive, watcher, Options(mirror is not None, verifiable, wanted.size_bytes, wait_s=wait_s))
+        source = _verified(wanted, url, archive, watcher)
         with whole_folder(folder) as staging:
-            unpack(archive, staging, progress=lambda done, total: progress("unpacking", done, total), limits=limits)
+            unpack(archive, staging, progress=partial(watcher.progress, "unpacking"), limits=limits)
             if os.path.lexists(staging / SOURCE):
                 raise ArchiveError(f"{archive}: holds a {SOURCE} of its own: unpack it by hand")
             write_whole(staging / SOURCE, json.dumps(source, ensure_ascii=False, indent=1) + "\n")
     except ArchiveError:
         if local is None:
-            remove_part(archive)  # going on with a wrong file would end here for ever
+            remove_part(archive)  # continuing a wrong file would end here every time
         raise
     except KeyboardInterrupt:
         if local is None and archive.exists():
-            note(f"{archive} keeps {archive.stat().st_size:,} bytes: the same command goes on from there")
+            watcher.note(f"{archive} keeps {archive.stat().st_size:,} bytes: the same command continues from there")
         raise
     if local is None:
         remove_part(archive)
@@ -108,7 +104,7 @@ def read_fetched(wanted: PublicSet, folder: Path) -> dict[str, Dataset]:
     """Every part of a fetched dataset, by its path and split; nothing where Swath cannot read its format.
 
     Raises:
-        DataError: it is not what the registry says; see `data.formats.load_parts`.
+        DataError: it differs from the registry; see `data.formats.load_parts`.
 
     """
     found: dict[str, Dataset] = {}
@@ -121,7 +117,7 @@ def read_fetched(wanted: PublicSet, folder: Path) -> dict[str, Dataset]:
 
 
 def _there(wanted: PublicSet, folder: Path) -> Mapping[str, Any] | None:
-    """What the source.json of an earlier call says; None where the folder is free.
+    """The source.json of an earlier call; None where the folder is free.
 
     Raises:
         DataError: the folder holds something else.
@@ -159,8 +155,8 @@ def _local(url: str) -> Path | None:
     return path
 
 
-def _compared(wanted: PublicSet, url: str, archive: Path, progress: BytesProgress) -> dict[str, Any]:
-    """What source.json will say, the archive's checksums compared with what is known of them."""
+def _verified(wanted: PublicSet, url: str, archive: Path, watcher: Watcher) -> dict[str, Any]:
+    """What source.json will hold, the archive's checksums compared with the published ones."""
     found = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     done, total = 0, archive.stat().st_size
     with open_regular(archive) as file:
@@ -168,7 +164,7 @@ def _compared(wanted: PublicSet, url: str, archive: Path, progress: BytesProgres
             for digest in found.values():
                 digest.update(chunk)
             done += len(chunk)
-            progress("comparing", done, total)
+            watcher.bytes_progress("comparing", done, total)
     verified = []
     for kind, expected in (("sha256", wanted.sha256), ("md5", wanted.md5)):
         if expected is not None and found[kind].hexdigest() != expected:
@@ -186,7 +182,7 @@ def _compared(wanted: PublicSet, url: str, archive: Path, progress: BytesProgres
         "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
         "sha256": found["sha256"].hexdigest(),
         "size_bytes": total,
-        "verified": verified,  # the checksums that were compared; none: no checksum was known to compare
+        "verified": verified,  # the kinds of checksums that were compared; none where none is published
         "licence": wanted.licence,
         "citation": wanted.citation,
         "homepage": wanted.homepage,

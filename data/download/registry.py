@@ -18,7 +18,7 @@ from data.formats.kinds import FormatName
 REGISTRY = Path(__file__).with_name("registry.yaml")
 
 Licence = Literal["CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0"]
-"""Licences that leave every use open, by their SPDX names: no set of the registry forbids commercial use."""
+"""Licences that permit every use, by their SPDX names: no set of the registry forbids commercial use."""
 
 LICENCES: tuple[str, ...] = get_args(Licence)
 
@@ -28,40 +28,37 @@ _Line = Annotated[str, Field(min_length=3, pattern=r"^[^\r\n]+$")]
 
 
 class PublicSet(BaseModel):
-    """A dataset on the web, and what is owed to those who made it."""
+    """A dataset on the web, with its licence and citation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="What one types.")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="What the user types.")]
     title: _Line = Field(description="What it shows, in a line.")
     url: _Https = Field(description="The archive; pinned to a version wherever its host can.")
     file: Annotated[str, Field(pattern=r"^[\w.-]+\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$")] = Field(
         description="The archive's name at a mirror."
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        description="Of the archive; null where nobody here has held it yet: then nothing is compared."
+        description="Of the archive; null where none is published."
     )
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
-        None, description="Of the archive, where that is all that its publisher gives."
+        None, description="Of the archive, where that is the only published checksum."
     )
     size_bytes: Annotated[int, Field(gt=0)] | None = Field(None, description="Of the archive, where it is known.")
-    size_about: str | None = Field(None, description="Its size as its publisher rounds it, for the list only.")
     licence: Licence = Field(description="SPDX name.")
     citation: _Line = Field(description="Authors, year, title, where it appeared.")
-    homepage: _Https = Field(description="Where a person reads more.")
+    homepage: _Https = Field(description="Its makers' page.")
     images: Annotated[int, Field(gt=0)] | None = Field(None, description="As its publisher counts them.")
     classes: _Line = Field(description="What is labelled.")
     format: FormatName | None = Field(description="How Swath reads it; null where it cannot.")
     datasets: tuple[_Inside, ...] = Field((".",), min_length=1, description="What to read, once it is unpacked.")
     note: str | None = Field(None, description="What a user should know before training on it.")
-    verified: str = Field(min_length=20, description="Which of these facts were read where; what was not tried.")
+    verified: str = Field(min_length=20, description="Where these facts were read; what was not tried.")
 
     @property
-    def size_text(self) -> str:
-        """The size for a table; "?" where it is not known."""
-        if self.size_bytes is not None:
-            return f"{self.size_bytes / 1e6:,.0f} MB"
-        return "?" if self.size_about is None else f"about {self.size_about}"
+    def checksum_kind(self) -> str | None:
+        """The published checksum that is compared, "SHA-256" or "MD5"; None where none is published."""
+        return "SHA-256" if self.sha256 else "MD5" if self.md5 else None
 
 
 def read_registry(path: Path) -> Mapping[str, PublicSet]:

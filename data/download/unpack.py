@@ -1,4 +1,8 @@
-"""Archives from strangers, unpacked so that nothing lands outside of the target folder."""
+"""Archives from strangers, unpacked so that nothing lands outside of the target folder.
+
+Why not `pooch`'s processors (1.9.0, tried): a tar's `../out.txt` was written outside of the folder, its link to
+`/etc/passwd` was made, and a zip of 0.4 MB was unpacked to 400 MB without a limit.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +97,7 @@ def unpack(
     progress: Callable[[int, int], None] = lambda done, total: None,
     limits: Limits | None = None,
 ) -> None:
-    """Unpack a zip or a tar (plain, .gz, .bz2 or .xz; told by its content) into a folder.
+    """Unpack a zip or a tar (plain, .gz, .bz2 or .xz; recognised by its content) into a folder.
 
     Where all of it lies in one folder, that folder's content is what is unpacked. Only plain files and folders are
     made, with the permissions that new files have here.
@@ -101,7 +105,7 @@ def unpack(
     Args:
         archive: the file.
         folder: there already, and empty. After an error it holds a part: unpack into a folder that is then removed.
-        progress: told how far it is, of how much.
+        progress: called with how much is done, of how much.
         limits: how much it may become.
 
     Raises:
@@ -111,7 +115,7 @@ def unpack(
 
     """
     budget = _Budget(archive, limits or Limits())
-    # Unpacked one folder deeper, so that an only folder can be taken away from around the rest.
+    # Unpacked one folder deeper, so that a single folder around everything can be removed.
     inner = Path(tempfile.mkdtemp(dir=folder, prefix=".unpacking."))
     with _named_faults(archive):
         if zipfile.is_zipfile(archive):
@@ -141,7 +145,7 @@ def _named_faults(archive: Path) -> Iterator[None]:
         if error.errno is not None:  # the disk's own; gzip and bzip2 say that data is broken by one without a number
             raise
         raise ArchiveError(f"{archive}: broken or cut short ({error}): fetch it again") from None
-    except (NotImplementedError, RuntimeError) as error:  # zipfile's words for what it cannot do
+    except (NotImplementedError, RuntimeError) as error:  # what zipfile raises for features that it lacks
         raise ArchiveError(f"{archive}: cannot be unpacked ({error})") from None
 
 
@@ -220,7 +224,7 @@ def _write(
         # "x": a second file of that name is an error, on disks that do not tell A from a as well.
         file = open(inner.joinpath(*parts), "xb")
     except FileExistsError:
-        raise _refused(archive, name, "stands there twice (or but for capitals, on this disk)") from None
+        raise _refused(archive, name, "occurs twice (or differs in capitals only, on this disk)") from None
     with file:
         while chunk := content.read(_CHUNK_BYTES):
             budget.spend(len(chunk), name)

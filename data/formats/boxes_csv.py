@@ -2,7 +2,7 @@
 
 A first line that names columns may name them in another order, and more of them. A line with a path and nothing
 else is an image without boxes: background. Coordinates are absolute pixels of the image as displayed, corners
-continuous. Classes stand in `classes.csv` (`name,id`, as RetinaNet wants it) or `classes.txt` (one a line) beside
+continuous. Classes are listed in `classes.csv` (`name,id`, as for RetinaNet) or `classes.txt` (one a line) beside
 the file; without such a list they are those that occur, by the alphabet.
 """
 
@@ -64,11 +64,11 @@ def read_csv(path: Path, images_dir: Path | None = None) -> Dataset:
     notices = Notices()
     images = []
     for image_id, (name, found) in enumerate(boxes_of.items(), start=1):
-        candidates = [_file(home, name) for home in homes]
-        file = next((c for c in candidates if os.path.exists(c) and not os.path.isdir(c)), None)
+        possible = [_file(home, name) for home in homes]
+        file = next((c for c in possible if os.path.exists(c) and not os.path.isdir(c)), None)
         if file is None:
-            error = DataError(f"{path}: no such image: {candidates[0]}: copy it there, or remove its lines")
-            notices.fault(error, str(candidates[0]), "image-missing")
+            error = DataError(f"{path}: no such image: {possible[0]}: copy it there, or remove its lines")
+            notices.fault(error, str(possible[0]), "image-missing")
             continue
         roots.check(file, str(path), roots.digest(name))
         header = notices.each([file], image_size_hw, str(file), "image-unreadable")
@@ -145,7 +145,7 @@ def _rows(path: Path) -> list[_Row]:
         raise DataError(f"{path}: line 1: unknown columns {', '.join(table[0][1])}; name them {','.join(_COLUMNS)}")
     rows = [_row(cells, order, f"{path}: line {number}") for number, cells in table[order is not None :]]
     if not rows:
-        raise DataError(f"{path}: the dataset is empty (a head line and nothing below)")
+        raise DataError(f"{path}: the dataset is empty (a header line and nothing below)")
     return rows
 
 
@@ -163,7 +163,7 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _order(head: Sequence[str]) -> tuple[int, ...] | None:
-    """Where each of `_COLUMNS` stands in a head line; None where it is none."""
+    """The place of each of `_COLUMNS` in a header line; None where it is no header."""
     names = [cell.strip().lower() for cell in head]
     places = []
     for column in _COLUMNS:
@@ -212,7 +212,7 @@ def _class_list(home: Path, used: Sequence[str]) -> tuple[str, ...]:
         except (ValueError, IndexError):
             raise DataError(f"{listing}: each line must be name,number") from None
         if len({number for number, _ in numbered}) != len(numbered):
-            raise DataError(f"{listing}: a number stands there twice: correct it")
+            raise DataError(f"{listing}: a number occurs twice: correct it")
         names = [name for _, name in numbered]
     unknown = sorted(set(used) - set(names))
     if unknown or len(set(names)) != len(names) or not names:

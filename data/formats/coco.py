@@ -168,7 +168,7 @@ def _categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
         if not _whole_number(category_id) or not isinstance(name, str) or not name:
             raise DataError(f"{path}: category at position {index} needs a whole-number id and a name")
         if category_id in names or name in names.values():
-            raise DataError(f"{path}: category {category_id} {name!r} stands there twice: merge or rename it")
+            raise DataError(f"{path}: category {category_id} {name!r} occurs twice: merge or rename it")
         names[category_id] = name
     if not names:
         raise DataError(f"{path}: no categories, so nothing to detect")
@@ -182,7 +182,7 @@ def _images(content: Mapping[str, Any], path: Path) -> dict[int, Mapping[str, An
         if not _whole_number(image_id) or not isinstance(file_name, str) or not file_name:
             raise DataError(f"{path}: image at position {index} needs a whole-number id and a file_name")
         if image_id in images:
-            raise DataError(f"{path}: image id {image_id} stands there twice: ids must be unique")
+            raise DataError(f"{path}: image id {image_id} occurs twice: ids must be unique")
         images[image_id] = image
     if not images:
         raise DataError(f"{path}: the dataset is empty (no images)")
@@ -255,7 +255,7 @@ def _iscrowd(annotation: Mapping[str, Any], path: Path) -> bool:
 
 
 def _truncated(annotation: Mapping[str, Any]) -> bool:
-    """Whether the object goes on outside of the image, as CVAT and Pascal VOC mark it."""
+    """Whether the object continues outside of the image, as CVAT and Pascal VOC mark it."""
     own = annotation.get("attributes")
     given = own.get("truncated") if isinstance(own, dict) else annotation.get("truncated")
     return given in (1, "1", "true", "True")

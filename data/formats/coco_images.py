@@ -43,7 +43,7 @@ def coco_images(
 ) -> dict[int, Path]:
     """Image id -> image file, all relative to the one folder in which the first image is found.
 
-    A `file_name` is taken as it stands; failing that with its URL codes resolved, and, where it is a URL or
+    A `file_name` is taken literally; failing that with its URL codes resolved, and, where it is a URL or
     an absolute path of another machine, by its last parts (Label Studio's `/data/upload/1/1a2b3c4d-name.jpg`
     is found as `1a2b3c4d-name.jpg` and as `name.jpg`).
 
@@ -101,18 +101,18 @@ def _homes(path: Path) -> list[Path]:
 
 
 def _find(file_name: str, home: Path, homes: Sequence[Path], roots: Roots) -> Path | None:
-    """The image of that name in `home`; a name of another machine says nothing of folders here: in any of `homes`.
+    """The image of that name in `home`; a name from another machine is searched for in all of `homes`.
 
     One inside the dataset before one outside.
     """
-    candidates = [_file(home, spelling) for spelling in _own_spellings(file_name)]
-    candidates += [_file(place, spelling) for place in homes for spelling in _foreign_spellings(file_name)]
-    there = [file for file in dict.fromkeys(candidates) if os.path.exists(file) and not os.path.isdir(file)]
+    possible = [_file(home, spelling) for spelling in _own_spellings(file_name)]
+    possible += [_file(place, spelling) for place in homes for spelling in _foreign_spellings(file_name)]
+    there = [file for file in dict.fromkeys(possible) if os.path.exists(file) and not os.path.isdir(file)]
     return next((file for file in there if roots.holds(file)), there[0] if there else None)
 
 
 def _own_spellings(file_name: str) -> Sequence[str]:
-    """As it stands, as written on Windows, and without URL codes."""
+    """Literally, as written on Windows, and without URL codes."""
     text = file_name.replace("\\", "/")
     return tuple(dict.fromkeys((file_name, text, unquote(text))))
 

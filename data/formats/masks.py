@@ -2,7 +2,7 @@
 
 The rule: a mask is a PNG of one channel (8 or 16 bits, palette or not) of its image's size and path, `.png`
 for a suffix. 0 is background, every other value is one instance, whose box spans its pixels. What class an
-instance is of stands either
+instance is of is given either
 
 - in a folder for each class: `masks/<class>/<image>.png`; or, with `masks/<image>.png`,
 - in `classes.json` beside `masks/`: `["weed"]` where all are of one class, or
@@ -70,7 +70,7 @@ def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_di
         flat = [file for stem, file in mask_of.items() if len(stem.parts) == 1]
         if flat or not names:
             raise DataError(
-                f"{folder}: nothing says which class the masks are of ({(flat or [masks])[0]}): put them into a "
+                f"{folder}: the class of the masks is unknown ({(flat or [masks])[0]}): put them into a "
                 f'folder for each class, or write {_CLASSES} beside masks/, such as ["weed"]'
             )
         homes = [(masks / name, {None: name}) for name in names]
@@ -124,7 +124,7 @@ def _image(
         for value, box, area in _boxes(instances):
             name = class_of[None] if None in class_of else class_of.get(stem.as_posix(), {}).get(str(value))
             if name is None:
-                raise DataError(f"{mask}: {_CLASSES} says no class for instance {value} of {stem.as_posix()!r}")
+                raise DataError(f"{mask}: {_CLASSES} names no class for instance {value} of {stem.as_posix()!r}")
             boxes.append(box)
             areas.append(area)
             labels.append(label_of[name])
@@ -167,8 +167,8 @@ def _class_file(path: Path) -> tuple[tuple[str, ...], _ClassOf]:
         if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
             raise TypeError
         instances = given.get("instances", {}) if isinstance(given, dict) else {}
-        said = [name for of in instances.values() for name in of.values()]
-        if len(set(names)) != len(names) or any(name not in names for name in said):
+        used = [name for of in instances.values() for name in of.values()]
+        if len(set(names)) != len(names) or any(name not in names for name in used):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(

@@ -23,7 +23,7 @@ def boxes_as_displayed(
         given_hw: the size that the label file states, (None, None) where it states none.
         file: the image; its header is read.
         source: the label file, for messages.
-        notices: told of images whose boxes were turned.
+        notices: receives a count of the images whose boxes were turned.
 
     Raises:
         DataError: the image cannot be read, or is not the one that was labelled: its size differs.
@@ -35,7 +35,7 @@ def boxes_as_displayed(
         return boxes_xyxy, size_hw
     if given_hw != stored_hw or (boxes_xyxy[:, 2:] > np.array(stored_hw[::-1]) + 2.0).any():
         raise DataError(
-            f"{source}: says {file.name} is {given_hw[1]} x {given_hw[0]}, the image is "
+            f"{source}: gives {file.name} as {given_hw[1]} x {given_hw[0]}, the image is "
             f"{size_hw[1]} x {size_hw[0]}: its boxes belong to another version of the image",
             kind="size-mismatch",
         )

@@ -1,17 +1,17 @@
 """Which files a dataset may refer to. The one rule, for every format.
 
 A dataset often comes from strangers: a `file_name` of `../../home/me/x.png`, an absolute path in a list or a
-symbolic link in an archive would make Swath read, show and copy images that nobody meant to give away.
+symbolic link in an archive would make Swath read, show and copy images that were not meant to be shared.
 So a reference, links followed, must lead
 
 1. into one of the dataset's own folders: the folder of the label file, or the one above a folder
-   `annotations`; for YOLO also the folder that `path` in the `data.yaml` names, which is said in a notice; or
+   `annotations`; for YOLO also the folder that `path` in the `data.yaml` names, which a notice reports; or
 2. into the folder that the user names: `images_dir`, `--images-dir`, `data.images_dir` in a recipe; or
-3. anywhere else to an image whose digest stands beside the reference. Whoever wrote it has held that very
+3. anywhere else to an image whose digest is given beside the reference. Whoever wrote it has had that very
    image, so reading it gives nothing away. This is how splits and converted datasets refer to their
    originals: `content_sha256` of an image in a COCO JSON, `references.json` beside other formats.
 
-Anything else is refused with a line that says so. What is referred to is a regular file: pipes and devices are
+Anything else is refused with an error. What is referred to is a regular file: pipes and devices are
 refused wherever they lie.
 """
 
@@ -54,7 +54,7 @@ class Roots:
         self._digests = _digests(self.home / REFERENCES)
 
     def digest(self, reference: str) -> str | None:
-        """What `references.json` says of a reference, written as it stands in the labels."""
+        """The digest in `references.json` for a reference as the labels spell it; None where there is none."""
         return self._digests.get(reference)
 
     def holds(self, file: Path) -> bool:
@@ -76,7 +76,7 @@ class Roots:
         Args:
             file: an existing file.
             where: what refers to it, for the message.
-            digest: what stands beside the reference, see `content_sha256`.
+            digest: given beside the reference, see `content_sha256`.
 
         Raises:
             DataError: it leads out of the dataset without proof, or to another image than the proof.
@@ -123,7 +123,7 @@ def images_by_stem(folder: Path, roots: Roots) -> dict[Path, Path]:
     """The images below `folder`, by their path relative to it without the suffix.
 
     Raises:
-        DataError: two images share it, so that nobody can tell whose labels are meant.
+        DataError: two images share it, so that their labels are ambiguous.
 
     """
     found: dict[Path, Path] = {}
@@ -141,7 +141,7 @@ def _unlistable(error: OSError) -> None:
 def content_sha256(file: Path) -> str | None:
     """SHA-256 of a file's length (8 bytes, little endian) and its first 64 KiB, as 64 hex digits.
 
-    None where it cannot be read. A photo's first 64 KiB hold its noise: nobody guesses them.
+    None where it cannot be read. A photo's first 64 KiB hold its noise and cannot be guessed.
     """
     try:
         with open_regular(file) as content:

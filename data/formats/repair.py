@@ -1,4 +1,4 @@
-"""The one rule by which every reader repairs boxes, and says so."""
+"""How every reader repairs boxes and reports it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_SIDE_PX = 1.0
 Unlabelled = Literal["background", "skip"]
 """What an image without labels of its own is: background, or not labelled yet and so left out."""
 
-_ROUNDING_PX = 0.01  # what six decimals of a YOLO label lose on a large photo; not worth a word
+_ROUNDING_PX = 0.01  # what six decimals of a YOLO label lose on a large photo; not worth a notice
 SIDE_ROUNDING_PX = 1e-3
 """A box may be thinner by this: one of just MIN_SIDE_PX must survive being written, moved and read again."""
 
@@ -77,11 +77,11 @@ class Notices:
     every: list[Noted] | None = field(default_factory=_collected.get)
     _counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _first: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    _said: list[str] = field(default_factory=list)
+    _lines: list[str] = field(default_factory=list)
 
-    def say(self, line: str) -> None:
+    def add(self, line: str) -> None:
         """Add a notice that is not counted."""
-        self._said.append(line)
+        self._lines.append(line)
 
     def count(self, one: str, many: str, rest: str, where: str, n: int = 1) -> None:
         """Add `n` to the notice "1 {one} {rest}" or "{n} {many} {rest}"; `where` is kept from the first."""
@@ -116,16 +116,16 @@ class Notices:
         return made
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each kind, what was said first."""
+        """One line for each kind, after the lines of `add`."""
         counted = []
         for (one, many, rest), n in self._counts.items():
             where = self._first[one, many, rest]
             counted.append(f"1 {one} {rest} ({where})" if n == 1 else f"{n} {many} {rest} (first: {where})")
-        return tuple(map(one_line, (*self._said, *counted)))
+        return tuple(map(one_line, (*self._lines, *counted)))
 
 
 def count_unlabelled(files: Sequence[Path], wanting: str, unlabelled: Unlabelled, notices: Notices) -> None:
-    """Say how many images (`files`) lack their `wanting`, such as "label file", and what became of them."""
+    """Count the images (`files`) that lack their `wanting`, such as "label file", and how they are treated."""
     done = "taken as background" if unlabelled == "background" else "left out (unlabelled: skip)"
     if files:
         notices.count("image", "images", f"without a {wanting}: {done}", files[0].name, len(files))

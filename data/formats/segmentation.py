@@ -77,7 +77,7 @@ def _rle_box(rle: Mapping[str, Any], size_hw: tuple[int, int] | None) -> _Box:
 def rle_counts(text: str) -> list[int]:
     """Run lengths of a compressed RLE.
 
-    COCO's own code: numbers in groups of 5 bits, lowest first, each a character from "0" on; bit 6 says that
+    COCO's own code: numbers in groups of 5 bits, lowest first, each a character from "0" on; bit 6 means that
     more follow, the sign is in bit 5 of the last; from the fourth on they are differences to the last but one.
 
     Raises:

@@ -37,7 +37,7 @@ _OWN = re.compile(r"VOC ?20\d\d", re.IGNORECASE)  # the challenge's files
 
 @dataclass(frozen=True)
 class _Labels:
-    """What one XML says."""
+    """The content of one XML."""
 
     names: Sequence[str]
     boxes_xyxy: Sequence[tuple[float, float, float, float]]
@@ -161,7 +161,7 @@ def _named(images_dir: Path, stem: Path, file_name: str, xml: Path) -> Path:
 
 
 def _labels(xml: Path) -> tuple[_Labels, str]:
-    """What an XML says, and the file name of its image."""
+    """The content of an XML, and the file name of its image."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 

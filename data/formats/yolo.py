@@ -23,7 +23,7 @@ from data.images import IMAGE_SUFFIXES, image_size_hw
 
 _KEYS = ("train", "val", "valid", "test")
 _YAML_LIMIT_BYTES = 4 << 20
-_PIXELS_ABOVE = 10.0  # fractions of the image lie in 0..1; nobody misses an image by ten of its widths
+_PIXELS_ABOVE = 10.0  # fractions of the image lie in 0..1; no label misses its image by ten widths
 
 
 def read_yolo(
@@ -147,7 +147,7 @@ def _names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
         raise DataError(f"{path}: names must be a list, or a mapping from class numbers to names, got {given!r}")
     names = {key: str(name) for key, name in sorted(pairs)}
     if len(set(names.values())) != len(names):
-        raise DataError(f"{path}: a class name stands there twice: {', '.join(names.values())}")
+        raise DataError(f"{path}: a class name occurs twice: {', '.join(names.values())}")
     if "nc" in content and content["nc"] != len(names):
         raise DataError(f"{path}: nc is {content['nc']} but there are {len(names)} names: correct one of them")
     return names
@@ -166,9 +166,9 @@ def _root(content: Mapping[str, Any], path: Path, notices: Notices) -> Path:
             raise DataError(f"{path}: path {given!r} takes in the whole disk: name the dataset's own folder")
         home = os.path.realpath(path.parent)
         if os.path.commonpath([home, os.path.realpath(root)]) != home:
-            notices.say(f"images and labels are read from {root}, as path in {path.name} says")
+            notices.add(f"images and labels are read from {root}, as path in {path.name} states")
         return root
-    notices.say(f"path {str(given)!r} of {path.name} does not exist: taken as {path.parent}")
+    notices.add(f"path {str(given)!r} of {path.name} does not exist: taken as {path.parent}")
     return path.parent
 
 
@@ -208,18 +208,18 @@ def _listed_images(listing: Path, root: Path, notices: Notices) -> list[Path]:
                 homes += [home / "images" for home in homes]
             names = [entry, *(f"{entry}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))]
             names = names[:1] if Path(entry).suffix.lower() in IMAGE_SUFFIXES else names
-            candidates = [Path(os.path.abspath(home / name)) for name in names for home in homes]
-            file = next((c for c in candidates if os.path.exists(c) and not os.path.isdir(c)), None)
+            possible = [Path(os.path.abspath(home / name)) for name in names for home in homes]
+            file = next((c for c in possible if os.path.exists(c) and not os.path.isdir(c)), None)
             if file is None:
-                error = DataError(f"{listing}: line {number}: no such image: {candidates[0]}")
-                notices.fault(error, str(candidates[0]), "image-missing")
+                error = DataError(f"{listing}: line {number}: no such image: {possible[0]}")
+                notices.fault(error, str(possible[0]), "image-missing")
                 continue
             files.append(file)
     return files
 
 
 def _count_orphans(labels: Sequence[Path], notices: Notices) -> None:
-    """Label files whose image is gone: their boxes must not vanish without a word."""
+    """Count label files whose image is missing: their boxes must not vanish silently."""
     expected = set(labels)
     for folder in sorted({label.parent for label in labels}):
         orphans = sorted(f for f in folder.glob("*.txt") if f not in expected and f.name != "classes.txt")

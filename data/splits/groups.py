@@ -49,7 +49,7 @@ _FOLD = re.compile(r"fold_?\d+", re.IGNORECASE)
 
 
 def group_images(images: Sequence[LabelledImage], key: str) -> list[str]:
-    """The group of each image, "" where the key says nothing of it.
+    """The group of each image, "" where the key does not apply to it.
 
     Names are judged together: give the images of all splits at once.
 
@@ -78,7 +78,7 @@ def group_images(images: Sequence[LabelledImage], key: str) -> list[str]:
 def best_key(images: Sequence[LabelledImage], groups_wanted: int = 2) -> str:
     """The first of field, session, video, photo, date and folder that puts images together.
 
-    A key counts where it says something of every image, makes at least `groups_wanted` groups, and fewer
+    A key counts where it applies to every image, makes at least `groups_wanted` groups, and fewer
     than there are images. Where none does, "photo": every image is a group of its own.
     """
     own = {name for image in images for name in image.attributes}
@@ -94,13 +94,13 @@ def photos(paths: Sequence[Path]) -> list[str]:
     """The photo that each file shows a part or a copy of.
 
     Roboflow's `.rf.<hash>` goes, with the `_jpg` before it; and so does a tile number. A name such as
-    `DSC_1140_a_11` ends with one where a tail like `_tile11`, `_r1c2` or `_0_0_640_640` says so, or else where a
+    `DSC_1140_a_11` ends with one where a tail like `_tile11`, `_r1c2` or `_0_0_640_640` marks it, or else where a
     bare number of up to three digits follows a name that has a number of its own already, and either that is a
     camera's (`DSC_1140`, unlike a mere `001`), or the same few numbers come again after many such names.
     So `000001`, `DSC_1140`, `agri_0_1009` and `001_image` are photos of their own. Parts and copies of one name
     in different folders are of one photo only where the folders are those of splits. Whole photos of one name in
     different folders are different ones: every renderer and every recorder counts from 0 again, and if they are
-    the same after all, their pixels say so.
+    the same after all, a comparison of their pixels shows it.
     """
     names = [_OLD_SUFFIX.sub("", _ROBOFLOW.sub("", path.stem)) for path in paths]
     whole = [name == path.stem for name, path in zip(names, paths, strict=True)]
@@ -172,7 +172,7 @@ def _dates(paths: Sequence[Path]) -> list[str]:
 
 
 def _date(path: Path) -> str:
-    """The day as 2024-05-31, "" where nothing says it."""
+    """The day as 2024-05-31, "" where it is unknown."""
     taken = ""
     try:
         with Image.open(path) as header:

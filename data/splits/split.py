@@ -23,7 +23,7 @@ from data.formats.coco import save_coco
 from data.splits.groups import best_key, group_images
 
 RULE = "split.json"
-"""The file beside the parts that says how they were made."""
+"""The file beside the parts that records how they were made."""
 
 _FINEST = 20  # parts of which val and test are put together: shares are met to about a fortieth
 
@@ -143,7 +143,7 @@ def split_held_out(
 def split_folds(
     dataset: Dataset, *, folds: int, by: str | None = None, seed: int = 0, together: Iterable[tuple[int, int]] = ()
 ) -> list[Split]:
-    """K splits into train and test, so that each image is tested once; the arguments are those of `split_groups`.
+    """K splits into train and test, so that each image is tested once; the arguments are as in `split_groups`.
 
     Raises:
         DataError: fewer than two folds, or fewer groups than folds.
@@ -155,7 +155,7 @@ def split_folds(
     every = np.arange(len(dataset))
     tests = _deal(dataset, groups, every, folds, seed)
     if not all(map(len, tests)):
-        raise DataError(f"{dataset.name}: the groups are too unequal for {folds} folds: ask for fewer")
+        raise DataError(f"{dataset.name}: the groups are too unequal for {folds} folds: make fewer")
     return [
         Split({"train": tuple(np.setdiff1d(every, test).tolist()), "test": tuple(test.tolist())}, names, key)
         for test in tests
@@ -163,7 +163,7 @@ def split_folds(
 
 
 def save_split(
-    dataset: Dataset, split: Split, folder: Path, *, seed: int, asked: Mapping[str, float | bool | list[str]]
+    dataset: Dataset, split: Split, folder: Path, *, seed: int, options: Mapping[str, float | bool | list[str]]
 ) -> None:
     """Write `train.json`, `val.json`, ... (COCO, referring to the original images) and `split.json`.
 
@@ -172,7 +172,7 @@ def save_split(
         split: the parts.
         folder: made where it is missing.
         seed: what the split was drawn with.
-        asked: the shares, folds or groups, kept for the reader.
+        options: the shares, folds or groups held out, recorded for the reader.
 
     Raises:
         DataError: a file cannot be written, or a part of another split lies there.
@@ -190,7 +190,7 @@ def save_split(
         "source_fingerprint": dataset.fingerprint(),
         "by": split.key,
         "seed": seed,
-        "asked": dict(asked),
+        "asked": dict(options),
         "counts": split.counts(dataset),
         "groups": {name: sorted({split.groups[i] for i in indices}) for name, indices in split.parts.items()},
     }
@@ -205,14 +205,14 @@ def _groups(
         raise DataError(f"{dataset.name}: no images to split")
     key = by or best_key(dataset.images, groups_wanted=needed)
     names = group_images(dataset.images, key)
-    # An image of which the key says nothing is a group of its own.
+    # An image to which the key does not apply is a group of its own.
     names = [name or f"?{image.path.name}" for name, image in zip(names, dataset.images, strict=True)]
     groups = _joined(names, together)
     there = len(np.unique(groups))
     if there < needed:
         raise DataError(
             f"{dataset.name}: {there} groups by {key}, and {needed} parts wanted: group by something finer (--by), "
-            "or ask for fewer parts"
+            "or make fewer parts"
         )
     return key, tuple(names), groups
 
@@ -256,7 +256,7 @@ def _grains(dataset: Dataset, groups: NDArray[np.int64], seed: int, at_least: in
         dealt = _deal(dataset, groups, every, grains, seed)
         if all(len(part) for part in dealt):
             return dealt
-    raise DataError(f"{dataset.name}: {count} groups are too unequal for {at_least} parts: ask for fewer")
+    raise DataError(f"{dataset.name}: {count} groups are too unequal for {at_least} parts: make fewer")
 
 
 def _off(parts: Sequence[NDArray[np.int64]], wanted: float) -> float:

@@ -1,6 +1,6 @@
 """`swath data ...`: check, convert, split, preview and tile labelled images.
 
-Heavy imports stand inside the commands, so that `swath --help` answers at once.
+Heavy imports are inside the commands, so that `swath --help` answers at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from data.loading.tiles import TileSettings
 
 app = typer.Typer(
-    help="Look after labelled images: check, convert, split, preview, tile, fetch.",
+    help="Work with labelled images: check, convert, split, preview, tile, fetch.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,7 +50,7 @@ def convert(
     unlabelled: UnlabelledOption = "background",
     images_dir: ImagesDirOption = None,
 ) -> None:
-    """Write labelled images in another format; what that format cannot say is counted and said."""
+    """Write labelled images in another format; what that format cannot represent is counted and reported."""
     from data.formats import load_dataset, load_parts
     from data.formats.convert import convert as write
     from data.formats.kinds import WRITABLE
@@ -97,11 +97,11 @@ def check(
     split: PartOption = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="What must not be on both sides: field, photo, date, re:PATTERN, ..."),
+        typer.Option(metavar="KEY", help="Key of groups that must not be on both sides: field, photo, date, ..."),
     ] = None,
-    size: Annotated[int, typer.Option(min=32, help="The network's input in pixels, to judge small boxes by.")] = 512,
+    size: Annotated[int, typer.Option(min=32, help="The network's input size, px; sets what is too small.")] = 512,
     overlap: Annotated[
-        bool, typer.Option("--overlap/--no-overlap", help="Look for tiles of one photo by their pixels too; slower.")
+        bool, typer.Option("--overlap/--no-overlap", help="Find tiles of one photo by their pixels too; slower.")
     ] = True,
     json_: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the findings as JSON.")] = None,
     html: Annotated[
@@ -111,7 +111,7 @@ def check(
     unlabelled: UnlabelledOption = "background",
     images_dir: ImagesDirOption = None,
 ) -> None:
-    """Say all that is wrong with labelled images: files, boxes, classes, and leaks between their parts.
+    """Report all faults of labelled images: files, boxes, classes, and leaks between their parts.
 
     Every part is compared with every other. Exits with 1 if there are errors.
     """
@@ -119,7 +119,7 @@ def check(
 
     from rich.console import Console
 
-    from data.check import check as look
+    from data.check import check as check_parts
     from data.check import named_apart, read_parts
     from data.check.page import page
     from data.files import write_whole
@@ -133,7 +133,7 @@ def check(
         parts = read_parts(dataset, split=split, **options)
         if against is not None:
             parts = named_apart(parts, read_parts(against, **options))
-        report = look(parts, by=by, size_hw=(size, size), overlaps=overlap, progress=watcher.progress)
+        report = check_parts(parts, by=by, size_hw=(size, size), overlaps=overlap, progress=watcher.progress)
         if html is not None:
             write_whole(html, page(report, parts, title=dataset))
         if json_ is not None:
@@ -156,11 +156,12 @@ def check(
 )
 def split(
     dataset: Annotated[str, typer.Argument(help="Labelled images; all of their parts.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the parts go, as COCO JSONs.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write the parts, as COCO JSONs.")],
     by: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY", help="What stays on one side: field, photo, date, re:PATTERN, ...; else the best."
+            metavar="KEY",
+            help="Key of groups that stay together: field, photo, date, re:PATTERN, ...; else the best.",
         ),
     ] = None,
     val: Annotated[float, typer.Option(min=0, max=1, help="Share for validation.")] = 0.2,
@@ -169,10 +170,8 @@ def split(
         list[str],
         typer.Option("--hold-out", metavar="GROUP", help="Test on this group of --by; repeat it for more groups."),
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
-    folds: Annotated[
-        int | None, typer.Option(min=2, help="Write so many train/test splits instead of shares.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another one, another split.")] = 0,
+    folds: Annotated[int | None, typer.Option(min=2, help="Number of train/test splits, instead of shares.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random split.")] = 0,
     near: Annotated[
         bool, typer.Option("--near/--no-near", help="Keep near-duplicates on one side too; decodes every image.")
     ] = False,
@@ -182,14 +181,14 @@ def split(
 ) -> None:
     """Split labelled images so that what belongs together stays on one side, and classes in proportion.
 
-    The parts are COCO JSONs that refer to the original images; split.json beside them says how they were made.
+    The parts are COCO JSONs that refer to the original images; split.json beside them records how they were made.
     """
     if hold_out and (test or folds or not by):
         raise typer.BadParameter("goes with --by, and not with --test or --folds", param_hint="--hold-out")
     from rich.console import Console
 
     from data.check.duplicates import alike
-    from data.check.signature import look_at
+    from data.check.signature import image_signatures
     from data.dataset import merged
     from data.formats import load_parts
     from data.splits.split import save_split, split_folds, split_groups, split_held_out
@@ -202,22 +201,22 @@ def split(
         for line in whole.notices:
             watcher.note(line)
         if near:
-            report = lambda done, total: watcher.progress("looking at images", done, total)  # noqa: E731
-            together = alike(look_at(whole.images, keypoints=False, progress=report))
-    asked: dict[str, float | bool | list[str]] = {"near": near}
+            report = lambda done, total: watcher.progress("reading images", done, total)  # noqa: E731
+            together = alike(image_signatures(whole.images, keypoints=False, progress=report))
+    options: dict[str, float | bool | list[str]] = {"near": near}
     if hold_out and by:
-        asked |= {"val": val, "hold_out": hold_out}
+        options |= {"val": val, "hold_out": hold_out}
         splits = {out: split_held_out(whole, by=by, held_out=hold_out, val=val, seed=seed, together=together)}
     elif folds is None:
-        asked |= {"val": val, "test": test}
+        options |= {"val": val, "test": test}
         splits = {out: split_groups(whole, by=by, val=val, test=test, seed=seed, together=together)}
     else:
-        asked |= {"folds": folds}
+        options |= {"folds": folds}
         made = split_folds(whole, folds=folds, by=by, seed=seed, together=together)
         splits = {out / f"fold{number}": one for number, one in enumerate(made)}
     for folder, one in splits.items():
-        save_split(whole, one, folder, seed=seed, asked=asked)
-        grouped = f"by {one.key}" if by else f"by {one.key}, the best key that there is (--by takes another)"
+        save_split(whole, one, folder, seed=seed, options=options)
+        grouped = f"by {one.key}" if by else f"by {one.key}, chosen automatically (--by changes it)"
         Console().print(parts_table(one.counts(whole), title=f"{folder}: {grouped}"))
 
 
@@ -229,8 +228,8 @@ def preview(
     set_: Annotated[
         list[str], typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
-    images: Annotated[int, typer.Option(min=1, help="Images to show of the recipe as it stands.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed shows other draws.")] = 0,
+    images: Annotated[int, typer.Option(min=1, help="Images to show under the whole recipe.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random augmentation.")] = 0,
 ) -> None:
     """Show what a recipe's augmentation does: each effect with boxes, the whole recipe, what the network sees.
 
@@ -302,7 +301,7 @@ def tile(
     """Cut large photos into tiles that overlap, and write them as a dataset of their own.
 
     Training needs no such copy: data.tiles in a recipe cuts the photos as it goes. Each tile names its photo, so
-    that `swath data split --by photo` keeps tiles of one photo together, and says where in it it lies.
+    that `swath data split --by photo` keeps tiles of one photo together, and its place in the photo.
     """
     from typing import get_args
 

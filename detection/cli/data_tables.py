@@ -46,9 +46,12 @@ def parts_table(parts: Mapping[str, Mapping[str, Any]], *, title: str | None = N
 
 def public_sets_table(sets: Iterable[PublicSet]) -> Table:
     """The datasets that can be fetched by name."""
-    table = Table(Column("name", no_wrap=True), "images", Column("licence", no_wrap=True), "size", "title")
+    table = Table(
+        Column("name", no_wrap=True), "images", Column("licence", no_wrap=True), "published checksum", "title"
+    )
     for one in sets:
-        table.add_row(one.name, "?" if one.images is None else str(one.images), one.licence, one.size_text, one.title)
+        images = "?" if one.images is None else str(one.images)
+        table.add_row(one.name, images, one.licence, one.checksum_kind or "none", one.title)
     return table
 
 
@@ -62,5 +65,5 @@ def _shown(example: Example) -> str:
         corners = ", ".join(f"{v:.6g}" for v in example.box_xyxy)
         return f"{name(example.where)} ({corners})"
     if name(example.where) in example.detail or ": " in example.detail:
-        return example.detail  # a reader's own line, which says where
+        return example.detail  # a reader's own line, which names the place
     return f"{name(example.where)} {example.detail}".strip()

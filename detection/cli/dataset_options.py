@@ -24,7 +24,7 @@ class DatasetCommand(TyperCommand):
     """A command whose help lists the dataset formats, in place of {formats} and {writable}.
 
     They are filled in when the command is run or its help is shown, not when it is defined: naming them imports
-    what reads them, which takes a moment and which a robot has not got.
+    what reads them, which takes a moment and needs packages that a robot lacks.
     """
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]  # click's context, vendored

@@ -1,10 +1,11 @@
 """`swath data fetch`: a public dataset by its name.
 
-Heavy imports stand inside the command, so that `swath --help` answers at once.
+Heavy imports are inside the command, so that `swath --help` answers at once.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -17,26 +18,29 @@ from detection.cli.help import example
 @app.command(
     epilog=example(
         "swath data fetch --list",
-        "swath data fetch ghai-broccoli --out broccoli",
+        "swath data fetch mango-yolo --out mangoes",
         "swath data fetch plantdoc --mirror file:///media/usb",
     )
 )
 def fetch(
-    name: Annotated[str | None, typer.Argument(help="Which one; --list shows them.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Argument(help="The dataset; --list shows all.", metavar="NAME")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where it goes; ./NAME if left out.")
     ] = None,
     mirror: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", envvar="SWATH_MIRROR", help="Where the archives lie instead: https, http or file://."
+            metavar="URL", envvar="SWATH_MIRROR", help="Where to fetch the archives instead: https, http or file://."
         ),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show the datasets that there are.")] = False,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Accept no archive with another SHA-256 than this one.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the datasets.")] = False,
 ) -> None:
     """Fetch a public, openly licensed dataset by its name.
 
-    Goes on where an earlier try was broken off. Leaves source.json beside the images: licence, citation, checksum.
+    Continues an interrupted download. Leaves source.json beside the images: licence, citation, checksum.
     """
     from rich.console import Console
 
@@ -53,17 +57,16 @@ def fetch(
         Console().print(public_sets_table(public_sets().values()))
         return
     wanted = public_set(name)
+    if sha256 is not None:
+        if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise typer.BadParameter(f"{sha256!r} is not 64 hex digits", param_hint="--sha256")
+        wanted = wanted.model_copy(update={"sha256": sha256.lower()})
     with TerminalWatcher() as watcher:
-        fetched = get(
-            wanted,
-            out or Path(wanted.name),
-            mirror=mirror,
-            progress=watcher.progress,
-            bytes_progress=watcher.bytes_progress,
-            note=watcher.note,
-        )
+        fetched = get(wanted, out or Path(wanted.name), watcher, mirror=mirror)
         if not fetched.source["verified"]:
-            watcher.note(f"not compared with a known checksum; its SHA-256 is {fetched.source['sha256']}")
+            digest = fetched.source["sha256"]
+            watcher.note(f"not verified: no published checksum. SHA-256 of the archive: {digest}")
+            watcher.note(f"to accept only this archive from now on: --sha256 {digest}")
         if wanted.note:
             watcher.note(wanted.note)
     where = f"{out or wanted.name}"
@@ -72,7 +75,7 @@ def fetch(
     try:
         parts = read_fetched(wanted, fetched.folder)
     except DataError as error:
-        raise DataError(f"{where}: is there, but cannot be read as it stands: {error}") from None
+        raise DataError(f"{where}: was fetched, but cannot be read: {error}") from None
     for part_name, part in parts.items():
         classes = len(part.class_names)
         typer.echo(f"{part_name}: {len(part)} images, {part.box_count} boxes, {classes} classes")

@@ -13,7 +13,7 @@ import pytest
 
 from data import DataError
 from data.download.addresses import NoDowngrade, check_url
-from data.download.transfer import download, remove_part
+from data.download.transfer import Options, download, remove_part
 from tests.archive_server import serving
 
 CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes: several reads
@@ -29,7 +29,10 @@ class Told:
     def note(self, line: str) -> None:
         self.notes.append(line)
 
-    def progress(self, task: str, done: int, total: int | None) -> None:
+    def progress(self, task: str, done: int, total: int) -> None:
+        raise AssertionError("a download is counted in bytes")
+
+    def bytes_progress(self, task: str, done: int, total: int | None) -> None:
         assert task == "fetching"
         self.bytes.append((done, total))
 
@@ -48,7 +51,7 @@ def part(tmp_path) -> Path:
 def get(server, part, told=None, name="a.zip", **options) -> Told:
     told = told or Told()
     options = {"wait_s": 0.01, "timeout_s": 10, **options}
-    download(f"{server.url}/{name}", part, progress=told.progress, note=told.note, **options)
+    download(f"{server.url}/{name}", part, told, Options(**options))
     return told
 
 
@@ -101,14 +104,14 @@ def _once(server) -> Told:
 
 def test_a_file_that_has_changed_is_fetched_from_the_start(server, part):
     server.drop_after = [400_000]
-    told = Told()
     changed = CONTENT[::-1]
 
-    def note(line: str) -> None:
-        told.notes.append(line)
-        server.files["/a.zip"], server.etag = changed, '"two"'
+    class Changing(Told):
+        def note(self, line: str) -> None:
+            super().note(line)
+            server.files["/a.zip"], server.etag = changed, '"two"'
 
-    download(f"{server.url}/a.zip", part, progress=told.progress, note=note, wait_s=0.01)
+    told = get(server, part, Changing())
     assert part.read_bytes() == changed and server.asked == [None, "bytes=400000-"]
     assert "has changed" in told.notes[1]
 
@@ -117,7 +120,7 @@ def test_a_server_without_ranges_sends_it_from_the_start(server, part):
     server.ranges, server.drop_after = False, [400_000]
     told = get(server, part)
     assert part.read_bytes() == CONTENT and server.sent == [400_000, len(CONTENT)]
-    assert "from the start" in told.notes[-1]
+    assert "starting again" in told.notes[-1]
 
 
 def test_without_a_version_it_is_gone_on_with_only_where_a_checksum_follows(server, part):
@@ -179,9 +182,9 @@ def test_a_server_that_stays_silent_or_away_is_given_up(server, part):
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, never answers
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/a.zip"
         with pytest.raises(DataError, match=r"127\.0\.0\.1 sends nothing, 2 times"):
-            download(url, part, progress=Told().progress, note=Told().note, timeout_s=0.1, tries=2, wait_s=0.01)
+            download(url, part, Told(), Options(timeout_s=0.1, tries=2, wait_s=0.01))
     with pytest.raises(DataError, match="connection refused"):
-        download(url, part, progress=Told().progress, note=Told().note)
+        download(url, part, Told())
 
 
 def test_an_unknown_host_is_one_line(part, monkeypatch):
@@ -192,17 +195,17 @@ def test_an_unknown_host_is_one_line(part, monkeypatch):
     monkeypatch.delenv("https_proxy", raising=False)
     monkeypatch.delenv("HTTPS_PROXY", raising=False)
     with pytest.raises(DataError, match=r"data\.invalid cannot be found: is there a network\?"):
-        download("https://data.invalid/a.zip", part, progress=Told().progress, note=Told().note)
+        download("https://data.invalid/a.zip", part, Told())
 
 
 def test_no_room_is_said_before_anything_is_fetched(server, part, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(DataError, match="1 MB are still to come, 0 MB are free there"):
+    with pytest.raises(DataError, match="1 MB are still missing, 0 MB are free there"):
         get(server, part)
     assert list(part.parent.iterdir()) == []
     server.sizes = False
-    with pytest.raises(DataError, match="5 MB are still to come"):
+    with pytest.raises(DataError, match="5 MB are still missing"):
         get(server, part, size_bytes=5_000_000)
 
 
@@ -246,7 +249,7 @@ def _full(real, wrapper, path, mode, **more):
 
 def test_two_at_once_are_refused(server, part):
     class Second(Told):
-        def progress(self, task: str, done: int, total: int | None) -> None:
+        def bytes_progress(self, task: str, done: int, total: int | None) -> None:
             get(server, part)
 
     with pytest.raises(DataError, match="is being fetched by another process"):

@@ -165,7 +165,7 @@ def test_links_and_devices_in_a_zip(kind, tmp_path, target):
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_a_file_that_is_a_folder_too(pack, tmp_path, target):
     refused(pack(tmp_path / "a", {"a": b"1", "a/b": b"2"}), target, "is a file and a folder at once")
-    refused(pack(tmp_path / "b", {"a/b": b"1", "a": b"2"}), _new(target), "stands there twice")
+    refused(pack(tmp_path / "b", {"a/b": b"1", "a": b"2"}), _new(target), "occurs twice")
 
 
 def _new(target: Path) -> Path:
@@ -176,7 +176,7 @@ def _new(target: Path) -> Path:
 
 def test_the_same_file_twice(tmp_path, target):
     archive = tarred(tmp_path / "a.tar", {"a": b"1", "./a": b"2"})
-    refused(archive, target, "'./a' stands there twice")
+    refused(archive, target, "'./a' occurs twice")
 
 
 @pytest.mark.parametrize("kind", ["zip", "w:gz", "w:xz"])

@@ -80,7 +80,7 @@ def test_repairs_keep_labels_and_areas_aligned(coco_file):
         ({"annotations": {"1": BOX}}, "'annotations' must be a list"),
         ({"annotations": None}, "'annotations' must be a list"),
         ({"images": []}, "empty"),
-        ({"images": [IMAGE, IMAGE]}, "image id 7 stands there twice"),
+        ({"images": [IMAGE, IMAGE]}, "image id 7 occurs twice"),
         ({"images": [{**IMAGE, "id": "7"}]}, "whole-number id"),
         ({"images": [{**IMAGE, "file_name": None}]}, "file_name"),
         (
@@ -93,7 +93,7 @@ def test_repairs_keep_labels_and_areas_aligned(coco_file):
         ({"images": [{**IMAGE, "file_name": "annotations.json"}]}, "not an image"),
         ({"images": [{**IMAGE, "file_name": "../../../../../../etc/hostname"}]}, "leads out of the dataset's folder"),
         ({"images": [{**IMAGE, "file_name": "/etc/hostname"}]}, "leads out of the dataset's folder"),
-        ({"images": [{**IMAGE, "width": 61}]}, "says a.png is 61 x 40, the image is 60 x 40"),
+        ({"images": [{**IMAGE, "width": 61}]}, "gives a.png as 61 x 40, the image is 60 x 40"),
         ({"images": [{**IMAGE, "attributes": [1]}]}, "attributes must be an object"),
         ({"categories": []}, "no categories"),
         ({"categories": [{"id": 5, "name": "weed"}, {"id": 5, "name": "crop"}]}, "twice"),

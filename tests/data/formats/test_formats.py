@@ -53,7 +53,7 @@ def test_voc_trees(folders, voc):
 
 
 def test_voc_sizes(voc, tmp_path, write_oriented):
-    with pytest.raises(DataError, match="says a.png is 61 x 40, the image is 60 x 40"):
+    with pytest.raises(DataError, match="gives a.png as 61 x 40, the image is 60 x 40"):
         load_dataset(voc("<size><width>61</width><height>40</height></size>"))
     assert load_dataset(voc("<size><width>0</width><height>0</height></size>")).box_count == 1
     folder = voc("<size><width>60</width><height>40</height></size>", box=BOX)
@@ -171,7 +171,7 @@ def test_masks_with_classes_json(instances, tmp_path, write_image):
     write_image(tmp_path / "images" / "a.jpg")
     (tmp_path / "masks").mkdir()
     Image.fromarray(instances).save(tmp_path / "masks" / "a.png")
-    with pytest.raises(DataError, match="nothing says which class the masks are of"):
+    with pytest.raises(DataError, match="the class of the masks is unknown"):
         load_dataset(tmp_path)
     (tmp_path / "classes.json").write_text('["weed"]')
     assert load_dataset(tmp_path).images[0].labels.tolist() == [0, 0]

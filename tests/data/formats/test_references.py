@@ -167,7 +167,7 @@ def test_yolos_path_may_lead_elsewhere_and_is_said_its_lists_may_not(secret, tmp
     yaml = tmp_path / "recipes" / "data.yaml"
     yaml.write_text(f"path: {tmp_path / 'ds'}\ntrain: images\nnames: [weed]\n")
     assert load_dataset(yaml).notices == (
-        f"images and labels are read from {tmp_path / 'ds'}, as path in data.yaml says",
+        f"images and labels are read from {tmp_path / 'ds'}, as path in data.yaml states",
     )
     (tmp_path / "ds" / "data.yaml").write_text("train: train.txt\nnames: [weed]\n")
     for entry in ("../private/secret.png", str(secret), "./../private/secret.png"):

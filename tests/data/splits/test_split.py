@@ -130,7 +130,7 @@ def test_what_cannot_be_split_is_said(options, said):
 def test_written_parts_refer_to_the_originals_and_say_how_they_were_made(rendered, tmp_path):
     whole = load_dataset(rendered)
     split = split_groups(whole, by="photo", val=0.25, test=0.25, seed=2)
-    save_split(whole, split, tmp_path / "out", seed=2, asked={"val": 0.25, "test": 0.25})
+    save_split(whole, split, tmp_path / "out", seed=2, options={"val": 0.25, "test": 0.25})
     parts = load_parts(tmp_path / "out")
     assert {name: len(part) for name, part in parts.items()} == {"train": 6, "val": 3, "test": 3}
     originals = {image.path.resolve() for image in whole.images}
@@ -141,7 +141,7 @@ def test_written_parts_refer_to_the_originals_and_say_how_they_were_made(rendere
     assert rule["source_fingerprint"] == whole.fingerprint()
     assert [len(groups) for groups in rule["groups"].values()] == [6, 3, 3]
     with pytest.raises(DataError, match="left from another split"):
-        save_split(whole, split_groups(whole, val=0.3), tmp_path / "out", seed=0, asked={})
+        save_split(whole, split_groups(whole, val=0.3), tmp_path / "out", seed=0, options={})
 
 
 def test_blocks_of_apples_stay_whole(real_dataset):

@@ -43,7 +43,7 @@ def test_list_shows_every_set_with_its_licence(capsys):
     assert code == 0
     for name, one in public_sets().items():
         assert name in said and one.licence in said
-    assert "images" in said and "about 0.9 GB" in said
+    assert "images" in said and "MD5" in said and "none" in said
 
 
 def test_a_dataset_by_its_name(mirror, rendered, tmp_path, capsys):
@@ -56,7 +56,8 @@ def test_a_dataset_by_its_name(mirror, rendered, tmp_path, capsys):
     assert lines[1].startswith("licence CC-BY-4.0; cite: Axis Ag")
     assert lines[2] == f"coco.json: 12 images, {boxes} boxes, {len(load_dataset(rendered).class_names)} classes"
     digest = hashlib.sha256((mirror / "broccoli_annotated.zip").read_bytes()).hexdigest()
-    assert f"not compared with a known checksum; its SHA-256 is {digest}" in notes
+    assert f"not verified: no published checksum. SHA-256 of the archive: {digest}" in notes
+    assert f"--sha256 {digest}" in notes
     assert json.loads((tmp_path / "ghai-broccoli" / "source.json").read_text())["sha256"] == digest
     code, said, _ = swath(capsys, *arguments)
     assert code == 0 and said.splitlines()[0].endswith("(is there already)") and said.splitlines()[2] == lines[2]
@@ -68,6 +69,18 @@ def test_the_mirror_may_stand_in_the_environment(mirror, tmp_path, capsys, monke
     code, said, _ = swath(capsys, "data", "fetch", "ghai-broccoli", "--out", tmp_path / "new" / "b")
     assert code == 0 and said.startswith(f"{tmp_path / 'new' / 'b'}: ")
     assert (tmp_path / "new" / "b" / "coco.json").is_file()
+
+
+def test_a_pinned_checksum_is_compared(mirror, tmp_path, capsys):
+    digest = hashlib.sha256((mirror / "broccoli_annotated.zip").read_bytes()).hexdigest()
+    arguments = ("data", "fetch", "ghai-broccoli", "--mirror", mirror.as_uri(), "--sha256")
+    code, _, error = swath(capsys, *arguments, "0" * 64)
+    assert code == 1 and f"its SHA256 is {digest}" in error and not (tmp_path / "ghai-broccoli").exists()
+    code, said, error = swath(capsys, *arguments, digest.upper())
+    assert code == 0 and "12 images" in said and "not verified" not in error
+    assert json.loads((tmp_path / "ghai-broccoli" / "source.json").read_text())["verified"] == ["sha256"]
+    assert swath(capsys, *arguments, "0" * 64)[0] == 1  # what is there is not taken for another archive
+    assert swath(capsys, *arguments, "abc")[0] == 2
 
 
 def test_what_cannot_be_done_is_one_line(mirror, tmp_path, capsys):
@@ -93,7 +106,7 @@ def test_a_dataset_that_cannot_be_read_is_there_and_said(mirror, tmp_path, capsy
     for _ in range(2):
         code, said, error = swath(capsys, "data", "fetch", "ghai-broccoli", "--mirror", mirror.as_uri())
         assert code == 1 and "licence CC-BY-4.0" in said
-        assert "ghai-broccoli: is there, but cannot be read as it stands" in error.splitlines()[-1]
+        assert "ghai-broccoli: was fetched, but cannot be read" in error.splitlines()[-1]
     assert (tmp_path / "ghai-broccoli" / "notes.txt").is_file()
 
 
@@ -127,7 +140,7 @@ def test_ctrl_c_keeps_the_part_and_the_next_call_asks_for_the_rest(mirror, tmp_p
         assert process.returncode == 130 and error.splitlines()[-1] == "swath: interrupted"
         kept = len(content) // 2
         assert part.stat().st_size == kept
-        assert f"got.part keeps {kept:,} bytes: the same command goes on from there" in error.replace("\n", "")
+        assert f"got.part keeps {kept:,} bytes: the same command continues from there" in error.replace("\n", "")
         assert not (tmp_path / "got").exists()
         server.hold = None
         ended, said, _ = swath(capsys, *arguments)
