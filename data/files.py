@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -70,39 +71,61 @@ def open_regular(path: Path) -> IO[bytes]:
     return os.fdopen(handle, "rb")
 
 
+@contextmanager
+def whole_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """A path to write to, that becomes `path` when the block ends and is removed when it raises.
+
+    A reader of `path` finds the old file or the whole new one, after a power loss too. The training half
+    writes all its files by this; `detection.runtime.blackbox` has its own, for a robot lacks the packages to import
+    `data`, and `data` must not import `detection`.
+
+    Args:
+        path: the target; its folder is made.
+        sync: wait until the disk has it; not needed for the thousands of files of a folder that is not yet in place.
+
+    Raises:
+        OSError: the file cannot be written; `path` is as it was.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield partial
+        if sync:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+        if sync and os.name == "posix":  # the name too; Windows cannot open folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
-    """Write beside the target, then rename: a reader never sees half a file.
+    """Write a file whole or not at all; see `whole_file`.
 
     Args:
         path: the target; its folder is made.
         content: text is written as UTF-8.
-        sync: wait until the disk has it; spared for the thousands of files of a folder that is not yet in place.
+        sync: see `whole_file`.
 
     Raises:
         DataError: the file cannot be written.
 
     """
     path = Path(path)
-    temporary: str | None = None
     try:
         raw = content.encode() if isinstance(content, str) else content
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would lock out everyone else who shares the folder
-        os.replace(temporary, path)
-        temporary = None
+        with whole_file(path, sync=sync) as partial:
+            partial.write_bytes(raw)
     except UnicodeEncodeError:
         raise DataError(f"{path}: cannot be written: a name or attribute holds half a character") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 @contextmanager

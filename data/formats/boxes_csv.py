@@ -22,7 +22,7 @@ from data.errors import DataError
 from data.files import read_text, write_whole
 from data.formats.format import Format, ReadOptions, Writer
 from data.formats.references import Roots
-from data.formats.repair import Notices, repair_boxes
+from data.formats.repair import Notices, box_areas, repair_boxes
 from data.formats.search import files_named, of_split, split_files
 from data.images import image_size_hw
 
@@ -78,7 +78,7 @@ def read_csv(path: Path, images_dir: Path | None = None) -> Dataset:
         boxes = np.array([box for box, _ in found], np.float64).reshape(-1, 4)
         kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
         labels = np.array([label for _, label in found], np.int64)[keep]
-        areas = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
+        areas = box_areas(kept)
         images.append(LabelledImage(image_id, file, size_hw, kept, labels, areas, np.zeros(len(kept), np.bool_)))
     return Dataset(str(path), names, tuple(range(len(names))), tuple(images), notices.lines())
 

@@ -19,7 +19,7 @@ from data.formats.coco_images import coco_files, coco_images
 from data.formats.format import ALL_PROPERTIES, Format, ReadOptions, Writer
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import content_sha256, leads_out, reference
-from data.formats.repair import Notices, repair_boxes
+from data.formats.repair import Notices, box_areas, repair_boxes
 from data.formats.segmentation import segmentation_box
 
 _IMAGE_KEYS = frozenset("attributes coco_url content_sha256 date_captured file_name flickr_url height id".split())
@@ -206,8 +206,9 @@ def _image(
     kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
     whole = [one for one, stays in zip(read, keep, strict=True) if stays]
     chosen = [annotation for annotation, _ in whole]
-    box_areas = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
-    areas = [own if area is None else area for (_, (_, area, _)), own in zip(whole, box_areas.tolist(), strict=True)]
+    areas = [
+        own if area is None else area for (_, (_, area, _)), own in zip(whole, box_areas(kept).tolist(), strict=True)
+    ]
     iscrowd = np.array([crowd for _, (_, _, crowd) in whole], np.bool_)
     notices.count("box", "boxes", "marked iscrowd: not used for training", str(file), int(iscrowd.sum()))
     labels = np.array([label_of[annotation["category_id"]] for annotation in chosen], np.int64)

@@ -131,6 +131,12 @@ def count_unlabelled(files: Sequence[Path], wanting: str, unlabelled: Unlabelled
         notices.count("image", "images", f"without a {wanting}: {done}", files[0].name, len(files))
 
 
+def box_areas(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Areas float32 (N,) of boxes (N, 4), in square pixels."""
+    areas: NDArray[np.float32] = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
+    return areas
+
+
 def repair_boxes(
     boxes_xyxy: NDArray[np.float64],
     size_hw: tuple[int, int],

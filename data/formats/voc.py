@@ -27,7 +27,7 @@ from data.files import read_bytes, read_text
 from data.formats.format import Format, ReadOptions, Writer
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import Roots, images_by_stem
-from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
+from data.formats.repair import Notices, Unlabelled, box_areas, count_unlabelled, repair_boxes
 from data.formats.voc_writer import CLASSES, CORNERS, IMAGES, save_voc, xml_can_hold
 
 _FOLDERS = (("Annotations", "JPEGImages"), ("annotations", "images"), ("Annotations", "images"), ("xmls", "images"))
@@ -248,7 +248,7 @@ def _image(
         size_hw,
         kept,
         np.array([label_of[name] for name in labels.names], np.int64)[keep],
-        (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1]),
+        box_areas(kept),
         difficult,
         labels.attributes,
         truncated,

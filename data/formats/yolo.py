@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from data.dataset import SPLITS, Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.files import read_text
 from data.formats.format import Format, ReadOptions, Writer
 from data.formats.references import Roots
-from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
+from data.formats.repair import Notices, Unlabelled, box_areas, count_unlabelled, repair_boxes
 from data.formats.search import files_named
 from data.formats.yolo_writer import label_file, save_yolo
 from data.images import IMAGE_SUFFIXES, image_size_hw
@@ -260,7 +259,7 @@ def _image(
     height, width = size_hw
     absolute = np.array(boxes, np.float64).reshape(-1, 4) * np.array([width, height, width, height], np.float64)
     kept, keep = repair_boxes(absolute, size_hw, notices, str(label), file)
-    areas: NDArray[np.float32] = (kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])
+    areas = box_areas(kept)
     crowd = np.zeros(len(kept), np.bool_)
     return LabelledImage(image_id, file, size_hw, kept, np.array(labels, np.int64)[keep], areas, crowd)
 

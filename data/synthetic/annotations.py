@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.files import write_whole
 from data.synthetic.plants import CLASS_NAMES
 from data.synthetic.scene import View
 
@@ -51,9 +51,4 @@ def write_annotations(
         "images": list(images),
         "annotations": [dict(entry) | {"id": number} for number, entry in enumerate(annotations, start=1)],
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content))

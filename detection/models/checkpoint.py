@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import detection
+from data.files import whole_file
 from detection.models.build import build_model
 from detection.models.detector_config import DetectorConfig
 from detection.runtime.errors import SwathError
@@ -64,31 +65,19 @@ class Trained:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a file beside `path`, then rename: whoever reads `path` finds a whole file or the old one.
-
-    That holds after a power loss too: the file's content and then its name are on the disk when this returns.
+    """Call `write` on a path beside `path`, then rename it: see `data.files.whole_file`.
 
     Raises:
         CheckpointError: the disk is full, or the file cannot be written; what was there is as it was.
 
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with whole_file(path) as partial:
+            write(partial)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         was = "the one from before is intact" if path.exists() else "nothing was written"
         raise CheckpointError(f"{path}: cannot be written ({reason}); {was}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save_trained(

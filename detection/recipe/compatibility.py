@@ -9,6 +9,9 @@ from detection.models.compatibility import current_model_section, current_postpr
 from detection.models.presets import preset_named, preset_names, used_options
 from detection.recipe.schema import Model
 
+RENAMED_FINDINGS = {"picture-missing": "image-missing", "picture-unreadable": "image-unreadable"}
+"""Kinds of findings that `data.allow` may name: old -> today's."""
+
 
 def current_recipe(content: Mapping[str, Any], *, strict: bool = True) -> tuple[dict[str, Any], list[str]]:
     """A recipe in today's words.
@@ -25,6 +28,9 @@ def current_recipe(content: Mapping[str, Any], *, strict: bool = True) -> tuple[
 
     """
     current, notes = dict(content), list[str]()
+    if isinstance(current.get("data"), dict):
+        current["data"], lines = _current_data_section(current["data"])
+        notes += lines
     if isinstance(current.get("model"), dict):
         current["model"], lines = current_model_section(current["model"], strict=strict)
         notes += lines
@@ -45,3 +51,13 @@ def current_written_recipe(content: Mapping[str, Any]) -> dict[str, Any]:
         common = {key: value for key, value in section.items() if key in Model.model_fields}
         current["model"] = common | used_options(preset_named(section["preset"]), section)
     return current
+
+
+def _current_data_section(section: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    allowed = section.get("allow")
+    if not isinstance(allowed, list | tuple):
+        return dict(section), []
+    old = [kind for kind in allowed if isinstance(kind, str) and kind in RENAMED_FINDINGS]
+    kinds = [RENAMED_FINDINGS.get(kind, kind) if isinstance(kind, str) else kind for kind in allowed]
+    notes = [f"data.allow: {kind} is now {RENAMED_FINDINGS[kind]}" for kind in old]
+    return {**section, "allow": kinds}, notes

@@ -32,7 +32,7 @@ def coco(folder: Path, images: dict[str, np.ndarray | None], boxes: dict[str, li
         size_hw = (240, 320) if pixels is None else pixels.shape[:2]
         if pixels is not None:
             assert cv2.imwrite(str(folder / name), pixels)
-        own = more.get("images", {}).get(name, {})
+        own = more.get("keys", {}).get(name, {})
         entries.append({"id": number, "file_name": name, "width": size_hw[1], "height": size_hw[0], **own})
         for box in (boxes or {}).get(name, [[10, 10, 40, 40]]):
             entry = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box}
@@ -61,7 +61,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
     stray += [{"id": 91, "image_id": 1, "category_id": 9, "bbox": [1, 1, 9, 9]}]
     sizes = {names[5]: {"width": 300}}
     classes = [{"id": 1, "name": "weed"}, {"id": 4, "name": "crop"}]
-    path = coco(tmp_path, images, boxes, annotations=stray, images=sizes, categories=classes)
+    path = coco(tmp_path, images, boxes, annotations=stray, keys=sizes, categories=classes)
     (tmp_path / names[6]).write_bytes(b"")
     content = (tmp_path / names[7]).read_bytes()
     (tmp_path / names[7]).write_bytes(content[: len(content) // 2])
@@ -169,8 +169,8 @@ def test_groups_on_both_sides(tmp_path):
 
     train = {"IMG_0001_0.png": scene(1), "b.png": scene(2)}
     val = {"IMG_0001_1.png": scene(3), "c.png": scene(4)}
-    coco(tmp_path / "train", train, images=fields(("IMG_0001_0", "n"), ("b", "s")))
-    coco(tmp_path / "val", val, images=fields(("IMG_0001_1", "n"), ("c", "w")))
+    coco(tmp_path / "train", train, keys=fields(("IMG_0001_0", "n"), ("b", "s")))
+    coco(tmp_path / "val", val, keys=fields(("IMG_0001_1", "n"), ("c", "w")))
     parts = read_parts(tmp_path)
     found = [f for f in check(parts, overlaps=False).findings if f.kind == "group-on-both-sides"]
     assert [(f.severity, f.count, f.message.split()[0]) for f in found] == [
@@ -212,7 +212,7 @@ def test_splits_of_the_same_images_are_said_once(tmp_path):
 
 
 def test_exif_orientation_is_noted(tmp_path, write_oriented):
-    path = coco(tmp_path, {"a.png": scene(0)}, images={"a.png": {"file_name": "t.jpg"}})
+    path = coco(tmp_path, {"a.png": scene(0)}, keys={"a.png": {"file_name": "t.jpg"}})
     write_oriented(tmp_path / "t.jpg", scene(0), 6)
     assert counts(check(read_parts(path))) == {"exif-turned": 1, "exif-orientation": 1}
 

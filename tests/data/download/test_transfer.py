@@ -266,8 +266,8 @@ def test_addresses_to_fetch_from(url):
 @pytest.mark.parametrize(
     ("url", "line"),
     [
-        ("http://a.org/b.zip", "http lets anyone exchange"),
-        ("http://127.0.0.1.a.org/b.zip", "http lets anyone exchange"),
+        ("http://a.org/b.zip", "http lets anyone replace"),
+        ("http://127.0.0.1.a.org/b.zip", "http lets anyone replace"),
         ("ftp://a.org/b.zip", "not an address to fetch from"),
         ("file:///etc/passwd", "not an address to fetch from"),
         ("/etc/passwd", "not an address to fetch from"),

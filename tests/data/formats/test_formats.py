@@ -183,7 +183,7 @@ def test_masks_with_classes_json(instances, tmp_path, write_image):
     (tmp_path / "classes.json").write_text('["weed"]')
     assert "1 mask of 0 and 255 only: taken as one instance each" in load_dataset(tmp_path).notices[0]
     Image.fromarray(np.zeros((40, 61), np.uint8)).save(tmp_path / "masks" / "a.png")
-    with pytest.raises(DataError, match="is 61 x 40, the image is 60 x 40"):
+    with pytest.raises(DataError, match="as 61 x 40, the image is 60 x 40"):
         load_dataset(tmp_path)
     Image.new("RGB", (60, 40)).save(tmp_path / "masks" / "a.png")
     with pytest.raises(DataError, match="one channel of instance numbers, this is PNG of RGB pixels"):

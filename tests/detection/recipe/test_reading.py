@@ -8,6 +8,9 @@ import yaml
 from data.augmentation.effects import KINDS
 from data.augmentation.settings import AugmentSettings
 from data.augmentation.strengths import STRENGTHS
+from data.check.check import known_kinds
+from data.check.findings import KINDS as FINDINGS
+from detection.recipe.compatibility import RENAMED_FINDINGS
 from detection.recipe.reading import RecipeError, config_folder, load_recipe
 
 
@@ -25,6 +28,13 @@ def test_defaults_yaml_override_in_that_order(tmp_path: Path) -> None:
     assert (resolved.train.epochs, resolved.train.seed) == (7, 1)
     assert resolved.input.size_hw == (64, 96)
     assert resolved.model.backbone == "resnet18"
+
+
+def test_old_kinds_of_findings_in_data_allow_are_read(tmp_path: Path, capsys) -> None:
+    read = recipe(tmp_path, "data: {train: photos, allow: [picture-unreadable, overlap-across]}")
+    assert read.data.allow == ("image-unreadable", "overlap-across")
+    known_kinds(read.data.allow)  # a kind that there is
+    assert set(RENAMED_FINDINGS.values()) <= set(FINDINGS) and not set(RENAMED_FINDINGS) & set(FINDINGS)
 
 
 def test_paths_start_at_the_recipe_and_overrides_at_the_current_folder(tmp_path, monkeypatch) -> None:
