@@ -52,7 +52,7 @@ def part(module: str) -> str:
 
 
 def rows(edges: Edges) -> dict[str, int]:
-    """Row of each part: one below the lowest of those that import it.
+    """Row of each part: one below the lowest of those that import it; parts that import none are in the last row.
 
     Raises:
         ValueError: parts that import one another in a circle.
@@ -64,7 +64,8 @@ def rows(edges: Edges) -> dict[str, int]:
         for upper, lower in sorted(edges):
             row[lower] = max(row[lower], row[upper] + 1)
         if row == before:
-            return row
+            importing = {upper for upper, _ in edges}
+            return {name: row[name] if name in importing else max(row.values()) for name in row}
     raise ValueError(f"parts import one another in a circle: {sorted(edges)}")
 
 
@@ -102,9 +103,13 @@ text-anchor="middle">
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    (x1, y1), (x2, y2) = (start[0], start[1] + _BOX_H / 2), (end[0], end[1] - _BOX_H / 2)
-    bend = (y2 - y1) / 2
-    path = f"M{x1:g} {y1:g}C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}"
+    (x1, y1), (x2, y2) = start, (end[0], end[1] - _BOX_H / 2)
+    if x1 != x2 and end[1] - start[1] > _ROW:  # past other rows: out of the box's side
+        path = f"M{x1 + (_BOX_W / 2 if x2 > x1 else -_BOX_W / 2):g} {y1:g}Q{x2:g} {y1:g} {x2:g} {y2:g}"
+    else:
+        y1 += _BOX_H / 2
+        bend = (y2 - y1) / 2
+        path = f"M{x1:g} {y1:g}C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}"
     return f'<path d="{path}" fill="none" stroke="#555" marker-end="url(#tip)"/>'
 
 
