@@ -31,8 +31,8 @@ def _detector(preset: str, num_classes: int, weights: str | None = None, **optio
         weights: as `model.weights` in a recipe: `coco`, `imagenet`, `imagenet-offline`, `none`, a run or
             a file. None: the offline ones where they fit, else the backbone's own from the network. `fcos_lite_n`,
             whose backbone is pruned on photos, needs a run of it or `none`.
-        options: the preset's own, such as `backbone` and `channels`, and `size_hw`, `score_threshold`, `nms_iou`,
-            ... as `detection.models.build.build_model` takes them.
+        options: the preset's own, such as `backbone` and `channels`, and `size_hw`, `nms_iou`, `max_detections`, ...
+            as `detection.models.build.build_model` takes them.
 
     Raises:
         SwathError: no such backbone, or weights that are not available.

@@ -225,7 +225,7 @@ def _metadata(
         letterbox_rule=letterbox_rule.RULE,
         letterbox_pad_value=letterbox_rule.PAD_VALUE,
         score_thresholds=tuple(round(threshold(name), 6) for name in trained.class_names),
-        score_floor=config.score_threshold,
+        score_floor=config.pre_nms_score_threshold,
         nms_iou=config.nms_iou,
         max_detections=config.max_detections,
         max_batch=MAX_BATCH,

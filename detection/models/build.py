@@ -28,7 +28,7 @@ def build_model(
     num_classes: int,
     *,
     size_hw: tuple[int, int] | None = None,
-    score_threshold: float = 0.05,
+    pre_nms_score_threshold: float = 0.05,
     nms_iou: float = 0.6,
     max_detections: int = 100,
     pre_nms_top_k: int = 300,
@@ -48,7 +48,7 @@ def build_model(
         preset: the name of one of `detection.models.presets.KINDS`.
         num_classes: classes of the dataset, without a background.
         size_hw: height and width of the images to come; None leaves it unchecked whether they fit the backbone.
-        score_threshold: boxes with this score or a lower one are dropped before NMS, 0 to 1.
+        pre_nms_score_threshold: boxes with this score or a lower one are dropped before NMS, 0 to 1.
         nms_iou: within a class, a box that overlaps a better one by more than this IoU is dropped.
         max_detections: most boxes an image.
         pre_nms_top_k: most boxes that enter NMS, per level (FCOS, RetinaNet) or per class (SSD); Faster R-CNN has
@@ -76,7 +76,7 @@ def build_model(
     model.transform = FixedInput(1, 1, old.image_mean, old.image_std)
     # Faster R-CNN keeps these at its second stage, under other names.
     second_stage = getattr(model, "roi_heads", model)
-    second_stage.score_thresh, second_stage.nms_thresh = score_threshold, nms_iou
+    second_stage.score_thresh, second_stage.nms_thresh = pre_nms_score_threshold, nms_iou
     second_stage.detections_per_img = max_detections
     model.topk_candidates = pre_nms_top_k
     built: nn.Module = model

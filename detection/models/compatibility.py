@@ -13,7 +13,7 @@ _BACKBONE_PREFIXES = {"slim:": "pruned:"}
 _ONLY_LOSSES = {"quality": "qfl", "box_loss": "giou"}
 """Keys that are gone, and the one value of each that is what every detector learns by now."""
 
-_POSTPROCESS_KEYS = {"score_floor": "score_threshold", "candidates": "pre_nms_top_k"}
+_POSTPROCESS_KEYS = {"score_floor": "pre_nms_score_threshold", "candidates": "pre_nms_top_k"}
 
 
 def current_model_section(section: Mapping[str, Any], *, strict: bool = False) -> tuple[dict[str, Any], list[str]]:

@@ -23,7 +23,9 @@ class DetectorConfig(BaseModel):
     preset: str = Field(description="name of the preset")
     options: dict[str, Any] = Field({}, description="the preset's options by name")
     size_hw: tuple[int, int] = Field(description="height and width of the input in pixels")
-    score_threshold: float = Field(0.05, description="boxes with this score or a lower one are dropped before NMS")
+    pre_nms_score_threshold: float = Field(
+        0.05, description="boxes with this score or a lower one are dropped before NMS"
+    )
     nms_iou: float = Field(0.6, description="within a class, boxes that overlap a better one by more are dropped")
     max_detections: int = Field(100, description="most boxes an image")
     pre_nms_top_k: int = Field(300, description="most boxes into NMS, per level or class")

@@ -199,7 +199,7 @@ class Pretrain(_Part):
 class Postprocess(_Part):
     """From the network's output to boxes; the same in PyTorch and in the end-to-end ONNX graph."""
 
-    score_threshold: float = Field(
+    pre_nms_score_threshold: float = Field(
         0.05, gt=0, lt=1, description="boxes with this score or a lower one are dropped before NMS"
     )
     nms_iou: float = Field(0.6, gt=0, le=1, description="within a class, boxes overlapping more are dropped")

@@ -1,9 +1,10 @@
-"""What is left of a pretrained backbone's features when it is cut to half its hidden width, before any training.
+"""How much of a pretrained backbone's features is left after channel pruning to half its width, before any training.
 
-    python scripts/bench/pruning.py photos                      # cut on every third photo, looked at on the others
-    python scripts/bench/pruning.py photos --cut-on rendered    # cut on other images
+    python scripts/bench/pruning.py photos                      # pruned on every third photo, compared on the others
+    python scripts/bench/pruning.py photos --prune-on rendered  # pruned on other images
 
-Prints, for strides 8, 16 and 32, the share of the variance of the wide features that the slim ones explain.
+Prints, for strides 8, 16 and 32, the share of the variance of the full backbone's features that the pruned one's
+explain.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from detection.runtime.letterbox import letterbox
 
 
 def main() -> None:
-    """Parse the command line, cut, compare, print."""
+    """Parse the command line, prune, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="DATASET: its images are looked at")
-    parser.add_argument("--cut-on", help="DATASET: cut on a dozen of its images instead")
+    parser.add_argument("dataset", help="DATASET: compared on its images")
+    parser.add_argument("--prune-on", help="DATASET: pruned on a dozen of its images instead")
     parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("H", "W"))
     args = parser.parse_args()
     model = build_model("fcos_lite", 1)
     load_weights(model, "fcos_lite", None, "imagenet-offline")
-    wide = model.backbone.body.eval()
+    full = model.backbone.body.eval()
     photos = load_dataset(args.dataset, split="train")
     every_third = np.arange(len(photos)) % 3 == 0
-    cut_on = load_dataset(args.cut_on, split="train") if args.cut_on else _subset(photos, every_third)
-    slim = halve_channels(make_body(OFFLINE_BACKBONE).module).eval()
-    slim.load_state_dict(prune(wide, [_input(model, one, args.size) for one in cut_on.spread(12).images]))
+    shown = load_dataset(args.prune_on, split="train") if args.prune_on else _subset(photos, every_third)
+    pruned = halve_channels(make_body(OFFLINE_BACKBONE).module).eval()
+    pruned.load_state_dict(prune(full, [_input(model, one, args.size) for one in shown.spread(12).images]))
     rest = _subset(photos, ~every_third)
     shares = []
     with torch.no_grad():
         for one in rest.spread(8).images:
             image = _input(model, one, args.size)
-            pairs = zip(slim(image), wide(image), strict=True)
+            pairs = zip(pruned(image), full(image), strict=True)
             shares.append(
-                [float(1 - (s - w).square().mean((0, 2, 3)).sum() / w.var((0, 2, 3)).sum()) for s, w in pairs]
+                [float(1 - (p - f).square().mean((0, 2, 3)).sum() / f.var((0, 2, 3)).sum()) for p, f in pairs]
             )
     for stride, share in zip((8, 16, 32), np.mean(shares, axis=0), strict=True):
         print(f"stride {stride}: {100 * share:.0f} % of the variance")

@@ -48,7 +48,7 @@ def test_a_batch_without_a_box_still_learns_background():
 
 def test_a_few_steps_on_one_image_find_its_box():
     torch.manual_seed(0)
-    model = build_model("fcos_lite", 2, backbone="resnet18", score_threshold=0.01, assign="task_aligned")
+    model = build_model("fcos_lite", 2, backbone="resnet18", pre_nms_score_threshold=0.01, assign="task_aligned")
     image = torch.full((3, 128, 128), 0.2)
     image[:, 40:90, 30:100] = 0.9
     truth = targets([[30, 40, 100, 90]])
@@ -68,7 +68,7 @@ def test_a_few_steps_on_one_image_find_its_box():
 
 def test_the_score_is_the_quality_itself():
     torch.manual_seed(0)
-    model = build_model("fcos_lite", 2, score_threshold=1e-6, assign="task_aligned").eval()
+    model = build_model("fcos_lite", 2, pre_nms_score_threshold=1e-6, assign="task_aligned").eval()
     image = torch.rand(3, 64, 96)
     with torch.no_grad():
         found = model([image])[0]

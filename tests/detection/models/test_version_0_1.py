@@ -36,7 +36,7 @@ def test_it_gives_the_same_boxes() -> None:
     for number, detections in enumerate(found):
         assert len(detections) == 100
         # on the machine that made the file they are equal; another CPU may sum in another order
-        np.testing.assert_allclose(detections.boxes, expected[f"boxes_{number}"], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(detections.boxes_xyxy, expected[f"boxes_{number}"], rtol=0, atol=1e-3)
         np.testing.assert_allclose(detections.scores, expected[f"scores_{number}"], rtol=0, atol=1e-5)
         np.testing.assert_array_equal(detections.labels, expected[f"labels_{number}"])
 
@@ -59,7 +59,7 @@ def test_its_names_are_read_as_todays() -> None:
             "assign": "center_sampling",
         },
         size_hw=(128, 160),
-        score_threshold=0.01,
+        pre_nms_score_threshold=0.01,
         pre_nms_top_k=200,
     )
     assert written_recipe(trained.recipe).detector == trained.config
@@ -81,7 +81,7 @@ def test_written_again_it_is_todays_and_the_same_detector(tmp_path: Path) -> Non
     assert again.config == trained.config and again.class_names == trained.class_names
     assert again.recipe["model"]["assign"] == "center_sampling" and "quality" not in again.recipe["model"]
     for one, other in zip(*(TorchDetector.of(t).on_inputs(inputs_rgb()) for t in (trained, again)), strict=True):
-        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
         np.testing.assert_array_equal(one.scores, other.scores)
 
 

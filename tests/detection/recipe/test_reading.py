@@ -120,12 +120,13 @@ def test_names_of_before_are_read_and_each_is_answered_by_a_line(tmp_path: Path,
         "model.box_loss is gone: giou is always used",
         "model.assign: centre is now center_sampling",
         "model.backbone: slim: is now pruned:",
-        "postprocess.score_floor is now postprocess.score_threshold",
+        "postprocess.score_floor is now postprocess.pre_nms_score_threshold",
         "postprocess.candidates is now postprocess.pre_nms_top_k",
     ]
     caplog.clear()
     text = (
-        "data: {train: photos}\nmodel: {preset: fcos_lite_n}\npostprocess: {score_threshold: 0.1, pre_nms_top_k: 50}"
+        "data: {train: photos}\nmodel: {preset: fcos_lite_n}\n"
+        "postprocess: {pre_nms_score_threshold: 0.1, pre_nms_top_k: 50}"
     )
     assert recipe(tmp_path, text) == old
     assert not caplog.records

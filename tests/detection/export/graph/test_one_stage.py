@@ -52,7 +52,7 @@ def test_equal_to_torchvision_box_by_box(preset: str, options: dict[str, Any], l
 
 
 def test_an_empty_field_is_all_padding(lively) -> None:
-    model = lively("fcos_lite", score_threshold=0.99)
+    model = lively("fcos_lite", pre_nms_score_threshold=0.99)
     graph = DeployGraph(model, 0, SIZE_HW).eval()
     with torch.no_grad():
         boxes, scores, labels = graph(torch.zeros(2, *SIZE_HW, 3, dtype=torch.uint8))
