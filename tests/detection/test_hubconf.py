@@ -11,7 +11,7 @@ import torch
 from detection.models.presets import preset_names
 from detection.models.weight_sources import WeightsError
 
-CLONE = Path(__file__).resolve().parents[1]
+CLONE = Path(__file__).resolve().parents[2]
 
 
 def load(entry: str, **options):
