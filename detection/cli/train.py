@@ -1,4 +1,4 @@
-"""`swath train`, with `--dry-run` and `--find-lr`.
+"""`swath train`, with `--dry-run`.
 
 Heavy imports stand inside the command, so that `swath --help` answers at once.
 """
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 EXAMPLE = example(
     "swath train configs/crop_weed.yaml --out runs/crop_weed -s train.epochs=60",
     "swath train configs/crop_weed.yaml --dry-run",
-    "swath train configs/crop_weed.yaml --find-lr",
 )
 
 
@@ -28,28 +27,25 @@ def train(
         list[str], typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="The run folder; runs/ and the recipe's name.")
+        Path | None, typer.Option("--out", metavar="RUN", help="The run folder; default: runs/ and the recipe's name.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last.ckpt.")] = False,
-    find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Train nothing: find a learning rate, draw it in the run folder.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last.ckpt.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Train nothing: say what the run would take, draw its first batch.")
+        bool, typer.Option("--dry-run", help="Train nothing: measure a few steps, estimate the run, draw its first batch.")
     ] = False,
 ) -> None:
     """Fine-tune a detector on labelled images.
 
     Leaves a run: config.yaml, metrics.csv, TensorBoard events, best.safetensors, last.ckpt.
     """
-    if find_lr + dry_run + resume > 1:
-        raise typer.BadParameter("give one of --resume, --find-lr and --dry-run", param_hint="swath train")
+    if dry_run and resume:
+        raise typer.BadParameter("give one of --resume and --dry-run", param_hint="swath train")
     from detection.recipe.reading import load_recipe
 
     resolved = load_recipe(recipe, set_)
     run = out or Path("runs", recipe.stem)
-    if find_lr or dry_run:
-        _look_before(resolved, run if find_lr else out, find_lr=find_lr)
+    if dry_run:
+        _print_dry_run(resolved, out)
         return
     from detection.cli.terminal import TerminalWatcher
     from detection.runtime.signals import stopped_by_signals
@@ -60,30 +56,18 @@ def train(
     typer.echo(f"{best}")
 
 
-def _look_before(recipe: Recipe, out: Path | None, *, find_lr: bool) -> None:
-    """Look before hours go into a training, and print what was seen.
+def _print_dry_run(recipe: Recipe, out: Path | None) -> None:
+    """Measure a few steps of a training, and print what the whole run would take.
 
     Args:
         recipe: of the training.
-        out: folder of the images that it draws; None for a dry run: a new temporary one.
-        find_lr: whether the learning rate is looked for; else it is a dry run.
+        out: folder for the image of the first batch; None: a new temporary one.
 
     """
     from rich.console import Console
 
-    from detection.cli.terminal import TerminalWatcher
-
-    if find_lr:
-        assert out is not None
-        from detection.training.lr_finder import find_learning_rate
-
-        with TerminalWatcher() as watcher:
-            curve = find_learning_rate(recipe, out, watcher=watcher)
-        for line in curve.in_words(recipe.train.learning_rate):
-            typer.echo(line)
-        typer.echo(f"{out / 'lr_finder.svg'}")
-        return
     from detection.cli.dry_run_tables import dry_run_tables
+    from detection.cli.terminal import TerminalWatcher
     from detection.training.dry_run import dry_run
 
     with TerminalWatcher() as watcher:

@@ -95,8 +95,12 @@ def test_the_command_prints_it_and_says_where_the_image_is(tmp_path, rendered, c
 
 def test_what_cannot_be_trained_on_is_one_line(tmp_path, coco_file, capsys) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", coco_file([[], []]))
-    for flag in ("--dry-run", "--find-lr"):
-        code, _, error = swath(capsys, "train", recipe, flag, "--out", tmp_path / "out")
-        assert code == 1
-        assert "has no boxes; there is nothing to learn" in error.splitlines()[-1]
+    code, _, error = swath(capsys, "train", recipe, "--dry-run", "--out", tmp_path / "out")
+    assert code == 1
+    assert "has no boxes; there is nothing to learn" in error.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_resumes_nothing(tmp_path, rendered, capsys) -> None:
+    code, _, error = swath(capsys, "train", write_recipe(tmp_path / "r.yaml", rendered), "--resume", "--dry-run")
+    assert code == 2 and "one of --resume and --dry-run" in " ".join(error.replace("│", " ").split())
