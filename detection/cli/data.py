@@ -245,7 +245,7 @@ def preview(
     from data.loading.tiles import tile_dataset
     from detection.cli.terminal import TerminalWatcher
     from detection.recipe.reading import load_recipe
-    from detection.training.steps import fit_to_input
+    from detection.training.batches import fit_to_input
 
     resolved = load_recipe(recipe, set_)
     labelled = load_dataset(dataset, split="train", **resolved.data.reading)

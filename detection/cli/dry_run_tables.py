@@ -9,27 +9,35 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from detection.cli.training_view import duration
-from detection.training.dry_run import Counted, DryRun
+from detection.recipe.schema import Recipe
+from detection.training.dry_run import DatasetCounts, DryRun
 
 
-def dry_run_tables(seen: DryRun) -> Iterator[RenderableType]:
-    """What to print, from the recipe to the time that the run would take."""
-    yield Syntax(seen.recipe.to_yaml().rstrip(), "yaml", background_color="default", word_wrap=True)
+def dry_run_tables(measured: DryRun, recipe: Recipe, weights: str) -> Iterator[RenderableType]:
+    """What to print, from the recipe to the time that the run would take.
+
+    Args:
+        measured: what was measured.
+        recipe: resolved.
+        weights: what the run starts from, in words.
+
+    """
+    yield Syntax(recipe.to_yaml().rstrip(), "yaml", background_color="default", word_wrap=True)
     yield ""
-    yield _images(seen)
+    yield _images(measured)
     yield ""
-    yield _parameters(seen)
+    yield _parameters(measured)
     yield ""
-    yield _run(seen)
+    yield _run(measured, recipe, weights)
 
 
-def _images(seen: DryRun) -> Table:
+def _images(measured: DryRun) -> Table:
     table = _table("images and boxes", "class", "train images", "boxes")
-    if seen.val is not None:
+    if measured.val is not None:
         for name in ("val images", "boxes"):
             table.add_column(name, justify="right")
-    parts = [seen.train, *([] if seen.val is None else [seen.val])]
-    for name in seen.train.per_class:
+    parts = [measured.train, *([] if measured.val is None else [measured.val])]
+    for name in measured.train.per_class:
         cells = [part.per_class.get(name, (0, 0)) for part in parts]
         table.add_row(name, *(f"{number:,}" for cell in cells for number in cell))
     table.add_row("no box", *(text for part in parts for text in (f"{part.empty:,}", "")), style="dim")
@@ -39,29 +47,30 @@ def _images(seen: DryRun) -> Table:
     return table
 
 
-def _parameters(seen: DryRun) -> Table:
-    table = _table("parameters", "part", "all", "learning")
-    for part in seen.parts:
+def _parameters(measured: DryRun) -> Table:
+    table = _table("parameters", "part", "all", "trained")
+    for part in measured.parts:
         table.add_row(part.name, f"{part.total:,}", f"{part.trainable:,}")
-    whole = (sum(part.total for part in seen.parts), sum(part.trainable for part in seen.parts))
+    whole = (sum(part.total for part in measured.parts), sum(part.trainable for part in measured.parts))
     table.add_row("all", *(f"{number:,}" for number in whole), style="bold")
     return table
 
 
-def _run(seen: DryRun) -> Table:
-    settings = seen.recipe.train
-    height, width = seen.recipe.input.size_hw
+def _run(measured: DryRun, recipe: Recipe, weights: str) -> Table:
+    settings = recipe.train
+    height, width = recipe.input.size_hw
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("starts from", seen.weights)
-    table.add_row("computes on", f"{seen.device}, {settings.precision}")
-    table.add_row("an image", f"{height} x {width} px, {seen.gflops:.2f} GFLOPs forward")
-    loading = f"{seen.load_s:.2f} s to load in one process ({settings.workers} in the run)"
+    table.add_row("starts from", weights)
+    table.add_row("computes on", f"{measured.device}, {settings.precision}")
+    table.add_row("one image", f"{height} x {width} px, {measured.gflops:.2f} GFLOPs forward")
+    loading = f"{measured.load_s:.2f} s to load in one process ({settings.workers} in the run)"
     table.add_row(
-        f"a step of {seen.images_a_step}", f"about {seen.step_s:.2f} s: {seen.compute_s:.2f} s to learn, {loading}"
+        f"a step of {measured.global_batch_size} images",
+        f"about {measured.step_s:.2f} s: {measured.compute_s:.2f} s to compute, {loading}",
     )
-    memory = seen.memory
+    memory = measured.memory
     inner = {
         "weights": memory.weights,
         "gradients": memory.gradients,
@@ -70,11 +79,13 @@ def _run(seen: DryRun) -> Table:
         "images": memory.batch,
     }
     inside = ", ".join(f"{name} {size / 2**20:,.1f}" for name, size in inner.items())
-    table.add_row("its memory", f"about {memory.total / 2**20:,.0f} MiB besides torch itself: {inside}")
-    if seen.val is not None:
-        table.add_row("a validation", f"about {duration(seen.validation_s)}, every {settings.validate_every} epochs")
-    table.add_row("the run", f"{seen.steps:,} steps, {settings.epochs} epochs: about {duration(seen.run_s)}")
-    if seen.ended_by_budget:
+    table.add_row("memory of a step", f"about {memory.total / 2**20:,.0f} MiB besides torch itself: {inside}")
+    if measured.val is not None:
+        table.add_row(
+            "a validation", f"about {duration(measured.validation_s)}, every {settings.validate_every} epochs"
+        )
+    table.add_row("the run", f"{measured.steps:,} steps, {settings.epochs} epochs: about {duration(measured.run_s)}")
+    if measured.ended_by_budget:
         table.add_row("", f"ended by train.max_minutes ({settings.max_minutes:g}), before all its steps")
     return table
 
@@ -87,5 +98,5 @@ def _table(title: str, first: str, *numbers: str) -> Table:
     return table
 
 
-def _boxes(part: Counted) -> int:
+def _boxes(part: DatasetCounts) -> int:
     return sum(boxes for _, boxes in part.per_class.values())

@@ -102,7 +102,7 @@ class TerminalWatcher:
 
     def step(self, taken: Step) -> None:
         """Show a step of the training. The bar is the run's share, so that the time left is true under a budget."""
-        if self._training is not None and taken.number <= self._training.reached:  # practice is over
+        if self._training is not None and taken.number <= self._training.reached:  # synthetic pre-training is over
             self.note(self._training.summary())
             self._training = None
         first = self._training is None

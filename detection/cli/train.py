@@ -69,10 +69,21 @@ def _print_dry_run(recipe: Recipe, out: Path | None) -> None:
     from detection.cli.dry_run_tables import dry_run_tables
     from detection.cli.terminal import TerminalWatcher
     from detection.training.dry_run import dry_run
+    from detection.training.prepare import prepare
+    from detection.training.pretraining_recipe import pretraining_of
 
     with TerminalWatcher() as watcher:
-        seen = dry_run(recipe, out=out, watcher=watcher)
+        pretraining = pretraining_of(recipe)
+        prepared = prepare(recipe, watcher, start=pretraining.find() if pretraining else None)
+        measured = dry_run(
+            prepared.trainer,
+            prepared.source,
+            prepared.validator,
+            options=prepared.fit,
+            out=out,
+            watcher=watcher,
+        )
     console = Console()
-    for part in dry_run_tables(seen):
+    for part in dry_run_tables(measured, prepared.recipe, str(prepared.provenance.weights)):
         console.print(part)
-    typer.echo(f"{seen.image}")
+    typer.echo(f"{measured.image}")

@@ -1,4 +1,4 @@
-"""A running training in a few lines: as a small table in a terminal, as one line in a log."""
+"""A running training: as a small table in a terminal, as one line in a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from detection.training.throughput import Pace
+from detection.training.throughput import Throughput
 from detection.training.watcher import Step
 
 _KEPT = 0.9  # of a loss's smoothed value at each step
@@ -17,7 +17,7 @@ _BAR_WIDTH = 30
 
 
 class TrainingView:
-    """What is known of a running training.
+    """The state of a running training.
 
     Args:
         clock: seconds, never going back.
@@ -27,18 +27,27 @@ class TrainingView:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began: float | None = None
-        self._first_share = 0.0
-        self._at = Step(number=0, steps=0, share=0.0, losses={}, rate=0.0, epoch=0.0, epochs=0.0, pace=Pace())
+        self._first_progress = 0.0
+        self._at = Step(
+            number=0,
+            steps=0,
+            progress=0.0,
+            losses={},
+            learning_rate=0.0,
+            epoch=0.0,
+            epochs=0.0,
+            throughput=Throughput(),
+        )
         self._sums: dict[str, float] = {}
         self._weight = 0.0
         self._last: str = ""
         self._best: str = ""
 
     def step(self, taken: Step) -> None:
-        """Take in a step."""
+        """Receive a step."""
         if self._began is None:
             # the first step's own time is not known; counting from its end leaves no start-up in the time left
-            self._began, self._first_share = self._clock(), taken.share
+            self._began, self._first_progress = self._clock(), taken.progress
         self._at = taken
         self._weight = _KEPT * self._weight + 1 - _KEPT
         for name, value in taken.losses.items():
@@ -47,19 +56,19 @@ class TrainingView:
     def validated(
         self, *, epoch: float, metrics: Mapping[str, float], best: bool, per_class: Mapping[str, float]
     ) -> None:
-        """Take in a validation; the arguments are a `Watcher.validated`'s."""
+        """Receive a validation, with the arguments of `Watcher.validated`."""
         self._last = f"epoch {epoch:.1f}: {in_words(metrics, per_class)}"
         if best:
             self._best = f"AP {metrics['AP']:.3f} at epoch {epoch:.1f}"
 
     @property
-    def share(self) -> float:
-        """Of the run that is done, 0 to 1."""
-        return self._at.share
+    def progress(self) -> float:
+        """Of the run, 0 to 1."""
+        return self._at.progress
 
     @property
     def reached(self) -> int:
-        """The last step that it took in; 0 before the first."""
+        """Number of the last step; 0 before the first."""
         return self._at.number
 
     @property
@@ -69,36 +78,36 @@ class TrainingView:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to the end, validations included as they came so far; None before there is a second step."""
-        if self._began is None or self.share <= self._first_share:
+        """Estimated seconds to the end, validations included; None before the second step."""
+        if self._began is None or self.progress <= self._first_progress:
             return None
-        return (self._clock() - self._began) * (1 - self.share) / (self.share - self._first_share)
+        return (self._clock() - self._began) * (1 - self.progress) / (self.progress - self._first_progress)
 
     @property
-    def gone_s(self) -> float:
+    def elapsed_s(self) -> float:
         """Seconds since the first step."""
         return 0.0 if self._began is None else self._clock() - self._began
 
     def table(self) -> Table:
-        """What a terminal shows; long values go on in the next line where it is narrow."""
+        """A table for a terminal; long values continue on the next line where it is narrow."""
         table = Table.grid(padding=(0, 1))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(100, 100 * self.share, width=_BAR_WIDTH), f"{self.share:.0%}")
+        bar.add_row(ProgressBar(100, 100 * self.progress, width=_BAR_WIDTH), f"{self.progress:.0%}")
         table.add_row("training", bar)
         at = self._at
         table.add_row("step", f"{at.number} of {at.steps}, epoch {at.epoch:.1f} of {at.epochs:g}")
         left = "" if self.left_s is None else f", [bold]{duration(self.left_s)}[/bold] left"
-        table.add_row("time", Text.from_markup(f"{duration(self.gone_s)} gone{left}"))
+        table.add_row("time", Text.from_markup(f"{duration(self.elapsed_s)} elapsed{left}"))
         parts = self.losses
         loss = Text(f"{sum(parts.values()):.3f}", style="bold")
         loss.append("".join(f"  {name} {value:.3f}" for name, value in parts.items()), style="not bold")
         table.add_row("loss", loss)
-        table.add_row("rate", f"{self._at.rate:.1e}")
+        table.add_row("LR", f"{self._at.learning_rate:.1e}")
         table.add_row("speed", self._speed())
-        if self._at.pace.memory():
-            table.add_row("memory", self._at.pace.memory())
+        if self._at.throughput.memory():
+            table.add_row("memory", self._at.throughput.memory())
         if self._last:
             table.add_row("last", Text(self._last))
         if self._best:
@@ -106,25 +115,26 @@ class TrainingView:
         return table
 
     def line(self) -> str:
-        """What a log gets from time to time."""
+        """A line for a log."""
         left = "" if self.left_s is None else f", {duration(self.left_s)} left"
-        memory = f", {self._at.pace.memory()}" if self._at.pace.memory() else ""
+        memory = f", {self._at.throughput.memory()}" if self._at.throughput.memory() else ""
         return (
-            f"step {self._at.number} of {self._at.steps} ({self.share:.0%}{left}): "
-            f"loss {sum(self.losses.values()):.3f}, rate {self._at.rate:.1e}, {self._speed()}{memory}"
+            f"step {self._at.number} of {self._at.steps} ({self.progress:.0%}{left}): "
+            f"loss {sum(self.losses.values()):.3f}, LR {self._at.learning_rate:.1e}, {self._speed()}{memory}"
         )
 
     def summary(self) -> str:
-        """What is left in the terminal when it is over."""
+        """A line for the end of the training."""
         best = f"; best {self._best}" if self._best else ""
-        return f"{self._at.number} steps, {self._at.epoch:.1f} epochs in {duration(self.gone_s)}{best}"
+        return f"{self._at.number} steps, {self._at.epoch:.1f} epochs in {duration(self.elapsed_s)}{best}"
 
     def _speed(self) -> str:
-        return f"{self._at.pace.images_per_s:.1f} images/s, {self._at.pace.waiting:.0%} of the time waiting for data"
+        speed = self._at.throughput
+        return f"{speed.images_per_s:.1f} images/s, {speed.waiting:.0%} of the time waiting for data"
 
 
 def in_words(metrics: Mapping[str, float], per_class: Mapping[str, float]) -> str:
-    """A validation's headline, and the class that is found worst of those that are there to be found."""
+    """AP and AP50 of a validation, and the class with the lowest AP of those that occur."""
     words = f"AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}"
     there = {name: value for name, value in per_class.items() if value >= 0}
     if len(there) > 1:
@@ -134,12 +144,12 @@ def in_words(metrics: Mapping[str, float], per_class: Mapping[str, float]) -> st
 
 
 def duration(seconds: float) -> str:
-    """12:03 or 1:02:03, rounded up: nobody is told that 0:00 is left."""
+    """12:03 or 1:02:03, rounded up, so that it is 0:00 only at the end."""
     whole = int(-(-seconds // 1))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _short(name: str) -> str:
-    """A loss's name in torchvision without what they all have in common."""
-    return name.removeprefix("loss_").replace("bbox_ctrness", "centreness").replace("bbox_", "box_").replace("_", " ")
+    """The name of a torchvision loss without the common prefix, in words."""
+    return name.removeprefix("loss_").replace("bbox_ctrness", "centerness").replace("bbox_", "box_").replace("_", " ")

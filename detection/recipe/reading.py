@@ -49,12 +49,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; see configs/ for the ones that come with Swath")
     content = read_mapping(path, RecipeError, what="a recipe", model=Recipe)
-    _resolve_paths(content, path.parent)
-    for override in overrides:
-        _apply(content, override)
-    _resolve_paths(content, Path.cwd())
     try:
         content, notes = compatibility.current_recipe(content)
+        _resolve_paths(content, path.parent)
+        for override in overrides:
+            notes += _apply(content, override)
+        _resolve_paths(content, Path.cwd())
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{path}: " + "; ".join(explain(e, Recipe) for e in error.errors())) from None
@@ -114,7 +114,8 @@ def _resolved(text: str, folder: Path) -> str:
     return str(Path(folder, Path(text).expanduser()).resolve())
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _apply(content: dict[str, Any], override: str) -> list[str]:
+    """Set one key in `content`: a line for each name of an earlier version in the override."""
     key, equals, text = override.partition("=")
     steps = key.strip().split(".")
     if not equals or not all(steps):
@@ -123,13 +124,25 @@ def _apply(content: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise RecipeError(f"-s {override}: the value is not YAML; put quotes around it") from None
-    for step in steps[:-1]:
-        if content.get(step) is None:
-            content[step] = {}
-        content = content[step]
-        if not isinstance(content, dict):
-            raise RecipeError(f"-s {override}: {step} is not a section")
-    content[steps[-1]] = value
+    for step in reversed(steps[1:]):
+        value = {step: value}
+    # an old name must replace the value that the recipe has under the new one
+    changes, notes = compatibility.current_recipe({steps[0]: value})
+    _merge(content, changes, override, depth=len(steps))
+    return notes
+
+
+def _merge(content: dict[str, Any], changes: Mapping[str, Any], override: str, depth: int) -> None:
+    """Set in `content` what `changes` holds `depth` keys deep; sections that are missing or null are made."""
+    for key, value in changes.items():
+        if depth == 1:
+            content[key] = value
+            continue
+        if content.get(key) is None:
+            content[key] = {}
+        if not isinstance(content[key], dict):
+            raise RecipeError(f"-s {override}: {key} is not a section")
+        _merge(content[key], value, override, depth - 1)
 
 
 def config_folder() -> Path:

@@ -49,29 +49,37 @@ class _Part(BaseModel):
 
 
 class Data(_Part):
-    """Which images."""
+    """The images."""
 
-    train: str = Field(description="DATASET to learn from: a folder, a COCO JSON or a YOLO data.yaml")
-    val: str | None = Field(None, description="DATASET to choose the best weights by; null trains to the end without")
-    allow: tuple[str, ...] = Field((), description="kinds of errors of `swath data check` that training starts with")
-    format: ReadableName = Field("auto", description="of train and val, where they are not recognised rightly")
+    train: str = Field(description="DATASET to train on: a folder, a COCO JSON or a YOLO data.yaml")
+    val: str | None = Field(
+        None,
+        description="DATASET to validate on, which the best weights are chosen by; null: the last weights are kept",
+    )
+    allow: tuple[str, ...] = Field(
+        (), description="kinds of errors of `swath data check` in spite of which training starts"
+    )
+    format: ReadableName = Field("auto", description="format of train and val, where it is not recognised correctly")
     unlabelled: Literal["background", "skip"] = Field(
-        "background", description="what an image without a label file is: background, or not labelled yet"
+        "background",
+        description="an image without a label file is background, or is skipped because it is not labelled yet",
     )
     images_dir: str | None = Field(
-        None, description="the folder of the images, where it lies outside of the DATASET's own; it is trusted"
+        None, description="folder of the images, where it is outside the DATASET's own folder"
     )
     tiles: TileSettings | None = Field(
         None, description="cut the photos of train and val into tiles; null: whole images"
     )
     balance: Fraction = Field(
-        0.0, description="how much more often images with rare classes come: 0 not, 0.5 by the square root, 1 fully"
+        0.0, description="oversampling of images with rare classes: 0 none, 0.5 by the square root, 1 fully balanced"
     )
     negatives: str | None = Field(
-        None, description="DATASET or folder of images that show nothing to be found; learned as background"
+        None, description="DATASET or folder of images without any object; learned as background"
     )
-    negative_share: float = Field(0.1, gt=0, lt=1, description="of the images learned from, how many are negatives")
-    licence: str = Field("not stated", description="terms of the images; goes into the model file")
+    negative_share: float = Field(
+        0.1, gt=0, lt=1, description="share of negatives among the images that are learned from"
+    )
+    licence: str = Field("not stated", description="licence of the images, which is written into the model file")
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -121,79 +129,97 @@ class Model(_Part):
 
 
 class Input(_Part):
-    """What the network sees."""
+    """The network's input."""
 
     size_hw: SizeHW = Field((512, 512), description="height and width in pixels; images are letterboxed to it")
 
 
 class Train(_Part):
-    """How long and how fast it learns."""
+    """How long it is trained, and how."""
 
     epochs: int = Field(30, ge=1, description="passes over the training images")
     max_minutes: float | None = Field(
         None, gt=0, description="wall-clock budget; epochs or minutes, whichever comes first"
     )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        4, description="images computed at once; auto: as many as fit into the GPU's memory, 4 elsewhere"
+        4,
+        description="images computed at once, the micro-batch; auto: as many as fit into GPU memory, 4 elsewhere",
     )
-    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step, and so a bigger batch")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate for neck and head")
-    backbone_rate: float = Field(0.3, gt=0, description="the backbone's rate as a share of the peak rate")
+    gradient_accumulation: int = Field(
+        1, ge=1, description="micro-batches whose gradients are accumulated for one step, and so a larger batch"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak learning rate for neck and head")
+    backbone_lr_multiplier: float = Field(
+        0.3, gt=0, description="the backbone's learning rate as a multiple of learning_rate"
+    )
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the rate rises")
+    warmup: float = Field(
+        0.05, ge=0, lt=1, description="share of the run, at its start, in which the learning rate rises"
+    )
     clip_norm: float = Field(10.0, gt=0, description="gradients are scaled down to this norm")
-    average: float = Field(
-        0.0, ge=0, lt=1, description="decay of the weights' moving average, which then is what is kept; 0: no average"
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the weights' exponential moving average, which is validated and kept; 0: no average",
     )
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="each stage of the backbone has this share of the next one's rate"
+        1.0, gt=0, le=1, description="each stage of the backbone has this multiple of the next one's learning rate"
     )
-    thaw: float = Field(
-        0.0, ge=0, lt=1, description="share of the run before the pretrained backbone starts to learn"
+    freeze_backbone: float = Field(
+        0.0, ge=0, lt=1, description="share of the run, at its start, in which the backbone is frozen"
     )
-    freeze_stem: bool = Field(True, description="keep the pretrained backbone up to stride 4 as it is")
+    freeze_stem: bool = Field(True, description="keep the pretrained backbone frozen up to stride 4")
     freeze_batchnorm: bool = Field(
-        True, description="keep the pretrained batch-norm statistics; a random start has none"
+        True, description="keep the pretrained batch-norm statistics; has no effect on a random start"
     )
     validate_every: int = Field(5, ge=1, description="epochs between validations")
     patience: int | None = Field(
         None, ge=1, description="validations without a better AP after which the run ends; null: it never does"
     )
-    save_every_minutes: float = Field(5.0, gt=0, description="the most that a power loss costs; --resume goes on")
-    keep_last: int = Field(1, ge=1, description="checkpoints that stay: last.ckpt, and earlier ones by their step")
-    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    save_every_minutes: float = Field(
+        5.0, gt=0, description="longest time between two checkpoints, which is what a power loss costs at most"
+    )
+    keep_last: int = Field(
+        1, ge=1, description="checkpoints that are kept: last.ckpt, and earlier ones named by their step"
+    )
+    seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
     workers: int = Field(2, ge=0, description="processes that load images; 0 loads in the main one")
     cache: Literal["none", "ram", "disk"] = Field(
-        "ram", description="where decoded images stay: nowhere, in memory, or in files that the next run finds"
+        "ram",
+        description="where decoded images are cached: not at all, in memory, or in files that the next run finds",
     )
-    cache_mb: int = Field(1024, ge=0, description="how much the cache may hold, in MiB, all workers together")
-    accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="where it computes")
+    cache_mb: int = Field(1024, ge=0, description="size of the cache in MiB, of all workers together")
+    accelerator: Literal["auto", "cpu", "cuda", "mps", "tpu"] = Field("auto", description="device to train on")
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        1, description="how many of them share each step, batch_size images each; auto: all (torchrun's own wins)"
+        1,
+        description="number of devices, batch_size images each; auto: all. torchrun's number takes precedence",
     )
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of the arithmetic")
-    compile: bool = Field(False, description="torch.compile backbone and neck; takes a minute before the first step")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field(
+        "32-true", description="precision of the arithmetic"
+    )
+    compile: bool = Field(
+        False, description="compile backbone and neck with torch.compile, which takes a minute before the first step"
+    )
     loggers: tuple[Literal["csv", "tensorboard", "mlflow", "wandb"], ...] = Field(
-        ("csv", "tensorboard"), description="where numbers go: csv, tensorboard, mlflow (local by default), wandb"
+        ("csv", "tensorboard"),
+        description="where metrics are logged: csv, tensorboard, mlflow (local by default), wandb",
     )
 
 
 class Distill(_Part):
-    """Learning from a bigger detector, beside the labels."""
+    """Knowledge distillation: learn from a larger detector, the teacher, beside the labels."""
 
-    teacher: str = Field(description="a run that knows the same classes, or a preset with COCO weights")
-    kind: Literal["foreground", "whole"] = Field(
-        "foreground", description="imitate its features in and around the boxes, or everywhere"
-    )
-    weight: float = Field(1.0, gt=0, description="of the imitation, beside the losses of the labels")
+    teacher: str = Field(description="a run that has the same classes, or a preset with COCO weights")
+    weight: float = Field(1.0, gt=0, description="weight of the distillation loss, beside those of the labels")
 
 
 class Pretrain(_Part):
-    """Practice on a rendered field first: minutes, once; later runs with the same model section find it."""
+    """Synthetic pre-training on a rendered field; done once, later runs with the same model section find it."""
 
-    images: int = Field(400, ge=1, description="how many are rendered, five of each field")
+    images: int = Field(400, ge=1, description="number of rendered images, five of each field")
     epochs: int = Field(6, ge=1, description="passes over them")
-    input: Input = Field(Input(size_hw=(320, 416)), description="what the network sees in practice")
+    input: Input = Field(Input(size_hw=(320, 416)), description="input of the network during pre-training")
 
 
 class Postprocess(_Part):
@@ -210,15 +236,17 @@ class Postprocess(_Part):
 
 
 class Recipe(_Part):
-    """One training, whole."""
+    """A whole training."""
 
     data: Data
-    pretrain: Pretrain | None = Field(None, description="practice on a rendered field first; null: none")
+    pretrain: Pretrain | None = Field(
+        None, description="synthetic pre-training on a rendered field first; null: none"
+    )
     model: Model = Model()
     input: Input = Input()
     augment: AugmentSettings = Field(AugmentSettings(), description="how images are varied while training")
     train: Train = Train()
-    distill: Distill | None = Field(None, description="a teacher to learn from as well; null: labels only")
+    distill: Distill | None = Field(None, description="a teacher to learn from as well; null: the labels only")
     postprocess: Postprocess = Postprocess()
 
     @model_validator(mode="after")
@@ -238,14 +266,14 @@ class Recipe(_Part):
 
     @property
     def starts_pretrained(self) -> bool:
-        """Whether there is something in the backbone that is worth keeping."""
+        """Whether the backbone starts from pretrained weights."""
         return self.model.weights != "none"
 
     @property
     def freezes_batchnorm(self) -> bool:
-        """Whether batch norms keep their statistics: those of a random start would pass everything on as it is."""
+        """Whether batch norms keep their statistics; those of a random start are meaningless."""
         return self.train.freeze_batchnorm and self.starts_pretrained
 
     def to_yaml(self) -> str:
-        """The resolved recipe, as it is kept in the run."""
+        """The resolved recipe as YAML, as a run contains it."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,7 +1,7 @@
-"""Knowledge distillation: a small detector learns to see what a big one sees, beside learning from the labels.
+"""Knowledge distillation: a small detector learns the features of a large one, beside learning from the labels.
 
-At every stride that both have, the student's feature map, through a 1 x 1 convolution of its own (the
-adapter), is to follow the teacher's. Where: Wang et al., "Distilling Object Detectors with Fine-grained
+At every stride that both have, the student's feature map, through a 1 x 1 convolution (the adapter), learns to match
+the teacher's. Where: Wang et al., "Distilling Object Detectors with Fine-grained
 Feature Imitation" (CVPR 2019), near the objects. How: Cao et al., "PKD: General Distillation Framework for
 Object Detectors via Pearson Correlation Coefficient" (NeurIPS 2022), each channel brought to mean 0 and
 variance 1 first, so that a teacher of any architecture will do: half the mean square is then 1 minus the
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +25,17 @@ from detection.models.presets import preset_names
 from detection.models.weights import load_weights
 from detection.runtime.errors import SwathError
 
-Kind = Literal["foreground", "whole"]
-
 LOSS = "distill"
-"""What the imitation's loss is called among the student's losses."""
+"""Name of the distillation loss among the student's losses."""
 
 
 class DistillError(SwathError):
-    """A teacher that cannot teach this student."""
+    """A teacher that does not fit the student."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained detector that stays as it is.
+    """A trained detector whose weights are frozen.
 
     Attributes:
         module: in eval mode, without gradients.
@@ -51,7 +49,7 @@ class Teacher:
     licence: str
 
     def __deepcopy__(self, memo: object) -> Teacher:
-        return self  # a copy of the student (an average of its weights, say) needs no teacher of its own
+        return self  # a copy of the student, such as the average of its weights, shares the teacher
 
 
 def load_teacher(teacher: str, class_names: Sequence[str]) -> Teacher:
@@ -59,7 +57,7 @@ def load_teacher(teacher: str, class_names: Sequence[str]) -> Teacher:
 
     Args:
         teacher: a run folder, its `best.safetensors`, or the name of a preset.
-        class_names: of the student. A run must know them all; of COCO's detectors only the features are used.
+        class_names: of the student. A run must have them all; of COCO's detectors only the features are used.
 
     Raises:
         DistillError: a run that lacks a class.
@@ -83,17 +81,16 @@ def load_teacher(teacher: str, class_names: Sequence[str]) -> Teacher:
     return Teacher(module.eval().requires_grad_(False), name, licence)
 
 
-def distill_into(student: nn.Module, teacher: Teacher, *, size_hw: tuple[int, int], kind: Kind, weight: float) -> str:
-    """Let `student` imitate `teacher` whenever it is trained: its losses get one more, `distill`.
+def distill_into(student: nn.Module, teacher: Teacher, *, size_hw: tuple[int, int], weight: float) -> str:
+    """Add the loss `distill` to a student: its features in and around labelled boxes learn to match the teacher's.
 
     The adapters become the student's part `distill`, so that they are trained, saved in `last.ckpt` and
-    resumed with it; `save_trained` leaves them out. Evaluation is not touched.
+    resumed with it; `save_trained` leaves them out. Evaluation is not changed.
 
     Args:
         student: a detector as `build_model` gives it.
         teacher: it may be of another preset.
         size_hw: height and width of the images in pixels.
-        kind: `foreground` imitates in and around the labelled boxes, `whole` everywhere.
         weight: of the loss, which is 0 for equal features and about 1 for unrelated ones.
 
     Returns:
@@ -107,42 +104,38 @@ def distill_into(student: nn.Module, teacher: Teacher, *, size_hw: tuple[int, in
     places = {tuple(m.shape[2:]): name for name, m in reversed(teacher_maps.items())}
     pairs = {}
     for name, student_map in student_maps.items():
-        match = places.pop(tuple(student_map.shape[2:]), None)  # each level of the teacher teaches one
+        match = places.pop(tuple(student_map.shape[2:]), None)  # each level of the teacher is matched by one
         if match is not None:
             pairs[name] = (match, student_map.shape[1], teacher_maps[match].shape[1])
     if not pairs:
         raise DistillError(f"distill.teacher: {teacher.name} has no feature map of a stride that the student has")
-    imitation = _Imitation(teacher, pairs, kind, weight)
+    imitation = _Imitation(teacher, pairs, weight)
     student.add_module(LOSS, imitation)
-    imitation.hang_on(student)
+    imitation.attach_to(student)
     strides = ", ".join(str(round(size_hw[0] / student_maps[name].shape[2])) for name in pairs)
-    return f"distill: learns from {teacher.name}, {kind}, at strides {strides}"
+    return f"distill: learns from {teacher.name} at strides {strides}"
 
 
 class _Imitation(nn.Module):
-    """The adapters and the loss; hangs on the student by hooks, so that whoever trains it need not know.
+    """The adapters and the loss, attached to the student by forward hooks: the trainer needs no change.
 
     Args:
-        teacher: kept as a plain object: no part of the student's state, copies or optimiser.
+        teacher: kept as a plain object: not in the student's state, copies or optimizer.
         pairs: for each of the student's levels the teacher's, and the channels of both.
-        kind: see `distill_into`.
         weight: of the loss.
 
     """
 
-    def __init__(
-        self, teacher: Teacher, pairs: Mapping[str, tuple[str, int, int]], kind: Kind, weight: float
-    ) -> None:
+    def __init__(self, teacher: Teacher, pairs: Mapping[str, tuple[str, int, int]], weight: float) -> None:
         super().__init__()
         self._teacher = teacher
         self._levels = {name: match for name, (match, _, _) in pairs.items()}
-        self._kind = kind
         self._weight = weight
         self.adapters = nn.ModuleDict({name: nn.Conv2d(own, theirs, 1) for name, (_, own, theirs) in pairs.items()})
         self._seen: dict[str, Tensor] = {}
 
-    def hang_on(self, student: Any) -> None:
-        """Listen to the student's backbone, and add to its losses."""
+    def attach_to(self, student: Any) -> None:
+        """Read the feature maps of the student's backbone, and add to its losses."""
         student.backbone.register_forward_hook(self._after_backbone)
         student.register_forward_hook(self._after_student)
 
@@ -158,7 +151,7 @@ class _Imitation(nn.Module):
         return {**answer, LOSS: self._weight * self(seen, images, [target["boxes"] for target in targets])}
 
     def forward(self, student_maps: Mapping[str, Tensor], images: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """How far the student's features are from the teacher's.
+        """The distance of the student's features from the teacher's.
 
         Args:
             student_maps: its levels (N, C, h, w), by name.
@@ -178,12 +171,9 @@ class _Imitation(nn.Module):
             wanted = _standardised(teacher_maps[match])
             found = _standardised(self.adapters[name](student_maps[name]))
             apart = functional.mse_loss(found, wanted, reduction="none").mean(dim=1) / 2  # (N, h, w)
-            if self._kind == "foreground":
-                near = torch.stack([near_boxes(b, (height, width), apart.shape[-2:]) for b in boxes])
-                # the sum, so that a batch without boxes gives 0, with gradients of 0
-                losses.append((apart * near).sum() / near.sum().clamp(min=1))
-            else:
-                losses.append(apart.mean())
+            near = torch.stack([near_boxes(b, (height, width), apart.shape[-2:]) for b in boxes])
+            # the sum, so that a batch without boxes gives 0, with gradients of 0
+            losses.append((apart * near).sum() / near.sum().clamp(min=1))
         return torch.stack(losses).mean()
 
 
@@ -221,7 +211,7 @@ def _standardised(feature_map: Tensor) -> Tensor:
 
 
 def _named(features: Any) -> dict[str, Tensor]:
-    """Feature maps by name, finest first, whatever the backbone gives."""
+    """Feature maps by name, finest first, whatever form the backbone returns."""
     if isinstance(features, Tensor):
         features = [features]
     return dict(features) if isinstance(features, dict) else {str(i): f for i, f in enumerate(features)}

@@ -1,17 +1,16 @@
-"""Where a training computes: one device, or several processes that share the images of every step."""
+"""Devices and processes of a training: Lightning Fabric, launched."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 
-from detection.recipe.schema import Train
 from detection.runtime.errors import SwathError
 
-_FULL = (
+_OUT_OF_MEMORY = (
     "out of memory",  # CUDA, MPS and XLA
     "can't allocate memory",  # the CPU
     "not enough memory",  # the CPU under Windows
@@ -19,39 +18,45 @@ _FULL = (
 )
 
 
-def make_fabric(settings: Train) -> Fabric:
-    """Lightning Fabric as the recipe wants it, launched: from here on this may be one of several processes.
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
-    `torchrun` and `fabric run` say in the environment how many processes there are, and that wins; else
-    `train.devices` does, and further processes start with this one's own command line.
+
+def make_fabric(accelerator: str = "auto", devices: int | str = 1, precision: Precision = "32-true") -> Fabric:
+    """Launch Lightning Fabric: from here on this may be one of several processes.
+
+    The number of processes that `torchrun` and `fabric run` set in the environment takes precedence over `devices`.
+    Otherwise further processes are started with this process's own command line.
+
+    Args:
+        accelerator: auto, cpu, cuda, mps or tpu.
+        devices: how many of them, or auto: all.
+        precision: of the arithmetic.
 
     Raises:
         SwathError: there is no such device, or not that many.
 
     """
-    parts: dict[str, Any] = {"devices": settings.devices}
+    parts: dict[str, Any] = {"devices": devices}
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     if os.environ.get("LT_CLI_USED"):
-        parts = {}  # `fabric run` hands its own over, and refuses a second opinion
+        parts = {}  # `fabric run` sets its own, and refuses others
     elif local:
         nodes = int(os.environ["WORLD_SIZE"]) // local
         parts = {"devices": local, "num_nodes": nodes, "strategy": "ddp" if local * nodes > 1 else "auto"}
-    elif settings.accelerator == "tpu":
+    elif accelerator == "tpu":
         parts["accelerator"] = xla_accelerator()
-    elif settings.devices != 1 and settings.accelerator == "cpu":
+    elif devices != 1 and accelerator == "cpu":
         parts["strategy"] = "ddp"  # on CPU, devices are processes, and Fabric would start threads of its own kind
     try:
-        fabric = Fabric(**{"accelerator": settings.accelerator, "precision": settings.precision, **parts})
+        fabric = Fabric(**{"accelerator": accelerator, "precision": precision, **parts})
         fabric.launch()
     except (RuntimeError, ValueError) as error:
-        raise SwathError(
-            f"train.accelerator {settings.accelerator}, train.devices {settings.devices}: {error}"
-        ) from None
+        raise SwathError(f"train.accelerator {accelerator}, train.devices {devices}: {error}") from None
     return fabric
 
 
 def xla_accelerator() -> Any:
-    """Fabric's XLA accelerator; `PJRT_DEVICE=CPU` has it compute on the CPU, for a try where there is no TPU.
+    """Fabric's XLA accelerator; with `PJRT_DEVICE=CPU` it computes on the CPU, to be tried where there is no TPU.
 
     Raises:
         SwathError: torch_xla is not installed.
@@ -91,7 +96,7 @@ def xla_accelerator() -> Any:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device, or the machine, had no memory left."""
+    """Whether an error says that the device or the machine is out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

@@ -1,11 +1,11 @@
-"""What a run writes down while it goes: `metrics.csv`, TensorBoard, and other loggers where they are asked for."""
+"""Logs a run's metrics: to `metrics.csv`, to TensorBoard, and to other loggers that the recipe names."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,15 @@ from detection.training.run_loggers import RunLogger, open_loggers
 METRICS = "metrics.csv"
 
 
-class Moment(Protocol):
-    """Where a training stands."""
-
-    step: int
-    elapsed_s: float
-
-
-class Record:
-    """`metrics.csv` and the run's loggers. One row a step; validation fills its columns in a row of its own.
+class MetricsLogger:
+    """Logs to `metrics.csv` and to the run's loggers: one row per step, and one of its own per validation.
 
     Args:
         out: the run folder.
-        first_step: the step that a resumed run goes on from: what was written of later ones is dropped; 0: anew.
-        steps_per_epoch: to tell the epoch from the step.
+        first_step: the step that a resumed run continues from: rows of later steps are dropped; 0: a new run.
+        steps_per_epoch: steps in one pass over the training images.
         loggers: of `csv`, `tensorboard`, `mlflow`, `wandb`.
-        recipe: the resolved recipe, which MLflow and W&B keep beside the numbers.
+        recipe: the resolved recipe, logged as hyperparameters by MLflow and W&B.
 
     Raises:
         SwathError: a package that a logger needs is missing, or the logger cannot start.
@@ -62,51 +55,61 @@ class Record:
             self._rows.writeheader()
             self._rows.writerows(kept)
 
-    def _row(self, at: Moment, **values: Any) -> None:
+    def _row(self, step: int, elapsed_s: float, **values: Any) -> None:
         if self._rows is None:
             return
-        epoch = f"{at.step / self._steps_per_epoch:.3f}"
-        self._rows.writerow({"step": at.step, "epoch": epoch, "minutes": f"{at.elapsed_s / 60:.3f}", **values})
+        epoch = f"{step / self._steps_per_epoch:.3f}"
+        self._rows.writerow({"step": step, "epoch": epoch, "minutes": f"{elapsed_s / 60:.3f}", **values})
         self._file.flush()
 
-    def step(self, at: Moment, losses: Mapping[str, float], rate: float) -> None:
-        """Write down a step: its losses by name, and the learning rate it was taken with."""
+    def log_step(self, step: int, elapsed_s: float, losses: Mapping[str, float], learning_rate: float) -> None:
+        """Log an optimizer step.
+
+        Args:
+            step: its number, counted from 1.
+            elapsed_s: seconds of training so far.
+            losses: each loss by name.
+            learning_rate: with which it was taken.
+
+        """
         total = sum(losses.values())
         parts = " ".join(f"{name}={value:.5f}" for name, value in losses.items())
-        self._row(at, learning_rate=f"{rate:.3e}", loss=f"{total:.5f}", losses=parts)
-        values = {"train/loss": total, "train/learning_rate": rate}
+        self._row(step, elapsed_s, learning_rate=f"{learning_rate:.3e}", loss=f"{total:.5f}", losses=parts)
+        values = {"train/loss": total, "train/learning_rate": learning_rate}
         values |= {f"train/{name}": value for name, value in losses.items()}
         for logger in self._loggers:
-            logger.numbers(values, at.step)
+            logger.log_metrics(values, step)
 
-    def validation(
+    def log_validation(
         self,
-        at: Moment,
+        step: int,
+        elapsed_s: float,
         metrics: Mapping[str, float],
         *,
         per_class: Mapping[str, float] | None = None,
         image_rgb: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Write down a validation.
+        """Log a validation.
 
         Args:
-            at: when it was.
+            step: after which it was made.
+            elapsed_s: seconds of training so far.
             metrics: COCO's 12 numbers by name.
-            per_class: AP by class; -1 where there is nothing to find, which is left out.
-            image_rgb: uint8 (H, W, 3), some of the images with what was found in them.
+            per_class: AP by class; classes with -1, without any object, are left out.
+            image_rgb: uint8 (H, W, 3), some of the images with ground truth and detections.
 
         """
-        self._row(at, **{name: f"{metrics[name]:.5f}" for name in ("AP", "AP50", "AP75")})
+        self._row(step, elapsed_s, **{name: f"{metrics[name]:.5f}" for name in ("AP", "AP50", "AP75")})
         values = {f"val/{name}": value for name, value in metrics.items()}
         values |= {f"val_AP/{name}": value for name, value in (per_class or {}).items() if value >= 0}
         for logger in self._loggers:
-            logger.numbers(values, at.step)
+            logger.log_metrics(values, step)
             if image_rgb is not None:
-                logger.image("val/images", image_rgb, at.step)
+                logger.log_image("val/images", image_rgb, step)
 
-    def close(self, *, whole: bool = True) -> None:
-        """End it; `whole` says whether the run came to its end."""
+    def close(self, *, completed: bool = True) -> None:
+        """Close the file and the loggers; `completed` says whether the run reached its end."""
         if self._rows is not None:
             self._file.close()
         for logger in self._loggers:
-            logger.close(whole=whole)
+            logger.close(completed=completed)

@@ -1,7 +1,7 @@
-"""Where a run's numbers and images go besides `metrics.csv`: TensorBoard, MLflow, Weights & Biases.
+"""Loggers of a run besides `metrics.csv`: TensorBoard, MLflow, Weights & Biases.
 
-All three through their own loggers in Lightning, whose interface (`log_metrics`, `log_hyperparams`, `finalize`)
-they share. MLflow and W&B are optional; their packages are asked for only where a recipe names them.
+All three are used through Lightning's loggers, which share one interface (`log_metrics`, `log_hyperparams`,
+`finalize`). MLflow and W&B are optional; their packages are imported only where a recipe names them.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _IDS = "loggers.json"
 
 
 class RunLogger(Protocol):
-    """Takes what a run has to tell."""
+    """Receives the metrics and images of a run."""
 
-    def numbers(self, values: Mapping[str, float], step: int) -> None:
-        """Keep numbers by name, "train/loss" and such."""
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log numbers by name, such as "train/loss"."""
 
-    def image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
-        """Keep an image uint8 (H, W, 3) RGB."""
+    def log_image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
+        """Log an image uint8 (H, W, 3) RGB."""
 
-    def close(self, *, whole: bool) -> None:
-        """Write out what is left; `whole` says whether the run came to its end."""
+    def close(self, *, completed: bool) -> None:
+        """Write what is pending; `completed` says whether the run reached its end."""
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Ask for the packages of loggers before anything else is done.
+    """Check that the packages of all loggers are installed.
 
     Raises:
         SwathError: one is missing; the message says what to install.
@@ -92,14 +92,14 @@ class _TensorBoard:
         # no name and no version: the events lie in the run folder itself
         self._logger = TensorBoardLogger(str(out), name="", version="", purge_step=purge_step)
 
-    def numbers(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         self._logger.log_metrics(values, step)
 
-    def image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
+    def log_image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
         self._logger.experiment.add_image(name, image_rgb, step, dataformats="HWC")
 
-    def close(self, *, whole: bool) -> None:
-        self._logger.finalize("success" if whole else "failed")
+    def close(self, *, completed: bool) -> None:
+        self._logger.finalize("success" if completed else "failed")
 
 
 class _Remote:
@@ -125,23 +125,23 @@ class _Remote:
             path.write_text(json.dumps(ids | {self._name: entry}) + "\n", encoding="utf-8")
         return self._made
 
-    def numbers(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         # MLflow takes no other characters in a name; class names may have them
         self._logger.log_metrics({re.sub(r"[^\w/. -]", "_", name): value for name, value in values.items()}, step)
 
-    def image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
+    def log_image(self, name: str, image_rgb: NDArray[np.uint8], step: int) -> None:
         if self._name == "wandb":
             self._logger.log_image(name, [image_rgb], step)
         else:
             file = f"{name}_step{step:06d}.png"
             self._logger.experiment.log_image(self._logger.run_id, image_rgb, artifact_file=file)
 
-    def close(self, *, whole: bool) -> None:
+    def close(self, *, completed: bool) -> None:
         if self._made is None:
             return
-        self._made.finalize("success" if whole else "failed")
+        self._made.finalize("success" if completed else "failed")
         if self._name == "wandb":
-            self._made.experiment.finish(exit_code=0 if whole else 1)
+            self._made.experiment.finish(exit_code=0 if completed else 1)
 
 
 def _mlflow(out: Path, entry: str | None) -> Any:

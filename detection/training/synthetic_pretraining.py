@@ -1,4 +1,9 @@
-"""Practice on a rendered field before the real one: a head that has seen plants needs fewer photos of them."""
+"""Synthetic pre-training: a detector is trained on a rendered field first, so that it needs fewer photos.
+
+J. Tremblay et al., "Training Deep Networks with Synthetic Data" (CVPR 2018 workshops): rendered images first, then
+few real ones, beats the real ones alone. Here backbone, neck and the head's convolutions learn to localise plants;
+the classes are learned from the photos.
+"""
 
 from __future__ import annotations
 
@@ -8,128 +13,114 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
 import detection
 from data.synthetic import render_dataset
 from detection.models.checkpoint import BEST
-from detection.models.pruning import PRUNED
-from detection.recipe.schema import Data, Model, Pretrain, Recipe, Train
 from detection.runtime.errors import SwathError
 from detection.training.watcher import TrainingError, Watcher
 
-TrainFunction = Callable[..., Path]
+TrainOn = Callable[[Path, Path], Path]
+"""Trains on a dataset, in a run folder: the path of its `best.safetensors`."""
 
 _SEED = 77
-"""Of the rendered fields: none of the demo's, so that its figures stay those of fields nobody has seen."""
+"""Of the rendered fields: not one of the demo's, so that the demo's figures are those of unseen fields."""
 
 
-def pretrained(
-    recipe: Recipe, train: TrainFunction, *, watcher: Watcher, stop: threading.Event | None = None
-) -> Path:
-    """The recipe's detector after its practice; made once, and found again by every later run that fits.
+@dataclass(frozen=True)
+class SyntheticPretraining:
+    """A detector trained on rendered fields: made once, and found again by every later run that needs the same.
 
-    J. Tremblay et al., "Training Deep Networks with Synthetic Data" (CVPR 2018 workshops): rendered images first,
-    then few real ones, beats the real ones alone. Here backbone, neck and the head's convolutions learn what lies
-    where; the classes are learned from the photos.
-
-    Args:
-        recipe: with a `pretrain` section.
-        train: `detection.training.train.train`, which this is a part of.
-        watcher: told of what is done.
-        stop: when set, the practice ends without a result.
-
-    Returns:
-        A `best.safetensors`, to start from.
-
-    Raises:
-        SwathError: it was stopped, or several processes were to make it at once.
+    Attributes:
+        preset: name of the detector's preset.
+        images: number of rendered images, five of each field.
+        epochs: passes over them.
+        settings: everything else that decides the result, as JSON knows it.
 
     """
-    assert recipe.pretrain is not None
-    practice = _practice(recipe, recipe.pretrain)
-    kept = _kept(recipe, recipe.pretrain)
-    if (kept / BEST).is_file():
-        watcher.note(f"practised on a rendered field before: {kept}")
-        return kept / BEST
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise SwathError(
-            "pretrain: the practice on a rendered field is one process's work; run `swath train` with this recipe on "
-            "one device until it is done (Ctrl-C then), and start the processes again"
-        )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".practice-", dir=kept.parent) as name:
-        field, run = Path(name, "field"), Path(name, "run")
+
+    preset: str
+    images: int
+    epochs: int
+    settings: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the result is kept, in the user's cache: its name depends on all that decides the result."""
+        weights = Path(self.settings["model"]["weights"])
+        changed = weights.stat().st_mtime_ns if weights.is_file() else None
+        fields = {"images": self.images, "epochs": self.epochs}
+        identity = json.dumps([detection.__version__, _SEED, changed, fields, dict(self.settings)], sort_keys=True)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        return user_cache_path("swath", appauthor=False) / "pretrained" / f"{self.preset}-{digest}"
+
+    def find(self) -> Path | None:
+        """The result of an earlier run, a `best.safetensors`; None where there is none."""
+        best = self.folder / BEST
+        return best if best.is_file() else None
+
+    def find_or_make(self, train_on: TrainOn, *, watcher: Watcher, stop: threading.Event | None = None) -> Path:
+        """The result of an earlier run, or of one that is made now.
+
+        Args:
+            train_on: trains the detector on the rendered field.
+            watcher: is notified of what is done.
+            stop: when set, the pre-training ends without a result.
+
+        Returns:
+            A `best.safetensors` to start from.
+
+        Raises:
+            SwathError: it was stopped, or several processes would have to make it at once.
+
+        """
+        kept = self.folder
+        if (kept / BEST).is_file():
+            watcher.note(f"synthetic pre-training: done before, in {kept}")
+            return kept / BEST
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise SwathError(
+                "pretrain: synthetic pre-training runs in a single process; run `swath train` with this recipe on "
+                "one device until it is done (Ctrl-C then), and start the processes again"
+            )
         watcher.note(
-            f"first, once, practice on a rendered field: {recipe.pretrain.images} images, "
-            f"{recipe.pretrain.epochs} epochs; later runs find it in {kept}"
+            f"synthetic pre-training: {self.images} rendered images, {self.epochs} epochs; this is done once, later "
+            f"runs find it in {kept}"
         )
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".pretraining-", dir=kept.parent) as name:
+            made = self._make(Path(name), train_on, watcher, stop)
+            try:
+                made.rename(kept)
+            except OSError:  # another run has made it meanwhile
+                if not (kept / BEST).is_file():
+                    raise
+        return kept / BEST
+
+    def _make(self, folder: Path, train_on: TrainOn, watcher: Watcher, stop: threading.Event | None) -> Path:
+        """Render and train in `folder`; the folder in it that holds the result and its `config.yaml`."""
+        field, run, made = (folder / name for name in ("field", "run", "made"))
         render_dataset(
             field,
-            images=recipe.pretrain.images,
-            fields=max(1, recipe.pretrain.images // 5),
+            images=self.images,
+            fields=max(1, self.images // 5),
             seed=_SEED,
             progress=partial(watcher.progress, "rendering"),
         )
-        on_field = practice.model_copy(update={"data": practice.data.model_copy(update={"train": str(field)})})
         try:
-            best = train(on_field, run, watcher=watcher, stop=stop)
+            best = train_on(field, run)
         except TrainingError:
             if stop is None or not stop.is_set():
                 raise
-            raise TrainingError("stopped while practising on the rendered field; nothing is kept of that") from None
-        made = Path(name, "made")
+            raise TrainingError("stopped during synthetic pre-training, of which nothing is kept") from None
         made.mkdir()
         shutil.move(best, made / BEST)
         shutil.copy(run / "config.yaml", made)
-        try:
-            made.rename(kept)
-        except OSError:  # another run has made it meanwhile
-            if not (kept / BEST).is_file():
-                raise
-    return kept / BEST
-
-
-def practised_before(recipe: Recipe) -> Path | None:
-    """What an earlier run's practice has left, where the recipe asks for one and there was one."""
-    if recipe.pretrain is None:
-        return None
-    best = _kept(recipe, recipe.pretrain) / BEST
-    return best if best.is_file() else None
-
-
-def _practice(recipe: Recipe, pretrain: Pretrain) -> Recipe:
-    """The recipe of the practice. Only what shapes the detector comes from the recipe itself."""
-    settings = recipe.train
-    model = recipe.model.model_dump()
-    if recipe.model.backbone.startswith(PRUNED):
-        # trained at full width: it is pruned on the photos, which rendered images cannot stand for
-        model["backbone"] = recipe.model.backbone.removeprefix(PRUNED)
-    return Recipe(
-        data=Data(train="", licence="rendered by Swath, Apache-2.0"),
-        model=Model.model_validate(model),
-        input=pretrain.input,
-        train=Train(
-            epochs=pretrain.epochs,
-            seed=settings.seed,
-            workers=settings.workers,
-            accelerator=settings.accelerator,
-            precision=settings.precision,
-            loggers=(),
-        ),
-    )
-
-
-def _kept(recipe: Recipe, pretrain: Pretrain) -> Path:
-    """The folder for what comes out, named after all that decides it, so that nothing else is taken for it."""
-    content = _practice(recipe, pretrain).model_dump(mode="json") | {"pretrain": pretrain.model_dump(mode="json")}
-    del content["train"]["workers"]
-    weights = Path(recipe.model.weights)
-    changed = weights.stat().st_mtime_ns if weights.is_file() else None
-    identity = json.dumps([detection.__version__, _SEED, changed, content], sort_keys=True)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return user_cache_path("swath", appauthor=False) / "pretrained" / f"{recipe.model.preset}-{digest}"
+        return made

@@ -1,4 +1,4 @@
-"""How fast a training goes: images a second, how much of the time it waits for data, and its memory."""
+"""Throughput of a training: images per second, the share of time spent waiting for data, and memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast a training goes, over about the last twenty steps.
+class Throughput:
+    """Speed of a training over about the last twenty steps, and its memory.
 
     Attributes:
-        images_per_s: images learned a second, waiting included, validation not; 0 before the first step.
-        waiting: share of that time in which the next batch was not there yet, 0 to 1.
-        memory_bytes: the most that was taken so far; None where it cannot be told.
+        images_per_s: images per second, waiting for data included, validation not; 0 before the first step.
+        waiting: share of that time spent waiting for the next batch, 0 to 1.
+        memory_bytes: peak memory so far; None where the system does not tell.
         memory_total_bytes: the accelerator's whole memory; None where `memory_bytes` is this process's.
 
     """
@@ -34,7 +34,7 @@ class Pace:
     memory_total_bytes: int | None = None
 
     def memory(self) -> str:
-        """The memory in words, such as "1.3 GiB" or "3.1 of 139.8 GiB on the GPU"; "" where it cannot be told."""
+        """The memory as text, such as "1.3 GiB" or "3.1 of 139.8 GiB on the GPU"; "" where it is not known."""
         if self.memory_bytes is None:
             return ""
         if self.memory_total_bytes is None:
@@ -42,11 +42,11 @@ class Pace:
         return f"{self.memory_bytes / 2**30:.1f} of {self.memory_total_bytes / 2**30:.1f} GiB on the GPU"
 
 
-class PaceMeter:
-    """Measures the pace of a loop over batches.
+class ThroughputMeter:
+    """Measures the throughput of a loop over batches.
 
     Args:
-        device: whose memory counts: a CUDA device's own, else this process's.
+        device: a CUDA device, whose own memory is measured; any other: this process's memory is.
         clock: seconds, never going back.
 
     """
@@ -56,41 +56,41 @@ class PaceMeter:
         self._images = self._waited_s = self._worked_s = 0.0
         self._wait_s, self._handed_over = 0.0, 0.0
 
-    def waiting(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """The batches as they come; the time until each is there counts as waiting.
+    def batches(self, source: Iterable[Item]) -> Iterator[Item]:
+        """Yield the batches of `source`, and measure the time until each is there as waiting.
 
-        The first one's does not: workers start and caches fill then.
+        The time until the first one is left out: workers start and caches fill then.
         """
-        source = iter(batches)
+        batches = iter(source)
         first = True
         try:
             while True:
-                asked = self._clock()
+                requested = self._clock()
                 try:
-                    batch = next(source)
+                    batch = next(batches)
                 except StopIteration:
                     return
                 self._handed_over = self._clock()
-                self._wait_s = 0.0 if first else self._handed_over - asked
+                self._wait_s = 0.0 if first else self._handed_over - requested
                 first = False
                 yield batch
         finally:
             # the loader's workers end when its generator does, and not when this one is collected
-            close = getattr(source, "close", None)
+            close = getattr(batches, "close", None)
             if close is not None:
                 close()
 
-    def stepped(self, images: int) -> Pace:
-        """To be called when the step on the last batch, of so many images, is done."""
+    def stepped(self, images: int) -> Throughput:
+        """Call this when the step on the last batch, of `images` images, is done."""
         self._images = _KEPT * self._images + images
         self._waited_s = _KEPT * self._waited_s + self._wait_s
         self._worked_s = _KEPT * self._worked_s + self._clock() - self._handed_over
         whole_s = max(self._waited_s + self._worked_s, 1e-9)
-        return Pace(self._images / whole_s, self._waited_s / whole_s, *memory_bytes(self._device))
+        return Throughput(self._images / whole_s, self._waited_s / whole_s, *memory_bytes(self._device))
 
 
 def memory_bytes(device: torch.device) -> tuple[int | None, int | None]:
-    """The most memory taken so far: on a CUDA device with its whole, else by this process; None: cannot be told."""
+    """Peak memory so far and the total: of a CUDA device, else of this process without a total; None: not known."""
     if device.type == "cuda":
         import torch
 

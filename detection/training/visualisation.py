@@ -1,15 +1,18 @@
-"""Images to judge a training by: what was found against the truth, and what the network is given."""
+"""Visualisations of a training: detections beside the ground truth, and batches as the network sees them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
+from data.loading.loader import Batch
 from detection.evaluation.matching import judge
+from detection.models.checkpoint import save_batch, write_whole
 from detection.runtime.detections import Detections
 from detection.runtime.draw import annotate
 
@@ -20,9 +23,9 @@ _WHITE, _BLACK = (255, 255, 255), (20, 20, 20)
 
 
 def fixed_images(dataset: Dataset, count: int = 4) -> list[int]:
-    """Indices of the images to look at during a whole run: at most `count`, the same each time.
+    """Indices of the images that a run visualises: at most `count`, the same at each validation.
 
-    Each shows what those before it show least of, so that a few images show as many classes as they can.
+    They are chosen one after the other, each with the classes that the ones before it show least.
     """
     shown = np.zeros(len(dataset.class_names))
     classes = [np.unique(image.labels) for image in dataset.images]
@@ -35,22 +38,22 @@ def fixed_images(dataset: Dataset, count: int = 4) -> list[int]:
     return sorted(chosen)
 
 
-def found_against_truth(
+def draw_detections(
     dataset: Dataset,
     indices: Sequence[int],
     found: Sequence[Detections],
     thresholds: NDArray[np.float32],
 ) -> NDArray[np.uint8]:
-    """Some images with what was found in them over the truth, side by side.
+    """Some images side by side, with the detections drawn over the ground truth.
 
-    The truth is dashed and white, what was found solid and in its class's colour, with its score: line and
-    brightness tell them apart, for every kind of colour vision. A chip names a box that was missed.
+    Ground truth is dashed and white; detections are solid, in the colour of their class and with their score: line
+    style and brightness tell them apart, for every kind of colour vision. A label names each box that was missed.
 
     Args:
-        dataset: the truth.
+        dataset: images and ground truth.
         indices: which of its images.
-        found: of all its images, labelled as the dataset.
-        thresholds: float32 (C,), per class the lowest score that is drawn.
+        found: detections in all its images, with the dataset's labels.
+        thresholds: float32 (C,), for each class the lowest score that is drawn.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -59,7 +62,7 @@ def found_against_truth(
         DataError: an image cannot be read.
 
     """
-    tiles = []
+    cells = []
     for index in indices:
         image = dataset.images[index]
         pixels = image.read()
@@ -74,13 +77,13 @@ def found_against_truth(
         scaled = Detections(kept.boxes_xyxy * scale, kept.scores, kept.labels)
         pixels = annotate(pixels, scaled, dataset.class_names, truth_xyxy=truth * scale)
         for box, label in zip(truth[missed] * scale, labels[missed], strict=True):
-            _chip(pixels, box, f"missed {dataset.class_names[label]}")
-        tiles.append(pixels)
-    legend = "white dashes: the truth    solid: found, with its score"
-    return grid(tiles, columns=2 if len(tiles) > 1 else 1, caption=legend)
+            _label_below(pixels, box, f"missed {dataset.class_names[label]}")
+        cells.append(pixels)
+    legend = "dashed white: ground truth    solid: detections with their scores"
+    return grid(cells, columns=2 if len(cells) > 1 else 1, caption=legend)
 
 
-def labelled(
+def draw_labels(
     images_bgr: Sequence[NDArray[np.uint8]],
     boxes_xyxy: Sequence[NDArray[np.float32]],
     labels: Sequence[NDArray[np.int64]],
@@ -88,7 +91,7 @@ def labelled(
     *,
     caption: str = "",
 ) -> NDArray[np.uint8]:
-    """Images with their labels, in a grid as square as it can be: uint8 (H, W, 3) BGR.
+    """Images with their boxes, in a grid that is about square: uint8 (H, W, 3) BGR.
 
     Args:
         images_bgr: uint8 (h, w, 3) each.
@@ -98,15 +101,15 @@ def labelled(
         caption: a line above them.
 
     """
-    tiles = []
+    cells = []
     for image, boxes, its_labels in zip(images_bgr, boxes_xyxy, labels, strict=True):
         shown = Detections(boxes, np.ones(len(boxes), np.float32), its_labels)
-        tiles.append(annotate(image, shown, class_names, scores=False))
-    return grid(tiles, columns=int(np.ceil(np.sqrt(len(tiles)))), caption=caption)
+        cells.append(annotate(image, shown, class_names, scores=False))
+    return grid(cells, columns=int(np.ceil(np.sqrt(len(cells)))), caption=caption)
 
 
 def grid(images_bgr: Sequence[NDArray[np.uint8]], *, columns: int, caption: str = "") -> NDArray[np.uint8]:
-    """Images of any sizes in rows of `columns`, on grey, a line of text above them: uint8 (H, W, 3) BGR."""
+    """Images of any sizes in rows of `columns` on grey, with a caption above them: uint8 (H, W, 3) BGR."""
     cell_h = max(image.shape[0] for image in images_bgr) + _GAP_PX
     cell_w = max(image.shape[1] for image in images_bgr) + _GAP_PX
     rows = -(-len(images_bgr) // columns)
@@ -125,8 +128,17 @@ def write_png(image_bgr: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", image_bgr)[1].tobytes()
 
 
-def _chip(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32], text: str) -> None:
-    """Black on white at the lower left corner of a box; the chips of what was found hang at the upper one."""
+def write_batch(path: Path, batch: Batch, class_names: Sequence[str]) -> None:
+    """Write a batch as tensors to `path`, and its images with their boxes beside it, with the suffix .png."""
+    save_batch(path, batch.images, batch.targets)
+    images_bgr = [image.permute(1, 2, 0).numpy()[..., ::-1].copy() for image in batch.images]
+    boxes = [target["boxes"].numpy() for target in batch.targets]
+    image_bgr = draw_labels(images_bgr, boxes, [target["labels"].numpy() for target in batch.targets], class_names)
+    write_whole(path.with_suffix(".png"), lambda file: file.write_bytes(write_png(image_bgr)))
+
+
+def _label_below(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32], text: str) -> None:
+    """Draw black on white at the lower left corner of a box; the labels of detections are at the upper one."""
     (width, height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
     x = min(max(0, round(float(box_xyxy[0]))), max(0, image.shape[1] - width - 6))
     y = min(max(0, round(float(box_xyxy[3]))), image.shape[0] - height - baseline - 4)

@@ -1,4 +1,4 @@
-"""Who looks on while a training goes, and what it says when it cannot."""
+"""What a training reports while it runs, and its errors."""
 
 from __future__ import annotations
 
@@ -7,72 +7,87 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from detection.runtime.errors import SwathError
-from detection.training.throughput import Pace
+from detection.training.throughput import Throughput
 
 
 class TrainingError(SwathError):
-    """Training that cannot start or go on."""
+    """A training that cannot start or continue."""
+
+
+class NotFinite(TrainingError):
+    """A loss or gradient that is not finite; the weights are as they were before the step."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step that was taken, and where the run stands after it.
+    """An optimizer step that was taken, and the state of the run after it.
 
     Attributes:
         number: counted from 1.
-        steps: of the whole run.
-        share: of the run that is done, by steps or by the clock, whichever is further; 0 to 1.
-        losses: each loss.
-        rate: the learning rate.
+        steps: number of steps of the whole run.
+        progress: of the run, by steps or by the clock, whichever is further; 0 to 1.
+        losses: each loss by name.
+        learning_rate: the highest of all parameter groups.
         epoch: passes over the training images so far.
         epochs: of the whole run.
-        pace: speed and memory of the last steps.
+        throughput: speed and memory over the last steps.
 
     """
 
     number: int
     steps: int
-    share: float
+    progress: float
     losses: Mapping[str, float]
-    rate: float
+    learning_rate: float
     epoch: float
     epochs: float
-    pace: Pace
+    throughput: Throughput
 
 
 class Watcher(Protocol):
-    """Who looks on: the terminal, a notebook, nobody."""
+    """Receives the events of a training: a terminal, a notebook, a dashboard.
+
+    Example:
+        >>> class Printing(NullWatcher):
+        ...     def step(self, taken: Step) -> None:
+        ...         print(taken.number, sum(taken.losses.values()))
+
+    """
 
     def note(self, line: str) -> None:
-        """Something worth a line."""
+        """A line for the user."""
 
     def progress(self, task: str, done: int, total: int) -> None:
         """`done` of `total` of a task such as "checking images"."""
 
     def step(self, taken: Step) -> None:
-        """After a step."""
+        """An optimizer step was taken."""
 
     def validated(
         self, *, epoch: float, metrics: Mapping[str, float], best: bool, per_class: Mapping[str, float]
     ) -> None:
-        """After a validation; `per_class` is each class's AP, -1 where there is nothing to find."""
+        """A validation is done.
+
+        Args:
+            epoch: passes over the training images so far.
+            metrics: COCO's 12 numbers by name.
+            best: whether its AP is the best so far.
+            per_class: AP of each class by name, -1 where there is no object of it.
+
+        """
 
 
-class Nobody:
-    """A `Watcher` that looks away: further processes of a training have nothing to say that the first does not."""
+class NullWatcher:
+    """A `Watcher` that does nothing. All processes of a training but the first have one."""
 
     def note(self, line: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def progress(self, task: str, done: int, total: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def step(self, taken: Step) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def validated(self, **_: Any) -> None:
-        """Nothing."""
-
-
-class NotFinite(TrainingError):
-    """A loss or gradient that is not a number; the weights are as they were before the step."""
+        """Do nothing."""

@@ -5,7 +5,7 @@
 Every contestant gets the same training photos, the same wall-clock budget for its training (what it takes to start
 is its own matter, validation is off) and the same input size, and is scored by pycocotools on the same photos that it
 has not seen. Where weights cannot be had without a network, a contestant starts without; the table says so.
-Swath's practice on a rendered field is paid for: its minutes are taken off the budget of every fold.
+Swath's synthetic pre-training counts: its minutes are taken off the budget of every fold.
 
 Ultralytics (AGPL) is installed for this benchmark alone, see ultralytics_venv.py. Runs that are finished are not made
 again: --out can be gone on with.
@@ -40,8 +40,7 @@ from detection.evaluation.coco_metrics import coco_metrics
 from detection.evaluation.evaluate import evaluate, load_detector
 from detection.recipe.reading import load_recipe
 from detection.recipe.schema import Recipe
-from detection.training.train import train
-from detection.training.watcher import Nobody
+from detection.training.train import pretrain, train
 
 SHOWN = ("AP", "AP50", "AP75")
 HERE = Path(__file__).resolve().parent
@@ -116,9 +115,9 @@ def contestants(recipe: Recipe, out: Path, venv: Path, console: Console) -> dict
     """Everybody by the key that --contestants and the files under --out call it by."""
     plain = partial(_swath, recipe)
     found = {
-        "swath": Contestant(f"Swath {recipe.model.preset}", f"{recipe.model.weights}, practice", plain({}, out)),
+        "swath": Contestant(f"Swath {recipe.model.preset}", f"{recipe.model.weights}, synthetic pre-training", plain({}, out)),
         "swath-no-pretraining": Contestant(
-            f"Swath {recipe.model.preset}, no practice", recipe.model.weights, plain({"pretrain": None}, out)
+            f"Swath {recipe.model.preset}, no pre-training", recipe.model.weights, plain({"pretrain": None}, out)
         ),
         "first-recipe": Contestant(
             "fcos_lite as the project's first recipe had it, 512 x 512",
@@ -164,17 +163,15 @@ def _swath(recipe: Recipe, changes: Mapping[str, object], out: Path) -> Score:
         own = Recipe.model_validate(content)
         if own.pretrain is not None:
             # made anew, so that it can be paid for: once for all folds, and its minutes taken off each of them
-            os.environ["XDG_CACHE_HOME"] = str(out.resolve() / "practice")
-            paid = out / "practice_minutes.json"
+            os.environ["XDG_CACHE_HOME"] = str(out.resolve() / "pretraining")
+            paid = out / "pretraining_minutes.json"
             if not paid.is_file():
-                from detection.training.synthetic_pretraining import pretrained
-
                 began = time.monotonic()
-                pretrained(own, train, watcher=Nobody())
+                pretrain(own)
                 paid.write_text(json.dumps((time.monotonic() - began) / 60))
             content["train"]["max_minutes"] = minutes - json.loads(paid.read_text())
             own = Recipe.model_validate(content)
-        best = train(own, folder / "run", watcher=Nobody())
+        best = train(own, folder / "run")
         return dict(evaluate(load_detector(best), load_dataset(folder / "test.json")).metrics.coco)
 
     return score

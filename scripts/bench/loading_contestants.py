@@ -22,7 +22,7 @@ def swath(home: Path, job: dict[str, Any], workers: int, cache: str) -> Iterator
     from data.loading.cache import CacheOptions
     from data.loading.loader import LoadingOptions, training_batches
     from data.loading.sampling import SamplingOptions
-    from detection.training.steps import fit_to_input
+    from detection.training.batches import fit_to_input
 
     size_hw = (job["size"], job["size"])
     dataset = load_dataset(home / "annotations.json")

@@ -33,8 +33,8 @@ from data import Dataset, load_dataset
 from detection.models.build import build_model
 from detection.models.presets import preset_named, preset_names
 from detection.recipe.schema import Recipe
-from detection.training.setup import set_up
-from detection.training.watcher import Nobody
+from detection.training.prepare import prepare
+from detection.training.watcher import NullWatcher
 
 PRESETS_TIMED = ("fcos_lite", "fasterrcnn_resnet50_fpn_v2")
 NEVER = 10**9
@@ -93,9 +93,10 @@ def _swath(args: argparse.Namespace, preset: str) -> Start:
     )
 
     def steps() -> Iterator[None]:
-        ready = set_up(recipe, Nobody())
-        for batch in ready.batches(NEVER, workers=args.workers, cache="ram"):
-            ready.learn(batch)
+        prepared = prepare(recipe, NullWatcher())
+        trainer = prepared.trainer
+        for batch in prepared.source.batches(trainer.fabric, trainer.images_per_step, NEVER):
+            trainer.step(batch)
             yield
 
     return steps

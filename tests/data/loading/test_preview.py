@@ -13,7 +13,7 @@ from data.augmentation.effects import KINDS
 from data.augmentation.settings import AugmentSettings
 from data.loading.preview import html_preview
 from detection.cli.app import main
-from detection.training.steps import fit_to_input
+from detection.training.batches import fit_to_input
 
 FIT = partial(fit_to_input, size_hw=(96, 128))
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from detection.cli.terminal import TerminalWatcher
 from detection.cli.training_view import TrainingView, duration, in_words
-from detection.training.throughput import Pace
+from detection.training.throughput import Throughput
 from detection.training.watcher import Step
 
 LOSSES = {"classification": 0.5, "bbox_regression": 0.25}
@@ -16,9 +16,11 @@ PER_CLASS = {"beet": 0.5, "fat [hen]": 0.124, "absent": -1.0}
 
 
 def step(number: int, *, steps: int = 100, losses=LOSSES) -> Step:
-    pace = Pace(images_per_s=24.06, waiting=0.125, memory_bytes=3 * 2**29)
-    share = number / steps
-    return Step(number, steps, share, losses, rate=8.1e-4, epoch=share * 8, epochs=8, pace=pace)
+    throughput = Throughput(images_per_s=24.06, waiting=0.125, memory_bytes=3 * 2**29)
+    progress = number / steps
+    return Step(
+        number, steps, progress, losses, learning_rate=8.1e-4, epoch=progress * 8, epochs=8, throughput=throughput
+    )
 
 
 def shown(view: TrainingView, width: int) -> str:
@@ -46,9 +48,9 @@ def test_the_table_says_all_there_is() -> None:
     said = shown(view, 100)
     for words in (
         "step     5 of 100, epoch 0.4 of 8",
-        "0:40 gone, 15:50 left",  # 4 steps in 40 s, 95 are left
+        "0:40 elapsed, 15:50 left",  # 4 steps in 40 s, 95 are left
         "loss     0.750  classification 0.500  box regression 0.250",
-        "rate     8.1e-04",
+        "LR       8.1e-04",
         "speed    24.1 images/s, 12% of the time waiting for data",
         "memory   1.5 GiB",
         "last     epoch 0.5: AP 0.200, AP50 0.300, worst fat [hen] 0.124",
@@ -111,7 +113,7 @@ def test_in_a_pipe_there_is_a_plain_line_from_time_to_time() -> None:
         watcher.validated(epoch=0.2, metrics=METRICS, best=True, per_class=PER_CLASS)
     lines = file.getvalue().splitlines()
     assert len(lines) == 3, lines
-    assert lines[0].startswith("step 1 of 100 (1%): loss 0.750, rate 8.1e-04, 24.1 images/s, 12% of the time waiting")
+    assert lines[0].startswith("step 1 of 100 (1%): loss 0.750, LR 8.1e-04, 24.1 images/s, 12% of the time waiting")
     assert lines[1] == "epoch 0.2: AP 0.312, AP50 0.604, worst fat [hen] 0.124  best so far"
     assert lines[2].startswith("3 steps, 0.2 epochs in ")
     assert "\x1b" not in file.getvalue()
@@ -146,7 +148,7 @@ def test_in_a_terminal_the_table_moves_and_a_line_is_left() -> None:
 def test_a_second_training_has_a_view_of_its_own() -> None:
     console = Console(file=io.StringIO(), width=120)
     with TerminalWatcher(console, line_every_s=0) as watcher:
-        for number in (1, 2, 3):  # practice on a rendered field
+        for number in (1, 2, 3):  # synthetic pre-training
             watcher.step(step(number, steps=3, losses={"classification": 9.0}))
         watcher.step(step(1))
     said = console.file.getvalue()

@@ -12,7 +12,6 @@ from detection.evaluation.operating import choose_thresholds
 from detection.evaluation.thresholds import Goal, crop_plants, recall_at
 from detection.recipe.reading import config_folder, load_recipe
 from detection.training.train import train
-from detection.training.watcher import Nobody
 
 CROP = "sugar_beet"
 REPETITIONS = 20
@@ -30,7 +29,7 @@ def test_crop_hits_of_one_percent_hold_on_other_fields(tmp_path: Path) -> None:
         "train.workers=0",
         f"data.train={tmp_path / 'learned'}",
     ]
-    best = train(load_recipe(config_folder() / "demo.yaml", changes), tmp_path / "run", watcher=Nobody())
+    best = train(load_recipe(config_folder() / "demo.yaml", changes), tmp_path / "run")
     everything = evaluate(load_detector(best), load_dataset(tmp_path / "judged"), group_by="field")
     dataset, found = everything.dataset, everything.found
     crop = dataset.class_names.index(CROP)

@@ -41,7 +41,7 @@ def awake(model):
 
 @pytest.fixture(scope="module")
 def teacher_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of another architecture; its features are fixed, which is all that imitation needs."""
+    """A run of another architecture; its features are fixed, which is all that distillation needs."""
     folder = tmp_path_factory.mktemp("teacher")
     preset = "fasterrcnn_mobilenet_v3_large_320_fpn"
     torch.manual_seed(5)
@@ -58,36 +58,35 @@ def teacher_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def imitation(run: Path) -> list[float]:
+def distillation_losses(run: Path) -> list[float]:
     with (run / "metrics.csv").open(newline="") as file:
         found = [re.search(r"distill=([\d.]+)", row["losses"]) for row in csv.DictReader(file) if row["losses"]]
     return [float(match.group(1)) for match in found if match]
 
 
-def test_a_student_comes_nearer_to_its_teacher_resumes_and_exports_without_it(
+def test_a_student_approaches_its_teacher_resumes_and_exports_without_it(
     tmp_path: Path, rendered: Path, teacher_run: Path
 ) -> None:
-    section = {"teacher": str(teacher_run), "kind": "whole", "weight": 4.0}
+    section = {"teacher": str(teacher_run), "weight": 4.0}
     changes = {"train": {"epochs": 2, "warmup": 0.0, "learning_rate": 3e-3}, "augment": {"strength": "none"}}
     path = write_recipe(tmp_path / "r.yaml", rendered, distill=section, **changes)
     first = StopAfter(5)
     with pytest.raises(TrainingError, match="stopped at step 5 of 12"):
         train(load_recipe(path), tmp_path / "run", watcher=first, stop=first.stop)
     assert any(
-        note.startswith("distill: learns from fasterrcnn_mobilenet_v3_large_320_fpn of ")
-        and ", whole, at strides" in note
+        note.startswith("distill: learns from fasterrcnn_mobilenet_v3_large_320_fpn of ") and " at strides " in note
         for note in first.notes
     )
     train(load_recipe(path), tmp_path / "run", watcher=Quiet(), resume=True)
-    losses = imitation(tmp_path / "run")
+    losses = distillation_losses(tmp_path / "run")
     assert len(losses) == 12
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
 
     with safe_open(tmp_path / "run" / "best.safetensors", framework="pt") as file:
         assert not [name for name in file.keys() if "distill" in name or "adapter" in name]  # noqa: SIM118
     trained = load_trained(tmp_path / "run")
-    assert "taught by fasterrcnn_mobilenet_v3_large_320_fpn" in trained.weights_licence
-    assert trained.weights_licence.count("taught by") == 1
+    assert "distilled from fasterrcnn_mobilenet_v3_large_320_fpn" in trained.weights_licence
+    assert trained.weights_licence.count("distilled from") == 1
     (teacher_run / "best.safetensors").rename(teacher_run / "away")
     try:
         report = export(trained, tmp_path / "m.onnx", images=load_dataset(rendered), held_out=False)
@@ -98,7 +97,7 @@ def test_a_student_comes_nearer_to_its_teacher_resumes_and_exports_without_it(
 
     del section["teacher"]
     plain = write_recipe(tmp_path / "plain.yaml", rendered, **changes)
-    with pytest.raises(TrainingError, match="start anew in another --out"):
+    with pytest.raises(TrainingError, match="start a new run with another --out"):
         train(load_recipe(plain), tmp_path / "run", watcher=Quiet(), resume=True)
 
 
@@ -114,17 +113,16 @@ def batch() -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
     return [torch.rand(3, 128, 160), torch.rand(3, 128, 160)], [one, none]
 
 
-def taught(kind: str, teacher=None):
+def taught(teacher=None):
     student = small()
     module = (teacher or small()).eval().requires_grad_(False)
-    line = distill_into(student, Teacher(module, "it", "CC0"), size_hw=(128, 160), kind=kind, weight=1.0)
+    line = distill_into(student, Teacher(module, "it", "CC0"), size_hw=(128, 160), weight=1.0)
     return student, line
 
 
-@pytest.mark.parametrize("kind", ["whole", "foreground"])
-def test_a_student_that_sees_what_its_teacher_sees_has_nothing_to_learn_from_it(kind: str) -> None:
-    student, line = taught(kind)
-    assert line == f"distill: learns from it, {kind}, at strides 8, 16, 32, 64, 128"
+def test_a_student_with_the_features_of_its_teacher_has_no_loss() -> None:
+    student, line = taught()
+    assert line == "distill: learns from it at strides 8, 16, 32, 64, 128"
     for adapter in student.distill.adapters.values():
         torch.nn.init.dirac_(adapter.weight)
         torch.nn.init.zeros_(adapter.bias)
@@ -135,13 +133,13 @@ def test_a_student_that_sees_what_its_teacher_sees_has_nothing_to_learn_from_it(
             module.eval()
     same = student(images, targets)
     assert same["distill"].item() == pytest.approx(0, abs=1e-4)
-    other, _ = taught(kind, teacher=awake(build_model("ssdlite320_mobilenet_v3_large", 2)))
+    other, _ = taught(teacher=awake(build_model("ssdlite320_mobilenet_v3_large", 2)))
     assert 0.5 < other(images, targets)["distill"].item() < 1.5
     assert set(same) - {"distill"} == set(small()(images, targets))
 
 
-def test_foreground_without_a_box_teaches_nothing_and_breaks_nothing() -> None:
-    student, _ = taught("foreground", teacher=small("fcos_lite_s"))
+def test_a_batch_without_a_box_has_a_distillation_loss_of_0() -> None:
+    student, _ = taught(teacher=small("fcos_lite_s"))
     images, targets = batch()
     losses = student(images, [targets[1], targets[1]])
     assert losses["distill"].item() == 0
@@ -150,7 +148,7 @@ def test_foreground_without_a_box_teaches_nothing_and_breaks_nothing() -> None:
 
 
 def test_gradients_reach_student_and_adapters_but_never_the_teacher() -> None:
-    student, _ = taught("foreground", teacher=small("fcos_lite_s"))
+    student, _ = taught(teacher=small("fcos_lite_s"))
     images, targets = batch()
     student(images, targets)["distill"].backward()
     teacher = student.distill._teacher.module
@@ -201,5 +199,5 @@ def test_a_teacher_from_coco_teaches_other_classes_by_its_features(monkeypatch) 
     assert (teacher.name, teacher.licence) == (f"{preset} (COCO)", "torchvision on COCO, BSD-3-Clause")
     body = teacher.module.backbone.state_dict()
     assert all(torch.equal(tensor, published[f"backbone.{name}"]) for name, tensor in body.items())
-    line = distill_into(small(), teacher, size_hw=(128, 160), kind="foreground", weight=1.0)
-    assert line == f"distill: learns from {preset} (COCO), foreground, at strides 16, 32, 64, 128"
+    line = distill_into(small(), teacher, size_hw=(128, 160), weight=1.0)
+    assert line == f"distill: learns from {preset} (COCO) at strides 16, 32, 64, 128"

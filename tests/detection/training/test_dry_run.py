@@ -8,6 +8,7 @@ from torch import nn
 from data.formats import load_dataset
 from detection.recipe.reading import load_recipe
 from detection.training.dry_run import count, dry_run, gflops, parts, saved_bytes
+from detection.training.prepare import prepare
 from tests.detection.conftest import Quiet, swath, write_recipe
 
 CPU = torch.device("cpu")
@@ -57,10 +58,18 @@ def test_images_and_boxes_by_class(coco_file) -> None:
     assert seen.per_class == {"crop": (2, 3), "weed": (1, 1)}
 
 
-def test_a_dry_run_measures_a_training_and_leaves_a_image(tmp_path: Path, rendered: Path) -> None:
+def test_a_dry_run_measures_a_training_and_leaves_an_image(tmp_path: Path, rendered: Path) -> None:
     changes = {"data": {"val": str(rendered), "allow": ["splits-identical"]}, "train": {"epochs": 3, "batch_size": 4}}
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, **changes))
-    seen = dry_run(recipe, out=tmp_path / "out", watcher=Quiet())
+    prepared = prepare(recipe, Quiet())
+    seen = dry_run(
+        prepared.trainer,
+        prepared.source,
+        prepared.validator,
+        options=prepared.fit,
+        out=tmp_path / "out",
+        watcher=Quiet(),
+    )
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["dry_run.png"]
     image = cv2.imread(str(seen.image))
     assert image.shape == (34 + 2 * (128 + 6), 6 + 2 * (160 + 6), 3)

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,21 @@ from data.loading.loader import Batch
 from detection.models.checkpoint import load_training_state
 from detection.recipe.reading import load_recipe
 from detection.training.engine import is_out_of_memory
-from detection.training.setup import set_up
-from detection.training.steps import _parts
+from detection.training.prepare import Prepared, prepare
+from detection.training.throughput import ThroughputMeter
 from detection.training.train import train
+from detection.training.trainer import split_batch
+from detection.training.training_run import TrainingRun
 from detection.training.watcher import NotFinite, TrainingError
 from tests.detection.conftest import Quiet, write_recipe
 from tests.detection.training.test_train import rows
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def batches(prepared: Prepared, steps: int, **options) -> Iterator[Batch]:
+    return prepared.source.batches(prepared.trainer.fabric, prepared.trainer.images_per_step, steps, **options)
 
 
 def losses(run: Path) -> list[float]:
@@ -60,31 +67,33 @@ def test_two_processes_learn_as_one_with_the_doubled_batch(assign, launcher, tmp
     assert done.stderr.count("backbone: 240 taken") == 1  # one process speaks
 
 
-def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, rendered):
-    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered), ["train.accumulate=3"])
-    ready = set_up(recipe, Quiet())
-    assert ready.images_a_step == 6
-    batch = next(ready.batches(2, workers=0, cache="none"))
+def test_accumulated_micro_batches_make_one_step_of_their_mean(tmp_path, rendered):
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered), ["train.gradient_accumulation=3"])
+    prepared = prepare(recipe, Quiet())
+    trainer = prepared.trainer
+    assert trainer.global_batch_size == trainer.images_per_step == 6
+    batch = next(batches(prepared, 2))
     assert len(batch.indices) == 6
-    parts = _parts(batch, ready.part)
+    parts = split_batch(batch, trainer.micro_batch_size)
     assert [part.indices for part in parts] == [batch.indices[0:2], batch.indices[2:4], batch.indices[4:6]]
     with torch.no_grad():
-        each = [ready.losses(part) for part in parts]
+        each = [trainer.losses(part) for part in parts]
     expected = {name: float(np.mean([float(part[name]) for part in each])) for name in each[0]}
-    before = {name: value.clone() for name, value in ready.network.state_dict().items()}
-    assert ready.learn(batch) == pytest.approx(expected, rel=1e-5)
-    after = ready.network.state_dict()
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    assert trainer.step(batch) == pytest.approx(expected, rel=1e-5)
+    after = trainer.network.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     train(recipe, tmp_path / "run", watcher=Quiet())
-    assert len(losses(tmp_path / "run")) == 2  # 12 images, 6 a step
+    assert len(losses(tmp_path / "run")) == 2  # 12 images, 6 per step
 
 
 @pytest.mark.parametrize(("weights", "moves"), [("none", True), ("imagenet-offline", False)])
 def test_batch_norms_keep_no_statistics_of_a_random_start(weights, moves, tmp_path, rendered):
-    ready = set_up(load_recipe(write_recipe(tmp_path / "r.yaml", rendered, model={"weights": weights})), Quiet())
-    norms = [module for module in ready.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, model={"weights": weights}))
+    prepared = prepare(recipe, Quiet())
+    norms = [module for module in prepared.trainer.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     before = [norm.running_mean.clone() for norm in norms]
-    ready.learn(next(ready.batches(1, workers=0, cache="none")))
+    prepared.trainer.step(next(batches(prepared, 1)))
     moved = [not torch.equal(mean, norm.running_mean) for mean, norm in zip(before, norms, strict=True)]
     assert len(moved) > 40 and all(one == moves for one in moved)
 
@@ -92,7 +101,7 @@ def test_batch_norms_keep_no_statistics_of_a_random_start(weights, moves, tmp_pa
 @pytest.mark.parametrize(("count", "most", "sizes"), [(4, 4, [4]), (5, 2, [2, 1, 2]), (7, 4, [4, 3]), (1, 8, [1])])
 def test_parts_are_of_about_one_size(count, most, sizes):
     batch = Batch(torch.zeros(count, 3, 2, 2), [{} for _ in range(count)], list(range(count)))
-    parts = _parts(batch, most)
+    parts = split_batch(batch, most)
     assert sorted(len(part.indices) for part in parts) == sorted(sizes)
     assert [n for part in parts for n in part.indices] == list(range(count))
     assert max(len(part.indices) for part in parts) <= most
@@ -108,24 +117,25 @@ def _no_memory_for_more_than(most):
     return refuse
 
 
-def test_full_memory_halves_what_is_computed_at_once(tmp_path, rendered):
+def test_out_of_memory_halves_the_micro_batch(tmp_path, rendered):
     watcher = Quiet()
-    ready = set_up(load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train={"batch_size": 8})), watcher)
-    batch = next(ready.batches(1, workers=0, cache="none"))
+    prepared = prepare(load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train={"batch_size": 8})), watcher)
+    trainer = prepared.trainer
+    batch = next(batches(prepared, 1))
     with torch.no_grad():
-        each = [ready.losses(part) for part in _parts(batch, 2)]
+        each = [trainer.losses(part) for part in split_batch(batch, 2)]
     expected = {name: float(np.mean([float(part[name]) for part in each])) for name in each[0]}
-    hook = ready.network.register_forward_pre_hook(_no_memory_for_more_than(3))
-    assert ready.learn(batch) == pytest.approx(expected, rel=1e-5)
+    hook = trainer.network.register_forward_pre_hook(_no_memory_for_more_than(3))
+    assert trainer.step(batch) == pytest.approx(expected, rel=1e-5)
     assert watcher.notes[-2:] == [
-        "the memory is full with 8 images at once: going on with 4, 8 a step as before",
-        "the memory is full with 4 images at once: going on with 2, 8 a step as before",
+        "out of memory with 8 images at once: continuing with micro-batches of 4, 8 images per step as before",
+        "out of memory with 4 images at once: continuing with micro-batches of 2, 8 images per step as before",
     ]
     hook.remove()
-    ready.network.register_forward_pre_hook(_no_memory_for_more_than(0))
-    with pytest.raises(TrainingError, match="the memory is full with a single image; lower"):
-        ready.learn(batch)
-    assert watcher.notes[-1] == "the memory is full with 2 images at once: going on with 1, 8 a step as before"
+    trainer.network.register_forward_pre_hook(_no_memory_for_more_than(0))
+    with pytest.raises(TrainingError, match="out of memory with a single image; lower"):
+        trainer.step(batch)
+    assert watcher.notes[-1].startswith("out of memory with 2 images at once: continuing with micro-batches of 1, 8")
 
 
 def test_other_errors_are_no_lack_of_memory():
@@ -145,50 +155,91 @@ def test_auto_is_four_images_without_a_gpu(tmp_path, rendered):
     assert len(losses(tmp_path / "run")) == 3
 
 
-def test_the_backbone_learns_from_its_thaw_on(tmp_path, rendered):
-    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered), ["train.thaw=0.5"])
-    ready = set_up(recipe, Quiet())
-    body = [p.detach().clone() for p in ready.body]
-    neck = next(ready.network.backbone.fpn.parameters()).detach().clone()
-    batch = next(ready.batches(1, workers=0, cache="none"))
-    ready.learn(batch, hold_backbone=True)
-    assert all(torch.equal(was, now) for was, now in zip(body, ready.body, strict=True))
-    assert not torch.equal(neck, next(ready.network.backbone.fpn.parameters()))
-    ready.learn(batch)
-    assert not all(torch.equal(was, now) for was, now in zip(body, ready.body, strict=True))
+def test_a_frozen_backbone_is_not_updated(tmp_path, rendered):
+    prepared = prepare(load_recipe(write_recipe(tmp_path / "r.yaml", rendered)), Quiet())
+    trainer = prepared.trainer
+    body = [p.detach().clone() for p in trainer.body]
+    neck = next(trainer.network.backbone.fpn.parameters()).detach().clone()
+    batch = next(batches(prepared, 1))
+    trainer.step(batch, freeze_backbone=True)
+    assert all(torch.equal(was, now) for was, now in zip(body, trainer.body, strict=True))
+    assert not torch.equal(neck, next(trainer.network.backbone.fpn.parameters()))
+    trainer.step(batch)
+    assert not all(torch.equal(was, now) for was, now in zip(body, trainer.body, strict=True))
 
-    class Looking(Quiet):
-        """Notes at which steps the backbone was held."""
 
-        def step(self, taken) -> None:
-            super().step(taken)
-            self.validations.append({"share": taken.share})
+class BackboneWatcher(Quiet):
+    """Records after which steps which parameters had changed, and which did not require gradients in the step."""
 
-    watcher = Looking()
-    train(recipe, tmp_path / "run", watcher=watcher)
-    assert len(watcher.losses) == 6
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self._network = network
+        self._before = self._values()
+        self.changed: list[set[str]] = []
+        self.frozen: list[set[str]] = []
+
+    def _values(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in self._network.named_parameters()}
+
+    def step(self, taken) -> None:
+        super().step(taken)
+        now = self._values()
+        self.changed.append({name for name in now if not torch.equal(now[name], self._before[name])})
+        self.frozen.append({name for name, p in self._network.named_parameters() if not p.requires_grad})
+        self._before = now
+
+
+def test_the_backbone_is_frozen_for_its_share_of_the_run_and_the_stem_for_all_of_it(tmp_path, rendered):
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered), ["train.freeze_backbone=0.5"])
+    prepared = prepare(recipe, Quiet())
+    network = prepared.trainer.network
+    stem = {name for name, p in network.named_parameters() if not p.requires_grad}
+    body = {name for name, _ in network.named_parameters() if name.startswith("backbone.body.")} - stem
+    others = {name for name, _ in network.named_parameters()} - stem - body
+    assert len(stem) > 5 and len(body) > 50 and len(others) > 20 and all(n.startswith("backbone.body.") for n in stem)
+    watcher = BackboneWatcher(network)
+    run = TrainingRun(
+        prepared.trainer,
+        prepared.source,
+        None,
+        tmp_path / "run",
+        options=prepared.fit,
+        provenance=prepared.provenance,
+        watcher=watcher,
+    )
+    meter = ThroughputMeter(prepared.trainer.fabric.device)
+    for batch in meter.batches(run.batches()):
+        assert not run.is_over()
+        run.step(batch, meter)
+    run.close()
+    # 6 steps, of which the first begins at 0 and the fourth at a half
+    assert watcher.frozen == [stem | body] * 3 + [stem] * 3
+    for changed in watcher.changed[:3]:
+        assert changed and changed <= others
+    for changed in watcher.changed[3:]:
+        assert changed & body and not changed & stem
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tmp_path, rendered):
-    ready = set_up(load_recipe(write_recipe(tmp_path / "r.yaml", rendered)), Quiet())
-    before = {name: value.clone() for name, value in ready.network.state_dict().items()}
-    batch = next(ready.batches(1, workers=0, cache="none"))
-    handle = ready.network.head.register_forward_pre_hook(lambda *_: None)
-    poison = next(ready.network.backbone.fpn.parameters()).register_hook(lambda grad: grad * float("nan"))
+    prepared = prepare(load_recipe(write_recipe(tmp_path / "r.yaml", rendered)), Quiet())
+    before = {name: value.clone() for name, value in prepared.trainer.network.state_dict().items()}
+    batch = next(batches(prepared, 1))
+    handle = prepared.trainer.network.head.register_forward_pre_hook(lambda *_: None)
+    poison = next(prepared.trainer.network.backbone.fpn.parameters()).register_hook(lambda grad: grad * float("nan"))
     with pytest.raises(NotFinite, match="the loss is finite, its gradient is not"):
-        ready.learn(batch)
+        prepared.trainer.step(batch)
     handle.remove()
     poison.remove()
-    after = ready.network.state_dict()
+    after = prepared.trainer.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_mixes_stop_near_the_end(tmp_path, rendered):
     path = write_recipe(tmp_path / "r.yaml", rendered, augment={"mosaic": 1.0}, train={"batch_size": 4})
-    ready = set_up(load_recipe(path), Quiet())
-    plain = set_up(load_recipe(path, ["augment.mosaic=0"]), Quiet())
-    mixed = list(ready.batches(3, workers=0, cache="none", mixing=lambda step: step < 2))
-    never = list(plain.batches(3, workers=0, cache="none"))
+    prepared = prepare(load_recipe(path), Quiet())
+    plain = prepare(load_recipe(path, ["augment.mosaic=0"]), Quiet())
+    mixed = list(batches(prepared, 3, mixing=lambda step: step < 2))
+    never = list(batches(plain, 3))
     assert [torch.equal(a.images, b.images) for a, b in zip(mixed, never, strict=True)] == [False, False, True]
 
 

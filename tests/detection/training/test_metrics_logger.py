@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from detection.evaluation.coco_metrics import NAMES
 from detection.recipe.reading import RecipeError, load_recipe
 from detection.runtime.errors import SwathError
-from detection.training.metrics_logger import Record
+from detection.training.metrics_logger import MetricsLogger
 from detection.training.run_loggers import check_loggers
 from tests.detection.conftest import swath, write_recipe
 
@@ -24,19 +23,15 @@ IMAGE = np.zeros((20, 30, 3), np.uint8)
 IMAGE[..., 0] = 200  # red
 
 
-@dataclass
-class At:
-    step: int
-    elapsed_s: float = 90.0
-
-
 def written(out: Path, *, first_step: int = 0, loggers=("csv", "tensorboard")) -> None:
-    record = Record(out, first_step=first_step, steps_per_epoch=2, loggers=loggers, recipe={"train": {"epochs": 3}})
+    logger = MetricsLogger(
+        out, first_step=first_step, steps_per_epoch=2, loggers=loggers, recipe={"train": {"epochs": 3}}
+    )
     for number in range(first_step + 1, first_step + 4):
-        record.step(At(number), {"a": 0.5, "b": number / 10}, 1e-3)
+        logger.log_step(number, 90.0, {"a": 0.5, "b": number / 10}, 1e-3)
     per_class = {"beet": 0.4, "absent": -1.0, "fat [hen]": 0.2}
-    record.validation(At(first_step + 3), METRICS, per_class=per_class, image_rgb=IMAGE)
-    record.close()
+    logger.log_validation(first_step + 3, 90.0, METRICS, per_class=per_class, image_rgb=IMAGE)
+    logger.close()
 
 
 def rows(out: Path) -> list[dict[str, str]]:

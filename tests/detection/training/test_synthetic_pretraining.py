@@ -7,24 +7,31 @@ from safetensors.torch import load_file
 from detection.models.checkpoint import load_trained
 from detection.recipe.reading import load_recipe
 from detection.runtime.errors import SwathError
-from detection.training.synthetic_pretraining import _kept, practised_before
+from detection.training.pretraining_recipe import pretraining_of
+from detection.training.synthetic_pretraining import SyntheticPretraining
 from detection.training.train import train
 from tests.detection.conftest import Quiet, write_recipe
+
+
+def pretraining(recipe) -> SyntheticPretraining:
+    found = pretraining_of(recipe)
+    assert found is not None
+    return found
 
 
 @pytest.fixture
 def recipe(tmp_path, rendered, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    practice = {"images": 4, "epochs": 1, "input": {"size_hw": [128, 160]}}
-    return load_recipe(write_recipe(tmp_path / "r.yaml", rendered, pretrain=practice))
+    section = {"images": 4, "epochs": 1, "input": {"size_hw": [128, 160]}}
+    return load_recipe(write_recipe(tmp_path / "r.yaml", rendered, pretrain=section))
 
 
-def test_practice_is_made_once_and_found_again(recipe, tmp_path):
-    assert practised_before(recipe) is None
+def test_pretraining_is_done_once_and_found_again(recipe, tmp_path):
+    assert pretraining(recipe).find() is None
     first = Quiet()
     train(recipe, tmp_path / "first", watcher=first)
     assert len(first.losses) == 1 + 6  # 4 rendered images, 4 a step; 12 of the field, 2 a step
-    kept = practised_before(recipe)
+    kept = pretraining(recipe).find()
     assert kept is not None and kept.is_relative_to(tmp_path / "cache")
     assert {path.name for path in kept.parent.parent.iterdir()} == {kept.parent.name}  # nothing half-made
     assert [n for n in first.notes if "head:" in n] == ["weights: head: 14 new", "weights: head: 14 taken"]
@@ -37,23 +44,23 @@ def test_practice_is_made_once_and_found_again(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["model.channels=64", "pretrain.epochs=2", "train.seed=1", "model.assign=atss"])
-def test_a_detector_of_another_shape_or_practice_is_another(change, recipe, tmp_path):
+def test_a_detector_of_another_shape_or_pretraining_is_another(change, recipe, tmp_path):
     other = load_recipe(tmp_path / "r.yaml", [change])
     same = load_recipe(tmp_path / "r.yaml", ["train.learning_rate=2e-3", "data.val=elsewhere", "train.workers=1"])
-    assert _kept(other, other.pretrain) != _kept(recipe, recipe.pretrain)
-    assert _kept(same, same.pretrain) == _kept(recipe, recipe.pretrain)
+    assert pretraining(other).folder != pretraining(recipe).folder
+    assert pretraining(same).folder == pretraining(recipe).folder
 
 
-def test_stopped_in_practice_nothing_is_kept(recipe, tmp_path):
+def test_nothing_is_kept_of_a_pretraining_that_is_stopped(recipe, tmp_path):
     stop = threading.Event()
     stop.set()
-    with pytest.raises(SwathError, match="stopped while practising"):
+    with pytest.raises(SwathError, match="stopped during synthetic pre-training"):
         train(recipe, tmp_path / "run", watcher=Quiet(), stop=stop)
-    assert practised_before(recipe) is None
+    assert pretraining(recipe).find() is None
     assert not list((tmp_path / "cache" / "swath" / "pretrained").iterdir())
 
 
-def test_several_processes_are_told_to_let_one_practise(recipe, tmp_path, monkeypatch):
+def test_several_processes_do_not_pretrain_at_once(recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SwathError, match="one process's work"):
+    with pytest.raises(SwathError, match="runs in a single process"):
         train(recipe, tmp_path / "run", watcher=Quiet())

@@ -72,7 +72,7 @@ def test_a_resumed_run_ends_with_the_same_weights_as_an_uninterrupted_one(tmp_pa
     whole = Quiet()
     train(recipe, tmp_path / "whole", watcher=whole)
     first = StopAfter(2)
-    with pytest.raises(TrainingError, match="stopped at step 2 of 6; go on with --resume"):
+    with pytest.raises(TrainingError, match="stopped at step 2 of 6; continue with --resume"):
         train(recipe, tmp_path / "halves", watcher=first, stop=first.stop)
     second = Quiet()
     train(recipe, tmp_path / "halves", watcher=second, resume=True)
@@ -95,7 +95,7 @@ def test_a_budget_of_minutes_ends_the_run_and_cools_it_down(tmp_path: Path, rend
 def test_a_run_is_not_overwritten(run: Path, tmp_path: Path, rendered: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered))
     before = (run / "best.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="holds a run already"):
+    with pytest.raises(TrainingError, match="contains a run already"):
         train(recipe, run, watcher=Quiet())
     assert (run / "best.safetensors").read_bytes() == before
 
@@ -156,7 +156,7 @@ def test_ctrl_c_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: P
         process.kill()
     assert process.returncode == 1
     assert "Traceback" not in error
-    assert "go on with --resume" in error.splitlines()[-1]
+    assert "continue with --resume" in error.splitlines()[-1]
     state = load_training_state(tmp_path / "run" / "last.ckpt")["state"]
     assert state["step"] >= 3
     changed = yaml.safe_load(recipe.read_text())
@@ -269,20 +269,20 @@ def test_a_run_ends_where_validations_get_no_better(tmp_path: Path, rendered: Pa
     assert any("train.patience" in note for note in watcher.notes)
 
 
-def test_the_average_is_what_is_kept(tmp_path: Path, rendered: Path) -> None:
-    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train={"average": 0.9}))
+def test_the_moving_average_is_what_is_kept(tmp_path: Path, rendered: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", rendered, train={"ema_decay": 0.9}))
     train(recipe, tmp_path / "run", watcher=Quiet())
     state, kept = (
         load_training_state(tmp_path / "run" / "last.ckpt"),
         load_file(tmp_path / "run" / "best.safetensors"),
     )
     name = "head.classification_head.cls_logits.weight"
-    assert torch.equal(kept[name], state["average"][f"module.{name}"])
+    assert torch.equal(kept[name], state["ema"][f"module.{name}"])
     assert not torch.equal(kept[name], state["model"][name])
-    plain = load_recipe(tmp_path / "r.yaml", ["train.average=0"])
+    plain = load_recipe(tmp_path / "r.yaml", ["train.ema_decay=0"])
     train(plain, tmp_path / "plain", watcher=Quiet())
     last = load_training_state(tmp_path / "plain" / "last.ckpt")
-    assert last["average"] is None
+    assert last["ema"] is None
     assert torch.equal(load_file(tmp_path / "plain" / "best.safetensors")[name], last["model"][name])
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from data.formats import load_dataset
 from detection.runtime.detections import Detections
 from detection.runtime.draw import class_colour
-from detection.training.visualisation import fixed_images, found_against_truth, grid, labelled, write_png
+from detection.training.visualisation import draw_detections, draw_labels, fixed_images, grid, write_png
 
 BOX = (40.0, 20.0, 60.0, 40.0)  # xywh in an image of 100 x 200: at 3.2 times in the grid
 
@@ -22,7 +22,7 @@ def found(*boxes: tuple[float, float, float, float], label: int = 0, score: floa
 
 def image_of(coco_file, detections: Detections, threshold: float = 0.5):
     dataset = load_dataset(str(coco_file([[(3, BOX)]])))
-    return found_against_truth(dataset, [0], [detections], np.full(2, threshold, np.float32))
+    return draw_detections(dataset, [0], [detections], np.full(2, threshold, np.float32))
 
 
 def has(image, colour) -> bool:
@@ -38,7 +38,7 @@ def area(image, x1, y1, x2, y2):
     return image[top + int(y1 * scale) : top + int(y2 * scale), left + int(x1 * scale) : left + int(x2 * scale)]
 
 
-def test_truth_is_dashed_white_and_a_missed_box_has_a_chip(coco_file) -> None:
+def test_truth_is_dashed_white_and_a_missed_box_is_named(coco_file) -> None:
     image = image_of(coco_file, found())
     left_edge = area(image, 39.5, 25, 41, 55)
     assert has(left_edge, WHITE) and has(left_edge, (20, 20, 20))  # dashes and gaps
@@ -72,7 +72,7 @@ def test_labels_have_names_and_no_scores() -> None:
     grey = np.full((100, 200, 3), 90, np.uint8)
     box, label = np.array([[50, 40, 120, 90]], np.float32), np.array([1])
     nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    sheet = labelled([grey, grey], [box, nothing[0]], [label, nothing[1]], ("crop", "weed"), caption="two")
+    sheet = draw_labels([grey, grey], [box, nothing[0]], [label, nothing[1]], ("crop", "weed"), caption="two")
     assert sheet.shape == (34 + 106, 6 + 2 * 206, 3)
     assert has(sheet[:, :206], class_colour(1)) and not has(sheet[:, 212:], class_colour(1))
 

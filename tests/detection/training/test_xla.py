@@ -22,10 +22,10 @@ import json, sys
 from pathlib import Path
 import torch_xla.debug.metrics as metrics
 from detection.recipe.reading import load_recipe
-from detection.training.watcher import Nobody
+from detection.training.watcher import NullWatcher
 from detection.training.train import train
 
-class Counting(Nobody):
+class Counting(NullWatcher):
     rows = []
     def step(self, taken):
         self.rows.append({"loss": sum(taken.losses.values()), "compiled": metrics.metric_data("CompileTime")[0]})
