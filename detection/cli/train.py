@@ -27,11 +27,13 @@ def train(
         list[str], typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="The run folder; default: runs/ and the recipe's name.")
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="The run folder; default: runs/ and the recipe's name."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last.ckpt.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Train nothing: measure a few steps, estimate the run, draw its first batch.")
+        bool,
+        typer.Option("--dry-run", help="Train nothing: measure a few steps, estimate the run, draw its first batch."),
     ] = False,
 ) -> None:
     """Fine-tune a detector on labelled images.

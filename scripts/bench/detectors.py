@@ -115,7 +115,9 @@ def contestants(recipe: Recipe, out: Path, venv: Path, console: Console) -> dict
     """Everybody by the key that --contestants and the files under --out call it by."""
     plain = partial(_swath, recipe)
     found = {
-        "swath": Contestant(f"Swath {recipe.model.preset}", f"{recipe.model.weights}, synthetic pre-training", plain({}, out)),
+        "swath": Contestant(
+            f"Swath {recipe.model.preset}", f"{recipe.model.weights}, synthetic pre-training", plain({}, out)
+        ),
         "swath-no-pretraining": Contestant(
             f"Swath {recipe.model.preset}, no pre-training", recipe.model.weights, plain({"pretrain": None}, out)
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,6 +78,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
     )
     train(recipe, folder / "run", watcher=Quiet())
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def version_0_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of version 0.1.0, its export, and the boxes that they gave; see tests/fixtures/README.md."""
+    folder = tmp_path_factory.mktemp("version_0_1")
+    with tarfile.open(Path(__file__).parents[1] / "fixtures" / "version_0_1.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture

@@ -205,7 +205,7 @@ def test_a_missing_extra_is_answered_by_what_to_install(capsys, monkeypatch, tmp
     recipe = write_recipe(tmp_path / "r.yaml", tmp_path)
     for name in (
         "detection.training.train",
-        "detection.training.setup",
+        "detection.training.prepare",
     ):  # may be imported already
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)

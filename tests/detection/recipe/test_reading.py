@@ -117,11 +117,11 @@ def test_names_of_before_are_read_and_each_is_answered_by_a_line(tmp_path: Path,
     old = recipe(tmp_path, text, "model.box_loss=giou")
     assert [record.message.removeprefix(f"{tmp_path / 'r.yaml'}: ") for record in caplog.records] == [
         "model.quality is gone: qfl is always used",
-        "model.box_loss is gone: giou is always used",
         "model.assign: centre is now center_sampling",
         "model.backbone: slim: is now pruned:",
         "postprocess.score_floor is now postprocess.pre_nms_score_threshold",
         "postprocess.candidates is now postprocess.pre_nms_top_k",
+        "model.box_loss is gone: giou is always used",  # of the override
     ]
     caplog.clear()
     text = (
