@@ -99,7 +99,7 @@ def prepare(
         teacher = load_teacher(recipe.distill.teacher, data.class_names)
         watcher.note(distill_into(network, teacher, size_hw=recipe.input.size_hw, weight=recipe.distill.weight))
         if saved is None:
-            licence = f"{licence}; distilled from {teacher.name}, {teacher.licence}"
+            licence = f"{licence}; taught by the teacher {teacher.name}, {teacher.licence}"
     if settings.freeze_stem and recipe.starts_pretrained:
         freeze_stem(network, recipe.model.preset)
     trainer = Trainer(

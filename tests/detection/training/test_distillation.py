@@ -85,8 +85,8 @@ def test_a_student_approaches_its_teacher_resumes_and_exports_without_it(
     with safe_open(tmp_path / "run" / "best.safetensors", framework="pt") as file:
         assert not [name for name in file.keys() if "distill" in name or "adapter" in name]  # noqa: SIM118
     trained = load_trained(tmp_path / "run")
-    assert "distilled from fasterrcnn_mobilenet_v3_large_320_fpn" in trained.weights_licence
-    assert trained.weights_licence.count("distilled from") == 1
+    assert "taught by the teacher fasterrcnn_mobilenet_v3_large_320_fpn" in trained.weights_licence
+    assert trained.weights_licence.count("taught by") == 1
     (teacher_run / "best.safetensors").rename(teacher_run / "away")
     try:
         report = export(trained, tmp_path / "m.onnx", images=load_dataset(rendered), held_out=False)
