@@ -88,8 +88,8 @@ class LabelledImage:
         set_field(self, "labels", _frozen("labels", self.labels, np.int64, (n,)))
         set_field(self, "areas_px", _frozen("areas_px", self.areas_px, np.float32, (n,)))
         set_field(self, "iscrowd", _frozen("iscrowd", self.iscrowd, np.bool_, (n,)))
-        cut = self.truncated if len(self.truncated) else np.zeros(n, np.bool_)
-        set_field(self, "truncated", _frozen("truncated", cut, np.bool_, (n,)))
+        truncated = self.truncated if len(self.truncated) else np.zeros(n, np.bool_)
+        set_field(self, "truncated", _frozen("truncated", truncated, np.bool_, (n,)))
         set_field(self, "attributes", MappingProxyType(dict(self.attributes)))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -63,7 +63,7 @@ def open_regular(path: Path) -> IO[bytes]:
         DataError: it is no regular file.
 
     """
-    # Opened without waiting, and only then looked at: between a look and an opening it could be exchanged.
+    # Opened without waiting and then checked: between a check and the opening it could be replaced.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

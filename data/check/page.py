@@ -125,7 +125,7 @@ def _around(image: NDArray[np.uint8], box_xyxy: tuple[float, float, float, float
     zoom = _THUMBNAIL_PX / side
     moved = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]])
     size = (_THUMBNAIL_PX, _THUMBNAIL_PX)
-    cut = cv2.warpAffine(image, moved, size, flags=cv2.INTER_LINEAR, borderValue=(205, 210, 205))
+    crop = cv2.warpAffine(image, moved, size, flags=cv2.INTER_LINEAR, borderValue=(205, 210, 205))
     start, end = ((round((x - left) * zoom), round((y - top) * zoom)) for x, y in ((x1, y1), (x2, y2)))
-    cv2.rectangle(cut, start, end, _MARK, 2, cv2.LINE_AA)
-    return np.asarray(cut, np.uint8)
+    cv2.rectangle(crop, start, end, _MARK, 2, cv2.LINE_AA)
+    return np.asarray(crop, np.uint8)

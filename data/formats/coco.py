@@ -109,7 +109,7 @@ def save_coco(dataset: Dataset, path: Path) -> None:
             entry["attributes"] = dict(image.attributes)
         entries.append(entry)
         columns = (image.boxes_xyxy.tolist(), image.labels, image.areas_px.tolist(), image.iscrowd)
-        for (x1, y1, x2, y2), label, area_px, crowd, cut in zip(*columns, image.truncated, strict=True):
+        for (x1, y1, x2, y2), label, area_px, crowd, truncated in zip(*columns, image.truncated, strict=True):
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": image.image_id,
@@ -118,7 +118,7 @@ def save_coco(dataset: Dataset, path: Path) -> None:
                 "area": area_px,
                 "iscrowd": int(crowd),
             }
-            annotations.append({**annotation, "attributes": {"truncated": True}} if cut else annotation)
+            annotations.append({**annotation, "attributes": {"truncated": True}} if truncated else annotation)
     named = zip(dataset.category_ids, dataset.class_names, strict=True)
     categories = [{"id": category_id, "name": name} for category_id, name in named]
     content = {"images": entries, "annotations": annotations, "categories": categories}

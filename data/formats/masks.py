@@ -128,8 +128,8 @@ def _image(
             boxes.append(box)
             areas.append(area)
             labels.append(label_of[name])
-    drawn = np.array(boxes, np.float64).reshape(-1, 4)
-    upright, size_hw = boxes_as_displayed(drawn, given_hw, file, masks[0][0] if masks else file, notices)
+    stored = np.array(boxes, np.float64).reshape(-1, 4)
+    upright, size_hw = boxes_as_displayed(stored, given_hw, file, masks[0][0] if masks else file, notices)
     kept, keep = repair_boxes(upright, size_hw, notices, str(file))
     return LabelledImage(
         image_id,

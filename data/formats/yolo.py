@@ -281,7 +281,7 @@ def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tupl
     if class_id != int(class_id) or class_id < 0:
         raise DataError(f"{where}: the class must be a whole number from 0, got {tokens[0]}")
     if max(map(abs, coordinates)) > _PIXELS_ABOVE:
-        raise DataError(f"{where}: coordinates look like pixels; YOLO wants fractions of the image, 0 to 1")
+        raise DataError(f"{where}: coordinates look like pixels; YOLO has fractions of the image, 0 to 1")
     if len(coordinates) == 4:
         centre_x, centre_y, width, height = coordinates
         if width < 0 or height < 0:

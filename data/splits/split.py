@@ -171,7 +171,7 @@ def save_split(
         dataset: what was split.
         split: the parts.
         folder: made where it is missing.
-        seed: what the split was drawn with.
+        seed: of the random split.
         options: the shares, folds or groups held out, recorded for the reader.
 
     Raises:
