@@ -28,12 +28,12 @@ _NAMED = {
 
 
 def bench_tables(measured: Measurement, sprayer: Sprayer, images: dict[str, Any]) -> RenderableType:
-    """For a terminal: all stages of one contestant, or several side by side. Arguments as of `to_json`."""
+    """All stages of one contestant, or several side by side; arguments as of `to_json`."""
     source, machine = images["source"], machine_facts()
     sizes = ", ".join(f"{w} x {h}" for h, w in images["sizes_hw"][:3]) + (", ..." * (len(images["sizes_hw"]) > 3))
-    shown = f"{source} ({sizes})" if source else f"made up, the same each time ({sizes}); --source shows yours"
+    shown = f"{source} ({sizes})" if source else f"synthetic, the same each time ({sizes}); --source uses yours"
     runs = measured.contestants[0].runs
-    why = {"runs": "", "seconds": ", then time was up", "user": ", then it was stopped"}[measured.ended_by]
+    why = {"runs": "", "seconds": ", up to the time limit", "user": ", then stopped"}[measured.ended_by]
     head = [
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
         f"Images (width x height): {shown}",
@@ -48,7 +48,7 @@ def bench_tables(measured: Measurement, sprayer: Sprayer, images: dict[str, Any]
 
 
 def _alone(one: Contestant) -> list[RenderableType]:
-    told = one.detector.metadata
+    metadata = one.detector.metadata
     times = Table(title="Latency in ms", title_justify="left")
     times.add_column("stage")
     for name in ("p50", "p95", "p99", "max"):
@@ -62,7 +62,7 @@ def _alone(one: Contestant) -> list[RenderableType]:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(no_wrap=True, min_width=_FACT_WIDTH)
     facts.add_row("overhead", f"the whole call takes {one.overhead_percent:.1f} % more than the bare run")
-    facts.add_row("images a second", _rates(one))
+    facts.add_row("images per second", _rates(one))
     start = median_start(one)
     if start is None:
         facts.add_row("cold start", Text(next((s for s in one.cold if isinstance(s, str)), "not measured")))
@@ -79,7 +79,7 @@ def _alone(one: Contestant) -> list[RenderableType]:
             f"{_mb(start.loaded_mb)} loaded, {_mb(start.working_mb)} at work, {_mb(start.peak_mb)} at most",
         )
     return [
-        Text(f"{one.model.name}: {told.preset}, {told.precision}"),
+        Text(f"{one.model.name}: {metadata.preset}, {metadata.precision}"),
         Text(one.detector.runs_on),
         Text(),
         times,
@@ -90,28 +90,28 @@ def _alone(one: Contestant) -> list[RenderableType]:
 def _rates(one: Contestant) -> str:
     by_batch = one.throughput()
     if not by_batch:
-        return f"{one.images_per_s:.1f} one by one"
+        return f"{one.images_per_s:.1f} one at a time"
     sizes, rates = " / ".join(map(str, by_batch)), " / ".join(f"{rate:.1f}" for rate in by_batch.values())
-    return f"{one.images_per_s:.1f} one by one (mean); in batches of {sizes}: {rates} (median)"
+    return f"{one.images_per_s:.1f} one at a time (mean); in batches of {sizes}: {rates} (median)"
 
 
 def _mb(value: float | None) -> str:
-    return "not told here" if value is None else f"{value:.0f} MB"
+    return "unknown" if value is None else f"{value:.0f} MB"
 
 
 def _label(number: int, one: Contestant) -> Text:
-    told = one.detector.metadata
-    height, width = told.input_size_hw
+    metadata = one.detector.metadata
+    height, width = metadata.input_size_hw
     threads = "" if one.threads is None else f", {one.threads} thread{'s' if one.threads > 1 else ''}"
     return Text(
-        f"{number} {one.model.stem}\n  {told.precision}, {width} x {height}\n  {one.provider or 'cpu'}{threads}"
+        f"{number} {one.model.stem}\n  {metadata.precision}, {width} x {height}\n  {one.provider or 'cpu'}{threads}"
     )
 
 
 def _side_by_side(entered: Sequence[Contestant], sprayer: Sprayer) -> Table:
-    table = Table(title="The whole call, in turns (ms)", title_justify="left")
+    table = Table(title="The whole call, interleaved (ms)", title_justify="left")
     table.add_column("")
-    for name in ("p50", "p99", "ratio", "+bare", "pict./s", "km/h"):
+    for name in ("p50", "p99", "ratio", "+bare", "img/s", "km/h"):
         table.add_column(name, justify="right")
     for number, one in enumerate(entered, 1):
         values = summary_ms(one.samples_ms["call"])
@@ -131,7 +131,7 @@ def _starts(entered: Sequence[Contestant]) -> Table:
     table = Table(title="Start, memory, batches", title_justify="left")
     table.add_column("")
     sizes = sorted({size for one in entered for size in one.throughput() if size > 1})
-    for name in ("first after", "loaded", "at most", *(f"{size}: pict./s" for size in sizes)):
+    for name in ("first after", "loaded", "at most", *(f"{size}: img/s" for size in sizes)):
         table.add_column(name, justify="right")
     for number, one in enumerate(entered, 1):
         start, rates = median_start(one), one.throughput()
@@ -155,14 +155,14 @@ def _last_lines(measured: Measurement, sprayer: Sprayer) -> Table:
     if sprayer.exposure_ms:
         around += f", exposure {sprayer.exposure_ms:g} ms"
     if sprayer.camera_fps is not None:
-        around += f", {sprayer.camera_fps:g} images a second"
+        around += f", {sprayer.camera_fps:g} images per second"
     if several:
         facts.add_row("+bare", "by how much the whole call is longer than the bare run of the same graph")
         facts.add_row("km/h", f"highest safe speed: {around}; by p99")
         return facts
     speed = safe_speed(measured.contestants[0], sprayer)
-    said = Text(f"{around} -> ").append(f"{speed.kmh:.1f} km/h", style="bold")
-    facts.add_row("highest safe speed", said)
+    speed_text = Text(f"{around} -> ").append(f"{speed.kmh:.1f} km/h", style="bold")
+    facts.add_row("highest safe speed", speed_text)
     by = "the pulse" if speed.limited_by == "pulse" else "the time to the nozzle"
     why = (
         f"limited by {by}: a decision every {speed.gap_ms:.1f} ms leaves no gap up to {speed.pulse_kmh:.1f} km/h, "

@@ -21,13 +21,13 @@ EXAMPLE = example("swath doctor", "swath doctor --provider cuda")
 
 def doctor(
     provider: Annotated[
-        list[str], typer.Option(help="What must be live: cuda, tensorrt, openvino, ...; repeat it for more.")
+        list[str], typer.Option(help="Require this provider: cuda, tensorrt, openvino, ...; may be repeated.")
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what is really live here: wheels, cv2, execution providers, GPUs. Needs no torch.
+    """Show what works on this machine: wheels, OpenCV, execution providers, GPUs. Needs no torch.
 
-    Exits with 1 where wheels overwrite one another, or a provider that was asked for does not run a graph.
+    Exits with 1 where wheels overwrite one another, or a required provider does not run a graph.
     """
     from rich.console import Console
 

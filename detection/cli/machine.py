@@ -15,17 +15,17 @@ from detection.cli.help import example
 
 app = typer.Typer(
     name="machine",
-    help="A whole machine in one YAML: an example, its check, its systemd unit.",
+    help="Run a whole machine from one YAML: an example, its check, its systemd unit.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
-Yaml = Annotated[Path, typer.Argument(help="The machine's YAML.", metavar="F.yaml")]
+Yaml = Annotated[Path, typer.Argument(help="The YAML of the machine.", metavar="F.yaml")]
 
 
 @app.command(name="example", epilog=example("swath machine example > machine.yaml"))
 def show_example() -> None:
-    """Print the YAML of a whole machine, to be changed."""
+    """Print an example of a machine's YAML, to start from."""
     from detection.runtime.operations.machine_file import example_machine
 
     typer.echo(example_machine(), nl=False)
@@ -34,9 +34,9 @@ def show_example() -> None:
 @app.command(epilog=example("swath machine check machine.yaml --cameras"))
 def check(
     path: Yaml,
-    cameras: Annotated[bool, typer.Option("--cameras", help="Open each camera and take an image too.")] = False,
+    cameras: Annotated[bool, typer.Option("--cameras", help="Also open each camera and read an image.")] = False,
 ) -> None:
-    """Say what is wrong with a machine, without starting it: keys, model, files, ports, packages, cameras.
+    """Check a machine without starting it: keys, model, files, ports, packages, cameras.
 
     Exits with 1 where something is wrong.
     """
@@ -59,10 +59,10 @@ def check(
 @app.command(epilog=example("swath machine unit machine.yaml > /etc/systemd/system/swath-sprayer-7.service"))
 def unit(
     path: Yaml,
-    user: Annotated[str, typer.Option(help="The user whom it runs as.")] = "swath",
-    watchdog_s: Annotated[int, typer.Option(min=2, help="Restart it after so many seconds of standstill.")] = 10,
+    user: Annotated[str, typer.Option(help="The account that it runs as.")] = "swath",
+    watchdog_s: Annotated[int, typer.Option(min=2, help="Restart it after this many seconds without progress.")] = 10,
 ) -> None:
-    """Print a systemd unit: started at boot, restarted whatever happens, watched, and allowed little else."""
+    """Print a systemd unit: starts at boot, restarts after any failure, watchdog, sandbox."""
     from detection.runtime.operations.machine_file import load_machine
     from detection.runtime.operations.systemd_unit import systemd_unit
 

@@ -1,4 +1,4 @@
-"""`swath replay`: a recording of the black box, through the detector again.
+"""`swath replay`: runs a recording of the black box again and compares the detections.
 
 Heavy imports stand inside the functions, so that `swath --help` answers at once.
 """
@@ -29,66 +29,25 @@ EXAMPLE = example(
 
 
 def replay(
-    model: Annotated[Path, typer.Argument(help="The .onnx that was recorded, or another.", metavar="MODEL")],
+    model: Annotated[
+        Path, typer.Argument(help="The .onnx that was recorded, or another to compare with it.", metavar="MODEL")
+    ],
     recording: Annotated[Path, typer.Argument(help="A folder that the black box wrote.", metavar="RECORDING")],
     jsonl: Annotated[Path | None, typer.Option(metavar="F", help="Write one JSON line per image.")] = None,
     video: Annotated[Path | None, typer.Option(metavar="F", help="Write an annotated MP4.")] = None,
     as_fast: Annotated[
-        bool, typer.Option("--as-fast", help="Do not wait between images as the cameras did.")
+        bool, typer.Option("--as-fast", help="As fast as possible, not at the recorded pace.")
     ] = False,
     provider: Annotated[
         str | None,
-        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
+        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it does not work here."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the network.")] = None,
-    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the outcome as JSON.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the result as JSON.")] = None,
 ) -> None:
-    """Run a recording again, image by image at its own pace, and compare the decisions. Needs no torch.
+    """Run a recording again and compare the detections with the recorded ones. Needs no torch.
 
-    Exits with 1 if a decision differs from the recorded one.
-    """
-    code = replay_command(
-        model,
-        recording,
-        jsonl=jsonl,
-        video=video,
-        as_fast=as_fast,
-        provider=provider,
-        threads=threads,
-        json_summary=summary,
-    )
-    raise typer.Exit(code)
-
-
-def replay_command(
-    model: Path,
-    recording: Path,
-    *,
-    jsonl: Path | None = None,
-    video: Path | None = None,
-    as_fast: bool = False,
-    provider: str | None = None,
-    threads: int | None = None,
-    json_summary: Path | None = None,
-) -> int:
-    """Run a recording through the detector again and say where its decisions differ from the recorded ones.
-
-    Args:
-        model: the deploy graph; the one that was recorded, or another that is to be held against it.
-        recording: a folder that a black box wrote.
-        jsonl: gets one JSON line per image.
-        video: gets the annotated video; of a recording of one camera only.
-        as_fast: do not wait between images as the cameras did.
-        provider: as `Detector` takes it.
-        threads: within one operator; None leaves it to the backend.
-        json_summary: gets the outcome as JSON.
-
-    Returns:
-        0 where all decisions are the same, 1 where one differs or an image is missing.
-
-    Raises:
-        SwathError: model or recording cannot be read, or an output cannot be written.
-
+    Exits with 1 if the detections of an image differ, or an image is missing.
     """
     from rich.console import Console
 
@@ -120,17 +79,17 @@ def replay_command(
             outputs.append(stack.enter_context(VideoOutput(video, detector.class_names, fps=sources[0].fps)))
         if jsonl is not None:
             outputs.append(stack.enter_context(JsonlOutput(jsonl)))
-        summary = run_stream(detector, sources, outputs, stop=stop, slicers=recorded.slicers)
+        result = run_stream(detector, sources, outputs, stop=stop, slicers=recorded.slicers)
     same_model = {frame.model_sha256 for frame in recorded.frames} == {file_digest(model)}
-    _print(console, recorded, comparison, same_model=same_model, failures=summary.failures)
-    if json_summary is not None:
-        outcome = _outcome(recorded, comparison, same_model, summary.to_json())
-        write_whole(json_summary, json.dumps(outcome, indent=2) + "\n")
-    return 0 if comparison.same and not summary.failures else 1
+    _print(console, recorded, comparison, same_model=same_model, failures=result.failures)
+    if summary is not None:
+        outcome = _outcome(recorded, comparison, same_model, result.to_json())
+        write_whole(summary, json.dumps(outcome, indent=2) + "\n")
+    raise typer.Exit(0 if comparison.same and not result.failures else 1)
 
 
 def _take_thresholds(detector: Detector, recorded: Recording, model: Path) -> None:
-    """Those in force when it was recorded; where they were changed meanwhile the lowest, per class.
+    """Set the thresholds of the recording; where they were changed meanwhile, the lowest per class.
 
     Raises:
         ModelFileError: the model has other classes than the recording.
@@ -142,9 +101,9 @@ def _take_thresholds(detector: Detector, recorded: Recording, model: Path) -> No
 
     if detector.class_names != recorded.class_names:
         then = ", ".join(recorded.class_names)
-        raise ModelFileError(f"{model}: finds {', '.join(detector.class_names)}; the recording is of {then}")
+        raise ModelFileError(f"{model}: detects {', '.join(detector.class_names)}; the recording is of {then}")
     if {len(f.score_thresholds) for f in recorded.frames} != {len(recorded.class_names)}:
-        raise ModelFileError(f"{recorded.folder}: its models find different classes; it cannot be replayed")
+        raise ModelFileError(f"{recorded.folder}: its models detect different classes; it cannot be replayed")
     detector.set_score_thresholds(np.min([f.score_thresholds for f in recorded.frames], axis=0).tolist())
 
 
@@ -159,12 +118,10 @@ def _print(
     if not same_model:
         console.print(f"another model file than the recorded one ({recorded.model})", markup=False, highlight=False)
     if comparison.lossy:
-        told = (
-            f"{comparison.lossy:,} images were kept as JPEG, not the very pixels that were decided on: not compared"
-        )
-        console.print(told, highlight=False)
+        line = f"{comparison.lossy:,} images were recorded as JPEG, not as the original pixels: not compared"
+        console.print(line, highlight=False)
     if comparison.shown:
-        table = Table(title="Decided otherwise", title_justify="left")
+        table = Table(title="Different detections", title_justify="left")
         table.add_column("camera")
         for name in ("frame", "boxes then", "boxes now", "only then", "only now"):
             table.add_column(name, justify="right")
@@ -172,16 +129,16 @@ def _print(
             counts = (one.frame, one.recorded, one.replayed, one.only_recorded, one.only_replayed)
             table.add_row(Text(one.camera), *map(str, counts))
         console.print(table)
-    console.print(_verdict(comparison), markup=False, highlight=False)
+    console.print(_result_line(comparison), markup=False, highlight=False)
 
 
-def _verdict(comparison: Comparison) -> str:
+def _result_line(comparison: Comparison) -> str:
     if comparison.same:
-        return f"{comparison.compared:,} images, {comparison.boxes:,} boxes: the same decisions as recorded"
+        return f"{comparison.compared:,} images, {comparison.boxes:,} boxes: the same detections as recorded"
     if not comparison.compared:
         return "no image could be compared"
     missing = f"; {comparison.missing:,} were not reached" if comparison.missing else ""
-    return f"{comparison.differing:,} of {comparison.compared:,} images decided otherwise than recorded{missing}"
+    return f"{comparison.differing:,} of {comparison.compared:,} images have other detections than recorded{missing}"
 
 
 def _outcome(recorded: Recording, comparison: Comparison, same_model: bool, stream: dict[str, Any]) -> dict[str, Any]:

@@ -47,11 +47,11 @@ def stream(
         typer.Option(metavar="YAML", help="A whole machine instead of MODEL and SOURCE: swath machine example."),
     ] = None,
     score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Report boxes from this score on, not the model's own.")
+        float | None, typer.Option(min=0, max=1, help="Score threshold of all classes, instead of the model's own.")
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it is not live."),
+        typer.Option(help="cpu, openvino, cuda, tensorrt, coreml or directml. An error if it does not work here."),
     ] = None,
     threads: Annotated[
         int | None,
@@ -60,64 +60,83 @@ def stream(
             help="Threads of the network for one image: all cores; for recordings 1, several images at once.",
         ),
     ] = None,
-    track: Annotated[bool, typer.Option("--track", help="Follow plants, number them, count each once.")] = False,
-    speed_m_s: Annotated[
-        float | None, typer.Option(help="Of driving, where it is known: helps --track on bare ground.")
+    track: Annotated[bool, typer.Option("--track", help="Track plants, number them, count each once.")] = False,
+    speed_m_s: Annotated[float | None, typer.Option(help="Driving speed: helps --track on bare ground.")] = None,
+    pixels_per_metre: Annotated[
+        float | None, typer.Option(help="Scale of the image on the ground; with --speed-m-s.")
     ] = None,
-    pixels_per_metre: Annotated[float | None, typer.Option(help="On the ground; with --speed-m-s.")] = None,
     ground_moves: Annotated[
-        str, typer.Option(help="In the image when driving forwards: down, up, left, right; with --speed-m-s.")
+        str, typer.Option(help="Where the ground moves in the image when driving forwards: down, up, left, right.")
     ] = "down",
     roi: Annotated[
-        str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Look at this part.", rich_help_panel=_CAMERAS)
+        str | None,
+        typer.Option(
+            metavar="X1,Y1,X2,Y2",
+            help="Region of interest in pixels: detect in this part of the image only.",
+            rich_help_panel=_CAMERAS,
+        ),
     ] = None,
     tiles: Annotated[
         str,
         typer.Option(
-            metavar="ROWSxCOLUMNS", help="Look at tiles one by one: small plants.", rich_help_panel=_CAMERAS
+            metavar="ROWSxCOLUMNS",
+            help="Detect in tiles, for small plants in large images.",
+            rich_help_panel=_CAMERAS,
         ),
     ] = "1x1",
     max_fps: Annotated[
         float | None,
         typer.Option(min=0.01, help="Take at most so many images a second of each camera.", rich_help_panel=_CAMERAS),
     ] = None,
-    transport: Annotated[str, typer.Option(help="Of RTSP: tcp or udp.", rich_help_panel=_CAMERAS)] = "tcp",
+    transport: Annotated[str, typer.Option(help="Transport of RTSP: tcp or udp.", rich_help_panel=_CAMERAS)] = "tcp",
     video_minutes: Annotated[
         float | None,
-        typer.Option(help="A new video and .mcap every so often; {time} in their names.", rich_help_panel=_FILES),
+        typer.Option(
+            help="Begin a new video and .mcap after this time; needs {time} in their names.", rich_help_panel=_FILES
+        ),
     ] = None,
     max_age_ms: Annotated[
-        float, typer.Option(min=1, help="Older live images are decided on no more.", rich_help_panel=_LIMITS)
+        float, typer.Option(min=1, help="Drop live images that are older.", rich_help_panel=_LIMITS)
     ] = 1000,
     batch_wait_ms: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Give the network several cameras' images at once, if it pays.", rich_help_panel=_LIMITS
+            min=0,
+            help="Wait this long for other cameras' images, to infer them together where that is faster.",
+            rich_help_panel=_LIMITS,
         ),
     ] = None,
     duty_cycle: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Compute so much of the time.", rich_help_panel=_LIMITS)
+        float,
+        typer.Option(
+            min=0.01, max=1, help="Fraction of the time that may be spent computing.", rich_help_panel=_LIMITS
+        ),
     ] = 1,
     cool_below_c: Annotated[
-        float | None, typer.Option(help="Compute less when it gets this hot.", rich_help_panel=_LIMITS)
+        float | None,
+        typer.Option(
+            help="Compute less when the processor gets this hot, in degrees Celsius.", rich_help_panel=_LIMITS
+        ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many images.")] = None,
     log_json: Annotated[
-        Path | None, typer.Option(metavar="F|-", help="Messages as JSON lines, without passwords.")
+        Path | None,
+        typer.Option(metavar="F|-", help="Log messages as JSON lines, without passwords; - for the standard output."),
     ] = None,
-    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write the latency summary as JSON.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="F", help="Write counts and latencies as JSON.")] = None,
 ) -> None:
-    """Detect in cameras, videos or images, as the robot does. Needs no torch.
+    """Detect in cameras, videos or images, as on the robot. Needs no torch.
 
-    Cameras that fail are opened again for ever. Ctrl-C ends it within a second, with whole files.
+    Cameras that fail are reopened until they are back. Ctrl-C ends it within a second; all files are complete.
     """
-    # The interpreter's last collections look at every object of every library: half a second of a busy robot's stop.
+    # The interpreter's last garbage collections visit every object of every library: half a second of a busy robot's
+    # stop.
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     if machine is not None:
         if model is not None or sources:
             raise typer.BadParameter(
-                "it names model and cameras itself: leave MODEL and SOURCE out", param_hint="--machine"
+                "the YAML has model and cameras: leave MODEL and SOURCE out", param_hint="--machine"
             )
         from detection.cli.stream_terminal import run_in_terminal
         from detection.runtime.operations.machine_file import load_machine
@@ -130,7 +149,7 @@ def stream(
             "name a model and a camera, video or folder (or --machine)", param_hint="MODEL SOURCE..."
         )
     if not track and (speed_m_s is not None or pixels_per_metre is not None):
-        raise typer.BadParameter("they help --track: add it", param_hint="--speed-m-s, --pixels-per-metre")
+        raise typer.BadParameter("only with --track", param_hint="--speed-m-s, --pixels-per-metre")
     roi_xyxy = None if roi is None else _numbers(roi, ",", 4, "--roi", "X1,Y1,X2,Y2")
     tiles_rc = _numbers(tiles, "x", 2, "--tiles", "ROWSxCOLUMNS")
     from detection.runtime.cameras.capture import Transport

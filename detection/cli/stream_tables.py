@@ -11,11 +11,11 @@ from rich.text import Text
 from detection.runtime.streaming.summary import StreamSummary
 
 
-def render(summary: StreamSummary, outputs_dropped: Mapping[str, int] | None = None) -> RenderableType:
-    """Counts per camera; p50, p95, p99 and max of each stage and of the images' age; what outputs lost."""
+def summary_tables(summary: StreamSummary, outputs_dropped: Mapping[str, int] | None = None) -> RenderableType:
+    """Counts per camera; p50, p95, p99 and max of each stage and of the images' age; what outputs dropped."""
     counts = Table(title="Images", title_justify="left")
     counts.add_column("camera")
-    for name in ("detected on", "dropped", "too old", "unreadable"):
+    for name in ("processed", "dropped", "too old", "unreadable"):
         counts.add_column(name, justify="right")
     for camera in summary.cameras:
         style = "red" if camera.failure else None
@@ -30,9 +30,9 @@ def render(summary: StreamSummary, outputs_dropped: Mapping[str, int] | None = N
     times.add_section()
     times.add_row("age of the image", *(f"{v:.2f}" for v in summary.age_ms.values()), style="bold")
     line = (
-        f"{summary.frames:,} frames in {summary.wall_s:.1f} s, {summary.fps:.1f} a second; "
+        f"{summary.frames:,} frames in {summary.wall_s:.1f} s, {summary.fps:.1f} per second; "
         f"{summary.detections:,} detections"
     )
     lost = {name: count for name, count in (outputs_dropped or {}).items() if count}
-    told = [f"not written: {', '.join(f'{count:,} by {name}' for name, count in lost.items())}"] if lost else []
-    return Group(counts, times, Text(line), *(Text(text, style="red") for text in told))
+    losses = [f"not written: {', '.join(f'{count:,} by {name}' for name, count in lost.items())}"] if lost else []
+    return Group(counts, times, Text(line), *(Text(text, style="red") for text in losses))

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from detection.cli.stream_tables import render
+from detection.cli.stream_tables import summary_tables
 from detection.runtime.cameras.source import Source
 from detection.runtime.closing import Closing
 from detection.runtime.detections import Detections, Frame
@@ -47,7 +47,7 @@ def run_in_terminal(
     console = Console(stderr=True)
     with messages_on(console, redaction), _View(console, redaction, max_frames) as view:
         result = run_machine(machine, redaction=redaction, max_frames=max_frames, summary=summary, observer=view)
-    console.print(render(result.summary, result.outputs_dropped))
+    console.print(summary_tables(result.summary, result.outputs_dropped))
     return 1 if result.summary.failures else 0
 
 

@@ -1,1 +1,1 @@
-"""How fast a model file is on this machine."""
+"""Benchmarks of a model file on this machine: latency, throughput, start, memory, energy, safe speed."""

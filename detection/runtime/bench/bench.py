@@ -1,7 +1,8 @@
-"""How fast a detector is here: every stage, the bare run of the same graph as the limit, batches; many in turns.
+"""`measure`: latency of every stage, of the bare graph as the lower limit, and of batches; several models in turns.
 
-All contestants are timed call by call in turns, each in another place every turn, so that whatever else the machine
-does hits all alike. Milliseconds depend on the machine and the hour; ratios of one measurement do not, or much less.
+All contestants are timed call by call in rounds, each in another position every round, so that whatever else the
+machine does affects all alike. Milliseconds depend on the machine and the hour; ratios within one measurement do not,
+or much less.
 """
 
 from __future__ import annotations
@@ -19,34 +20,33 @@ from numpy.typing import NDArray
 
 from detection.runtime.bench.cold_start import ColdStart, cold_start
 from detection.runtime.bench.energy import EnergyMeter
-from detection.runtime.bench.images import Recording, made_up
+from detection.runtime.bench.images import Recording, synthetic_images
 from detection.runtime.detector import Detector
 
 STAGES = ("decode", "letterbox", "infer", "finish", "call", "bare", "age")
-"""What is timed: the image's decoding, the detector's three stages, `Detector.__call__`, `Detector.bare_run`, and
-decoding and call together. All in ms. The three stages, the call and the bare run are calls of their own."""
+"""What is timed: decoding of the image, the detector's three stages, `Detector.__call__`, `Detector.bare_run`, and
+decoding and call together. All in ms. The three stages, the call and the bare run are separate calls."""
 
 BATCHES = (1, 2, 4, 8)
 WARM_UP_RUNS = 5
-COLD_STARTS = 3
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done, total)."""
+"""Called with (name of the task, done, total)."""
 
 
 @dataclass(eq=False)
 class Contestant:
-    """One model on one provider, and all that was measured of it.
+    """One model on one provider, and its measurements.
 
     Attributes:
         model: the file.
-        provider, threads: as asked; None is the CPU, and the backend's own choice.
-        detector: it.
-        samples_ms: by `STAGES`; the same place in each list is the same turn. `decode` and `age` are nan where the
-            image was there before it was asked for.
+        provider, threads: as given; None is the CPU, and the backend's own choice.
+        detector: the opened model.
+        samples_ms: by `STAGES`; the same index in each list is the same round. `decode` and `age` are nan where the
+            image had been decoded ahead.
         batches_ms: durations of `Detector.detect_batch` by number of images.
-        cold: starts in processes of their own; a string says why there was none.
-        joules: of every whole call, where they can be read.
+        cold: starts in separate processes; a string is the reason why one failed.
+        joules: of every whole call, where energy can be read.
 
     """
 
@@ -61,39 +61,39 @@ class Contestant:
 
     @property
     def runs(self) -> int:
-        """Turns that were finished."""
+        """Rounds that were completed."""
         return len(self.samples_ms["call"])
 
     @property
     def overhead_percent(self) -> float:
-        """How much longer than the bare run the whole call takes: the median over turns of their ratio, less 1."""
+        """By how much the whole call is longer than the bare run: the median over rounds of their ratio, minus 1."""
         calls, bare = np.array(self.samples_ms["call"]), np.array(self.samples_ms["bare"])
         return 100 * (float(np.median(calls / bare)) - 1)
 
     @property
     def images_per_s(self) -> float:
-        """One by one: the calls' number by their sum."""
+        """Throughput without batches: the number of calls divided by their total time."""
         calls = self.samples_ms["call"]
         return 1000 * len(calls) / sum(calls)
 
     def ratio_to(self, other: Contestant) -> float:
-        """The median over turns of this call's duration by that of `other` in the same turn."""
+        """The median over rounds of this call's duration divided by that of `other` in the same round."""
         mine, others = np.array(self.samples_ms["call"]), np.array(other.samples_ms["call"])
         return float(np.median(mine / others))
 
     def throughput(self) -> dict[int, float]:
-        """Images a second by size of the batch: of the median duration."""
+        """Images per second by batch size, from the median duration."""
         return {size: 1000 * size / float(np.median(taken)) for size, taken in self.batches_ms.items() if taken}
 
 
 @dataclass(eq=False)
 class Measurement:
-    """What `measure` gives.
+    """The result of `measure`.
 
     Attributes:
-        contestants: in the order asked for.
-        ended_by: "runs" where all turns were made, "seconds" where time was up, "user" where it was stopped.
-        energy: where it was read, or why it was not.
+        contestants: in the given order.
+        ended_by: "runs" after all rounds, "seconds" at the time limit, "user" where it was stopped.
+        energy: the meter, with the reason where it could not be read.
 
     """
 
@@ -103,14 +103,14 @@ class Measurement:
 
 
 def percentile_ms(samples_ms: Sequence[float], percent: float) -> float:
-    """The smallest sample that `percent` percent of all do not exceed (nearest rank); nan of none."""
+    """The smallest sample that `percent` percent of all do not exceed (nearest rank); nan without samples."""
     if not len(samples_ms):
         return math.nan
     return sorted(samples_ms)[max(1, math.ceil(len(samples_ms) * percent / 100)) - 1]
 
 
 def summary_ms(samples_ms: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and max of the samples that are numbers, exact; empty of none."""
+    """p50, p95, p99 and max of the samples that are numbers, exact; empty without any."""
     known = [value for value in samples_ms if not math.isnan(value)]
     if not known:
         return {}
@@ -120,7 +120,7 @@ def summary_ms(samples_ms: Sequence[float]) -> dict[str, float]:
 def contestants(
     models: Sequence[Path], providers: Sequence[str] = (), threads: Sequence[int] = ()
 ) -> list[Contestant]:
-    """Every model on every provider with every number of threads, opened.
+    """Open every model on every provider with every number of threads.
 
     Raises:
         SwathError: one of them cannot be opened.
@@ -136,47 +136,64 @@ def contestants(
     ]
 
 
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How long to measure.
+
+    Attributes:
+        runs: rounds, 1 or more.
+        seconds: no further round begins after this time (warm-up and cold starts not counted; batches get a quarter
+            more).
+        cold_starts: processes per contestant; 0 for none.
+
+    """
+
+    runs: int = 200
+    seconds: float = 120.0
+    cold_starts: int = 3
+
+
 def measure(
     entered: Sequence[Contestant],
     *,
     recording: Recording | None = None,
-    runs: int = 200,
-    seconds: float = 120.0,
-    cold_starts: int = COLD_STARTS,
+    options: MeasureOptions | None = None,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
     energy: EnergyMeter | None = None,
 ) -> Measurement:
-    """Measure everything of everybody.
+    """Measure all contestants.
+
+        entered = contestants([Path("fp32.onnx"), Path("int8.onnx")])
+        print(measure(entered, options=MeasureOptions(runs=50)).contestants[1].ratio_to(entered[0]))
 
     Args:
-        entered: from `contestants`; gets what is measured.
-        recording: images for all; None makes some up at each input's own size.
-        runs: turns, 1 or more.
-        seconds: no further turn begins after these (warm-up and cold starts not counted; batches get a quarter more).
-        cold_starts: processes per contestant; 0 for none.
-        stop: ends it after the call at work; what was measured stays.
-        progress: called with (what, done, total).
-        energy: the meter; None takes this machine's.
+        entered: from `contestants`; receives the measurements.
+        recording: images for all; None: synthetic ones at each input's own size.
+        options: how long; None for the defaults.
+        stop: ends it after the current call; what was measured stays.
+        progress: called with (task, done, total).
+        energy: the meter; None: this machine's.
 
     Raises:
         SourceError: the recording broke off.
 
     """
-    stop, told = stop or threading.Event(), progress or (lambda what, done, total: None)
+    options, stop = options or MeasureOptions(), stop or threading.Event()
+    report = progress or (lambda task, done, total: None)
     meter = energy or EnergyMeter()
-    _start_cold(entered, cold_starts, stop, told)
-    own = [made_up(one.detector.metadata.input_size_hw) for one in entered]
+    _start_cold(entered, options.cold_starts, stop, report)
+    own = [synthetic_images(one.detector.metadata.input_size_hw) for one in entered]
     for place, one in enumerate(entered):
-        told("warm-up", place, len(entered))
+        report("warm-up", place, len(entered))
         for image in range(WARM_UP_RUNS):
             if not stop.is_set():
                 one.detector(own[place][image % len(own[place])])
     began = time.monotonic()
     ended_by = "runs"
-    for turn in range(runs):
-        told("turns", turn, runs)
-        if turn and time.monotonic() - began > seconds:
+    for turn in range(options.runs):
+        report("rounds", turn, options.runs)
+        if turn and time.monotonic() - began > options.seconds:
             ended_by = "seconds"
             break
         shared = recording.next() if recording else None
@@ -185,15 +202,15 @@ def measure(
         if not _turn(entered, images, turn, decode_ms, stop, meter):
             ended_by = "user"
             break
-    batch_images = [[shared[0]] if shared else mine for mine in own] if entered and runs else []
-    _batches(entered, batch_images, max(3, min(10, runs // 20)), seconds / 4, stop, told)
+    batch_images = [[shared[0]] if shared else mine for mine in own] if entered and options.runs else []
+    _batches(entered, batch_images, max(3, min(10, options.runs // 20)), options.seconds / 4, stop, report)
     return Measurement(list(entered), "user" if stop.is_set() else ended_by, meter)
 
 
-def _start_cold(entered: Sequence[Contestant], times: int, stop: threading.Event, told: Progress) -> None:
-    """First of all, while this process's own networks have not run yet and leave the cores alone."""
+def _start_cold(entered: Sequence[Contestant], times: int, stop: threading.Event, report: Progress) -> None:
+    """First, while this process's own sessions have not run yet and leave the cores free."""
     for done, (_, one) in enumerate(product(range(times), entered)):
-        told("cold starts", done, times * len(entered))
+        report("cold starts", done, times * len(entered))
         if stop.is_set():
             return
         outcome = cold_start(one.model, one.provider, one.threads)
@@ -209,7 +226,7 @@ def _turn(
     stop: threading.Event,
     meter: EnergyMeter,
 ) -> bool:
-    """Everybody's stages, whole call and bare run once; False, and nothing kept, where it was stopped on the way."""
+    """Stages, whole call and bare run of each contestant once; False, with nothing kept, where it was stopped."""
     taken: list[dict[str, float]] = [{"decode": decode_ms} for _ in entered]
     joules: list[float | None] = [None for _ in entered]
     calls = list(product(range(len(entered)), ("stages", "call", "bare")))
@@ -250,7 +267,7 @@ class _timed:  # noqa: N801  (reads as a statement; a generator's context manage
 
 
 def _stages(detector: Detector, image: NDArray[np.uint8]) -> dict[str, float]:
-    """One call of each stage, in ms; `letterbox` has the making of a batch of one in it, as the whole call has."""
+    """One call of each stage, in ms; `letterbox` includes stacking a batch of one, as the whole call does."""
     times_ns = [time.perf_counter_ns()]
     prepared = detector.prepare(image)
     pixels = np.stack([prepared.pixels])
@@ -269,14 +286,14 @@ def _batches(
     rounds: int,
     seconds: float,
     stop: threading.Event,
-    told: Progress,
+    report: Progress,
 ) -> None:
     sizes = [[size for size in BATCHES if size <= one.detector.metadata.max_batch] for one in entered]
     for one, mine in zip(entered, sizes, strict=True):
         one.batches_ms = {size: [] for size in mine}
     began = time.monotonic()
     for turn in range(-1, rounds):  # the first one warms up: every size has its own buffers
-        told("batches", max(0, turn), rounds)
+        report("batches", max(0, turn), rounds)
         for place, size in _in_turns(sizes):
             if stop.is_set() or (turn > 0 and time.monotonic() - began > seconds):
                 return

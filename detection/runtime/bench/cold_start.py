@@ -1,9 +1,9 @@
-"""From nothing to the first detection, in a process of its own: how long, and how much memory.
+"""Time and memory from the start of a process to its first detection.
 
     python -m detection.runtime.bench.cold_start MODEL.onnx
 
-prints one JSON line. The model's file and the libraries were mostly read before, so the disk's share is missing: what
-is measured is a restart, not the first start after the machine's boot.
+prints one JSON line. The model's file and the libraries are mostly in the disk cache, so this
+measures a restart, not the first start after boot.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _RUNS = 20  # after the first detection: memory arenas have grown to their size 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What came of it.
+    """Durations and memory of one start.
 
     Attributes:
-        interpreter_s: until Python runs our first line.
+        interpreter_s: until Python runs the first line.
         imports_s: numpy, cv2, the backend, `detection.runtime`.
-        load_s: `Detector(...)`: the file read, checked and made ready.
+        load_s: `Detector(...)`: the file read, checked and prepared.
         first_run_s: the first call with an image.
-        loaded_mb: resident memory after loading, in 10^6 bytes; None where the system does not tell.
+        loaded_mb: resident memory after loading, in 10^6 bytes; None where the system does not report it.
         working_mb: the same after 20 more calls.
-        peak_mb: the most there ever was.
+        peak_mb: the peak.
 
     """
 
@@ -53,30 +53,30 @@ class ColdStart:
 
 
 def cold_start(model: Path, provider: str | None = None, threads: int | None = None) -> ColdStart | str:
-    """Start a process that loads `model` and detects once; a string says why it could not.
+    """Start a process that loads `model` and detects once; a string is the reason why that failed.
 
     Args:
-        model: the deploy graph.
+        model: the .onnx file.
         provider: as `Detector` takes it; None is the CPU.
         threads: within one operator; None leaves it to the backend.
 
     """
     # The monotonic clock is one for all processes of a machine.
-    asked = json.dumps({"provider": provider, "threads": threads, "spawned_ns": time.monotonic_ns()})
-    command = [sys.executable, "-m", "detection.runtime.bench.cold_start", str(model), asked]
+    arguments = json.dumps({"provider": provider, "threads": threads, "spawned_ns": time.monotonic_ns()})
+    command = [sys.executable, "-m", "detection.runtime.bench.cold_start", str(model), arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
-        return f"gave no answer in {_PATIENCE_S} s"
+        return f"no answer within {_PATIENCE_S} s"
     try:
         return ColdStart(**json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):
         lines = done.stderr.strip().splitlines()
-        return f"its process ended with exit {done.returncode} ({lines[-1][:200] if lines else 'nothing said'})"
+        return f"its process ended with exit {done.returncode} ({lines[-1][:200] if lines else 'no message'})"
 
 
 def memory_mb() -> tuple[float | None, float | None]:
-    """Resident memory of this process now, and the most there was, in 10^6 bytes; None where the system is silent."""
+    """Resident memory of this process now, and its peak, in 10^6 bytes; None where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmHWM"))}
@@ -87,20 +87,20 @@ def memory_mb() -> tuple[float | None, float | None]:
         return None, None
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return None, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    factor = 1 if sys.platform == "darwin" else 1024
+    return None, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * factor / 1e6
 
 
 def _run(model: Path, provider: str | None, threads: int | None, spawned_ns: int) -> dict[str, Any]:
-    from detection.runtime.bench.images import made_up
+    from detection.runtime.bench.images import synthetic_images
     from detection.runtime.detector import Detector
 
     imported_ns = time.monotonic_ns()
     detector = Detector(model, providers=None if provider is None else [provider], threads=threads)
     loaded_ns = time.monotonic_ns()
     loaded_mb, _ = memory_mb()
-    image = made_up(detector.metadata.input_size_hw)[0]
-    asked_ns = time.monotonic_ns()
+    image = synthetic_images(detector.metadata.input_size_hw)[0]
+    called_ns = time.monotonic_ns()
     detector(image)
     detected_ns = time.monotonic_ns()
     for _ in range(_RUNS):
@@ -110,7 +110,7 @@ def _run(model: Path, provider: str | None, threads: int | None, spawned_ns: int
         "interpreter_s": (_BEGAN_NS - spawned_ns) / 1e9,
         "imports_s": (imported_ns - _BEGAN_NS) / 1e9,
         "load_s": (loaded_ns - imported_ns) / 1e9,
-        "first_run_s": (detected_ns - asked_ns) / 1e9,
+        "first_run_s": (detected_ns - called_ns) / 1e9,
         "loaded_mb": loaded_mb,
         "working_mb": working_mb,
         "peak_mb": peak_mb,

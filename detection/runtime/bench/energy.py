@@ -1,4 +1,4 @@
-"""Energy that the machine's own counters tell, where they may be read: RAPL of x86 processors under Linux."""
+"""`EnergyMeter`: energy from the machine's own counters, where they are readable: RAPL of x86 under Linux."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ POWERCAP = Path("/sys/class/powercap")
 class EnergyMeter:
     """Joules of all processor packages (cores, caches, memory controller; no GPU, no camera, no supply).
 
-    All that runs on the machine is in it, and what it draws when idle.
+    Includes everything that runs on the machine, and its idle power.
 
     Args:
-        folder: where the kernel shows its counters.
+        folder: the kernel's counters.
 
     Attributes:
-        measures: what is counted, in words; None where nothing can be read.
+        measures: what is counted; None where nothing can be read.
         reason: why nothing can be read; empty where something can.
 
     Source: https://docs.kernel.org/power/powercap/powercap.html
@@ -52,7 +52,7 @@ class EnergyMeter:
         return tuple(int(path.read_text()) for path, _ in self._counters)
 
     def joules_between(self, before: Sequence[int], after: Sequence[int]) -> float:
-        """Between two readings; a counter that began again in between is understood."""
+        """Between two readings; a counter that wrapped around in between is handled."""
         total = 0
         for (_, span), first, last in zip(self._counters, before, after, strict=True):
             total += last - first if last >= first else last - first + span

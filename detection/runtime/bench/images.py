@@ -1,4 +1,4 @@
-"""What `swath bench` shows the detector: images made up, or a recording, decoded again and again."""
+"""The images of a benchmark: synthetic ones, or a recording that is decoded again and again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detection.runtime.closing import Closing
 from detection.runtime.errors import SourceError
 
 
-def made_up(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:
+def synthetic_images(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:
     """Four images of this size, uint8 (H, W, 3) BGR, always the same: noise, gradients, blobs on soil, grey."""
     height, width = size_hw
     rng = np.random.default_rng(0)
@@ -29,17 +29,17 @@ def made_up(size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:
 
 
 class Recording(Closing):
-    """A video or a folder of images without end: after the last image comes the first one again.
+    """A video or a folder of images as an endless source: after the last image comes the first again.
 
     Args:
         spec: what `open_source` takes; not a live camera.
 
     Attributes:
         name: for reports.
-        sizes_hw: heights and widths of the images that came so far.
+        sizes_hw: heights and widths of the images so far.
 
     Raises:
-        SourceError: nothing there, nothing that can be read, or a live camera, which has a pace of its own.
+        SourceError: nothing there, nothing readable, or a live camera, whose frame rate would limit the benchmark.
 
     """
 
@@ -53,11 +53,13 @@ class Recording(Closing):
         source = open_source(self._spec)
         if source.live:
             source.close()
-            raise SourceError(f"{self.name}: a live camera, which has its own pace; name a video or images")
+            raise SourceError(
+                f"{self.name}: a live camera, whose frame rate would limit the benchmark; name a video or images"
+            )
         return source
 
     def next(self) -> tuple[NDArray[np.uint8], float | None]:
-        """The next image, and how long its decoding took in ms; None where that was done before it was asked for.
+        """The next image, and how long its decoding took in ms; None where it had been decoded ahead.
 
         Raises:
             SourceError: it broke off.

@@ -20,12 +20,12 @@ SCHEMA = 1
 
 
 def to_json(measured: Measurement, sprayer: Sprayer, images: dict[str, Any]) -> dict[str, Any]:
-    """For machines: stable keys, times in ms or s as they say, null where something could not be had.
+    """A measurement as JSON: stable keys, times in ms or s as their names say, null where something is unknown.
 
     Args:
-        measured: at least one turn of it.
+        measured: with at least one round.
         sprayer: the machine around the detector.
-        images: what was shown: `source`, None where it was made up, and `sizes_hw`.
+        images: `source`, None for synthetic images, and `sizes_hw`.
 
     """
     first = measured.contestants[0]
@@ -41,13 +41,13 @@ def to_json(measured: Measurement, sprayer: Sprayer, images: dict[str, Any]) -> 
 
 
 def _one(one: Contestant, first: Contestant, measured: Measurement, sprayer: Sprayer) -> dict[str, Any]:
-    told = one.detector.metadata
+    metadata = one.detector.metadata
     meter, joules = measured.energy, statistics.fmean(one.joules) if one.joules else None
     return {
         "model": str(one.model),
-        "preset": told.preset,
-        "precision": told.precision,
-        "input_size_hw": list(told.input_size_hw),
+        "preset": metadata.preset,
+        "precision": metadata.precision,
+        "input_size_hw": list(metadata.input_size_hw),
         "provider": one.provider or "cpu",
         "threads": one.threads,
         "runs_on": one.detector.runs_on,
@@ -79,13 +79,13 @@ def _cold_json(one: Contestant) -> dict[str, Any]:
 
 
 def median_start(one: Contestant) -> ColdStart | None:
-    """The cold start of middle length (the shorter of two); its parts add up, as medians of parts would not."""
+    """The cold start of median length (the shorter of two); its parts add up, as medians of parts would not."""
     starts = sorted((s for s in one.cold if isinstance(s, ColdStart)), key=lambda s: s.total_s)
     return starts[(len(starts) - 1) // 2] if starts else None
 
 
 def safe_speed(one: Contestant, sprayer: Sprayer) -> SafeSpeed:
-    """By the p99 from an image asked for to its detections; decoding counts where it was measured."""
+    """The highest safe speed by the p99 of decoding, where it was measured, and the whole call."""
     known = [age for age in one.samples_ms["age"] if not math.isnan(age)]
     return highest_safe_speed(percentile_ms(known or one.samples_ms["call"], 99), sprayer)
 

@@ -1,9 +1,9 @@
-"""How fast the machine may drive, so that no plant reaches the nozzle before it was decided on.
+"""`highest_safe_speed`: how fast a sprayer may drive so that no plant reaches the nozzle before its decision.
 
 Two things must hold, and the stricter one limits:
 
-*Time.* A plant that lay just outside of one image is in the next one, taken `gap` later. That one may wait, is
-decided on, and the valve opens. Meanwhile the plant has come nearer, by `ahead_m` at most:
+*Time.* A plant that lay just outside of one image is in the next one, taken `gap` later. That one may wait, the
+detector runs, and the valve opens. Meanwhile the plant has come nearer, by `ahead_m` at most:
 
     ahead / speed  >=  exposure + gap + wait + call + valve
 
@@ -62,13 +62,13 @@ class Sprayer:
 
 @dataclass(frozen=True)
 class SafeSpeed:
-    """What came out.
+    """The highest safe speed, and what limits it.
 
     Attributes:
         kmh: the highest safe speed, the lower of the next two.
         limited_by: which of them it is.
         pulse_kmh, time_kmh: above this pulses leave gaps; above this the decision comes too late.
-        gap_ms: between two images that are decided on.
+        gap_ms: between two images that the detector gets.
         delay_ms: from a plant's entry into the view to the drop on the ground, at worst.
         blur_mm: how far the image smears at `kmh` while it is exposed.
 

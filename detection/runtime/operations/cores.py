@@ -1,4 +1,4 @@
-"""`share_cores`: how many threads an image gets, and how many images are in the network at once."""
+"""`share_cores`: how many threads infer one image, and how many images are inferred at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_WORKERS = 8  # more than one thread can decode for
 
 
 def share_cores(machine: Machine, cores: int | None = None) -> tuple[int | None, int]:
-    """Cameras want each image's boxes soon, recordings many images a second; docs/robot/stream.md has the figures.
+    """Cameras want low latency, recordings high throughput; docs/robot/stream.md has the figures.
 
     Args:
         machine: what is to run.
@@ -24,12 +24,12 @@ def share_cores(machine: Machine, cores: int | None = None) -> tuple[int | None,
         many workers as the cores then have room for.
 
     """
-    told, limits = machine.model, machine.limits
+    model, limits = machine.model, machine.limits
     steady = limits.duty_cycle == 1 and limits.cool_below_c is None
-    on_cpu = told.provider is None or same(told.provider, CPU)
+    on_cpu = model.provider is None or same(model.provider, CPU)
     if not (steady and on_cpu and all(is_recording(camera.source) for camera in machine.cameras)):
-        return told.threads, 1
+        return model.threads, 1
     if cores is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = told.threads or 1
+    threads = model.threads or 1
     return threads, max(1, min(_MOST_WORKERS, cores // threads))

@@ -1,4 +1,4 @@
-"""What is really live on this machine: wheels, cv2, execution providers, GPUs."""
+"""`examine`: what works on this machine: wheels, OpenCV, execution providers, GPUs; what `swath doctor` shows."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "
 _PATIENCE_S = 20
 
 
-def examine(asked: Sequence[str] = ()) -> list[Finding]:
-    """Look at everything.
+def examine(required: Sequence[str] = ()) -> list[Finding]:
+    """Examine this machine and its Python environment.
 
     Args:
-        asked: providers that must be live, by full or short name ("cuda", "openvino").
+        required: providers that must run a graph here, by full or short name ("cuda", "openvino").
+
+    Returns:
+        A finding for each thing that was examined; `wrong` ones must be mended.
 
     """
-    asked = [split(name)[0] for name in asked]
+    required = [split(name)[0] for name in required]
     installed = installed_versions((*_OPENCV, *RUNTIMES, *TENSORRT_WHEELS))
     tried = {name: probe(name) for name in ort.get_available_providers()}
     openvino = probe(OPENVINO) if importlib.util.find_spec(OPENVINO) else None
@@ -52,8 +55,8 @@ def examine(asked: Sequence[str] = ()) -> list[Finding]:
         Finding("swath", "ok", f"{detection.__version__}, numpy {np.__version__}"),
         opencv_finding({name: installed[name] for name in _OPENCV if name in installed}, *_live_cv2()),
         runtime_finding({name: installed[name] for name in RUNTIMES if name in installed}, ort.__version__),
-        *provider_findings(tried, [name for name in asked if full_name(name) != OPENVINO]),
-        openvino_finding(openvino, asked=any(full_name(name) == OPENVINO for name in asked)),
+        *provider_findings(tried, [name for name in required if full_name(name) != OPENVINO]),
+        openvino_finding(openvino, required=any(full_name(name) == OPENVINO for name in required)),
         tensorrt_finding({name: installed[name] for name in TENSORRT_WHEELS if name in installed}),
         *_gpus(),
         suggestion(tried, openvino),
@@ -61,12 +64,12 @@ def examine(asked: Sequence[str] = ()) -> list[Finding]:
 
 
 def opencv_finding(wheels: Mapping[str, str], live: str, capabilities: str) -> Finding:
-    """Wheels of OpenCV share one folder: what was installed last is live, and two versions are a mixture.
+    """Wheels of OpenCV share one folder: the last one installed is imported, and two versions get mixed.
 
     Args:
         wheels: installed ones and their versions.
         live: the version that `import cv2` gives.
-        capabilities: of it, in words.
+        capabilities: what it was built with.
 
     """
     names = ", ".join(f"{name} {version}" for name, version in wheels.items()) or "no wheel (a build of its own)"
@@ -81,7 +84,7 @@ def opencv_finding(wheels: Mapping[str, str], live: str, capabilities: str) -> F
 
 
 def runtime_finding(wheels: Mapping[str, str], live: str) -> Finding:
-    """Wheels of onnxruntime share one folder too: two of them kill the GPU.
+    """Wheels of onnxruntime share one folder too: with two of them the GPU is not used.
 
     Args:
         wheels: installed ones and their versions.
@@ -94,35 +97,35 @@ def runtime_finding(wheels: Mapping[str, str], live: str) -> Finding:
     return Finding("onnxruntime", "wrong" if conflict else "ok", f"{said}: {conflict}" if conflict else said)
 
 
-def provider_findings(tried: Mapping[str, Liveness], asked: Sequence[str]) -> list[Finding]:
-    """Which execution providers run a graph. Only what was asked for must.
+def provider_findings(tried: Mapping[str, Liveness], required: Sequence[str]) -> list[Finding]:
+    """Which execution providers run a graph. One that does not is a fault only where it is required.
 
     Args:
-        tried: what came of each that this onnxruntime has, by full name.
-        asked: full or short names.
+        tried: the outcome for each provider that this onnxruntime has, by full name.
+        required: full or short names.
 
     """
     found = []
     for name, liveness in tried.items():
-        must = any(same(name, given) for given in asked)
+        must = any(same(name, given) for given in required)
         state: State = "ok" if liveness.live else "wrong" if must else "note"
         found.append(
             Finding(name, state, "live: it ran a graph" if liveness.live else f"not live: {liveness.reason}")
         )
     here = ", ".join(tried)
-    strangers = [given for given in dict.fromkeys(asked) if not any(same(name, given) for name in tried)]
-    return found + [Finding(given, "wrong", f"not in this onnxruntime, which has {here}") for given in strangers]
+    unknown = [given for given in dict.fromkeys(required) if not any(same(name, given) for name in tried)]
+    return found + [Finding(given, "wrong", f"not in this onnxruntime, which has {here}") for given in unknown]
 
 
-def openvino_finding(tried: Liveness | None, *, asked: bool) -> Finding:
+def openvino_finding(tried: Liveness | None, *, required: bool) -> Finding:
     """The package `openvino`.
 
     Args:
-        tried: what came of it; None: it is not installed.
-        asked: whether it must be live.
+        tried: the outcome of trying it; None: it is not installed.
+        required: whether it must run a graph here.
 
     """
-    bad: State = "wrong" if asked else "note"
+    bad: State = "wrong" if required else "note"
     if tried is None:
         return Finding(OPENVINO, bad, 'not installed: pip install "swath[openvino]"')
     if not tried.live:
@@ -131,7 +134,7 @@ def openvino_finding(tried: Liveness | None, *, asked: bool) -> Finding:
 
 
 def tensorrt_finding(wheels: Mapping[str, str]) -> Finding:
-    """TensorRT's libraries: onnxruntime has a provider for them, but does not bring them."""
+    """TensorRT's libraries, which onnxruntime's provider needs and does not bring."""
     if not wheels:
         return Finding(
             "TensorRT", "note", "no tensorrt package; one that the system brings (Jetson) is found without"
@@ -140,7 +143,7 @@ def tensorrt_finding(wheels: Mapping[str, str]) -> Finding:
 
 
 def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None) -> Finding:
-    """Which backend to take here.
+    """Which backend to use here.
 
     Args:
         tried: onnxruntime's providers, as `provider_findings` takes them.
@@ -161,7 +164,7 @@ def suggestion(tried: Mapping[str, Liveness], openvino: Liveness | None) -> Find
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """For machines: stable keys."""
+    """The findings as JSON, with keys that stay: `ok`, and `what`, `state` and `said` of each."""
     ok = all(finding.state != "wrong" for finding in findings)
     listed = [{"what": one.subject, "state": one.state, "said": one.message} for one in findings]
     return {"schema": 1, "ok": ok, "findings": listed}

@@ -1,4 +1,4 @@
-"""`JsonLog`: one JSON object a line of what is logged and of what happens, without secrets."""
+"""`JsonLog`: log messages and events as JSON lines, without secrets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Lines(logging.Formatter):
 
 
 class _Losing(logging.Handler):
-    """A full disk or a reader that went away loses lines, and does not stop a machine."""
+    """A handler that loses lines on a full disk or without a reader, and does not stop a machine."""
 
     shown_as = "standard output"
     lost = 0
@@ -62,7 +62,7 @@ class _ToStandardOutput(_Losing, logging.StreamHandler[TextIO]):
 
 
 class JsonLog:
-    """Where events go that are to stand in the log; a `Listener`.
+    """A listener that writes events into the log.
 
     Args:
         handler: writes them.
@@ -73,10 +73,10 @@ class JsonLog:
         self._handler = handler
 
     def __call__(self, event: Event) -> None:
-        """Write an event: a warning where something is lost, a piece of information otherwise."""
+        """Write an event: level WARNING where something is lost or refused, INFO otherwise."""
         level = logging.WARNING if event.is_warning else logging.INFO
         message = f"{event.kind} {event.subject}: {event.status}" + (event.message and f", {event.message}")
-        told = {
+        fields = {
             "name": f"{_OURS}.events",
             "levelno": level,
             "levelname": logging.getLevelName(level),
@@ -85,8 +85,8 @@ class JsonLog:
             "event": event.to_json(),
             "camera": event.subject if event.kind == "camera" else None,
         }
-        # Past the loggers: a terminal that shows warnings is told of events by other ways.
-        self._handler.handle(logging.makeLogRecord(told))
+        # Not by a logger: a terminal that shows warnings receives events by itself.
+        self._handler.handle(logging.makeLogRecord(fields))
 
 
 @contextmanager
@@ -94,11 +94,11 @@ def json_log(to: Path | str, redaction: Redaction) -> Iterator[JsonLog]:
     """All that Swath logs from INFO on, and other libraries from WARNING on, as JSON lines.
 
     Each has `time` (UTC), `level`, `logger` and `message`; where it belongs to a camera, `camera`; of events
-    `event`, of errors `exception`. A file is begun anew at 20 MB, four older ones are kept.
+    `event`, of errors `exception`. A file is rotated at 20 MB, four older ones are kept.
 
     Args:
         to: a file to append to, or "-" for the standard output (which systemd's journal takes).
-        redaction: what must not be in it.
+        redaction: takes secrets out.
 
     Raises:
         OutputError: the file cannot be written.
@@ -134,7 +134,7 @@ def json_log(to: Path | str, redaction: Redaction) -> Iterator[JsonLog]:
 
 
 class _Foreign(logging.Handler):
-    """What other libraries log; ours comes by its own way, whether or not it is passed on to the root."""
+    """Messages of other libraries; those of Swath have their own handler, propagated or not."""
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__(logging.WARNING)

@@ -1,4 +1,4 @@
-"""`Machine`: what one YAML says of a whole machine: its model, its cameras, its outputs and its limits."""
+"""`Machine`: the settings of a whole machine: model, cameras, tracking, outputs and limits."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from detection.runtime.tracking.motion import Direction
 
 
 class MachineModel(Settings):
-    """What decides."""
+    """The model, and the thresholds that it runs with."""
 
     path: HomePath = Field(description="the .onnx that swath export wrote")
     provider: str | None = Field(None, description="cpu, openvino, cuda, tensorrt, ...; null: onnxruntime on the CPU")
     threads: int | None = Field(
-        None, ge=1, description="for one image; null: all cores for cameras, one for recordings, several at once"
+        None,
+        ge=1,
+        description="threads for one image; null: all cores for cameras, one for recordings, several images at once",
     )
     score: Fraction | None = Field(None, description="one threshold for all classes; null: the model file's own")
     score_thresholds: dict[str, Fraction] = Field(
-        {}, description="thresholds by class; others are the model file's own"
+        {}, description="thresholds by class; for other classes the model file's own"
     )
-    watch: bool = Field(True, description="take a new file at the path while running, if it passes the checks")
-    other_classes: bool = Field(False, description="let a new file find other classes than the old one")
-    unverified: bool = Field(False, description="let a new file come without a parity report that passed")
+    watch: bool = Field(True, description="load a new file at the path while running, if it passes the checks")
+    other_classes: bool = Field(False, description="accept a new file that detects other classes than the old one")
+    unverified: bool = Field(False, description="accept a new file without a passed parity check")
 
     @model_validator(mode="after")
     def _one_or_by_class(self) -> Self:
@@ -43,14 +45,14 @@ class MachineModel(Settings):
         return self
 
     def thresholds(self, class_names: tuple[str, ...], own: tuple[float, ...]) -> float | tuple[float, ...] | None:
-        """What `Detector` takes as `score_thresholds`; None: the model file's own.
+        """The thresholds as `Detector` takes them; None: the model file's own.
 
         Args:
             class_names: of the model file.
             own: its thresholds, one per class.
 
         Raises:
-            ValueError: a class that the model file does not know.
+            ValueError: a class that the model file does not detect.
 
         """
         if self.score is not None or not self.score_thresholds:
@@ -65,24 +67,30 @@ class MachineModel(Settings):
 
 
 class Limits(Settings):
-    """What must hold."""
+    """Limits on age and computation."""
 
-    max_age_ms: Positive | None = Field(
-        1000.0, description="older live images are neither decided on nor published; null: any age is"
+    max_age_ms: Positive | None = Field(1000.0, description="drop live images that are older; null: none is dropped")
+    batch_wait_ms: Positive | None = Field(
+        None, description="wait this long for the other cameras' images, where a batch is faster"
     )
-    batch_wait_ms: Positive | None = Field(None, description="wait for other cameras so long, where batches pay")
-    duty_cycle: float = Field(1.0, gt=0, le=1, description="part of the time that may be computed, against heat")
-    cool_below_c: Positive | None = Field(None, description="compute less and less from 5 degrees below this on")
+    duty_cycle: float = Field(
+        1.0, gt=0, le=1, description="fraction of the time that may be spent computing, against heat"
+    )
+    cool_below_c: Positive | None = Field(
+        None, description="compute less and less from 5 degrees Celsius below this temperature on"
+    )
 
 
 class Tracking(Settings):
-    """Follow plants from image to image, and count each once. The ground's motion is seen in the images."""
+    """Track plants from image to image, and count each once. The ground's motion is estimated from the images."""
 
     speed_m_s: float | None = Field(
-        None, allow_inf_nan=False, description="of driving: a forecast where the ground is not seen"
+        None, allow_inf_nan=False, description="driving speed: predicts motion where the images do not show it"
     )
-    pixels_per_metre: Positive | None = Field(None, description="of the camera's image, on the ground")
-    direction: Direction = Field("down", description="where the ground goes in the image when driving forwards")
+    pixels_per_metre: Positive | None = Field(None, description="scale of the camera's image on the ground")
+    direction: Direction = Field(
+        "down", description="direction in which the ground moves in the image when driving forwards"
+    )
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -93,12 +101,12 @@ class Tracking(Settings):
 
 class _Outputs(Settings):
     video_minutes: Positive | None = Field(
-        None, description="a new video, and .mcap, every so often; needs {time} in their names"
+        None, description="begin a new video and .mcap after this many minutes; needs {time} in their names"
     )
 
     @property
     def chosen(self) -> list[tuple[OutputKind, Any]]:
-        """The outputs that were asked for, each with its settings; in the order of `KINDS`."""
+        """The outputs in use, each with its settings, in the order of `KINDS`."""
         given = ((kind, getattr(self, kind.key)) for kind in outputs_room.KINDS)
         return [(kind, settings) for kind, settings in given if settings is not None]
 
@@ -115,7 +123,7 @@ else:
         "Outputs",
         __base__=_Outputs,
         __module__=__name__,
-        __doc__="Where detections go.",
+        __doc__="Where detections and events go.",
         **{
             kind.key: (kind.settings | None, Field(None, description=kind.about, repr=not kind.secret))
             for kind in outputs_room.KINDS
@@ -124,15 +132,15 @@ else:
 
 
 class Machine(Settings):
-    """A whole machine. See machine.yaml beside this file for one."""
+    """A whole machine; `swath machine example` prints one."""
 
     name: str = Field("swath", min_length=1, description="of the machine, in logs")
-    model: MachineModel = Field(description="what decides")
+    model: MachineModel = Field(description="the model that detects")
     cameras: tuple[AnyCamera, ...] = Field(min_length=1, description="one or more")
-    tracking: Tracking | None = Field(None, description="follow plants, and count each once; {} for the defaults")
-    limits: Limits = Field(Limits(), description="what must hold")
-    outputs: Outputs = Field(default_factory=Outputs, description="where decisions go")
-    log: HomePath | None = Field(None, description='JSON lines: a file, or "-" for the standard output')
+    tracking: Tracking | None = Field(None, description="track plants, and count each once; {} for the defaults")
+    limits: Limits = Field(Limits(), description="limits on age and computation")
+    outputs: Outputs = Field(default_factory=Outputs, description="where detections and events go")
+    log: HomePath | None = Field(None, description='messages as JSON lines: a file, or "-" for the standard output')
 
     @field_validator("cameras", mode="before")
     @classmethod
@@ -148,7 +156,7 @@ class Machine(Settings):
         names = [camera.name for camera in self.cameras]
         twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
         if twice is not None:
-            raise ValueError(f"cameras: two are called {twice!r}; their names stand in all outputs and must differ")
+            raise ValueError(f"cameras: two are called {twice!r}; names are in all outputs and must differ")
         return self
 
     @property

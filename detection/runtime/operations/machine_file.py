@@ -30,12 +30,12 @@ class MachineError(SwathError):
 
 @dataclass(frozen=True)
 class MachineFile:
-    """A machine's YAML that was read.
+    """A machine's YAML as it was read.
 
     Attributes:
         path: the file.
-        machine: what it says.
-        secrets: values of the environment variables that it names.
+        machine: its content.
+        secrets: values of the environment variables that it refers to.
 
     """
 
@@ -52,8 +52,8 @@ class MachineFile:
 def load_machine(path: Path, environment: Mapping[str, str] | None = None, *, fill_in: bool = True) -> MachineFile:
     """Read a machine's YAML.
 
-    `${NAME}` anywhere in a value is replaced by that environment variable, `$${NAME}` stays as `${NAME}`. What comes
-    from the environment counts as a secret. Relative paths start at the YAML's own folder.
+    `${NAME}` anywhere in a value is replaced by that environment variable, `$${NAME}` becomes `${NAME}`. Values
+    from the environment count as secrets. Relative paths start at the YAML's own folder.
 
     Args:
         path: the YAML.

@@ -23,7 +23,7 @@ from detection.runtime.operations.cores import share_cores
 from detection.runtime.operations.json_log import json_log
 from detection.runtime.operations.machine import Machine, MachineModel
 from detection.runtime.operations.machine_file import MachineError
-from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_hangup
+from detection.runtime.operations.model_watcher import ModelWatcher, reloads_on_hangup
 from detection.runtime.operations.open_outputs import OpenOutputs
 from detection.runtime.operations.redaction import Redaction
 from detection.runtime.operations.systemd import Heartbeat, Service
@@ -37,7 +37,7 @@ from detection.runtime.streaming.summary import StreamSummary
 
 
 class MachineObserver(Protocol):
-    """What a program sees of a running machine, such as a terminal; each method may be left as it is.
+    """Receives what happens in a running machine, for a terminal or another program; every method may be left out.
 
     Methods are called from several threads, must return at once and must not raise.
     """
@@ -96,7 +96,7 @@ def run_machine(
         redaction: keeps secrets out of logs.
         max_frames: stop after so many images, over all cameras; None for no limit.
         summary: gets the result as JSON.
-        observer: sees what happens; None: nobody does.
+        observer: is called with what happens; None: nothing is.
 
     Returns:
         The result, also where sources failed on the way (`summary.failures`).
@@ -113,7 +113,7 @@ def run_machine(
         duty = _duty(machine)
         threads, workers = share_cores(machine)
         detector = _detector(machine.model, threads)
-        detector.warm_up()  # before cameras open: what they deliver meanwhile would count as dropped
+        detector.warm_up()  # before cameras open: images that arrive meanwhile would count as dropped
         controls, events, heartbeat = Controls(detector), EventQueue(), Heartbeat()
 
         def publish(event: Event) -> None:
@@ -129,7 +129,7 @@ def run_machine(
             stack.enter_context(triggered_by_signal(box))
         if any(source.live for source in sources):
             watcher = stack.enter_context(_watch(machine.model, controls, publish))
-            stack.enter_context(asked_by_hangup(watcher))
+            stack.enter_context(reloads_on_hangup(watcher))
         status = _Status(sources, observer)
         observer.opened(sources, outputs.urls)
         with Service(heartbeat, status.line) as service:
@@ -150,7 +150,7 @@ def run_machine(
                 duty=duty,
                 heartbeat=heartbeat,
             )
-        stack.close()  # files are whole before we say that we are done
+        stack.close()  # files are complete before the result is given
     result = MachineResult(streamed, outputs.dropped())
     if summary is not None:
         write_whole(summary, json.dumps(result.to_json(), indent=2) + "\n")
@@ -235,7 +235,9 @@ def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -
             return None
         return WheelMotion(tracking.speed_m_s, tracking.pixels_per_metre, tracking.direction)
 
-    thresholds = detector.metadata.score_thresholds  # the model's own: the tracker knows how sure each is from them
+    thresholds = (
+        detector.metadata.score_thresholds
+    )  # the model's own: the tracker tells confirmed from low-score detections by them
     return {
         source.camera: PlantTracker(detector.class_names, thresholds, ImageMotion(wheels())) for source in sources
     }

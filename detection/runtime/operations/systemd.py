@@ -1,4 +1,4 @@
-"""`Service`: tells systemd that the machine is ready, alive, and how it is, as sd_notify(3) describes it.
+"""`Service`: reports readiness, liveness and status to systemd, by the protocol of sd_notify(3).
 
 Without systemd (no NOTIFY_SOCKET in the environment) everything here does nothing.
 """
@@ -21,13 +21,13 @@ _SEND_TIMEOUT_S = 1.0
 
 
 class Heartbeat:
-    """When the pipeline last went round; from any thread."""
+    """When the pipeline last made a turn; from any thread."""
 
     def __init__(self) -> None:
         self._last_s = time.monotonic()
 
     def __call__(self) -> None:
-        """It goes round, whether or not there was an image; `run_stream` takes this as `heartbeat`."""
+        """The pipeline made a turn, with or without an image; `run_stream` takes this as `heartbeat`."""
         self._last_s = time.monotonic()
 
     @property
@@ -43,7 +43,7 @@ class Notifier:
         environment: None takes the process's own.
 
     Attributes:
-        watchdog_s: after so many seconds without a sign of life systemd restarts the service; None: never.
+        watchdog_s: systemd restarts the service after this many seconds without WATCHDOG=1; None: never.
 
     """
 
@@ -70,20 +70,20 @@ class Notifier:
         except OSError as error:
             if not self._said:
                 self._said = True
-                _log.warning("systemd cannot be told how the machine is (%s)", error.strerror or error)
+                _log.warning("the status cannot be sent to systemd (%s)", error.strerror or error)
 
 
 class Service(Closing):
-    """A machine under systemd: READY=1, WATCHDOG=1 while the pipeline goes round, STATUS=..., STOPPING=1.
+    """A machine under systemd: READY=1, WATCHDOG=1 while the pipeline makes turns, STATUS=..., STOPPING=1.
 
-    A network, device or output that hangs stops the pipeline. After half of WatchdogSec there is no sign of life
-    any more, and systemd restarts the service; each thread's stack is then written to the standard error. A camera
+    A network, device or output that hangs stops the pipeline. After half of WatchdogSec WATCHDOG=1 is no longer
+    sent, and systemd restarts the service; each thread's stack is then written to the standard error. A camera
     that is gone stops nothing.
 
     Args:
         heartbeat: of the pipeline.
-        status: how the machine is, in a line; for `systemctl status`.
-        notifier: None takes what the environment says.
+        status: gives the line that `systemctl status` shows.
+        notifier: None: by the environment's NOTIFY_SOCKET.
 
     """
 
@@ -97,14 +97,14 @@ class Service(Closing):
         self._thread: threading.Thread | None = None
 
     def ready(self) -> None:
-        """Model, cameras and outputs are open; from now on the pipeline must go round."""
+        """Model, cameras and outputs are open; from now on the pipeline must make turns."""
         if not self._notifier or self._thread is not None:
             return
         if self._notifier.watchdog_s is not None and not faulthandler.is_enabled():
             faulthandler.enable()  # the watchdog's SIGABRT then says where each thread hangs
             self._dumps = True
         self._heartbeat()
-        self._notifier.send("READY=1", f"STATUS={self._told()}")
+        self._notifier.send("READY=1", f"STATUS={self._line()}")
         self._thread = threading.Thread(target=self._run, name="systemd", daemon=True)
         self._thread.start()
 
@@ -114,20 +114,22 @@ class Service(Closing):
         while not self._closing.wait(every_s):
             silent_s = self._heartbeat.silent_s
             if watchdog_s is not None and silent_s > watchdog_s / 2:
-                self._notifier.send(f"STATUS=stuck: the pipeline stands still for {silent_s:.0f} s")
+                self._notifier.send(f"STATUS=stuck: no progress for {silent_s:.0f} s")
                 if not self._stuck:
-                    _log.error("the pipeline stands still for %.0f s: systemd will restart the service", silent_s)
+                    _log.error(
+                        "the pipeline has made no progress for %.0f s: systemd will restart the service", silent_s
+                    )
                 self._stuck = True
                 continue
             self._stuck = False
             alive = () if watchdog_s is None else ("WATCHDOG=1",)
-            self._notifier.send(*alive, f"STATUS={self._told()}")
+            self._notifier.send(*alive, f"STATUS={self._line()}")
 
-    def _told(self) -> str:
+    def _line(self) -> str:
         try:
             return self._status()
-        except Exception:  # a status that cannot be told must not look like a machine that hangs
-            _log.exception("the status cannot be told")
+        except Exception:  # a faulty status line must not look like a machine that hangs
+            _log.exception("the status line failed")
             return "running"
 
     def close(self) -> None:

@@ -16,16 +16,16 @@ _UNIT = """\
 Description=Swath: {machine}
 After=network-online.target
 Wants=network-online.target
-# Tried for ever: in the field nobody is there to start it again.
+# No limit on restarts: in the field there is nobody to start it again.
 StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 NotifyAccess=main
 {folders}ExecStart={command}
-# A new model file at its path is taken by itself; this makes it look at once.
+# A new model file at its path is loaded automatically; a reload checks for it at once.
 ExecReload=/bin/kill -HUP $MAINPID
-# Secrets that the YAML names as ${{NAME}}; owned by root, mode 0600.
+# Secrets that the YAML refers to as ${{NAME}}; owned by root, mode 0600.
 EnvironmentFile=-{secrets}
 Environment=PYTHONUNBUFFERED=1
 User={user}
@@ -33,13 +33,13 @@ SupplementaryGroups=video render
 WorkingDirectory={folder}
 Restart=always
 RestartSec=2
-# A model may take minutes to be prepared for its device, once.
+# Preparing a model for its device may take minutes, once.
 TimeoutStartSec=300
 TimeoutStopSec=10
-# No sign of life for so long, because images go in and none comes out: started again.
+# Restarted when the pipeline makes no progress for this long.
 WatchdogSec={watchdog_s}
 
-# It reads its model, its cameras and the network, and writes its outputs; nothing else.
+# It may read its model, cameras and the network, and write its outputs; nothing else.
 ProtectSystem=strict
 ProtectHome=read-only
 ReadWritePaths={writable}
@@ -65,16 +65,16 @@ WantedBy=multi-user.target
 
 
 def systemd_unit(loaded: MachineFile, *, command: Sequence[str], user: str = "swath", watchdog_s: int = 10) -> str:
-    """A unit that starts a machine at boot, restarts it whatever happens, and lets it do little else.
+    """A systemd unit that starts a machine at boot, restarts it after any failure, and sandboxes it.
 
     Args:
-        loaded: the machine.
+        loaded: the machine's YAML.
         command: how `swath` is called here, such as the full path of the script.
-        user: under whose name it runs; must be able to read the model and write the outputs.
-        watchdog_s: restart after so many seconds without a sign of life.
+        user: the account that it runs as; must be able to read the model and write the outputs.
+        watchdog_s: restart after this many seconds without progress.
 
     Raises:
-        SwathError: a path that a unit cannot hold.
+        SwathError: a path that a unit file cannot hold.
 
     """
     path = loaded.path.resolve()

@@ -96,7 +96,7 @@ class VideoOutput(Output):
         if minutes is not None and "{time}" not in self.path.name:
             raise OutputError(f"{path}: a new video every {minutes:g} minutes needs {{time}} in its name")
         try:
-            # Say now, not after the first frame, that the folder is read-only.
+            # A read-only folder is an error now, not after the first frame.
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=folder):
                 pass

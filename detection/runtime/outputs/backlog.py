@@ -1,4 +1,4 @@
-"""`Backlog`: what waits for a broker or server that is slow or away, within a bound of bytes."""
+"""`Backlog`: a queue of limited size in bytes for a broker or server that is slow or away."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Sequence, Sized
 from typing import Generic, TypeVar
 
 MAX_BYTES = 4_000_000
-"""Of what waits: some 2,500 records with ten detections each."""
+"""Size of the queue: some 2,500 records with ten detections each."""
 
 Item = TypeVar("Item", bound=Sized)
 """Something whose length is its size in bytes."""
 
 
 class Backlog(Generic[Item]):
-    """A queue between threads, of `MAX_BYTES` at most: the oldest give way, and are counted. The newest stays.
+    """A queue between threads, of `MAX_BYTES` at most: the oldest items are dropped and counted. The newest stays.
 
     Attributes:
-        dropped: items that will not get where they should.
+        dropped: items that were not delivered and will not be.
 
     """
 

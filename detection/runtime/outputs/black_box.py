@@ -10,17 +10,23 @@ from detection.runtime.settings import HomePath, Positive, Settings
 
 
 class BlackBoxSettings(Settings):
-    """What is kept around faults, and of images on which the detector was not sure."""
+    """Recordings around faults, and images on which the detector was uncertain."""
 
-    folder: HomePath = Field(description="gets incidents/ and relabel/")
-    before_s: Positive = Field(10.0, description="how far back an incident reaches")
-    after_s: Positive = Field(5.0, description="how long it goes on after its last fault")
-    memory_mb: Positive = Field(512.0, description="of images in memory, over all cameras")
-    quota_mb: Positive = Field(5000.0, description="of everything in the folder; the oldest goes")
-    as_jpeg: bool = Field(False, description="twelve times as many in the same memory, but not the very pixels")
-    pause_s: float = Field(300.0, ge=0, description="the same fault begins an incident once in so many seconds")
-    uncertain_every_s: Positive | None = Field(10.0, description="between two uncertain images; null: save none")
-    uncertain_band: float = Field(0.1, gt=0, le=1, description="how far from its threshold a score is uncertain")
+    folder: HomePath = Field(description="holds incidents/ and relabel/")
+    before_s: Positive = Field(10.0, description="seconds before a fault that are recorded")
+    after_s: Positive = Field(5.0, description="seconds after the last fault that are recorded")
+    memory_mb: Positive = Field(512.0, description="memory for images, of all cameras together")
+    quota_mb: Positive = Field(5000.0, description="size limit of the folder; the oldest are deleted")
+    as_jpeg: bool = Field(
+        False, description="keep JPEGs: twelve times as many in the same memory, but not the original pixels"
+    )
+    pause_s: float = Field(300.0, ge=0, description="seconds before the same fault is recorded again")
+    uncertain_every_s: Positive | None = Field(
+        10.0, description="seconds between two uncertain images; null: save none"
+    )
+    uncertain_band: float = Field(
+        0.1, gt=0, le=1, description="distance of a score to its threshold that counts as uncertain"
+    )
 
 
 def _open(settings: BlackBoxSettings, context: OutputContext) -> list[Output]:
@@ -45,10 +51,10 @@ def _open(settings: BlackBoxSettings, context: OutputContext) -> list[Output]:
 
 KIND = OutputKind(
     key="black_box",
-    about="the seconds around faults, and uncertain images",
+    about="recordings of the seconds around faults, and uncertain images",
     settings=BlackBoxSettings,
     opens=_open,
-    flags=(Flag("DIR", "Keep the seconds around faults, and uncertain images.", field="folder"),),
+    flags=(Flag("DIR", "Record the seconds around faults, and uncertain images.", field="folder"),),
     example="{folder: season/blackbox, before_s: 5, quota_mb: 20000}",
     queued=False,
     writes=lambda settings: [settings.folder],

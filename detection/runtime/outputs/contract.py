@@ -1,4 +1,4 @@
-"""`Output`: what everything has in common that detections go to, and the record that is published of a frame."""
+"""`Output`: the interface of everything that receives detections, and `Record`, what is published of a frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the commands' help is derived from the outputs, and must no
     from detection.runtime.events import Event
 
 RECORD_SCHEMA = 1
-"""Of the JSON lines; raised when a key changes its meaning or goes."""
+"""Version of the JSON lines; increased when a key changes its meaning or is removed."""
 
 FoundObject = TypedDict(
     "FoundObject",
@@ -44,11 +44,11 @@ class Record(TypedDict):
 
 
 class Output(Closing, Protocol):
-    """Something that takes every frame's detections; a context manager.
+    """Receives every frame's detections, and events; a context manager.
 
     Attributes:
-        needs_image: whether it looks at the pixels. Where not, a frame that waits for it in a queue
-            leaves them behind (`Queued`): it gets a black image of the same size.
+        needs_image: whether it reads the pixels. Where not, frames in its queue (`Queued`) do not keep them: it
+            receives a black image of the same size.
         camera: takes this camera's frames only; None takes all.
         url: what a person opens in a browser to see it; None where there is nothing to open.
 
@@ -67,14 +67,14 @@ class Output(Closing, Protocol):
         """
 
     def event(self, event: Event) -> None:
-        """Take what happened beside the images; one that has no place for it lets it pass.
+        """Take an event; an output without a place for events ignores it.
 
         May be called before the first frame, and from the pipeline's thread only.
         """
         return None
 
     def close(self) -> None:
-        """Finish what was written, so that it is whole; safe to call twice."""
+        """Finish what was written, so that it is complete; safe to call twice."""
 
 
 def make_record(
@@ -86,7 +86,7 @@ def make_record(
     latency_ms: dict[str, float],
     counted: dict[str, int] | None = None,
 ) -> Record:
-    """The record of a frame; numbers are rounded to what they are good for."""
+    """The record of a frame, with numbers rounded to a useful precision."""
     tracks = detections.track_ids
     return {
         "schema": RECORD_SCHEMA,

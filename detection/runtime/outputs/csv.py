@@ -31,17 +31,17 @@ COLUMNS = (
     "track_id",
     "score",
 )
-"""The first line. `score` stands last: zeros can follow a decimal and mean nothing (see `LinesFile`)."""
+"""The first line. `score` is last: zeros after a decimal change nothing (see `LinesFile`)."""
 
 
 class CsvOutput(Output):
-    """One row per detection (RFC 4180, with a header); whole rows, as `LinesFile` promises.
+    """One row per detection (RFC 4180, with a header); rows are always complete (`LinesFile`).
 
     A frame without detections has no row; what is None is an empty field.
 
     Args:
-        path: what stood there is replaced; with `{date}` in its name each day has a file, which is
-            continued where it is there already.
+        path: what stood there is replaced; with `{date}` in its name there is one file per day, and an
+            existing one is continued.
 
     Raises:
         OutputError: the file cannot be written.
@@ -93,10 +93,10 @@ def _open(path: Path, context: OutputContext) -> list[Output]:
 
 KIND = OutputKind(
     key="csv",
-    about="one row a detection",
+    about="one row per detection",
     settings=HomePath,
     opens=_open,
-    flags=(Flag("F", "One row per detection; {date} as above."),),
+    flags=(Flag("F", "One row per detection; {date} as for --jsonl."),),
     example='"season/{date}.csv"',
     writes=lambda path: [path],
 )

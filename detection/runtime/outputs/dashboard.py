@@ -12,11 +12,13 @@ from detection.runtime.settings import HomePath, Settings, number_as_text
 
 
 class DashboardSettings(Settings):
-    """A page for people."""
+    """A dashboard in the browser."""
 
     address: str = Field("8080", description="PORT, or HOST:PORT")
-    token: str | None = Field(None, repr=False, description="who opens it from elsewhere must know this")
-    record_into: HomePath = Field(Path("recordings"), validate_default=True, description="folder of its recordings")
+    token: str | None = Field(None, repr=False, description="required to open it from other machines")
+    record_into: HomePath = Field(
+        Path("recordings"), validate_default=True, description="folder for videos of the record button"
+    )
 
     @field_validator("address", mode="before")
     @classmethod
@@ -45,19 +47,24 @@ def _port_of(settings: DashboardSettings) -> int | None:
 
 KIND = OutputKind(
     key="dashboard",
-    about="a page for people",
+    about="a live page for a browser or a phone",
     settings=DashboardSettings,
     opens=_open,
     flags=(
-        Flag("[HOST:]PORT", "A page for a browser or a phone.", field="address"),
+        Flag("[HOST:]PORT", "Serve a live page for a browser or a phone.", field="address"),
         Flag(
             "TOKEN",
-            "Who opens it from elsewhere needs it.",
+            "Required to open it from other machines.",
             field="token",
             suffix="token",
             environment="SWATH_DASHBOARD_TOKEN",
         ),
-        Flag("DIR", "Of the record button's videos; recordings if left out.", field="record_into", suffix="record"),
+        Flag(
+            "DIR",
+            "Folder for videos of the record button; recordings if left out.",
+            field="record_into",
+            suffix="record",
+        ),
     ),
     panel=NETWORK,
     example='{address: "0.0.0.0:8080", token: "${SWATH_DASHBOARD_TOKEN}"}',

@@ -1,4 +1,4 @@
-"""`Health`: how an output is, and the events that tell of a change once."""
+"""`Health`: the state of an output, with one event for each change."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 from detection.runtime.events import Event
 
 HANGS_S = 10.0
-"""In one call, until an output is called lost."""
+"""Duration of one call after which an output counts as lost."""
 
 CALM_S = 5.0
-"""Without a dropped frame, until an output has recovered."""
+"""Time without a dropped frame after which an output counts as recovered."""
 
 
 class Health:
-    """How an output is: well, behind (it is too slow) or lost (it fails or hangs). Not thread-safe.
+    """The state of an output: well, behind (too slow) or lost (it fails or hangs). Not thread-safe.
 
     Args:
-        name: the output's, as it stands in events.
+        name: of the output, in events.
 
     """
 
@@ -25,7 +25,7 @@ class Health:
         self.dropped = 0
         self._name = name
         self._trouble = ""
-        self._told = 0
+        self._reported = 0
         self._dropped_at_s = 0.0
 
     def drop(self, busy_s: float) -> Event | None:
@@ -35,7 +35,7 @@ class Health:
             busy_s: for how long the output has been in one call.
 
         Returns:
-            What is to be told, the first time.
+            The event to publish, the first time.
 
         """
         self.dropped += 1
@@ -47,15 +47,15 @@ class Health:
         return None
 
     def fail(self, reason: str) -> Event | None:
-        """The output raised an error; what is to be told, the first time."""
+        """The output raised an error; returns the event to publish, the first time."""
         self._dropped_at_s = time.monotonic()
         return None if self._trouble == "lost" else self._turn("lost", reason)
 
     def recover(self) -> Event | None:
-        """The output has nothing left to do; what is to be told, where it has been well for long enough."""
+        """The output's queue is empty; returns the event to publish where it has been well for long enough."""
         if not self._trouble or time.monotonic() - self._dropped_at_s < CALM_S:
             return None
-        missing, self._told = self.dropped - self._told, self.dropped
+        missing, self._reported = self.dropped - self._reported, self.dropped
         return self._turn("", f"{missing} frames are missing")
 
     def _turn(self, trouble: str, message: str) -> Event:

@@ -20,11 +20,14 @@ EVENT_SCHEMA = 1
 
 
 class JsonlOutput(Output):
-    """One JSON object per line and frame (`Record`); whole lines, as `LinesFile` promises.
+    """One JSON object per line and frame (`Record`); lines are always complete (`LinesFile`).
+
+        with JsonlOutput("detections.jsonl") as output:
+            run_stream(detector, [source], [output])
 
     Args:
-        path: what stood there is replaced; with `{date}` in its name each day has a file, which is
-            continued where it is there already.
+        path: what stood there is replaced; with `{date}` in its name there is one file per day, and an
+            existing one is continued.
 
     Raises:
         OutputError: the file cannot be written.
@@ -51,7 +54,7 @@ class JsonlOutput(Output):
 
 
 class EventsOutput(Output):
-    """One JSON object per line and event (`Event`): a file of its own, so that records have one form.
+    """One JSON object per line and event (`Event`), in a separate file, so that all lines of a file have one form.
 
     Args:
         path: as for `JsonlOutput`.
@@ -67,7 +70,7 @@ class EventsOutput(Output):
         self._lines = _json_lines(path)
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Frames have no place here."""
+        """Do nothing: this file holds events only."""
 
     def event(self, event: Event) -> None:
         """Append the event's line.
@@ -102,16 +105,16 @@ def _open_events(path: Path, context: OutputContext) -> list[Output]:
 
 KIND = OutputKind(
     key="jsonl",
-    about="one JSON line an image",
+    about="one JSON line per image",
     settings=HomePath,
     opens=_open,
-    flags=(Flag("F", "One JSON line per image; {date} in the name: a file a day."),),
+    flags=(Flag("F", "One JSON line per image; with {date} in the name, one file per day."),),
     example="season/detections.jsonl",
     writes=lambda path: [path],
 )
 EVENTS_KIND = OutputKind(
     key="events",
-    about="one JSON line an event",
+    about="one JSON line per event",
     settings=HomePath,
     opens=_open_events,
     flags=(Flag("F", "One JSON line per event."),),

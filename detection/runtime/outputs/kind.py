@@ -1,4 +1,4 @@
-"""`OutputKind`: what has to be known of an output so that machines, flags, checks and docs know it too."""
+"""`OutputKind`: the description of an output, from which settings, flags, checks and docs are derived."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class OutputKind:
 
         KIND = OutputKind(
             key="jsonl",
-            about="one JSON line an image",
+            about="one JSON line per image",
             settings=HomePath,
             opens=_open,
             flags=(Flag("F", "One JSON line per image."),),

@@ -1,4 +1,4 @@
-"""`LinesFile`: lines that are whole whatever happens to whoever writes them."""
+"""`LinesFile`: a text file whose lines are complete even when its writer is killed."""
 
 from __future__ import annotations
 

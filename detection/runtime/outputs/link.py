@@ -1,4 +1,4 @@
-"""`Link`: whether the other side of an output is there; each change is said once. And its address."""
+"""`Link`: the state of an output's connection, with an event for each change; `parse_address`: its URL."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FIRST_PAUSE_S = 0.5
 """Between two attempts to connect; doubled with each one that fails."""
 
 LONGEST_PAUSE_S = 15.0
-"""So a broker or server that comes back is found again within this time, give or take a fifth."""
+"""A broker or server that comes back is found again within this time, plus a fifth at most."""
 
 
 class Link:
-    """The state of a connection; a change is told to the listener, a repetition is not.
+    """The state of a connection; each change is an event, a repetition is not.
 
     Args:
         subject: the output's name in events.
-        listener: gets events of kind "output" with the status "connected" (the first time), "lost",
-            "refused" (it is there and does not want us) or "reconnected".
+        listener: receives events of kind "output" with the status "connected" (the first time), "lost",
+            "refused" (it is there and refuses us) or "reconnected".
 
     """
 
@@ -36,50 +36,50 @@ class Link:
         self._failures = 0
 
     def up(self, message: str) -> None:
-        """An attempt went well."""
+        """An attempt succeeded."""
         if self._up_since_s is not None:
             return
         self._up_since_s = time.monotonic()
-        self._say("reconnected" if self._was_up else "connected", message)
+        self._publish("reconnected" if self._was_up else "connected", message)
         self._was_up = True
 
     def down(self, status: str, message: str) -> None:
-        """An attempt failed, or what was there is gone.
+        """An attempt failed, or the connection is gone.
 
         Args:
             status: "lost" or "refused".
-            message: a sentence for people, without password.
+            message: a sentence for people, without passwords.
 
         """
-        # One that throws us out as soon as we are in is not asked more often than one that is off.
+        # A server that closes each connection at once is not tried more often than one that is off.
         if self._up_since_s is not None and time.monotonic() - self._up_since_s > LONGEST_PAUSE_S:
             self._failures = 0
         self._failures += 1
         self._up_since_s = None
         if status != self._status:
-            self._say(status, message)
+            self._publish(status, message)
 
     def pause_s(self) -> float:
         """How long to wait before the next attempt; a little different each time."""
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._failures - 1, 10))
-        return pause_s * random.uniform(0.8, 1.2)  # or a field's robots would all come back at once
+        return pause_s * random.uniform(0.8, 1.2)  # so that a field's robots do not all reconnect at once
 
-    def _say(self, status: str, message: str) -> None:
+    def _publish(self, status: str, message: str) -> None:
         self._status = status
         self._listener(Event("output", self._subject, status, message))
 
 
 def parse_address(url: str, schemes: Sequence[str], form: str) -> SplitResult:
-    """Take a URL apart and refuse what cannot be meant.
+    """Split a URL, and refuse an invalid one.
 
     Args:
-        url: as the user wrote it.
+        url: as the user typed it.
         schemes: that are known, lower case.
         form: how such a URL looks, for the message.
 
     Raises:
-        OutputError: another scheme, no host, a port that is none, or a password with characters
-            that end it. The message does not repeat the URL: who knows where its password begins.
+        OutputError: another scheme, no host, an invalid port, or a password with unescaped
+            delimiters. The message does not repeat the URL, since nobody knows where its password begins.
 
     """
     try:
@@ -99,5 +99,5 @@ def parse_address(url: str, schemes: Sequence[str], form: str) -> SplitResult:
 
 
 def unquote_of(text: str | None) -> str | None:
-    """User or password as they are meant, None where there is none."""
+    """User or password without percent-encoding; None where there is none."""
     return None if text is None else unquote(text)

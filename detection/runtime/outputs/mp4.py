@@ -1,9 +1,9 @@
-"""`FragmentedMp4`: a video file that plays up to its last second, whatever happens to whoever writes it.
+"""`FragmentedMp4`: a video file that plays up to its last second even when its writer is killed.
 
 ISO/IEC 14496-12. While it grows, the file is a fragmented MP4: a header (`moov`, with `mvex`) that knows of
 no image, then for each fragment a table (`moof`) and its images (`mdat`). When it is finished, one
 table of all images is put at its end and what stands before becomes one big `mdat`: an ordinary MP4,
-which every player can wind through. A killed writer leaves the former, a clean end the latter.
+which every player can seek in. A killed writer leaves the former, a clean end the latter.
 """
 
 from __future__ import annotations

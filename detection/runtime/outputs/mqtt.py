@@ -1,4 +1,4 @@
-"""`MqttOutput`: records and events to an MQTT broker, which may be away for as long as it likes."""
+"""`MqttOutput`: publishes records and events to an MQTT broker, which may be absent for any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl
 
-from detection.runtime.cameras.names import without_secrets
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.backlog import Backlog
@@ -34,7 +33,7 @@ DEFAULT_PREFIX = "swath"
 """Of all topics, where the URL names none."""
 
 KEEPALIVE_S = 10
-"""A broker that falls silent without closing is given up after at most twice this."""
+"""A connection that is silent without being closed is given up after at most twice this time."""
 
 _FORM = "MQTT address mqtt://USER:PASSWORD@HOST:PORT/PREFIX?qos=1"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -57,7 +56,7 @@ class _Message:
 
 
 class MqttOutput(Output):
-    """Publishes records and events, as JSON. Neither opening nor writing ever waits for the broker.
+    """Publishes records and events as JSON. Neither opening nor writing ever waits for the broker.
 
     | topic | payload | retained |
     |---|---|---|
@@ -66,29 +65,31 @@ class MqttOutput(Output):
     | `PREFIX/events` | all other events | no |
     | `PREFIX/status` | `online` or `offline`, the latter also by the broker itself (last will) | yes |
 
-    A thread of its own keeps the connection and opens it again, for ever, with growing pauses. What
-    cannot be sent: with `qos=0` a message is of the moment, and one that is made while the broker is
-    away is dropped; with `qos=1` the newest 4 MB wait and are sent later, in their order (some twice,
-    where the break came before the broker's receipt). Statuses are told anew after each connection.
+    A separate thread keeps the connection and reconnects with growing pauses, without limit. While the broker is
+    away, messages with `qos=0` are dropped; with `qos=1` the newest 4 MB are queued and sent later, in order (some
+    twice, where the connection broke before the acknowledgement). Statuses are published again after each
+    connection.
 
     Args:
         url: `mqtt://USER:PASSWORD@HOST:PORT/PREFIX?qos=1&client_id=NAME`; all but the host may be left
             out. `mqtts://` with TLS; `?ca=FILE` names the authority's certificate where the system does
             not know it.
-        listener: hears when the broker is there, lost, refusing us, or back.
+        listener: receives an event when the broker is connected, lost, refuses the connection, or is back.
 
     Attributes:
-        sent: messages that the broker has (`qos=1`) or that left for it (`qos=0`).
+        sent: messages that the broker acknowledged (`qos=1`) or that were sent (`qos=0`).
 
     Raises:
-        OutputError: a URL that cannot be meant, no such certificate, or paho-mqtt is missing. A broker
-            that is off is no error but an event.
+        OutputError: an invalid URL, no such certificate, or paho-mqtt is missing. A broker
+            that is off is not an error but an event.
 
     """
 
     needs_image = False
 
     def __init__(self, url: str, listener: Listener = ignore_event) -> None:
+        from detection.runtime.cameras.names import without_secrets  # loads the kinds of cameras
+
         parts = parse_address(url, tuple(_PORTS), _FORM)
         options = _options(parts)
         self.sent = 0
@@ -111,22 +112,22 @@ class MqttOutput(Output):
 
     @property
     def dropped(self) -> int:
-        """Messages that the broker will not get."""
+        """Messages that were not sent and will not be."""
         return self._backlog.dropped
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Hand over one record; returns at once."""
+        """Queue one record; returns at once."""
         self._put(_Message(f"{self._prefix}/{topic_level(record['camera'])}/detections", _json(record)))
 
     def event(self, event: Event) -> None:
-        """Hand over an event; returns at once."""
+        """Queue an event; returns at once."""
         payload = _json(event.to_json())
         if event.kind != "camera":
             self._put(_Message(f"{self._prefix}/events", payload))
             return
         message = _Message(f"{self._prefix}/{topic_level(event.subject)}/status", payload, retain=True)
         with self._lock:
-            self._statuses[message.topic] = message  # the broker that comes back hears the newest only
+            self._statuses[message.topic] = message  # only the newest is published after a reconnect
             if not self._away:
                 self._backlog.put(message)
 
@@ -138,12 +139,12 @@ class MqttOutput(Output):
                 self._backlog.put(message)
 
     def close(self) -> None:
-        """Send what can be sent within half a second, say `offline` and go; safe to call twice."""
+        """Send what can be sent within half a second, publish `offline` and disconnect; safe to call twice."""
         if self._closing.is_set():
             return
         self._closing.set()
         self._backlog.wake()
-        self._thread.join(_CLOSE_S)  # one that still waits for a host to answer ends when it gives up
+        self._thread.join(_CLOSE_S)  # a thread that waits for a host ends with its timeout
         self._backlog.lose(len(self._in_flight))
         self._backlog.clear()
         if self.dropped:
@@ -156,11 +157,11 @@ class MqttOutput(Output):
     # for a broker that does not answer. Here paho holds 20 messages at most and one thread calls it.
 
     def _run(self) -> None:
-        while True:  # once at least, for what was written before a quick end
+        while True:  # at least once, for what was written before a quick end
             self._refusal = ""
             try:
                 reason = self._session()
-            except Exception as error:  # whatever happened, the next connection may be better
+            except Exception as error:  # after any error the next connection may work
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             if self._closing.is_set():
                 return
@@ -169,31 +170,31 @@ class MqttOutput(Output):
                 return
 
     def _session(self) -> str:
-        """One connection, from its beginning to its end; gives why it ended.
+        """One connection from beginning to end; returns the reason of its end.
 
         Raises:
-            OSError: there was none.
+            OSError: it could not be made.
 
         """
         self._client.reconnect()
-        greeted = False
+        announced = False
         until = float("inf")
         wait_s = _POLL_S
         while (code := self._client.loop(wait_s)) == 0:
             if self._closing.is_set():
                 until = min(until, time.monotonic() + _FLUSH_S)
-                if time.monotonic() >= until or (greeted and not self._backlog and not self._in_flight):
+                if time.monotonic() >= until or (announced and not self._backlog and not self._in_flight):
                     self._leave()
                     return ""
-            if not self._client.is_connected():  # the connection stands, the broker's yes is still to come
+            if not self._client.is_connected():  # TCP is connected, CONNACK has not come yet
                 continue
-            if not greeted:
-                greeted = True
-                self._greet()
+            if not announced:
+                announced = True
+                self._announce()
             while self._in_flight and self._in_flight[0][1].is_published():
                 self._in_flight.popleft()
                 self.sent += 1
-            wait_s = _POLL_S  # for the broker's receipts, or:
+            wait_s = _POLL_S  # for acknowledgements, or:
             if len(self._in_flight) < _MAX_IN_FLIGHT:
                 wait_s = 0.0
                 message = self._backlog.take(_POLL_S)
@@ -202,14 +203,14 @@ class MqttOutput(Output):
                     self._in_flight.append((message, info))
         return self._refusal or _reason(code)
 
-    def _greet(self) -> None:
-        """Tell a broker that is new to us who we are, and how the cameras are."""
+    def _announce(self) -> None:
+        """Publish `online` and the cameras' statuses on a new connection."""
         if not self._closing.is_set():
             gap = f"; {self.dropped} messages were dropped" if self.dropped else ""
             self._link.up(f"{self._shown} is there{gap}")
         self._client.publish(f"{self._prefix}/status", b"online", 1, retain=True)
         with self._lock:
-            if self._away:  # it may have forgotten them; behind what waits, so that the newest stays
+            if self._away:  # it may have lost them; after what is queued, so that the newest stays
                 for message in self._statuses.values():
                     self._backlog.put(message)
             self._away = False
@@ -224,7 +225,7 @@ class MqttOutput(Output):
     def _lose(self, reason: str) -> None:
         unsure = [message for message, info in self._in_flight]
         self._in_flight.clear()
-        self._client.drop_out_messages()  # those are the same; we send them again ourselves
+        self._client.drop_out_messages()  # the same messages; they are sent again from here
         with self._lock:
             self._away = True
             if self._qos == 0:
@@ -233,7 +234,9 @@ class MqttOutput(Output):
             else:
                 self._backlog.put_back(unsure)
         if self._refusal:
-            self._link.down("refused", f"{self._shown} refuses us: {reason}; are user and password right?")
+            self._link.down(
+                "refused", f"{self._shown} refuses the connection: {reason}; are user and password right?"
+            )
         else:
             self._link.down("lost", f"{self._shown} is away: {reason}; trying again")
 
@@ -274,7 +277,7 @@ def _options(parts: SplitResult) -> dict[str, str]:
 def _prefix(parts: SplitResult) -> str:
     prefix = unquote_of(parts.path.strip("/")) or DEFAULT_PREFIX
     if re.search(r"[+#\x00-\x1f\x7f]|//", prefix) or len(prefix) > 1000:
-        raise OutputError(f"{_FORM}: a topic cannot begin with this PREFIX")
+        raise OutputError(f"{_FORM}: not a valid PREFIX of topics")
     return prefix
 
 
@@ -284,7 +287,7 @@ def _client(parts: SplitResult, options: dict[str, str]) -> Client:
         from paho.mqtt.enums import CallbackAPIVersion
     except ImportError:
         raise OutputError('MQTT needs paho-mqtt: pip install "swath[stream]"') from None
-    # Two clients of one name throw each other out for ever, so by default no name comes twice.
+    # Two clients of one name disconnect each other without end, so the default name is unique.
     name = options.get("client_id") or f"swath-{socket.gethostname()[:40]}-{secrets.token_hex(3)}"
     client = Client(CallbackAPIVersion.VERSION2, client_id=name)
     client.connect_timeout = _CONNECT_TIMEOUT_S
@@ -311,7 +314,7 @@ KIND = OutputKind(
     about="records and events to an MQTT broker",
     settings=str,
     opens=_open,
-    flags=(Flag("URL", "mqtt[s]://USER:PASSWORD@HOST:PORT/PREFIX?qos=1"),),
+    flags=(Flag("URL", "Publish to mqtt:// or mqtts://USER:PASSWORD@HOST:PORT/PREFIX?qos=1."),),
     panel=NETWORK,
     example="mqtt://swath:${SWATH_MQTT_PASSWORD}@10.0.0.2:1883/sprayer-7",
     queued=False,

@@ -1,4 +1,4 @@
-"""Names of what a season's stream writes: `{date}` and `{time}` in them, and cameras' names."""
+"""File names of a stream: `{date}` and `{time}` in them, and names of cameras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`PlayTime`: when each image of a camera is shown in a recording of it."""
+"""`PlayTime`: the time stamp of each image in a recording of a camera."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from detection.runtime.detections import Frame
 
 DEFAULT_FPS = 25.0
-"""Where a source states no rate."""
+"""Frame rate of a source that states none."""
 
 
 class PlayTime:
-    """The time of one camera's images, so that a recording plays as fast as the field went by.
+    """Time stamps of one camera's images, so that a recording plays in real time.
 
     A live camera's images are where they were grabbed, so one that was dropped leaves a gap and not
     a hurry. A recording's are where its own time stamps say, or by number and rate.

@@ -44,15 +44,15 @@ _CLOSE_S = 0.8
 class PrometheusOutput(Output):
     """Counts what passes and shows it over HTTP, in Prometheus' text format, on every path.
 
-    Names and labels stand in `docs/robot/outputs_network.md`. There is no password: whoever reaches the port
-    can read the numbers.
+    Names and labels stand in `docs/robot/outputs_network.md`. There is no password: everybody who reaches the
+    port can read the numbers.
 
     Args:
         port: to listen at; 0 takes a free one.
-        host: the address of this machine to listen at; by default nobody else can reach it.
+        host: the address of this machine to listen at; by default other machines cannot reach it.
         model: file name of the model, for `swath_build_info`; an event that a model was swapped changes it.
         sources: whose counts of dropped and unreadable images are shown.
-        outputs_dropped: gives, by output, how many records it has dropped; called from other threads.
+        outputs_dropped: gives, the number of records that each output has dropped; called from other threads.
 
     Attributes:
         port: where it listens.
@@ -86,12 +86,19 @@ class PrometheusOutput(Output):
 
         self._frames = Counter("swath_frames", "Images detected on", ("camera",), registry=registry)
         self._found = Counter("swath_detections", "Boxes reported", of_class, registry=registry)
-        self._plants = Gauge("swath_plants_counted", "Plants seen so far, each once", of_class, registry=registry)
+        self._plants = Gauge("swath_plants_counted", "Plants counted so far, each once", of_class, registry=registry)
         self._age = histogram("swath_frame_age_seconds", "Age of the image when its record was made", ("camera",))
-        self._stage = histogram("swath_stage_seconds", "Where that time went", of_stage)
-        self._status = Gauge("swath_camera_status", "1: the camera is so, 0: not", of_status, registry=registry)
-        self._events = Counter("swath_events", "What happened", ("kind", "status"), registry=registry)
-        self._build = Gauge("swath_build_info", "1; what runs", ("version", "model"), registry=registry)
+        self._stage = histogram("swath_stage_seconds", "Duration of each stage", of_stage)
+        self._status = Gauge(
+            "swath_camera_status",
+            "1 for the current status of the camera, 0 for others",
+            of_status,
+            registry=registry,
+        )
+        self._events = Counter("swath_events", "Events", ("kind", "status"), registry=registry)
+        self._build = Gauge(
+            "swath_build_info", "Always 1; version and model in the labels", ("version", "model"), registry=registry
+        )
         self._last_ns: dict[str, int] = {}
         self._sources = sources
         self._outputs_dropped = outputs_dropped
@@ -126,7 +133,7 @@ class PrometheusOutput(Output):
             self._show_model(event.subject)
 
     def close(self) -> None:
-        """Let go of the port; safe to call twice."""
+        """Free the port; safe to call twice."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join(_CLOSE_S)
@@ -137,19 +144,21 @@ class PrometheusOutput(Output):
         self._build.labels(__version__, Path(model).name).set(1)
 
     def _read(self) -> Iterator[Metric]:
-        """What is known elsewhere and looked up when somebody asks."""
+        """Values that are read at each scrape."""
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
         age = GaugeMetricFamily("swath_last_frame_age_seconds", "Time since the newest image", labels=["camera"])
         now_ns = time.monotonic_ns()
         for camera, captured_ns in tuple(self._last_ns.items()):
             age.add_metric([camera], (now_ns - captured_ns) / 1e9)
-        dropped = CounterMetricFamily("swath_frames_dropped", "Images a newer one overtook", labels=["camera"])
-        unreadable = CounterMetricFamily("swath_frames_unreadable", "Images not decoded", labels=["camera"])
+        dropped = CounterMetricFamily("swath_frames_dropped", "Images replaced by a newer one", labels=["camera"])
+        unreadable = CounterMetricFamily(
+            "swath_frames_unreadable", "Images that could not be decoded", labels=["camera"]
+        )
         for source in self._sources:
             dropped.add_metric([source.camera], source.dropped)
             unreadable.add_metric([source.camera], source.unreadable)
-        lost = CounterMetricFamily("swath_output_dropped", "Records an output did not get out", labels=["output"])
+        lost = CounterMetricFamily("swath_output_dropped", "Records that an output dropped", labels=["output"])
         for output, count in self._outputs_dropped().items():
             lost.add_metric([output], count)
         yield from (age, dropped, unreadable, lost)
@@ -166,10 +175,10 @@ class _AtScrape:
 
 
 class _Server(ThreadingHTTPServer):
-    """One short-lived thread per request; clients that go away in the middle are nobody's news."""
+    """One short-lived thread per request; clients that disconnect early are not logged."""
 
     def server_bind(self) -> None:
-        # http.server would ask the name service who we are, and wait where there is none.
+        # http.server would look up its own name, and wait where there is no name service.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -238,10 +247,10 @@ def _open(settings: MetricsSettings, context: OutputContext) -> list[Output]:
 
 KIND = OutputKind(
     key="metrics",
-    about="a page for Prometheus",
+    about="a metrics page for Prometheus",
     settings=MetricsSettings,
     opens=_open,
-    flags=(Flag("[HOST:]PORT", "A page for Prometheus."),),
+    flags=(Flag("[HOST:]PORT", "Serve metrics for Prometheus."),),
     panel=NETWORK,
     example="{port: 9100}",
     queued=False,

@@ -1,4 +1,4 @@
-"""`Queued`: any output in a thread of its own, so that a slow or dead one never slows the pipeline."""
+"""`Queued`: runs any output in its own thread, so that a slow or dead one never slows the pipeline."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _log = logging.getLogger(__name__)
 IMAGES, RECORDS = 8, 256
 """How many frames wait: of outputs that need the image (6 MB each at 1080p), and of others."""
 
-_EVENTS = 256  # wait at most; an output that takes none for long loses the oldest
+_EVENTS = 256  # an output that takes none for long loses the oldest
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
-_PATIENCE_S = 60.0  # of a recording with an output that takes nothing
+_PATIENCE_S = 60.0  # for an output of a recording that accepts nothing
 _LIVE_CLOSE_S = 5.0
 _STOPPED_CLOSE_S = 0.6  # a stopped stream is gone within a second, with its last inference
 _LOOK_S = 0.05
@@ -39,25 +39,25 @@ class _Shot(NamedTuple):
 
 
 class Queued(Output):
-    """Hands frames and events to another output from a thread of its own, through a bounded queue.
+    """Passes frames and events to another output in its own thread, through a bounded queue.
 
-    Live (`lossless` False), nothing here ever waits: where the queue is full its oldest frame is dropped
-    and counted, because a robot's newest decision matters most. What goes wrong is told once, as an event
-    of kind "output", and not once a frame:
+    For live streams (`lossless` False) nothing here ever waits: where the queue is full its oldest frame is dropped
+    and counted, because a robot's newest detections matter most. A fault is published once, not once per frame, as
+    an event of kind "output":
 
     - "behind": frames are dropped, the output is too slow.
-    - "lost": it fails (disk full) or has hung for 10 s. It is tried again after 1 s, then ever less often
-      up to every 30 s; frames in between are dropped. The stream goes on: a full disk must not stop a robot.
-    - "recovered": it has written all that waited, and nothing was dropped for 5 s.
+    - "lost": it fails (disk full) or hangs for 10 s. It is tried again after 1 s, then less and less often, at least
+      every 30 s; frames in between are dropped. The stream goes on: a full disk must not stop a robot.
+    - "recovered": the queue is empty, and nothing was dropped for 5 s.
 
     For recordings (`lossless` True) a full queue makes `write` wait, so every frame is written;
-    an output that fails, or takes nothing for 60 s, raises from the next `write`.
+    an output that fails, or accepts nothing for 60 s, raises from the next `write`.
 
     Args:
-        inner: opened; from now on only this object's thread calls it.
-        name: for events and errors; holds no password.
+        inner: the opened output; from now on only this object's thread calls it.
+        name: for events and errors; without passwords.
         lossless: whether every frame must be written.
-        listener: takes the events, from any thread.
+        listener: receives the events; called from any thread.
         stop: once set, nothing waits longer than a stop within a second allows.
         depth: frames that wait at most; None for `IMAGES` or `RECORDS`.
 
@@ -91,7 +91,7 @@ class Queued(Output):
         self._retry_s, self._retry_at_s = _FIRST_RETRY_S, 0.0
         self._seen_stopped_s = math.inf
         self._closing_s = math.inf
-        self._closed = self._left_behind = False
+        self._closed = self._abandoned = False
         self._thread = threading.Thread(target=self._run, name=f"output {name}", daemon=True)
         self._thread.start()
 
@@ -109,7 +109,7 @@ class Queued(Output):
         """Queue a frame; returns at once where not `lossless`.
 
         Raises:
-            OutputError: only where `lossless`: the output failed, or has taken nothing for 60 s.
+            OutputError: only where `lossless`: the output failed, or has accepted nothing for 60 s.
 
         """
         if self.camera not in (None, frame.camera):
@@ -129,7 +129,7 @@ class Queued(Output):
             self._queue.append(_Shot(frame, detections, record))
             self._waiting += 1
             self._changed.notify_all()
-        self._tell(news)
+        self._publish(news)
 
     def event(self, event: Event) -> None:
         """Queue an event; never waits."""
@@ -150,10 +150,10 @@ class Queued(Output):
         """Write what waits and close the output, in its thread; safe to call twice.
 
         Waits for a recording as long as the output gets on, for a live stream 5 s, and once `stop` is set
-        0.6 s. An output that is not done by then is left behind.
+        0.6 s. An output that is not done by then is abandoned.
 
         Raises:
-            OutputError: it was left behind, its close failed, or it was lost at the end.
+            OutputError: it was abandoned, its close failed, or it was lost at the end.
 
         """
         self.begin_close()
@@ -163,8 +163,8 @@ class Queued(Output):
         while self._thread.is_alive() and time.monotonic() < self._close_by_s():
             self._thread.join(_LOOK_S)
         if self._thread.is_alive():
-            self._left_behind = True
-            raise OutputError(f"{self.name}: does not finish; left behind with {self._waiting} frames waiting")
+            self._abandoned = True
+            raise OutputError(f"{self.name}: does not finish; abandoned with {self._waiting} frames waiting")
         if self._error is not None and not self._raised:
             raise self._as_output_error(self._error)
 
@@ -181,7 +181,7 @@ class Queued(Output):
             if time.monotonic() > self._stopped_s() + _STOPPED_CLOSE_S / 2:
                 return False
             if self._busy_for_s() > _PATIENCE_S:
-                raise OutputError(f"{self.name}: has taken nothing for {_PATIENCE_S:.0f} s; it hangs")
+                raise OutputError(f"{self.name}: has accepted nothing for {_PATIENCE_S:.0f} s; it hangs")
             self._changed.wait(_LOOK_S)
 
     def _close_by_s(self) -> float:
@@ -213,7 +213,7 @@ class Queued(Output):
                     self._inner.event(item)
                 else:
                     self._inner.write(*item)
-            except Exception as error:  # whatever a library raises must not end this thread unseen
+            except Exception as error:  # a library may raise anything; this thread must not end unnoticed
                 self._failed(error, item)
                 if self._lossless:
                     break
@@ -227,11 +227,11 @@ class Queued(Output):
             self._error = self._error or error
 
     def _take(self) -> _Shot | Event | None:
-        """The next to write; None when all is written, or when nobody waits for it any more."""
+        """The next item to write; None when all is written, or the output was abandoned."""
         while True:
             with self._changed:
                 self._busy_since_s = None
-                if self._left_behind:
+                if self._abandoned:
                     return None
                 if self._queue:
                     item = self._queue.popleft()
@@ -244,7 +244,7 @@ class Queued(Output):
                 news = None if self._error else self._health.recover()
                 if news is None:
                     self._changed.wait(1.0)
-            self._tell(news)
+            self._publish(news)
 
     def _failed(self, error: Exception, item: _Shot | Event) -> None:
         self._log_if_unexpected(error)
@@ -255,10 +255,10 @@ class Queued(Output):
             self._health.dropped += isinstance(item, _Shot)
             news = self._health.fail(str(self._as_output_error(error)))
             self._changed.notify_all()
-        if not self._lossless:  # a recording hears of it from `write`
-            self._tell(news)
+        if not self._lossless:  # for a recording `write` raises it
+            self._publish(news)
 
-    def _tell(self, news: Event | None) -> None:
+    def _publish(self, news: Event | None) -> None:
         if news is not None:  # never with the lock held
             self._listener(news)
 
@@ -280,7 +280,7 @@ def close_all(outputs: Sequence[Queued]) -> None:
     """Close outputs at the same time, so that together they take no longer than one.
 
     Raises:
-        OutputError: the first that went wrong; further ones are logged. All are closed, or left behind.
+        OutputError: the first that went wrong; further ones are logged. All are closed, or abandoned.
 
     """
     for output in outputs:

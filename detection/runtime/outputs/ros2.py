@@ -24,8 +24,8 @@ class Ros2Output(Output):
     """Publishes each frame at `/PREFIX/CAMERA/detections` as `vision_msgs/Detection2DArray`.
 
     The header's stamp is when the image was grabbed, by the node's clock; its `frame_id` is the
-    camera's name. Empty frames are published too. Humble and later (`vision_msgs` 4); events have no
-    place there. What a camera's name may not hold in a topic becomes "_".
+    camera's name. Frames without detections are published too. Humble and later (`vision_msgs` 4); events
+    are not published. Characters that a topic may not hold become "_".
 
     Args:
         prefix: of the topics; also the node's name.
@@ -47,7 +47,7 @@ class Ros2Output(Output):
             from vision_msgs import msg
         except ImportError as error:
             raise OutputError(
-                f"ROS 2 is not here ({error.name}): source its setup.bash (Humble or later) and install "
+                f"ROS 2 is not installed here ({error.name}): source its setup.bash (Humble or later) and install "
                 "ros-$ROS_DISTRO-vision-msgs; it comes with no pip package"
             ) from None
         self._messages = msg
@@ -127,7 +127,7 @@ def _open(node: str, context: OutputContext) -> list[Output]:
 
 KIND = OutputKind(
     key="ros2",
-    about="name of the node that publishes Detection2DArray",
+    about="detections as vision_msgs/Detection2DArray, by a node of this name",
     settings=str,
     opens=_open,
     flags=(Flag("NODE", "Publish vision_msgs/Detection2DArray; needs rclpy."),),

@@ -32,7 +32,7 @@ def _open(path: Path, context: OutputContext) -> Iterator[Output]:
 
 KIND = OutputKind(
     key="video",
-    about="annotated, one file a camera",
+    about="annotated MP4, one per camera",
     settings=HomePath,
     opens=_open,
     flags=(Flag("F", "An annotated MP4 per camera."),),

@@ -1,4 +1,4 @@
-"""`WebhookOutput`: finds and events by POST to any web server, a second's worth at a time."""
+"""`WebhookOutput`: POSTs records and events to a web server, collected over a second."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
-"""How long is collected before a POST, where the URL names no `every_s`."""
+"""How long records are collected for one POST, where the URL has no `every_s`."""
 
 MAX_BODY_BYTES = 1_000_000
-"""Of one POST, about; more waits for the next."""
+"""Size of one POST, about; more waits for the next."""
 
 _FORM = "webhook address https://HOST/PATH?every_s=1"
 _TIMEOUT_S = 5.0
 _POLL_S = 0.5
 _CLOSE_S = 0.8
-# "Try again" in as many words; any other 4xx, and a redirection, will be the same the next time.
+# These ask for another attempt; any other 4xx, and a redirection, would be the same the next time.
 _TRY_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -57,7 +57,7 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 class WebhookOutput(Output):
-    """POSTs records in which something was found, and all events, as JSON. Never waits for the server.
+    """POSTs records with detections, and all events, as JSON. Never waits for the server.
 
     One body is `{"schema": 1, "records": [...], "events": [...]}`, each in the order they came: what was
     collected since the last, a second's worth unless `every_s` says otherwise. A server that is away or
@@ -67,13 +67,13 @@ class WebhookOutput(Output):
     Args:
         url: `http://` or `https://`. `every_s=` is taken out of its query (0: as soon as the last POST
             is through), all else goes to the server; `USER:PASSWORD@` becomes basic authentication.
-        listener: hears when the server is there, lost, refusing us, or back.
+        listener: receives an event when the server is connected, lost, refuses requests, or is back.
 
     Attributes:
-        sent: records and events that the server has.
+        sent: records and events that the server accepted.
 
     Raises:
-        OutputError: a URL that cannot be meant. A server that is off is no error but an event.
+        OutputError: an invalid URL. A server that is off is not an error but an event.
 
     """
 
@@ -83,7 +83,7 @@ class WebhookOutput(Output):
         parts = parse_address(url, ("http", "https"), _FORM)
         self.sent = 0
         self._every_s = _every_s(parts)
-        self._url, self._headers = _without_ours(parts), _headers(parts)
+        self._url, self._headers = _public_url(parts), _headers(parts)
         # Host and port alone: of many services the path is the secret.
         self._shown = parts.netloc.rpartition("@")[2]
         self._link = Link("webhook", listener)
@@ -97,28 +97,28 @@ class WebhookOutput(Output):
 
     @property
     def dropped(self) -> int:
-        """Records and events that the server will not get."""
+        """Records and events that were not sent and will not be."""
         return self._backlog.dropped
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Hand over a record, if anything was found; returns at once."""
+        """Queue a record, if it has detections; returns at once."""
         if record["detections"]:
             self._put("records", record)
 
     def event(self, event: Event) -> None:
-        """Hand over an event; returns at once."""
+        """Queue an event; returns at once."""
         self._put("events", event.to_json())
 
     def _put(self, kind: str, content: Any) -> None:
         self._backlog.put(_Item(kind, json.dumps(content, separators=(",", ":"), allow_nan=False).encode()))
 
     def close(self) -> None:
-        """Send what can be sent within a second and go; safe to call twice."""
+        """Send what can be sent within a second; safe to call twice."""
         if self._closed:
             return
         self._closing.set()
         self._backlog.wake()
-        self._thread.join(_CLOSE_S)  # one that still waits for an answer ends when it gives up
+        self._thread.join(_CLOSE_S)  # a thread that waits for an answer ends with its timeout
         self._closed = True
         self._backlog.lose(len(self._batch))
         self._backlog.clear()
@@ -145,7 +145,7 @@ class WebhookOutput(Output):
             self._batch = ()
 
     def _deliver(self, batch: Sequence[_Item]) -> bool:
-        """Until the server has it or refuses it; False where the end came first."""
+        """Send until the server accepts or refuses it; False where the output was closed first."""
         records, events = (
             b",".join(item.payload for item in batch if item.kind == kind) for kind in ("records", "events")
         )
@@ -155,7 +155,7 @@ class WebhookOutput(Output):
             try:
                 with self._opener.open(request, timeout=_TIMEOUT_S):
                     pass
-            except Exception as error:  # whatever happened, the next attempt may be better
+            except Exception as error:  # after any error the next attempt may work
                 answer = error.code if isinstance(error, HTTPError) else None
                 reason = _reason(error)
                 if isinstance(error, HTTPError):
@@ -170,7 +170,7 @@ class WebhookOutput(Output):
             refused = answer is not None and answer < 500 and answer not in _TRY_AGAIN
             if refused:
                 self._backlog.lose(len(batch))
-                self._link.down("refused", f"{self._shown} refuses what we send: {reason}")
+                self._link.down("refused", f"{self._shown} refuses requests: {reason}")
             else:
                 self._link.down("lost", f"{self._shown} is away: {reason}; trying again")
             if self._closing.wait(self._link.pause_s()) or refused:
@@ -198,7 +198,7 @@ def _every_s(parts: SplitResult) -> float:
     return every_s
 
 
-def _without_ours(parts: SplitResult) -> str:
+def _public_url(parts: SplitResult) -> str:
     """The URL that the server sees: percent-encoded, without user, password, `every_s` and fragment."""
     query = "&".join(p for p in parts.query.split("&") if p.partition("=")[0] != "every_s")
     kept = "/%:@!$&'()*+,;=~?"

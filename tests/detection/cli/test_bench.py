@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from detection.cli.bench import bench_command
+from detection.cli.bench import bench
 from detection.runtime.bench.safe_speed import Sprayer, highest_safe_speed
 from detection.runtime.errors import ModelFileError, OutputError, SourceError, SwathError
 
@@ -25,14 +25,14 @@ main(["bench", *sys.argv[1:]])
 STAGES = {"decode", "letterbox", "infer", "finish", "call", "bare", "age"}
 
 
-def run(*models: Path, **changes: Any) -> int:
-    return bench_command(models, **{"runs": 8, "cold_starts": 1, **changes})
+def run(*models: Path, **changes: Any) -> None:
+    bench(list(models), **{"runs": 8, "cold_starts": 1, **changes})
 
 
 def test_one_model(model_path: Path, video_path: Path, tmp_path: Path, capfd: Any) -> None:
     out = tmp_path / "new" / "b.json"
     sprayer = Sprayer(ahead_m=0.5, pulse_m=0.2, valve_ms=20)
-    assert run(model_path, source=str(video_path), json_=out, sprayer=sprayer) == 0
+    run(model_path, source=str(video_path), json_=out, camera_ahead_m=0.5, pulse_m=0.2, valve_ms=20)
     shown, said = capfd.readouterr()
     assert said == ""
     for wanted in ("decode", "letterbox", "whole call", "bare run (the limit)", "p99", "km/h", "MB loaded", "8 runs"):
@@ -70,10 +70,10 @@ def test_one_model(model_path: Path, video_path: Path, tmp_path: Path, capfd: An
 def test_several_side_by_side(model_path: Path, tiny: Any, tmp_path: Path, capfd: Any) -> None:
     other = tiny.write(tmp_path / "other.onnx", tiny.metadata(precision="int8", input_size_hw=(32, 48), max_batch=2))
     out = tmp_path / "b.json"
-    assert run(model_path, other, providers=["cpu"], threads=[1, 2], json_=out) == 0
+    run(model_path, other, provider=["cpu"], threads=[1, 2], json_=out)
     shown = capfd.readouterr().out
     assert "1 tiny" in shown and "4 other" in shown and "int8, 48 x 32" in shown and "cpu, 2 threads" in shown
-    assert "made up, the same each time (48 x 32, 96 x 64)" in shown.replace("\n", " ")
+    assert "synthetic, the same each time (48 x 32, 96 x 64)" in shown.replace("\n", " ")
     told = json.loads(out.read_text())["contestants"]
     assert [(one["precision"], one["threads"]) for one in told] == [
         ("fp32", 1),
@@ -86,7 +86,7 @@ def test_several_side_by_side(model_path: Path, tiny: Any, tmp_path: Path, capfd
 
 
 def test_without_cold_starts_memory_is_said_to_be_unknown(model_path: Path, tmp_path: Path, capfd: Any) -> None:
-    assert run(model_path, cold_starts=0, json_=tmp_path / "b.json") == 0
+    run(model_path, cold_starts=0, json_=tmp_path / "b.json")
     assert "not measured" in capfd.readouterr().out
     (one,) = json.loads((tmp_path / "b.json").read_text())["contestants"]
     assert one["cold_start"] == {"median": None, "totals_s": [], "reason": None}
@@ -161,7 +161,7 @@ def test_ctrl_c_shows_what_was_measured_so_far(model_path: Path, tmp_path: Path)
     told = json.loads(out.read_text())
     assert told["ended_by"] == "user"
     runs = told["contestants"][0]["runs"]
-    assert 1 <= runs < 10**6 and f"{runs:,} run" in table and ", then it was stopped" in table
+    assert 1 <= runs < 10**6 and f"{runs:,} run" in table and ", then stopped" in table
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals and terminals")

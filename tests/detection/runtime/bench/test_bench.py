@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detection.runtime.bench import bench
-from detection.runtime.bench.bench import Contestant, contestants, measure, percentile_ms, summary_ms
+from detection.runtime.bench.bench import Contestant, MeasureOptions, contestants, measure, percentile_ms, summary_ms
 from detection.runtime.bench.cold_start import ColdStart, cold_start
 from detection.runtime.bench.energy import EnergyMeter
-from detection.runtime.bench.images import Recording, made_up
+from detection.runtime.bench.images import Recording, synthetic_images
 from detection.runtime.detector import Detector
 from detection.runtime.errors import DeviceError, ModelFileError, SourceError
 
@@ -74,7 +74,9 @@ def test_every_stage_of_every_contestant_in_every_turn(model_path: Path, tiny: A
     assert [(one.model, one.threads, one.provider) for one in entered] == [
         (model_path, 1, None), (model_path, 2, None), (small, 1, None), (small, 2, None),
     ]  # fmt: skip
-    measured = measure(entered, runs=13, cold_starts=0, progress=lambda *said: seen.append(said))
+    measured = measure(
+        entered, options=MeasureOptions(runs=13, cold_starts=0), progress=lambda *said: seen.append(said)
+    )
     assert measured.ended_by == "runs"
     for one in entered:
         assert one.runs == 13
@@ -86,7 +88,7 @@ def test_every_stage_of_every_contestant_in_every_turn(model_path: Path, tiny: A
         )
         # a call holds its three stages, and cannot be below the quickest of its bare runs
         assert min(one.samples_ms["call"]) > 0.5 * min(one.samples_ms["bare"])
-    assert [said for said in seen if said[0] == "turns"] == [("turns", turn, 13) for turn in range(13)]
+    assert [said for said in seen if said[0] == "rounds"] == [("rounds", turn, 13) for turn in range(13)]
 
 
 def test_joules_of_every_call(model_path: Path, tmp_path: Path) -> None:
@@ -94,13 +96,17 @@ def test_joules_of_every_call(model_path: Path, tmp_path: Path) -> None:
     package.mkdir()
     for file, content in (("name", "package-0"), ("energy_uj", "5"), ("max_energy_range_uj", "100")):
         (package / file).write_text(content)
-    (one,) = measure(contestants([model_path]), runs=4, cold_starts=0, energy=EnergyMeter(tmp_path)).contestants
+    (one,) = measure(
+        contestants([model_path]), options=MeasureOptions(runs=4, cold_starts=0), energy=EnergyMeter(tmp_path)
+    ).contestants
     assert one.joules == [0.0] * 4  # a counter that stands still
 
 
 def test_a_video_is_decoded_in_the_loop_and_begins_again(model_path: Path, tmp_path: Path, make_video: Any) -> None:
     with Recording(str(make_video(tmp_path / "drive.mp4", 5))) as recording:
-        (one,) = measure(contestants([model_path]), recording=recording, runs=12, cold_starts=0).contestants
+        (one,) = measure(
+            contestants([model_path]), recording=recording, options=MeasureOptions(runs=12, cold_starts=0)
+        ).contestants
     assert (recording.name, recording.sizes_hw) == ("drive", {(64, 96)})
     ahead = [turn for turn, value in enumerate(one.samples_ms["decode"]) if math.isnan(value)]
     assert ahead == [0, 5, 10]  # a video's opening decodes its first image
@@ -122,17 +128,17 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
 def test_recordings_that_are_none(tmp_path: Path, camera_server: Any) -> None:
     with pytest.raises(SourceError, match="there is no such video"):
         Recording(str(tmp_path / "none.mp4"))
-    with pytest.raises(SourceError, match="a live camera, which has its own pace"):
+    with pytest.raises(SourceError, match="a live camera, whose frame rate would limit"):
         Recording(f"http://farm:secret@{camera_server.address}/cam")
 
 
 def test_time_that_is_up_ends_it_after_one_turn(model_path: Path) -> None:
-    measured = measure(contestants([model_path]), runs=10**6, seconds=0, cold_starts=0)
+    measured = measure(contestants([model_path]), options=MeasureOptions(runs=10**6, seconds=0, cold_starts=0))
     assert measured.ended_by == "seconds" and measured.contestants[0].runs == 1
     assert set(measured.contestants[0].throughput()) == {1, 2, 4, 8}
 
 
-@pytest.mark.parametrize("at", [("turns", 0), ("turns", 4), ("batches", 1), ("cold starts", 0), ("warm-up", 0)])
+@pytest.mark.parametrize("at", [("rounds", 0), ("rounds", 4), ("batches", 1), ("cold starts", 0), ("warm-up", 0)])
 def test_what_was_measured_until_it_was_stopped_stays(model_path: Path, at: tuple[str, int]) -> None:
     stop = threading.Event()
 
@@ -140,22 +146,24 @@ def test_what_was_measured_until_it_was_stopped_stays(model_path: Path, at: tupl
         if (what, done) == at:
             stop.set()
 
-    measured = measure(contestants([model_path]), runs=20, cold_starts=1, stop=stop, progress=told)
+    measured = measure(
+        contestants([model_path]), options=MeasureOptions(runs=20, cold_starts=1), stop=stop, progress=told
+    )
     (one,) = measured.contestants
     assert measured.ended_by == "user"
-    assert one.runs == {"turns": at[1], "batches": 20}.get(at[0], 0)
+    assert one.runs == {"rounds": at[1], "batches": 20}.get(at[0], 0)
     assert len({len(samples) for samples in one.samples_ms.values()}) == 1  # no turn is kept in part
     assert len(one.cold) == (at[0] != "cold starts")
 
 
-def test_the_made_up_images_are_always_the_same_and_not_alike() -> None:
-    images = made_up((48, 80))
+def test_the_synthetic_images_are_always_the_same_and_not_alike() -> None:
+    images = synthetic_images((48, 80))
     assert [p.shape for p in images] == [(48, 80, 3)] * 4 and {p.dtype for p in images} == {np.dtype(np.uint8)}
-    for one, again in zip(images, made_up((48, 80)), strict=True):
+    for one, again in zip(images, synthetic_images((48, 80)), strict=True):
         np.testing.assert_array_equal(one, again)
     spread = [int(p.std()) for p in images]
     assert spread[0] > 60 and spread[1] > 40 and spread[2] > 5 and spread[3] == 0
-    assert len(made_up((1, 1))) == 4
+    assert len(synthetic_images((1, 1))) == 4
 
 
 def test_a_start_in_a_process_of_its_own(model_path: Path) -> None:

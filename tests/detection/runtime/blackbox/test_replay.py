@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import typer
 
-from detection.cli.replay import replay_command
+from detection.cli.replay import replay
 from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.recorded_source import open_recording
 from detection.runtime.blackbox.recording import read_recording
@@ -49,6 +50,12 @@ def recording(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Pat
     return next((folder / "incidents").iterdir())
 
 
+def replay_command(model: Path, recording: Path, **options: Any) -> int:
+    with pytest.raises(typer.Exit) as ended:
+        replay(model, recording, **options)
+    return ended.value.exit_code
+
+
 def _record(frame: Frame, found: Detections) -> Record:
     from detection.runtime.outputs.contract import make_record
 
@@ -61,7 +68,7 @@ def test_the_same_decisions_at_the_same_pace(model_path: Path, recording: Path, 
     recorded_s = (frames[-1].captured_ns - frames[0].captured_ns) / 1e9
     out = tmp_path / "outcome.json"
     started = time.monotonic()
-    assert replay_command(model_path, recording, jsonl=tmp_path / "d.jsonl", json_summary=out, threads=1) == 0
+    assert replay_command(model_path, recording, jsonl=tmp_path / "d.jsonl", summary=out, threads=1) == 0
     assert recorded_s <= time.monotonic() - started < recorded_s + 30
     outcome = json.loads(out.read_text())
     assert outcome["same"] and outcome["images"] == 40 and outcome["differing"] == outcome["missing"] == 0
@@ -69,7 +76,7 @@ def test_the_same_decisions_at_the_same_pace(model_path: Path, recording: Path, 
     lines = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
     assert {(line["camera"], line["frame"]) for line in lines} == {(f.camera, f.frame) for f in frames}
     stderr = capfd.readouterr().err
-    assert "40 images" in stderr and "the same decisions as recorded" in stderr
+    assert "40 images" in stderr and "the same detections as recorded" in stderr
 
 
 def test_images_come_when_they_came_then(recording: Path) -> None:
@@ -114,7 +121,7 @@ def test_what_counts_as_the_same(
     (copy / "frames.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert replay_command(model_path, copy, as_fast=True, threads=1) == (0 if same else 1)
     stderr = capfd.readouterr().err
-    assert ("1 of 40 images decided otherwise" in stderr) == (not same)
+    assert ("1 of 40 images have other detections" in stderr) == (not same)
     assert (str(lines[place]["frame"]) in stderr) == (not same)
 
 
@@ -144,7 +151,7 @@ def test_jpegs_are_counted_and_not_compared(model_path: Path, recording: Path, t
 
     assert kept_as_jpeg(lines[5:15]) == 0
     stderr = capfd.readouterr().err
-    assert "10 images were kept as JPEG" in stderr and "30 images" in stderr
+    assert "10 images were recorded as JPEG" in stderr and "30 images" in stderr
     assert kept_as_jpeg(lines[:5] + lines[15:]) == 1
     assert "no image could be compared" in capfd.readouterr().err
 
@@ -155,9 +162,9 @@ def test_another_model_is_said_and_its_differences_shown(
     other = tiny.write(tmp_path / "other.onnx", tiny.metadata(input_size_hw=(32, 48)))
     assert replay_command(other, recording, as_fast=True, threads=1) == 1
     stderr = capfd.readouterr().err
-    assert "another model file" in stderr and "Decided otherwise" in stderr
+    assert "another model file" in stderr and "Different detections" in stderr
     renamed = tiny.write(tmp_path / "renamed.onnx", tiny.metadata(class_names=("thistle", "crop")))
-    with pytest.raises(ModelFileError, match="finds thistle, crop; the recording is of weed, crop"):
+    with pytest.raises(ModelFileError, match="detects thistle, crop; the recording is of weed, crop"):
         replay_command(renamed, recording)
 
 
@@ -271,7 +278,7 @@ def test_a_recording_of_two_models_of_different_classes(model_path: Path, record
     first = json.loads(lines[0])
     lines[0] = json.dumps({**first, "score_thresholds": [0.5, 0.5, 0.5]})
     (copy / "frames.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(ModelFileError, match="find different classes"):
+    with pytest.raises(ModelFileError, match="detect different classes"):
         replay_command(model_path, copy)
 
 

@@ -55,11 +55,11 @@ def test_short_names_of_providers_are_known():
 
 
 def test_openvino_must_live_only_where_it_is_asked_for():
-    assert openvino_finding(None, asked=False).state == "note"
-    missing = openvino_finding(None, asked=True)
+    assert openvino_finding(None, required=False).state == "note"
+    missing = openvino_finding(None, required=True)
     assert missing.state == "wrong" and 'pip install "swath[openvino]"' in missing.message
-    assert [openvino_finding(DEAD, asked=asked).state for asked in (False, True)] == ["note", "wrong"]
-    told = openvino_finding(Liveness(True, "", "2026.4.1, devices: CPU (x)"), asked=True)
+    assert [openvino_finding(DEAD, required=required).state for required in (False, True)] == ["note", "wrong"]
+    told = openvino_finding(Liveness(True, "", "2026.4.1, devices: CPU (x)"), required=True)
     assert told == Finding("openvino", "ok", "live: it ran a graph; 2026.4.1, devices: CPU (x)")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from detection.runtime.detector import Detector
 from detection.runtime.events import Event
-from detection.runtime.operations.model_watcher import ModelWatcher, asked_by_hangup
+from detection.runtime.operations.model_watcher import ModelWatcher, reloads_on_hangup
 from detection.runtime.streaming.controls import Controls
 
 PASSED = {
@@ -93,8 +93,8 @@ def test_a_new_file_is_taken_and_its_thresholds_with_it(bench: Bench) -> None:
         ({"parity": {**PASSED, "images": 0}}, "compared on no image"),
         ({"parity": {"precision": "fp32"}}, "not one of swath export"),
         ({"parity": {**PASSED, "precision": "int8", "agreement": 0.5}, "precision": "int8"}, "50.0% of the boxes"),
-        ({"class_names": ("thistle", "crop")}, "finds thistle, crop, the running model weed, crop"),
-        ({"class_names": ("crop", "weed")}, "finds crop, weed"),  # the same ones, swapped: spray would hit the crop
+        ({"class_names": ("thistle", "crop")}, "detects thistle, crop; the running model detects weed, crop"),
+        ({"class_names": ("crop", "weed")}, "detects crop, weed"),  # the same ones, swapped: spray would hit the crop
         ({"text": "{}"}, "metadata is damaged"),
         ({"schema_version": 99}, "newer"),
     ],
@@ -104,7 +104,7 @@ def test_a_file_that_does_not_fit_is_refused_and_the_old_one_goes_on(
 ) -> None:
     with bench.watch(watch=False) as watcher:
         bench.put(**changes)
-        watcher.ask()
+        watcher.reload()
         event = bench.last(1)
         assert event.status == "refused" and why in event.message and "\n" not in event.message
         assert bench.controls.detector is bench.old and watcher.refusals == 1
@@ -118,11 +118,11 @@ def test_a_broken_or_missing_file_is_refused(bench: Bench) -> None:
                 bench.path.unlink()
             else:
                 bench.path.write_bytes(content)
-            watcher.ask()
+            watcher.reload()
             assert bench.last(number).status == "refused"
         assert bench.controls.detector is bench.old
         bench.put(preset="mended")
-        watcher.ask()
+        watcher.reload()
         assert bench.last(5).status == "swapped"
 
 
@@ -130,20 +130,20 @@ def test_the_report_beside_the_file_must_be_its_own(bench: Bench) -> None:
     beside = bench.path.with_suffix(".parity.json")
     with bench.watch(watch=False) as watcher:
         beside.write_text(json.dumps({**PASSED, "images": 41}))
-        watcher.ask()
+        watcher.reload()
         assert "of another model" in bench.last(1).message
         beside.write_text("{")
-        watcher.ask()
+        watcher.reload()
         assert "cannot be read" in bench.last(2).message
         beside.write_text(json.dumps(PASSED, indent=2))
-        watcher.ask()
+        watcher.reload()
         assert bench.last(3).status == "swapped"
 
 
 def test_what_is_allowed_is_allowed(bench: Bench) -> None:
     with bench.watch(watch=False, other_classes=True, unverified=True) as watcher:
         bench.put(parity={}, class_names=("thistle", "crop"))
-        watcher.ask()
+        watcher.reload()
         assert bench.last(1).status == "swapped"
         assert bench.controls.detector.class_names == ("thistle", "crop")
 
@@ -155,11 +155,11 @@ def test_a_machines_own_thresholds_are_kept_or_the_file_refused(bench: Bench) ->
         return (0.2, 0.3)
 
     with bench.watch(watch=False, other_classes=True, thresholds=thresholds) as watcher:
-        watcher.ask()
+        watcher.reload()
         assert bench.last(1).status == "swapped"
         assert bench.controls.score_thresholds == pytest.approx((0.2, 0.3))
         bench.put(class_names=("a", "b"))
-        watcher.ask()
+        watcher.reload()
         assert "does not find weed" in bench.last(2).message
 
 
@@ -189,7 +189,7 @@ def test_the_report_copied_after_the_model_heals_a_refusal(bench: Bench) -> None
 def test_sighup_asks(bench: Bench) -> None:
     before = signal.getsignal(signal.SIGHUP)
     with bench.watch(watch=False) as watcher:
-        with asked_by_hangup(watcher):
+        with reloads_on_hangup(watcher):
             os.kill(os.getpid(), signal.SIGHUP)
             assert bench.last(1).status == "swapped"
     assert signal.getsignal(signal.SIGHUP) == before
@@ -215,7 +215,7 @@ image[8:20, 10:30, 2] = 255
 levels, answers = [], 0
 with ModelWatcher(controls, path, watch=False, threads=2) as watcher:
     for swap in range(1, 26):
-        watcher.ask()
+        watcher.reload()
         while watcher.swaps < swap:  # the stream goes on meanwhile, and is right all the time
             found = controls.detector(image)
             assert found.boxes_xyxy.tolist() == [[10, 8, 30, 20]] and found.labels.tolist() == [0]

@@ -87,7 +87,7 @@ def test_a_pipeline_that_goes_on_again_in_time_is_alive_again(systemd: Systemd, 
     heartbeat = Heartbeat()
     with Service(heartbeat, lambda: "well", Notifier(environment(tmp_path, 1.0))) as service:
         service.ready()
-        while "stuck: the pipeline stands still" not in systemd.next():
+        while "stuck: no progress" not in systemd.next():
             pass
         for _ in range(100):
             heartbeat()
@@ -181,7 +181,7 @@ def test_a_socket_that_is_gone_is_said_once(tmp_path: Path, caplog: pytest.LogCa
     assert notifier and notifier.watchdog_s is None
     notifier.send("READY=1")
     notifier.send("WATCHDOG=1")
-    assert len(caplog.records) == 1 and "cannot be told" in caplog.text
+    assert len(caplog.records) == 1 and "cannot be sent to systemd" in caplog.text
 
 
 def test_another_processs_watchdog_is_not_ours(tmp_path: Path) -> None:

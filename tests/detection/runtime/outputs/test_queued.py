@@ -218,10 +218,10 @@ def test_lossless_does_not_wait_for_ever(monkeypatch: Any) -> None:
     monkeypatch.setattr(queued, "_PATIENCE_S", 0.2)
     inner = Gate(opened=False)
     output = Queued(inner, "x", lossless=True, depth=1)
-    with pytest.raises(OutputError, match="has taken nothing"):
+    with pytest.raises(OutputError, match="has accepted nothing"):
         for i in range(3):
             write(output, frame_of(i))
-    with pytest.raises(OutputError, match="left behind"):
+    with pytest.raises(OutputError, match="abandoned"):
         output.close()
     inner.gate.set()
 
@@ -237,7 +237,7 @@ def test_a_stopped_stream_leaves_hanging_outputs_behind_within_a_second(lossless
         write(output, frame_of(1))
     stop.set()
     begin = time.perf_counter()
-    with pytest.raises(OutputError, match="x0: does not finish; left behind with 1 frames waiting"):
+    with pytest.raises(OutputError, match="x0: does not finish; abandoned with 1 frames waiting"):
         close_all(outputs)
     assert time.perf_counter() - begin < 1.0
     assert "x1: does not finish" in caplog.text and "x2: does not finish" in caplog.text

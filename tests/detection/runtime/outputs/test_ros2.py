@@ -155,7 +155,7 @@ def test_a_topic_for_each_camera_and_the_stamp_of_the_grab(monkeypatch: pytest.M
 
 def test_without_ros_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rclpy", None)
-    with pytest.raises(OutputError, match="ROS 2 is not here .*setup.bash") as error:
+    with pytest.raises(OutputError, match="ROS 2 is not installed here .*setup.bash") as error:
         Ros2Output()
     assert "\n" not in str(error.value)
 

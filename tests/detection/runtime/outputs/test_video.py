@@ -13,7 +13,7 @@ import pytest
 
 from detection.runtime.detections import Detections
 from detection.runtime.errors import OutputError
-from detection.runtime.outputs import video
+from detection.runtime.outputs import annotated_video
 from detection.runtime.outputs.annotated_video import VideoOutput
 from tests.detection.runtime.outputs.kills import kill_while_writing
 from tests.detection.runtime.outputs.shots import NAMES, frame_of, write
@@ -196,8 +196,8 @@ def test_a_series_of_videos(tmp_path: Path, monkeypatch: Any) -> None:
             cls.minute += 1
             return video_datetime(2026, 5, 1, 6, cls.minute)
 
-    video_datetime = video.datetime
-    monkeypatch.setattr(video, "datetime", Clock)
+    video_datetime = annotated_video.datetime
+    monkeypatch.setattr(annotated_video, "datetime", Clock)
     with VideoOutput(tmp_path / "{date}" / "v-{time}.mp4", NAMES, fps=25, minutes=2 / 60) as output:
         for i in range(120):
             write(output, frame_of(i))
