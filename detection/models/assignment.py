@@ -1,7 +1,7 @@
-"""Which positions of the feature maps learn which plant: a target for every anchor, from the boxes of an image.
+"""Label assignment: which positions of the feature maps learn which ground-truth box.
 
-Everything is of fixed shape: boxes come padded, and what does not count is masked, so that nothing recompiles on
-accelerators that compile and nothing waits for the device.
+All tensors have static shapes: boxes are padded and padding is masked, so that compiling accelerators compile once,
+and nothing synchronises with the device.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torchvision.ops import box_iou
 
 
 @dataclass(frozen=True)
-class Truth:
-    """The boxes of a batch, padded to one number.
+class GroundTruth:
+    """The ground-truth boxes of a batch, padded to the same number for every image.
 
     Attributes:
         boxes: float (N, G, 4) xyxy pixels of the input.
@@ -29,11 +29,15 @@ class Truth:
     real: Tensor
 
     @classmethod
-    def of(cls, targets: list[dict[str, Tensor]]) -> Truth:
-        """From torchvision's targets: `boxes` (n, 4) and `labels` (n,) for each image.
+    def of(cls, targets: list[dict[str, Tensor]]) -> GroundTruth:
+        """From torchvision's targets.
 
-        Padded to a power of two, so that few shapes occur in a training. Where targets have a `real`, bool (n,),
-        they are padded already.
+        The number is padded to a power of two, so that few shapes occur in a training.
+
+        Args:
+            targets: of each image `boxes` float (n, 4) xyxy pixels and `labels` int64 (n,); where they are padded
+                already, `real` bool (n,) says which are boxes.
+
         """
         most = max([16, *(len(target["labels"]) for target in targets)])
         padded = 1 << (most - 1).bit_length()
@@ -50,13 +54,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every anchor is to learn.
+    """The training target of every anchor.
 
     Attributes:
-        positive: bool (N, A), anchors that learn a box.
-        labels: int64 (N, A), its class; means nothing where not positive.
-        boxes: float (N, A, 4), its box; means nothing where not positive.
-        quality: float (N, A), the score that the anchor is to give, 0 to 1; 0 where not positive.
+        positive: bool (N, A), anchors that are assigned to a box.
+        labels: int64 (N, A), the class of that box; undefined where not positive.
+        boxes: float (N, A, 4), that box, xyxy pixels of the input; undefined where not positive.
+        quality: float (N, A), the target of the class score, 0 to 1; 0 where not positive.
 
     """
 
@@ -67,23 +71,23 @@ class Assignment:
 
 
 @torch.no_grad()
-def adaptive_assignment(
-    truth: Truth, anchors: Tensor, levels: list[int], predicted: Tensor, *, nearest: int = 9
+def atss_assignment(
+    truth: GroundTruth, anchors: Tensor, levels: list[int], predicted: Tensor, *, nearest: int = 9
 ) -> Assignment:
-    """Positions whose square overlaps a box better than usual for that box.
+    """Adaptive training sample selection.
 
     S. Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive Training Sample
-    Selection" (ATSS, CVPR 2020): of each level the `nearest` anchors are candidates; those with an IoU of at least
-    the candidates' mean plus standard deviation, and their centre inside of the box, learn it; if there are none,
-    the nearest position does. The quality is the IoU of the predicted box (X. Li et
-    al., "Generalized Focal Loss", NeurIPS 2020).
+    Selection" (ATSS, CVPR 2020): the `nearest` anchors of each level compete; positive are those whose IoU is at
+    least the mean plus the standard deviation of theirs, and whose centre lies inside the box; if there are none,
+    the nearest anchor is. The quality is the IoU of the predicted box (X. Li et al., "Generalized Focal Loss",
+    NeurIPS 2020).
 
     Args:
-        truth: the boxes.
-        anchors: float (A, 4), one square at each position, as wide as FCOS makes them: the stride.
+        truth: the ground truth.
+        anchors: float (A, 4) xyxy pixels, one square at each position, as wide as the stride, as in FCOS.
         levels: number of anchors of each level; their sum is A.
-        predicted: float (N, A, 4), boxes as the network gives them now.
-        nearest: candidates of each level.
+        predicted: float (N, A, 4) xyxy pixels, the boxes that the network predicts.
+        nearest: anchors of each level that compete for a box.
 
     """
     centres = _centres(anchors)
@@ -110,7 +114,7 @@ def adaptive_assignment(
 
 @torch.no_grad()
 def task_aligned_assignment(
-    truth: Truth,
+    truth: GroundTruth,
     anchors: Tensor,
     predicted: Tensor,
     scores: Tensor,
@@ -119,32 +123,32 @@ def task_aligned_assignment(
     alpha: float = 0.5,
     beta: float = 4.0,
 ) -> Assignment:
-    """Positions that already name and place a box best learn it.
+    """Task-aligned label assignment (TAL).
 
     C. Feng et al., "TOOD: Task-aligned One-stage Object Detection" (ICCV 2021): t = score^alpha * IoU^beta; for each
-    box the `best` positions inside of it by t. The quality is t, scaled so that its maximum for each box is the
-    box's best IoU. A box without a position inside takes the nearest one.
+    box the `best` positions inside it by t are positive. The quality is t, scaled so that its maximum for each box is
+    the best IoU of the box. A box without a position inside is assigned to the nearest one.
 
     Args:
-        truth: the boxes.
-        anchors: float (A, 4), one square at each position.
-        predicted: float (N, A, 4), boxes as the network gives them now.
-        scores: float (N, A, C), scores as it gives them, 0 to 1.
-        best: positions for each box.
-        alpha: weight of the class score.
-        beta: weight of the overlap.
+        truth: the ground truth.
+        anchors: float (A, 4) xyxy pixels, one square at each position.
+        predicted: float (N, A, 4) xyxy pixels, the boxes that the network predicts.
+        scores: float (N, A, C), the class scores that it predicts, 0 to 1.
+        best: most positions for a box.
+        alpha: exponent of the class score.
+        beta: exponent of the IoU.
 
     """
     inside = _inside(truth, _centres(anchors))
     overlap = _overlap(truth, predicted)
     of_class = scores.transpose(1, 2).gather(1, truth.labels.unsqueeze(-1).expand(-1, -1, scores.shape[1]))
-    # what lies inside always comes before what does not, also where the network knows nothing yet
+    # positions inside come first also before anything is learned
     aligned = (of_class**alpha * overlap**beta).clamp(min=1e-12) * inside
     top = aligned.topk(min(best, aligned.shape[-1]), dim=-1).indices
     good = torch.zeros_like(inside).scatter_(2, top, True) & inside
     owner = _owner(good, overlap)
     positive = good.any(dim=1)
-    # per box, over the positions that it kept
+    # of each box, over the positions that it got
     kept = good & torch.zeros_like(good).scatter_(1, owner.unsqueeze(1), True)
     highest = (aligned * kept).amax(dim=-1, keepdim=True).clamp(min=1e-12)
     best_overlap = (overlap * kept).amax(dim=-1, keepdim=True)
@@ -156,20 +160,20 @@ def _centres(anchors: Tensor) -> Tensor:
     return (anchors[:, :2] + anchors[:, 2:]) / 2
 
 
-def _distance(truth: Truth, centres: Tensor) -> Tensor:
+def _distance(truth: GroundTruth, centres: Tensor) -> Tensor:
     """From each box's centre to each position: (N, G, A) pixels."""
     box_centres = (truth.boxes[..., :2] + truth.boxes[..., 2:]) / 2
     return torch.cdist(box_centres, centres.expand(len(box_centres), -1, -1))
 
 
-def _overlap(truth: Truth, boxes: Tensor) -> Tensor:
-    """IoU of each true box with each of boxes (N, A, 4): (N, G, A), 0 for padding."""
+def _overlap(truth: GroundTruth, boxes: Tensor) -> Tensor:
+    """IoU of each ground-truth box with each of boxes (N, A, 4): (N, G, A), 0 for padding."""
     pairs = [box_iou(true, other) for true, other in zip(truth.boxes, boxes.float(), strict=True)]
     return torch.stack(pairs).nan_to_num() * truth.real.unsqueeze(-1)
 
 
-def _inside(truth: Truth, centres: Tensor) -> Tensor:
-    """Which positions lie in which box: bool (N, G, A). A box that holds none has the nearest one."""
+def _inside(truth: GroundTruth, centres: Tensor) -> Tensor:
+    """Which positions lie in which box: bool (N, G, A); for a box that contains none, the nearest one."""
     box = truth.boxes.unsqueeze(2)
     beyond = torch.cat([centres - box[..., :2], box[..., 2:] - centres], dim=-1)
     within = (beyond > 0).all(dim=-1)
@@ -177,7 +181,7 @@ def _inside(truth: Truth, centres: Tensor) -> Tensor:
     return torch.where(within.any(dim=-1, keepdim=True), within, _nearest(truth, centres))
 
 
-def _nearest(truth: Truth, centres: Tensor) -> Tensor:
+def _nearest(truth: GroundTruth, centres: Tensor) -> Tensor:
     """The position nearest to each box's centre: bool (N, G, A)."""
     distance = _distance(truth, centres)
     nearest = distance.argmin(dim=-1, keepdim=True)
@@ -185,7 +189,7 @@ def _nearest(truth: Truth, centres: Tensor) -> Tensor:
 
 
 def _owner(good: Tensor, overlap: Tensor) -> Tensor:
-    """Where several boxes want a position, the one with the highest IoU has it: int64 (N, A)."""
+    """The box that a position is assigned to, of several the one with the highest IoU: int64 (N, A)."""
     return torch.where(good, overlap, -1.0).argmax(dim=1)
 
 
@@ -193,5 +197,5 @@ def _of_owner(values: Tensor, owner: Tensor) -> Tensor:
     return values.gather(1, owner.unsqueeze(1)).squeeze(1)
 
 
-def _boxes_of(truth: Truth, owner: Tensor) -> Tensor:
+def _boxes_of(truth: GroundTruth, owner: Tensor) -> Tensor:
     return truth.boxes.gather(1, owner.unsqueeze(-1).expand(-1, -1, 4))

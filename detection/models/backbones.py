@@ -1,4 +1,4 @@
-"""Backbones by name: what turns images into feature maps, from timm or torchvision, without its classifier."""
+"""Backbones by name, from timm or torchvision: classifiers without their head, as feature extractors."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ TORCHVISION = "torchvision:"
 _WANTED = [8, 16, 32]
 _PROBE_HW = (224, 448)  # not square, and a multiple of every usual patch and window
 
-# How a net is asked to take images of any size: as it is, as timm's ViTs want it, as its Swins want it.
+# Options by which a net accepts images of any size: none, those of timm's ViTs, those of its Swins.
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 
 
 @dataclass(frozen=True)
 class Body:
-    """A backbone, ready to be followed by a neck.
+    """A backbone and the feature maps that a neck takes from it.
 
     Attributes:
-        module: normalised images float (N, 3, H, W) -> a list or dict of maps.
+        module: normalised images float (N, 3, H, W) -> a list or dict of float feature maps.
         channels: of each map.
         strides: of each map: 8, 16 and 32, or the one patch of a plain vision transformer.
-        channels_innermost: whether a map comes as (N, h, w, C) instead of (N, C, h, w).
-        stem: the part that ends at stride 4 (a transformer's patch embedding): what `freeze_stem`
-            keeps as it was pretrained; None where there is no such part.
+        channels_innermost: whether a map is (N, h, w, C) instead of (N, C, h, w).
+        stem: the part that ends at stride 4 (a transformer's patch embedding), which `freeze_stem` freezes;
+            None where there is no such part.
 
     """
 
@@ -75,7 +75,7 @@ def normalisation(backbone: str) -> tuple[list[float], list[float]]:
 
     """
     if backbone.startswith(TORCHVISION):
-        name = _known_to_torchvision(backbone.removeprefix(TORCHVISION))
+        name = _torchvision_classifier(backbone.removeprefix(TORCHVISION))
         preparing = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         return list(preparing.mean), list(preparing.std)
     config = timm.get_pretrained_cfg(backbone.removeprefix(PRUNED))
@@ -86,7 +86,7 @@ def normalisation(backbone: str) -> tuple[list[float], list[float]]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What was found out about a backbone: how to build it, and what `Body` says of it."""
+    """How to build a backbone, and the attributes of its `Body`."""
 
     options: dict[str, Any]
     channels: tuple[int, ...]
@@ -105,7 +105,7 @@ def _timm_body(name: str) -> Body:
 
 @cache
 def _timm_plan(name: str) -> _Plan:
-    options, probe, maps = _that_takes_any_size(name)
+    options, probe, maps = _options_for_any_size(name)
     measured = [_stride(m) for m in maps]
     strides = [stride for stride, _ in measured]
     stem: str | None
@@ -127,7 +127,7 @@ def _timm_plan(name: str) -> _Plan:
 
 
 def _body(module: nn.Module, plan: _Plan) -> Body:
-    """The stem is left out where what comes before its end is most of the net: not all list their parts in order."""
+    """Without a stem where half of the net or more comes before its end: not all nets list their parts in order."""
     stem = plan.stem
     if stem is not None:
         sizes = [p.numel() for p in module.parameters()]
@@ -136,28 +136,28 @@ def _body(module: nn.Module, plan: _Plan) -> Body:
     return Body(module, plan.channels, plan.strides, plan.channels_innermost, stem)
 
 
-def _that_takes_any_size(name: str) -> tuple[dict[str, Any], Any, list[Tensor]]:
-    """The first way of building the net in which it takes images that are not square, and what it gives for one."""
-    said: Exception | None = None
+def _options_for_any_size(name: str) -> tuple[dict[str, Any], Any, list[Tensor]]:
+    """The first options with which the net accepts images that are not square, a probe, and its feature maps."""
+    first_error: Exception | None = None
     for options in _ANY_SIZE:
         try:
             with torch.device("meta"), torch.no_grad():  # shapes only: costs no time and no memory
                 probe = timm.create_model(name, features_only=True, pretrained=False, **options).eval()
                 return options, probe, list(probe(torch.zeros(1, 3, *_PROBE_HW)))
-        except Exception as error:  # each net refuses in its own way
-            said = said or error
-    why = str(said).splitlines()[0] if said and str(said) else type(said).__name__
-    raise ValueError(f"backbone {name} does not give feature maps of images of any size ({why})") from said
+        except Exception as error:  # each net raises another type
+            first_error = first_error or error
+    why = str(first_error).splitlines()[0] if first_error and str(first_error) else type(first_error).__name__
+    raise ValueError(f"backbone {name} does not give feature maps of images of any size ({why})") from first_error
 
 
-def _known_to_torchvision(name: str) -> str:
+def _torchvision_classifier(name: str) -> str:
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(f"torchvision has no classifier named {name}")
     return name
 
 
 def _torchvision_body(name: str) -> Body:
-    plan = _torchvision_plan(_known_to_torchvision(name))
+    plan = _torchvision_plan(_torchvision_classifier(name))
     whole = torchvision.models.get_model(name, weights=None)
     # Dropout and the like make the graphs of training and evaluation differ; both are kept.
     return _body(create_feature_extractor(whole, suppress_diff_warning=True, **plan.options), plan)
@@ -190,7 +190,7 @@ def _maps_inside(net: nn.Module) -> list[tuple[str, int, int, bool]]:
 
     def note(name: str, answer: Any) -> None:
         if not isinstance(answer, Tensor) or answer.ndim != 4 or any(answer is seen for seen in latest):
-            return  # a sequence gives what its last part gave
+            return  # a sequence returns its last part's output
         latest[:] = [answer]
         stride, innermost = _stride(answer)
         found.append((name, stride, _channels(answer, innermost), innermost))
@@ -203,14 +203,14 @@ def _maps_inside(net: nn.Module) -> list[tuple[str, int, int, bool]]:
             module.register_forward_hook(hook(name))
     try:
         net(torch.zeros(1, 3, *_PROBE_HW))
-    except Exception as error:  # those of a fixed size refuse each in its own way
+    except Exception as error:  # nets of a fixed input size raise various types
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"this backbone of torchvision takes images of its own size only ({why})") from error
+        raise ValueError(f"this backbone of torchvision accepts one image size only ({why})") from error
     return found
 
 
 def _stride(feature_map: Tensor) -> tuple[int, bool]:
-    """Stride of a map of the probe, 0 if it is none, and whether its channels come last."""
+    """Stride of a feature map of the probe, 0 if it is not one, and whether its channels are last."""
     height, width = _PROBE_HW
     if feature_map.ndim == 4:
         for innermost, (h, w) in ((False, feature_map.shape[2:]), (True, feature_map.shape[1:3])):

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: `best.safetensors`, a detector that explains itself, and `last.ckpt`, to go on from."""
+"""The checkpoints of a run: `best.safetensors`, a detector with its description, and `last.ckpt`, to resume from."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LAST = "last.ckpt"
 BROKEN_BATCH = "broken_batch.safetensors"
 """The batch at which a loss was not finite, for inspection."""
 HEADER_KEY = "swath"
-"""Under which the header of a .safetensors says all that `load_trained` gives back, as JSON."""
+"""Key of the JSON in the header of a .safetensors that describes the detector."""
 
 
 TRAINING_ONLY = "distill."
-"""Tensors whose names start with this serve training alone: the adapters to a teacher's features."""
+"""Prefix of tensors that only training needs: the adapters to a teacher's features."""
 
 
 class CheckpointError(SwathError):
@@ -40,7 +40,7 @@ class CheckpointError(SwathError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A detector with what must be known to use it.
+    """A trained detector and its description.
 
     Attributes:
         model: in eval mode, on the CPU.
@@ -134,7 +134,7 @@ def save_batch(path: Path, images: Tensor, targets: Sequence[Mapping[str, Tensor
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The .safetensors that a run folder or a file's path means.
+    """The .safetensors of a run folder, or the file itself.
 
     Raises:
         CheckpointError: there is none.
@@ -143,7 +143,7 @@ def find_checkpoint(path: Path) -> Path:
     if path.is_dir():
         best = path / BEST
         if not best.is_file():
-            raise CheckpointError(f"{path}: no {BEST} in it; is it a run, and did its training get that far?")
+            raise CheckpointError(f"{path}: no {BEST} in it; is it a run, and was it validated or finished?")
         return best
     if not path.is_file():
         raise CheckpointError(f"{path}: no such run, checkpoint or .onnx")
@@ -201,7 +201,7 @@ def save_training_state(path: Path, content: Mapping[str, Any], *, step: int = 0
         CheckpointError: it cannot be written.
 
     """
-    buffer = io.BytesIO()  # torch's own writer of files tells neither a full disk nor anything else apart
+    buffer = io.BytesIO()  # torch's own writer of files raises the same error for a full disk as for anything else
     torch.save(dict(content), buffer)
     write_whole(path, lambda partial: partial.write_bytes(buffer.getbuffer()))
     if keep > 1:
@@ -213,7 +213,7 @@ def save_training_state(path: Path, content: Mapping[str, Any], *, step: int = 0
 
 
 def _second_name(path: Path, other: Path) -> None:
-    """One file with two names takes no space; where the file system knows no such thing, it is a copy."""
+    """One file with two names takes no space; a copy where the file system has no hard links."""
     other.unlink(missing_ok=True)
     try:
         os.link(path, other)
@@ -229,9 +229,9 @@ def load_training_state(path: Path) -> dict[str, Any]:
 
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: nothing to resume; leave --resume out to start anew")
+        raise CheckpointError(f"{path}: nothing to resume; start without --resume")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise a dozen types
-        raise CheckpointError(f"{path}: damaged ({type(error).__name__}); start anew without --resume") from error
+        raise CheckpointError(f"{path}: damaged ({type(error).__name__}); start without --resume") from error
     return state

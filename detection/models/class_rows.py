@@ -1,4 +1,4 @@
-"""Which rows of a class head stand for which class, so that they can move from one detector to another by name."""
+"""Rows of a class head by class name, so that they can be copied from one detector to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 BACKGROUND = "__background__"
-"""The row of a detector that has one for "nothing here", by the name that torchvision's COCO weights give it."""
+"""Name of the background's row, as torchvision's COCO weights call it."""
 
 # A score per anchor and class, the classes innermost: FCOS, RetinaNet, SSDLite; Faster R-CNN has one anchor.
 _SCORES = re.compile(r"(?:cls_logits|cls_score|classification_head\.module_list\.\d+\.1)\.(?:weight|bias)$")
@@ -19,11 +19,11 @@ _BOXES = re.compile(r"box_predictor\.bbox_pred\.(?:weight|bias)$")
 
 @dataclass(frozen=True)
 class Mapped:
-    """A tensor of a class head with the rows that could be kept.
+    """A tensor of a class head into which the rows of known classes were copied.
 
     Attributes:
         tensor: shaped as the new detector's.
-        kept: classes, without the background, whose rows come from the old one; none: the tensor is all new.
+        kept: classes, without the background, whose rows come from the old detector; none: all rows are new.
         whole: whether no row is new.
 
     """
@@ -36,17 +36,17 @@ class Mapped:
 def rows_by_name(
     name: str, fresh: Tensor, fresh_rows: Sequence[str], old: Tensor, old_rows: Sequence[str]
 ) -> Mapped | None:
-    """Put the old detector's rows where the new one has the same class.
+    """Copy the old detector's rows to where the new one has the same class.
 
     Args:
         name: of the tensor.
-        fresh: of the new detector, (rows x anchors, ...) or (rows x 4, ...).
-        fresh_rows: what its rows stand for.
-        old: of the old detector, the same but for its rows.
-        old_rows: what they stand for.
+        fresh: of the new detector, float (rows x anchors, ...) or (rows x 4, ...).
+        fresh_rows: class names of its rows.
+        old: of the old detector, the same shape but for the number of rows.
+        old_rows: class names of its rows.
 
     Returns:
-        None where the tensor is no class head, or its shape says that it has not these rows.
+        None where the tensor is not a class head, or its shape does not match the number of rows.
 
     """
     boxes = _BOXES.search(name)

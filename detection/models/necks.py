@@ -1,4 +1,4 @@
-"""Necks: what stands between a backbone's feature maps and the head, all levels equally wide."""
+"""Necks: from a backbone's feature maps to levels of equal width for the head."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Levels = OrderedDict[str, Tensor]
 
 
 def make_separable(part: nn.Module) -> None:
-    """Split every dense 3 x 3 convolution in `part`, in place, into a depthwise and a pointwise one.
+    """Replace every dense 3 x 3 convolution in `part`, in place, by a depthwise and a pointwise one.
 
-    F. Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions" (CVPR 2017).
+    F. Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions" (CVPR 2017). Weights are new.
     """
     for name, module in list(part.named_modules()):
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
@@ -24,18 +24,18 @@ def make_separable(part: nn.Module) -> None:
             pointwise = nn.Conv2d(channels, module.out_channels, 1)
             assert pointwise.bias is not None
             for conv in (depthwise, pointwise):
-                nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's FPN starts its own
+                nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision initialises its FPN
             nn.init.zeros_(pointwise.bias)
             parent, _, own = name.rpartition(".")
             setattr(part.get_submodule(parent), own, nn.Sequential(depthwise, pointwise))
 
 
 class PathAggregation(nn.Module):
-    """The second, bottom-up path behind an FPN: where things are reaches the coarse levels in a few steps.
+    """The second, bottom-up path after an FPN, which shortens the way from fine to coarse levels.
 
     Liu et al., "Path Aggregation Network for Instance Segmentation" (CVPR 2018), section 3.1: the finest
-    level stays; each next one is a convolution over its FPN map plus the level before, halved by a
-    convolution of stride 2; a ReLU after each.
+    level is passed on; each coarser one is a convolution over its FPN map plus the level before, downsampled by a
+    convolution of stride 2; a ReLU follows each.
 
     Args:
         channels: of all levels.
@@ -49,12 +49,12 @@ class PathAggregation(nn.Module):
         self.merge = nn.ModuleList(nn.Conv2d(channels, channels, 3, 1, 1) for _ in range(levels - 1))
         for conv in [*self.down, *self.merge]:
             assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-            nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision's FPN starts its own
+            nn.init.kaiming_uniform_(conv.weight, a=1)  # as torchvision initialises its FPN
             nn.init.zeros_(conv.bias)
         self.extra_blocks = LastLevelP6P7(channels, channels)
 
     def forward(self, levels: Levels) -> Levels:
-        """The FPN's levels -> as many new ones, and two coarser."""
+        """Feature maps of the FPN, finest first -> as many new ones and two coarser ones."""
         finest, *coarser = levels.values()
         paths = [finest]
         for fpn_map, down, merge in zip(coarser, self.down, self.merge, strict=True):
@@ -64,7 +64,7 @@ class PathAggregation(nn.Module):
 
 
 class SimplePyramid(nn.Module):
-    """Three levels from the one map of a plain vision transformer: twice as fine, as it is, and halved.
+    """Three levels from the one map of a plain vision transformer: at twice, the same and half the resolution.
 
     Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection" (ECCV 2022), section 3:
     a transposed convolution, nothing and a max-pooling; then 1 x 1 and 3 x 3 convolutions with layer norms.
@@ -72,7 +72,7 @@ class SimplePyramid(nn.Module):
     Args:
         in_channels: of the map.
         channels: of every level.
-        extra_blocks: makes two coarser levels of them; None: three levels are all.
+        extra_blocks: adds two coarser levels; None: three levels only.
 
     """
 

@@ -12,7 +12,7 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead, FCOSRegressionHead
 from torchvision.ops import generalized_box_iou_loss
 
-from detection.models.assignment import Assignment, Truth, adaptive_assignment, task_aligned_assignment
+from detection.models.assignment import Assignment, GroundTruth, atss_assignment, task_aligned_assignment
 from detection.models.distributed import mean_over_processes, one_over_processes
 
 LEVELS = 5
@@ -93,10 +93,10 @@ class QualityFCOS(FCOS):
         """The losses of a batch: `classification` and `bbox_regression`, each a scalar."""
         logits = head_outputs["cls_logits"].float()
         predicted = self.box_coder.decode(head_outputs["bbox_regression"].float(), torch.stack(anchors))
-        truth = Truth.of(targets)
+        truth = GroundTruth.of(targets)
         learned: Assignment
         if self.assign == "atss":
-            learned = adaptive_assignment(truth, anchors[0], num_anchors_per_level, predicted.detach())
+            learned = atss_assignment(truth, anchors[0], num_anchors_per_level, predicted.detach())
         else:
             learned = task_aligned_assignment(truth, anchors[0], predicted.detach(), logits.detach().sigmoid())
         total = mean_over_processes(learned.quality.sum()).clamp(min=one_over_processes())

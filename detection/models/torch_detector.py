@@ -1,4 +1,4 @@
-"""The trained detector in PyTorch, answering as the robot's `Detector` does: image in, `Detections` out."""
+"""The trained detector in PyTorch, with the interface of the robot's `Detector`: image in, `Detections` out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from detection.runtime.letterbox import letterbox
 
 
 class TorchDetector:
-    """Runs a torchvision detector with torchvision's own postprocessing.
+    """A torchvision detector with torchvision's own postprocessing.
 
     Args:
-        model: in eval mode; it stays where it is.
+        model: in eval mode; it stays on its device.
         preset: its preset's name.
         class_names: label 0, 1, ... by name.
         size_hw: the input's height and width in pixels.
@@ -39,7 +39,7 @@ class TorchDetector:
 
     @property
     def runs_on(self) -> str:
-        """By what, where and at which size it runs, in words."""
+        """Framework, device and input size, in words."""
         device = next(self._model.parameters()).device
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
         height, width = self._size_hw

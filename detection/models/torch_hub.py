@@ -1,4 +1,4 @@
-"""Weights from Torch Hub: a repository's own code builds the net, so it runs only where it is trusted."""
+"""Weights from Torch Hub. The repository's own code builds the net, so that it must be trusted first."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class HubError(SwathError):
 def tensors_from_hub(source: str, *, trusted: bool) -> dict[str, Tensor]:
     """The pretrained tensors of a net that a repository's `hubconf.py` builds.
 
-    The entry is asked twice, from two seeds: what comes out differently is a random start, and left out.
+    The entry is called twice with different seeds: tensors that differ are randomly initialised, and left out.
 
     Args:
         source: `hub:owner/repo[:ref]:entry` (GitHub, kept in Torch Hub's folder), or `hub:folder:entry`
-            with a clone: a folder that starts with `/`, `.` or `~`.
+            for a clone: a folder that starts with `/`, `.` or `~`.
         trusted: whether the repository's code may run here.
 
     Raises:
-        HubError: not trusted, no such repository or entry, or an entry that gives no net or no pretrained one.
+        HubError: not trusted, no such repository or entry, or an entry that returns no module or an untrained one.
 
     """
     repository, colon, entry = source.removeprefix(HUB).rpartition(":")
@@ -44,10 +44,10 @@ def tensors_from_hub(source: str, *, trusted: bool) -> dict[str, Tensor]:
     fixed = {
         name: tensor
         for name, tensor in first.items()
-        if name in second and torch.equal(tensor, second[name])  # zeros and ones are as good as pretrained ones
+        if name in second and torch.equal(tensor, second[name])  # constants, such as zeros, count as pretrained
     }
     if not any(tensor.ndim > 1 for tensor in fixed.values()):
-        raise HubError(f"model.weights: {source} gives a random start, no pretrained weights")
+        raise HubError(f"model.weights: {source} has random weights only, no pretrained ones")
     return fixed
 
 
@@ -72,5 +72,5 @@ def _build(source: str, repository: str, entry: str, seed: int) -> dict[str, Ten
             f"model.weights: {source} cannot be loaded ({why}); without a network give a clone: hub:folder:entry"
         ) from error
     if not isinstance(net, nn.Module):
-        raise HubError(f"model.weights: {source} gives no net but {type(net).__name__}")
+        raise HubError(f"model.weights: {source} returns no module but {type(net).__name__}")
     return {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}

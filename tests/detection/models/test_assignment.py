@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
-from detection.models.assignment import Assignment, Truth, adaptive_assignment, task_aligned_assignment
+from detection.models.assignment import Assignment, GroundTruth, atss_assignment, task_aligned_assignment
 
 # Two levels: 4 x 4 positions of stride 8 and 2 x 2 of stride 16, on an input of 32 x 32 pixels.
 LEVELS = [16, 4]
@@ -22,8 +22,8 @@ def squares(stride: int, count: int) -> torch.Tensor:
 ANCHORS = torch.cat([squares(8, 4), squares(16, 2)])
 
 
-def truth(*images: list[tuple[list[float], int]]) -> Truth:
-    return Truth.of(
+def truth(*images: list[tuple[list[float], int]]) -> GroundTruth:
+    return GroundTruth.of(
         [
             {
                 "boxes": torch.tensor([box for box, _ in boxes], dtype=torch.float32).reshape(-1, 4),
@@ -73,11 +73,11 @@ def test_a_position_that_two_boxes_want_learns_the_one_it_covers_best():
 def test_squares_that_overlap_unusually_well_learn_a_box():
     # With anchors of 8 strides, a box of 64 x 64 around position 5's centre is that anchor itself.
     box = [12 - 32.0, 12 - 32.0, 12 + 32.0, 12 + 32.0]
-    found = adaptive_assignment(truth([(box, 1)]), ANCHORS, LEVELS, torch.tensor(box).expand(1, 20, 4), nearest=1)
-    # candidates: position 5 with IoU 1, and one of stride 16 with IoU 64^2 / 128^2 = 0.25; mean 0.625, spread 0.53:
+    found = atss_assignment(truth([(box, 1)]), ANCHORS, LEVELS, torch.tensor(box).expand(1, 20, 4), nearest=1)
+    # competing: position 5 with IoU 1, and one of stride 16 with IoU 64^2 / 128^2 = 0.25; mean 0.625, spread 0.53:
     # neither is good enough, so the nearest position has it
     assert of(found.positive[0]) == [5]
-    found = adaptive_assignment(truth([(box, 1)]), ANCHORS, LEVELS, torch.tensor(box).expand(1, 20, 4), nearest=4)
+    found = atss_assignment(truth([(box, 1)]), ANCHORS, LEVELS, torch.tensor(box).expand(1, 20, 4), nearest=4)
     assert of(found.positive[0]) == [5]
     assert found.quality[0].sum() == pytest.approx(1.0) and found.quality[0, 5] == pytest.approx(1.0)
 
@@ -87,7 +87,7 @@ def test_a_image_without_boxes_learns_background_only():
     predicted, scores = torch.rand(1, 20, 4), torch.rand(1, 20, 3)
     for found in (
         task_aligned_assignment(empty, ANCHORS, predicted, scores),
-        adaptive_assignment(empty, ANCHORS, LEVELS, predicted),
+        atss_assignment(empty, ANCHORS, LEVELS, predicted),
     ):
         assert not found.positive.any() and not found.quality.any()
 
@@ -114,12 +114,12 @@ def test_what_holds_for_all(images, seed):
     scores = torch.rand(len(images), 20, 3, generator=generator)
     for found in (
         task_aligned_assignment(batch, ANCHORS, predicted, scores, best=3),
-        adaptive_assignment(batch, ANCHORS, LEVELS, predicted),
+        atss_assignment(batch, ANCHORS, LEVELS, predicted),
     ):
         check(found, batch, predicted)
 
 
-def check(found: Assignment, batch: Truth, predicted: torch.Tensor) -> None:
+def check(found: Assignment, batch: GroundTruth, predicted: torch.Tensor) -> None:
     assert ((found.quality >= 0) & (found.quality <= 1 + 1e-6)).all()
     assert not (found.quality[~found.positive]).any()
     for row in range(len(batch.real)):

@@ -137,9 +137,9 @@ def test_rows_of_the_class_head_follow_the_names_not_the_numbers(tmp_path: Path)
     assert not (report.remade or report.missing or report.unused)
     assert report.licence == "CC0"
     assert "the class head keeps its rows for weed, crop" in str(report)
-    # every tensor of the model is told of exactly once
-    told = [*report.taken, *report.in_part, *report.remade, *report.missing]
-    assert sorted(told) == sorted(model.state_dict())
+    # every tensor of the model is listed exactly once
+    listed = [*report.taken, *report.in_part, *report.remade, *report.missing]
+    assert sorted(listed) == sorted(model.state_dict())
     assert json.loads(report.to_json())["in_part"] == list(report.in_part)
 
     # as many classes, but others: none of the old rows
@@ -252,8 +252,8 @@ def test_a_hub_repository_gives_what_is_pretrained_and_nothing_random(tmp_path: 
     assert set(tensors_from_hub(f"hub:{tmp_path}:no_switch", trusted=True)) == {"weight"}
     assert torch.equal(torch.get_rng_state(), before)
     for entry, said in (
-        ("random_net", "gives a random start"),
-        ("no_net", "gives no net but int"),
+        ("random_net", "has random weights only"),
+        ("no_net", "returns no module but int"),
         ("broken", "cannot be loaded .no such file.*give a clone: hub:folder:entry"),
         ("absent", "cannot be loaded"),
     ):
@@ -291,12 +291,15 @@ def test_a_hub_folder_in_a_recipe_starts_at_the_recipe(tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_what_became_of_every_tensor(run: Path) -> None:
-    told = json.loads((run / "weights.json").read_text())
-    assert (told["source"], told["licence"]) == ("imagenet-offline", "EfficientNet-Lite0 on ImageNet, Apache-2.0")
+    written = json.loads((run / "weights.json").read_text())
+    assert (written["source"], written["licence"]) == (
+        "imagenet-offline",
+        "EfficientNet-Lite0 on ImageNet, Apache-2.0",
+    )
     tensors = [name for name, tensor in load_trained(run).model.state_dict().items() if tensor.ndim]
-    assert sorted(told["taken"] + told["in_part"] + told["remade"] + told["missing"]) == sorted(tensors)
-    assert len(told["taken"]) == 240 and not told["in_part"] and not told["remade"]
-    report = WeightsReport(**{key: tuple(v) if isinstance(v, list) else v for key, v in told.items()})
+    assert sorted(written["taken"] + written["in_part"] + written["remade"] + written["missing"]) == sorted(tensors)
+    assert len(written["taken"]) == 240 and not written["in_part"] and not written["remade"]
+    report = WeightsReport(**{key: tuple(v) if isinstance(v, list) else v for key, v in written.items()})
     neck, head = (sum(name.startswith(part) for name in tensors) for part in ("backbone.fpn.", "head."))
     assert report.lines()[1:] == [
         "weights: backbone: 240 taken",
