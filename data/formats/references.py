@@ -79,7 +79,7 @@ class Roots:
             digest: given beside the reference, see `content_sha256`.
 
         Raises:
-            DataError: it leads out of the dataset without proof, or to another image than the proof.
+            DataError: it leads out of the dataset without a digest, or to an image with another one.
 
         """
         if self.holds(file):
