@@ -22,7 +22,7 @@ GENERATED = {
     settings.MACHINE_PAGE: cache(settings.machine_page),
 }
 _TABLE = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
-_PAGE = re.compile(r"`docs/([a-z0-9_/]+\.md)`")
+_PAGE = re.compile(r"`docs/([a-z0-9_/]+\.(?:md|ipynb))`")
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -47,6 +47,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def _link(target: str, here: PurePosixPath) -> str:
-    page = GENERATED[target]() if target in GENERATED else (ROOT / "docs" / target).read_text(encoding="utf-8")
-    title = page.lstrip().split("\n", 1)[0].removeprefix("# ")
+    if target.endswith(".ipynb"):
+        *_, (_, page) = notebook.pages(ROOT / "docs" / target)
+        target = target.replace(".ipynb", ".md")
+    else:
+        page = GENERATED[target]() if target in GENERATED else (ROOT / "docs" / target).read_text(encoding="utf-8")
+    title = str(page).lstrip().split("\n", 1)[0].removeprefix("# ")
     return f"[{title}]({'../' * len(here.parts)}{target})"

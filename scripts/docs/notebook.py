@@ -22,7 +22,7 @@ def pages(source: Path) -> Iterator[tuple[str, str | bytes]]:
         if cell["cell_type"] == "markdown":
             parts.append(text)
             continue
-        parts.append(f"```python\n{text}\n```")
+        parts.append(_code(text))
         for place, output in enumerate(cell["outputs"]):
             image = _image(output)
             if image is not None:
@@ -33,6 +33,17 @@ def pages(source: Path) -> Iterator[tuple[str, str | bytes]]:
             elif printed := _text(output):
                 parts.append(f"```text\n{printed.rstrip()}\n```")
     yield f"{source.stem}.md", "\n\n".join(parts) + "\n"
+
+
+def _code(text: str) -> str:
+    """A cell as a fenced block, in the language of its magic."""
+    magic, _, rest = text.partition("\n")
+    if magic.startswith("%%sh"):
+        return f"```sh\n{rest}\n```"
+    if magic.startswith("%%writefile"):
+        name = magic.split()[1]
+        return f"`{name}`:\n\n```{Path(name).suffix.removeprefix('.')}\n{rest}\n```"
+    return f"```python\n{text}\n```"
 
 
 def _image(output: dict[str, Any]) -> tuple[str, bytes] | None:
@@ -47,29 +58,31 @@ def _text(output: dict[str, Any]) -> str:
     return "".join(output.get("text") or output.get("data", {}).get("text/plain", ""))
 
 
-def run(source: Path) -> None:
-    """Run a notebook from beginning to end in an empty folder, and keep its outputs in it.
+def run(source: Path, work: Path) -> None:
+    """Run a notebook from beginning to end, and keep its outputs in it. `swath` in its cells is this checkout's.
 
-    `swath` in its cells is this checkout's.
+    Args:
+        source: the notebook.
+        work: an empty or new folder, in which it runs.
+
     """
     import nbformat
     from nbclient import NotebookClient
 
+    work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "bin", "swath")
-        script.parent.mkdir()
+        script = Path(folder, "swath")
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m swath "$@"\n')
         script.chmod(0o755)
-        os.environ["PATH"] = f"{script.parent}:{os.environ['PATH']}"
-        os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-        work = Path(folder, "work")
-        work.mkdir()
+        environment = {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
         notebook = nbformat.read(source, 4)
-        NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(work)}}).execute()
+        client = NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(work)}})
+        client.execute(env={**os.environ, **environment})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which would differ in every commit
     nbformat.write(notebook, source)
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    with tempfile.TemporaryDirectory() as empty:
+        run(Path(sys.argv[1]), Path(empty))
