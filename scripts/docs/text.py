@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 _INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _SHELL = ("", "sh", "bash", "console")
-_SEPARATORS = re.compile(r"\s*(?:\|\||\||&&|;|\s2?>>?\s?\S+)\s*")
 _STARTS = ("swath ", "python ", "make ", "pytest ", "pip install ", "torchrun ", "fabric ")
 
 
@@ -60,6 +59,7 @@ def _lines(block: str) -> Iterator[str]:
     joined = re.sub(r"\\\n\s*", " ", block)
     for line in joined.split("\n"):
         bare = re.sub(r"(^|\s)#\s.*$", "", line).strip().removeprefix("$ ")
+        bare = bare.replace("2>&1", "")
         bare = re.sub(r"^for \w+ in .*?; do ", "", bare)
         for part in _split(bare):
             if part.startswith(_STARTS):
