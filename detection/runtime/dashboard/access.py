@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from detection.runtime.errors import OutputError
 
 MIN_TOKEN = 12
-"""Characters; a shorter one is guessed."""
+"""Characters; a shorter one can be guessed."""
 
 _DAYS = 30
-_LOOKS = "/style.css"  # the page that asks for the token is to be read in the sun too
+_STYLE = "/style.css"  # the page that asks for the token uses it too
 
 # Nothing is loaded from elsewhere, nothing inline runs, nobody frames the page.
 _HEADERS = {
@@ -38,7 +38,7 @@ def choose_token(given: str | None, *, loopback: bool) -> str | None:
     """The token that viewers need: `given`, or else a random one where other machines reach the dashboard.
 
     Raises:
-        OutputError: `given` is too short or holds what no address may hold as it is.
+        OutputError: `given` is too short or contains characters that a URL does not allow unescaped.
 
     """
     if given is None:
@@ -46,7 +46,7 @@ def choose_token(given: str | None, *, loopback: bool) -> str | None:
     if len(given) < MIN_TOKEN:
         raise OutputError(f"dashboard: the token has {len(given)} characters; give it {MIN_TOKEN} or more")
     if not all(c.isascii() and (c.isalnum() or c in "-._~") for c in given):
-        raise OutputError("dashboard: the token may hold letters, digits, '-', '.', '_' and '~' only")
+        raise OutputError("dashboard: the token may contain letters, digits, '-', '.', '_' and '~' only")
     return given
 
 
@@ -62,7 +62,7 @@ class Access:
         app: what lies behind the gate.
         token: None asks for none.
         port: names the cookie, since cookies do not differ by port.
-        refused: the page for a browser without the token, HTML.
+        refused: the HTML page for a browser without the token.
 
     """
 
@@ -71,7 +71,7 @@ class Access:
         self._token = token
         self._cookie = f"swath_{port}"
         self._refused = refused
-        # Not the token itself: who reads a phone's cookies cannot tell it to others.
+        # Not the token itself: reading a phone's cookies does not reveal it.
         self._session = "" if token is None else hmac.new(token.encode(), b"session", hashlib.sha256).hexdigest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +100,7 @@ class Access:
         if self._token is None:
             if not _is_local(_host_of(request.headers.get("host", ""))):
                 return JSONResponse({"error": "open this dashboard as http://localhost, or give it a token"}, 403)
-        elif not knows and not self._has_session(request) and request.url.path != _LOOKS:
+        elif not knows and not self._has_session(request) and request.url.path != _STYLE:
             if "text/html" in request.headers.get("accept", ""):
                 return Response(self._refused, 401, media_type="text/html")
             return JSONResponse({"error": "the token is missing or wrong"}, 401)
@@ -118,7 +118,7 @@ class Access:
 
 
 def _same_origin(request: Request) -> bool:
-    """Whether a browser says so; a program that is no browser says nothing, and nobody tricks it."""
+    """Whether the browser says so; other programs send no such header, and cannot be tricked by a page."""
     origin = request.headers.get("origin")
     if origin is not None:
         return urlsplit(origin).netloc == request.headers.get("host")

@@ -1,4 +1,4 @@
-"""`Address`: where the dashboard listens, and the socket that does."""
+"""`Address`: where the dashboard listens, and its socket."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def is_loopback(listening: socket.socket) -> bool:
 
 
 def reachable_at(listening: socket.socket) -> Address:
-    """What a browser must be given; for "every network" that is this machine's own address in the default one."""
+    """The address for a browser; for "every network" that is this machine's own address in the default network."""
     host, port = listening.getsockname()[:2]
     if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         host = _own_address() or socket.gethostname()
@@ -84,8 +84,8 @@ def reachable_at(listening: socket.socket) -> Address:
 def _own_address() -> str | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
-            # Connecting a datagram socket sends nothing: the system only looks up by which way it would go.
-            # 192.0.2.1 is kept free for examples (RFC 5737).
+            # Connecting a datagram socket sends nothing: the system only chooses the route.
+            # 192.0.2.1 is reserved for examples (RFC 5737).
             asking.connect(("192.0.2.1", 9))
         except OSError:
             return None
@@ -94,9 +94,9 @@ def _own_address() -> str | None:
 
 def _why(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {address.port} is in use at {address.host}; choose another, or stop what listens there"
+        return f"port {address.port} is in use at {address.host}; choose another, or stop the program that uses it"
     if error.errno == errno.EACCES:
-        return f"port {address.port} is not for everyone; choose one from 1024 on"
+        return f"port {address.port} needs more rights; choose one from 1024 on"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{address.host} is no address of this machine"
     return f"cannot listen at {address} ({error.strerror})"

@@ -1,4 +1,4 @@
-"""`Counts`: what was found over the last minutes, class by class, in constant memory."""
+"""`Counts`: detections of the last minutes by class, in constant memory."""
 
 from __future__ import annotations
 

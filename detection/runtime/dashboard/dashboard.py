@@ -1,4 +1,4 @@
-"""`Dashboard`: the stream as a web page, served from a thread of its own."""
+"""`Dashboard`: the stream as a web page, served from a separate thread."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detection.runtime.dashboard.address import Address, is_loopback, reachable_at
-from detection.runtime.dashboard.board import Board
 from detection.runtime.dashboard.images import Images
+from detection.runtime.dashboard.live_state import LiveState
 from detection.runtime.dashboard.recorder import Recorder
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.errors import OutputError
@@ -31,26 +31,25 @@ _CONNECTIONS = 100
 class Dashboard(Output):
     """Live images, their age, counts, thresholds, snapshots and recordings in a browser.
 
-    `write` keeps references and numbers, in microseconds: no image is copied, drawn or encoded for it,
+    `write` keeps references and numbers, in microseconds: no image is copied, annotated or encoded there,
     and no viewer makes it wait. The newest image of each camera must not be written into afterwards.
     It listens on this machine only, unless the address says otherwise; then viewers need a token.
 
     Args:
         address: "8000" or "0.0.0.0:8000"; port 0 is any free one.
         controls: the stream's; viewers change its thresholds.
-        cameras: names known from the start; others are added when they show up.
+        cameras: names known from the start; others are added when they appear.
         record_into: the folder that the record button writes videos into.
-        token: what viewers need; None makes one where other machines reach the dashboard, and needs none
-            elsewhere.
-        listener: hears of recordings and changed thresholds, and is expected to bring them to all
+        token: what viewers need; None: a random one where other machines reach the dashboard, else none.
+        listener: receives events of recordings and changed thresholds, and is expected to pass them on to all
             outputs, this one included. None: only this page shows them.
 
     Attributes:
-        url: what to open, with the token; so it is for the user's eyes, not for logs.
+        url: what to open, with the token; for the user, not for logs.
         images: the JPEGs that viewers get.
 
     Raises:
-        OutputError: port taken, address or token not usable, or starlette or uvicorn is not installed.
+        OutputError: port in use, address or token invalid, or starlette or uvicorn is not installed.
 
     """
 
@@ -82,12 +81,12 @@ class Dashboard(Output):
         where = reachable_at(listening)
         self.url = f"http://{where}/" + ("" if token is None else f"?token={token}")
         class_names = controls.detector.class_names
-        self._board = Board(class_names, cameras)
-        self.images = Images(self._board)
+        self._state = LiveState(class_names, cameras)
+        self.images = Images(self._state)
         listener = listener or self.event
         self._recorder = Recorder(Path(record_into), class_names, listener)
         self._closing = threading.Event()
-        site = Site(self._board, self.images, self._recorder, controls, listener, self._closing.is_set)
+        site = Site(self._state, self.images, self._recorder, controls, listener, self._closing.is_set)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 site.application(token=token, port=where.port),
@@ -105,19 +104,19 @@ class Dashboard(Output):
                 timeout_graceful_shutdown=0,
             )
         )
-        # A thread, so uvicorn leaves the signals alone: it takes them in the main thread only.
+        # In a thread uvicorn leaves the signals alone: it handles them in the main thread only.
         self._thread = threading.Thread(target=self._serve, args=(listening,), name="dashboard", daemon=True)
         self._thread.start()
         self._wait_until_it_answers()
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
         """Keep the image as the camera's newest."""
-        self._board.take(frame, detections, record)
+        self._state.add_frame(frame, detections, record)
         self._recorder.take(frame, detections, record)
 
     def event(self, event: Event) -> None:
         """Show what happened; unlike other outputs it takes events from any thread."""
-        self._board.hear(event)
+        self._state.add_event(event)
 
     def close(self) -> None:
         """Finish recordings and stop listening."""

@@ -1,4 +1,4 @@
-"""`Images`: JPEGs for viewers, made when somebody looks, once for all who do."""
+"""`Images`: JPEGs for viewers, encoded on demand, once for all viewers."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.runtime.dashboard.board import Board, Shot
+from detection.runtime.dashboard.live_state import LiveState, ShownFrame
 
 WIDTHS = {"small": 640, "large": 1280}
 """Pixels of the image's width as it is sent; a smaller image is sent as it is."""
 
 _QUALITY = 80
-_LOOK_AGAIN_S = 0.01
+_POLL_S = 0.01
 
 
 class Images:
-    """The newest images as JPEGs without boxes (the page draws those, sharp at any size).
+    """The newest images as JPEGs without boxes (the page draws boxes, sharp at any size).
 
-    Nothing piles up for a slow viewer: it asks for what is newer than what it has, and gets the newest.
+    No queue builds up for a slow viewer: it requests images newer than those that it has, and gets the newest.
 
     Args:
-        board: where images come from.
+        state: where images come from.
 
     Attributes:
         encoded: JPEGs made so far.
 
     """
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, state: LiveState) -> None:
+        self._state = state
         self._ready: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._making: dict[tuple[str, str], asyncio.Lock] = {}
         self.encoded = 0
-        self.workers = ThreadPoolExecutor(2, thread_name_prefix="dashboard", initializer=_stand_back)
+        self.workers = ThreadPoolExecutor(2, thread_name_prefix="dashboard", initializer=_lower_priority)
 
     async def newer(
         self, have: Mapping[str, int], size: str, *, wait_s: float, given_up: Callable[[], bool]
-    ) -> list[tuple[Shot, bytes]]:
+    ) -> list[tuple[ShownFrame, bytes]]:
         """Images that the viewer does not have yet, as soon as there is one.
 
         Args:
-            have: per camera that is looked at the serial of the image there, 0 for none.
+            have: for each camera in view the serial of the image that the viewer has, 0 for none.
             size: of `WIDTHS`.
             wait_s: how long to wait for one.
-            given_up: asked while waiting; True ends it.
+            given_up: called while waiting; True ends it.
 
         Returns:
             At most one per camera, with its JPEG; empty where none came in time.
@@ -63,19 +63,19 @@ class Images:
         """
         until = time.monotonic() + wait_s
         while True:
-            newest = self._board.newest()
+            newest = self._state.newest()
             fresh = [name for name, serial in have.items() if name in newest and newest[name].serial != serial]
             if fresh:
                 # Together: the second camera must not age while the first one is encoded.
                 return await asyncio.gather(*(self._newest(name, size) for name in fresh))
             if time.monotonic() >= until or given_up():
                 return []
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(_POLL_S)
 
-    async def _newest(self, camera: str, size: str) -> tuple[Shot, bytes]:
+    async def _newest(self, camera: str, size: str) -> tuple[ShownFrame, bytes]:
         key = (camera, size)
         async with self._making.setdefault(key, asyncio.Lock()):
-            shot = self._board.newest()[camera]  # it may have changed while others had the lock
+            shot = self._state.newest()[camera]  # it may have changed while others had the lock
             serial, jpeg = self._ready.get(key, (0, b""))
             if serial != shot.serial:
                 loop = asyncio.get_running_loop()
@@ -85,7 +85,7 @@ class Images:
             return shot, jpeg
 
 
-def pack(head: Mapping[str, Any], images: list[tuple[Shot, bytes]]) -> bytes:
+def pack(head: Mapping[str, Any], images: list[tuple[ShownFrame, bytes]]) -> bytes:
     """One body for several images: length of the JSON (uint32, big end first), the JSON, the JPEGs.
 
     The JSON is `head` with `images`: a list in the order of the JPEGs, each with its `bytes`.
@@ -118,7 +118,7 @@ def to_jpeg(image_bgr: NDArray[np.uint8], quality: int, width: int | None = None
     return jpeg.tobytes()
 
 
-def _stand_back() -> None:
-    """The machine's decisions come first: where a thread can have a priority of its own, this one's is low."""
+def _lower_priority() -> None:
+    """Detection comes first: where threads have priorities, this one gets a low one."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -1,4 +1,4 @@
-"""`Recorder`: annotated videos while a viewer wants them, one per camera."""
+"""`Recorder`: annotated videos on demand, one per camera."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from detection.runtime.outputs.contract import Record, per_camera
 _log = logging.getLogger(__name__)
 
 FREE_BYTES = 500_000_000
-"""A recording ends when the disk has less room: a forgotten one must not stop the machine's own files."""
+"""A recording ends when the disk has less room: a forgotten one must not use up the machine's space."""
 
 # Images that wait for the encoder: 8 of 1080p are 50 MB.
 _WAITING = 8
-_LOOK_AT_DISK_S = 1.0
+_CHECK_DISK_S = 1.0
 _STOP_S = 10.0
 
 _Item = tuple[Frame, Detections, Record]
 
 
 class Recorder:
-    """Draws and writes in a thread of its own; what it cannot keep up with is left out and counted.
+    """Annotates and writes in a separate thread; images that it has no time for are skipped and counted.
 
     Args:
         folder: for the videos; made when the first recording starts.
         class_names: by label.
-        listener: hears of start, end and failure.
+        listener: receives events at start, end and failure.
 
     """
 
@@ -82,7 +82,7 @@ class Recorder:
             run.take((frame, detections, record))
 
     def to_json(self) -> dict[str, Any]:
-        """Whether it records, since when and where; else what became of the last recording."""
+        """Whether it records, for how long and where; else the last recording."""
         run = self._last
         if run is None:
             return {"on": False, "folder": str(self._folder.absolute()), "seconds": 0.0, "files": [], "images": 0,
@@ -132,13 +132,13 @@ class _Run(threading.Thread):
         self.join(_STOP_S)
 
     def run(self) -> None:
-        self._say("started", f"into {self._path.parent}")
+        self._publish("started", f"into {self._path.parent}")
         videos: dict[str, VideoOutput] = {}
         try:
             self._write(videos)
         except OutputError as error:
             self.error = str(error)
-        except Exception as error:  # nobody waits for this thread: say it, and let the stream go on
+        except Exception as error:  # nobody waits for this thread: publish it, and let the stream go on
             _log.exception("dashboard: recording failed")
             self.error = f"recording failed: {error}"
         finally:
@@ -150,13 +150,13 @@ class _Run(threading.Thread):
                     self.error = self.error or str(error)
         self._ended_s = time.monotonic()
         if self.error is None:
-            self._say("ended", f"{len(self.files)} videos in {self._path.parent}, {self.left_out} images left out")
+            self._publish("ended", f"{len(self.files)} videos in {self._path.parent}, {self.left_out} images skipped")
         else:
             _log.warning("%s", self.error)
-            self._say("failed", self.error)
+            self._publish("failed", self.error)
 
     def _write(self, videos: dict[str, VideoOutput]) -> None:
-        look_at_disk_s = time.monotonic()
+        check_disk_s = time.monotonic()
         while True:
             try:
                 item = self._waiting.get(timeout=0.1)
@@ -171,8 +171,8 @@ class _Run(threading.Thread):
                 self.files.append(path)
             videos[camera].write(*item)
             self.images += 1
-            if time.monotonic() >= look_at_disk_s:
-                look_at_disk_s = time.monotonic() + _LOOK_AT_DISK_S
+            if time.monotonic() >= check_disk_s:
+                check_disk_s = time.monotonic() + _CHECK_DISK_S
                 if shutil.disk_usage(self._path.parent).free < FREE_BYTES:
                     raise OutputError(f"{self._path.parent}: recording ended, the disk is nearly full")
 
@@ -185,5 +185,5 @@ class _Run(threading.Thread):
             path = wanted.with_stem(f"{wanted.stem}-{count}")
         return path
 
-    def _say(self, status: str, message: str) -> None:
+    def _publish(self, status: str, message: str) -> None:
         self._listener(Event("recording", "dashboard", status, message))

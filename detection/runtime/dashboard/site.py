@@ -1,4 +1,4 @@
-"""The dashboard's pages and its API, as a Starlette application."""
+"""`Site`: the dashboard's pages and API, as a Starlette application."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from detection.runtime.dashboard.access import Access
-from detection.runtime.dashboard.board import Board
 from detection.runtime.dashboard.images import WIDTHS, Images, pack
+from detection.runtime.dashboard.live_state import LiveState
 from detection.runtime.dashboard.recorder import Recorder
 from detection.runtime.dashboard.snapshots import Snapshots
 from detection.runtime.draw import class_colour
@@ -33,13 +33,13 @@ _log = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).with_name("page")
 _WAIT_S = 1.0
-"""A viewer's question for a newer image is answered after this time, with none if there is none."""
+"""A request for a newer image is answered after this time, without one if there is none."""
 
 _BODY_BYTES = 16_384
 
 
 class _Refused(Exception):
-    """A request that cannot be done: status and why."""
+    """A request that is refused: status and reason."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -48,19 +48,19 @@ class _Refused(Exception):
 
 @dataclass
 class Site:
-    """What the pages show and change.
+    """What the pages show and control.
 
     Attributes:
-        board: what is known.
+        live: frames, ages, counts, events.
         images: the JPEGs.
         recorder: the videos.
-        controls: thresholds and model in force.
-        listener: hears of changed thresholds.
-        closing: asked by requests that wait.
+        controls: current thresholds and model.
+        listener: receives an event when thresholds are changed.
+        closing: True ends waiting requests.
 
     """
 
-    board: Board
+    live: LiveState
     images: Images
     recorder: Recorder
     controls: Controls
@@ -71,7 +71,7 @@ class Site:
         self._snapshots = Snapshots()
 
     def application(self, *, token: str | None, port: int) -> ASGIApp:
-        """The whole as ASGI, behind its gate."""
+        """The ASGI application, behind access control."""
         files = {path.name: path.read_bytes() for path in _PAGE.iterdir() if path.is_file()}
         refused = files.pop("token.html").decode()
         pages = [_page("/" if name == "index.html" else f"/{name}", name, body) for name, body in files.items()]
@@ -93,7 +93,7 @@ class Site:
     async def _state(self, request: Request) -> Response:
         received_ns = time.monotonic_ns()
         detector = self.controls.detector
-        names, board = self.board.class_names, self.board.to_json()
+        names = self.live.class_names
         state = {
             "schema": 1,
             "model": detector.path.name,
@@ -104,7 +104,7 @@ class Site:
                 "lowest": _tidy(detector.metadata.score_floor),
             },
             "recording": self.recorder.to_json(),
-            **board,
+            **self.live.to_json(),
             "received_ns": received_ns,
             "now_ns": time.monotonic_ns(),
         }
@@ -115,7 +115,7 @@ class Site:
             after = int(request.query_params.get("after", "0"))
         except ValueError:
             raise _Refused(400, "after must be the number of an event") from None
-        return JSONResponse({"events": self.board.events(after)})
+        return JSONResponse({"events": self.live.events(after)})
 
     async def _images(self, request: Request) -> Response:
         received_ns = time.monotonic_ns()
@@ -126,7 +126,7 @@ class Site:
         for text in request.query_params.getlist("have"):
             serial, _, camera = text.partition(":")
             if not serial.isdecimal():
-                raise _Refused(400, "have must be SERIAL:CAMERA, the serial of the image that is there or 0")
+                raise _Refused(400, "have must be SERIAL:CAMERA, the serial of the image that you have, or 0")
             have[camera] = int(serial)
         found = await self.images.newer(have, size, wait_s=_WAIT_S, given_up=self.closing)
         body = pack({"received_ns": received_ns, "now_ns": time.monotonic_ns()}, found)
@@ -134,10 +134,10 @@ class Site:
 
     async def _set_thresholds(self, request: Request) -> Response:
         wanted = (await _body(request)).get("score")
-        names = self.board.class_names
+        names = self.live.class_names
         scores = dict(zip(names, self.controls.score_thresholds, strict=False))
         if not isinstance(wanted, dict) or not wanted:
-            raise _Refused(400, 'say {"score": {CLASS: NUMBER}}')
+            raise _Refused(400, 'send {"score": {CLASS: NUMBER}}')
         for name, value in wanted.items():
             if name not in scores:
                 raise _Refused(400, f"there is no class {name!r}")
@@ -145,14 +145,14 @@ class Site:
                 raise _Refused(400, f"the threshold of {name!r} must be from 0 to 1")
             scores[name] = float(value)
         self.controls.set_score_thresholds(list(scores.values()))
-        said = ", ".join(f"{name} {value:.2f}" for name, value in wanted.items())
-        self.listener(Event("model", self.controls.detector.path.name, "thresholds", said))
+        changes = ", ".join(f"{name} {value:.2f}" for name, value in wanted.items())
+        self.listener(Event("model", self.controls.detector.path.name, "thresholds", changes))
         return JSONResponse({"score": {name: _tidy(value) for name, value in scores.items()}})
 
     async def _set_recording(self, request: Request) -> Response:
         on = (await _body(request)).get("on")
         if not isinstance(on, bool):
-            raise _Refused(400, 'say {"on": true} or {"on": false}')
+            raise _Refused(400, 'send {"on": true} or {"on": false}')
         try:
             await asyncio.to_thread(self.recorder.start if on else self.recorder.stop)
         except OutputError as error:
@@ -161,16 +161,16 @@ class Site:
 
     async def _take_snapshot(self, request: Request) -> Response:
         camera = (await _body(request)).get("camera")
-        shot = self.board.newest().get(camera) if isinstance(camera, str) else None
-        if shot is None:
+        shown = self.live.newest().get(camera) if isinstance(camera, str) else None
+        if shown is None:
             raise _Refused(404, f"there is no image of {camera!r} yet")
         about = {
             "model": self.controls.detector.path.name,
-            "score_thresholds": dict(zip(self.board.class_names, self.controls.score_thresholds, strict=False)),
+            "score_thresholds": dict(zip(self.live.class_names, self.controls.score_thresholds, strict=False)),
         }
         loop = asyncio.get_running_loop()
         number, names = await loop.run_in_executor(
-            self.images.workers, self._snapshots.take, shot, self.board.class_names, about
+            self.images.workers, self._snapshots.take, shown, self.live.class_names, about
         )
         files = {kind: {"name": name, "url": f"/api/snapshots/{number}/{kind}"} for kind, name in names.items()}
         return JSONResponse({"camera": camera, "files": files})
@@ -178,7 +178,7 @@ class Site:
     async def _snapshot(self, request: Request) -> Response:
         found = self._snapshots.file(request.path_params["number"], request.path_params["kind"])
         if found is None:
-            raise _Refused(404, "this snapshot is not kept any more; take another")
+            raise _Refused(404, "this snapshot is no longer kept; take another")
         name, content = found
         media_type = "application/json" if name.endswith(".json") else "image/jpeg"
         disposition = f"attachment; filename*=utf-8''{quote(name)}"
@@ -197,7 +197,7 @@ def _page(path: str, name: str, body: bytes) -> Route:
 async def _body(request: Request) -> dict[str, Any]:
     """The request's JSON object, which must be small.
 
-    A form of another page could not send this media type without asking first.
+    A form of another site cannot send this media type without a preflight request.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise _Refused(415, "send application/json")
@@ -205,7 +205,7 @@ async def _body(request: Request) -> dict[str, Any]:
     async for chunk in request.stream():
         content += chunk
         if len(content) > _BODY_BYTES:
-            raise _Refused(413, "that is too long")
+            raise _Refused(413, "the request is too long")
     try:
         found = json.loads(content)
     except ValueError:
@@ -222,7 +222,7 @@ async def _refusal(request: Request, error: Exception) -> Response:
 
 async def _failure(request: Request, error: Exception) -> Response:
     _log.warning("dashboard: %s failed: %r", request.url.path, error)
-    return JSONResponse({"error": "that failed; the stream's log says more"}, 500)
+    return JSONResponse({"error": "internal error; see the stream's log"}, 500)
 
 
 def _hex_colour(label: int) -> str:
@@ -231,5 +231,5 @@ def _hex_colour(label: int) -> str:
 
 
 def _tidy(value: float) -> float:
-    """A float32 as people write it: 0.7, not 0.699999988079071."""
+    """A float32 in short form: 0.7, not 0.699999988079071."""
     return round(float(value), 4)

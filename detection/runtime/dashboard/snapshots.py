@@ -1,4 +1,4 @@
-"""`Snapshots`: one image kept as it was: plain, with its boxes, and in numbers."""
+"""`Snapshots`: single frames for download: plain, annotated, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from detection.runtime.dashboard.board import Shot
 from detection.runtime.dashboard.images import to_jpeg
+from detection.runtime.dashboard.live_state import ShownFrame
 from detection.runtime.draw import annotate
 from detection.runtime.outputs.naming import plain
 
 KEPT = 8
-"""Snapshots that can still be downloaded; an older one makes room."""
+"""Snapshots that can be downloaded; older ones are dropped."""
 
 _QUALITY = 95
 
@@ -26,27 +26,29 @@ class Snapshots:
         self._kept: OrderedDict[int, dict[str, tuple[str, bytes]]] = OrderedDict()
         self._number = 0
 
-    def take(self, shot: Shot, class_names: Sequence[str], about: dict[str, Any]) -> tuple[int, dict[str, str]]:
+    def take(
+        self, shown: ShownFrame, class_names: Sequence[str], about: dict[str, Any]
+    ) -> tuple[int, dict[str, str]]:
         """Keep an image in its full size; some tens of milliseconds.
 
         Args:
-            shot: what to keep.
+            shown: the frame to keep.
             class_names: by label.
-            about: goes into the JSON beside the record (model, thresholds).
+            about: further content of the JSON (model, thresholds).
 
         Returns:
             Its number, and per kind ("annotated", "plain", "json") the name of the file.
 
         """
-        image, record = shot.frame.image, shot.record
-        captured_unix_s = time.time() - (time.monotonic_ns() - shot.frame.captured_ns) / 1e9
+        image, record = shown.frame.image, shown.record
+        captured_unix_s = time.time() - (time.monotonic_ns() - shown.frame.captured_ns) / 1e9
         numbers = {
             **record,
             "captured_unix_s": round(captured_unix_s, 3),
             "size_wh": [image.shape[1], image.shape[0]],
             **about,
         }
-        drawn = annotate(image, shot.detections, class_names, counted=shot.record["counted"])
+        drawn = annotate(image, shown.detections, class_names, counted=shown.record["counted"])
         camera = plain(record["camera"])
         stem = f"{camera}-{time.strftime('%Y-%m-%d_%H-%M-%S', time.localtime(captured_unix_s))}-{record['frame']}"
         files = {

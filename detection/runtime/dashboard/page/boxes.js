@@ -15,7 +15,7 @@ export function draw(canvas, bitmap, image, colours) {
   const pen = canvas.getContext("2d", { alpha: false });
   pen.drawImage(bitmap, 0, 0, width, height);
   const zoom = width / w;
-  // the surest last, so that it lies on top
+  // the highest score last, so that it lies on top
   const found = [...image.detections].sort((a, b) => a.score - b.score);
   for (const each of found) {
     const [x1, y1, x2, y2] = each.box_xyxy.map((v) => v * zoom);
@@ -29,7 +29,7 @@ export function draw(canvas, bitmap, image, colours) {
   chips(pen, found.reverse(), colours, { width, height, zoom, scale });
 }
 
-// Class and score at each box, the surest first: a chip that would lie on another is left out, its box's colour must do.
+// Class and score at each box, highest score first: a label that would cover another is left out.
 function chips(pen, found, colours, { width, height, zoom, scale }) {
   const size = 15 * scale, high = size * 1.35;
   pen.font = `700 ${size}px system-ui, sans-serif`;

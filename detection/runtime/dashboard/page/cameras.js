@@ -1,4 +1,4 @@
-// The tiles: one per camera, with its newest image, the true age of that image, and how the camera is.
+// The tiles: one per camera, with its newest image, the true age of that image, and its status.
 
 import * as boxes from "./boxes.js";
 import * as clock from "./clock.js";
@@ -6,7 +6,7 @@ import * as machine from "./machine.js";
 import * as words from "./words.js";
 
 const PAUSE_MS = 66; // 15 images a second at most
-const UNSEEN_MS = 700; // off the screen a tile hears of new images only when the page asks how things are
+const UNSEEN_MS = 700; // off the screen a tile learns of new images only from the page's requests for the state
 const LABELS = { live: "live", late: "old image", stale: "no image", lost: "lost", ended: "ended", starting: "starting" };
 
 const grid = document.getElementById("cameras");
@@ -46,13 +46,13 @@ class Tile {
     watcher.observe(this.root);
   }
 
-  know(about) {
+  update(about) {
     this.about = about;
     this.newest_ns = Math.max(this.newest_ns ?? 0, about.captured_ns ?? 0) || null;
     this.part(".snap").disabled = about.images === 0;
     this.part(".fps").textContent = `${about.fps.toFixed(1)} fps`;
-    this.part(".found").textContent = `${words.whole(about.found)} found`;
-    this.canvas.setAttribute("aria-label", `Image of ${this.name}, ${about.found} found`);
+    this.part(".found").textContent = words.detections(about.found);
+    this.canvas.setAttribute("aria-label", `Image of ${this.name}, ${words.detections(about.found)}`);
     this.tick();
   }
 
@@ -61,10 +61,10 @@ class Tile {
     this.serial = image.serial;
     this.shown_ns = image.captured_ns;
     this.newest_ns = Math.max(this.newest_ns ?? 0, image.captured_ns);
-    this.part(".found").textContent = `${words.whole(image.detections.length)} found`;
+    this.part(".found").textContent = words.detections(image.detections.length);
   }
 
-  // Ages grow whether or not anything comes: this runs on the page's own clock.
+  // Ages grow whether or not anything arrives: this runs on the page's own clock.
   tick() {
     if (this.about === null) return;
     const age = clock.age_ms(this.newest_ns);
@@ -88,11 +88,11 @@ class Tile {
   }
 }
 
-export function know(state, onSnapshot) {
+export function update(state, onSnapshot) {
   colours = state.classes.map((each) => each.colour);
   for (const about of state.cameras) {
     if (!tiles.has(about.name)) tiles.set(about.name, new Tile(about.name, onSnapshot));
-    tiles.get(about.name).know(about);
+    tiles.get(about.name).update(about);
   }
   const n = tiles.size; // 1, 2, 3 in a row; 4 as 2 by 2; more in threes, from 7 on in fours
   const columns = n < 4 ? Math.max(1, n) : n === 4 ? 2 : n < 7 ? 3 : 4;
@@ -109,25 +109,25 @@ export const live = () => [[...tiles.values()].filter((tile) => tile.state === "
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// One question at a time for all cameras: a slow phone gets fewer images, never old ones.
+// One request at a time for all cameras: a slow phone gets fewer images, never old ones.
 export async function follow() {
   for (;;) {
-    const looked = [...tiles.values()].filter((tile) => seen.has(tile.root));
-    if (document.hidden || !looked.length) {
+    const visible = [...tiles.values()].filter((tile) => seen.has(tile.root));
+    if (document.hidden || !visible.length) {
       await pause(200);
       continue;
     }
     const next = pause(PAUSE_MS);
-    const widest = Math.max(...looked.map((tile) => tile.canvas.clientWidth)) * Math.min(devicePixelRatio || 1, 2);
+    const widest = Math.max(...visible.map((tile) => tile.canvas.clientWidth)) * Math.min(devicePixelRatio || 1, 2);
     try {
-      const found = await machine.images(looked.map((tile) => [tile.name, tile.serial]), widest > 900 ? "large" : "small");
+      const found = await machine.images(visible.map((tile) => [tile.name, tile.serial]), widest > 900 ? "large" : "small");
       for (const image of found) {
         const bitmap = await createImageBitmap(image.blob);
         tiles.get(image.camera).show(image, bitmap);
         bitmap.close();
       }
     } catch {
-      await pause(1000); // the machine is away; the page says so by the state it does not get
+      await pause(1000); // the machine does not answer; the page shows that by the missing state
     }
     await next;
   }

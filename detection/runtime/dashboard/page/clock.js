@@ -1,12 +1,12 @@
 // The machine's monotonic clock, as this page knows it: what makes an image's age true at the moment it is shown.
 // Four stamps of each answer (sent, received there, answered there, received back) give the difference of the two
-// clocks to within half the way to and fro (as in NTP, RFC 5905); the quickest of the last answers is believed.
+// clocks to within half the round trip (as in NTP, RFC 5905); the quickest of the last answers is used.
 
 const KEPT = 30;
 const samples = [];
 let offset = null;
 
-export function hear(sent_ms, received_ns, answered_ns, back_ms) {
+export function sample(sent_ms, received_ns, answered_ns, back_ms) {
   const received_ms = received_ns / 1e6, answered_ms = answered_ns / 1e6;
   const way_ms = Math.max(0, (back_ms - sent_ms) - (answered_ms - received_ms));
   samples.push({ way_ms, offset_ms: (received_ms - sent_ms + answered_ms - back_ms) / 2 });

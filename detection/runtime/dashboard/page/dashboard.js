@@ -1,4 +1,4 @@
-// The page: asks how things are twice a second and shows it.
+// The page: requests the state twice a second and shows it.
 
 import * as cameras from "./cameras.js";
 import * as charts from "./charts.js";
@@ -10,10 +10,10 @@ const ASK_MS = 500;
 const TICK_MS = 200;
 const by = (id) => document.getElementById(id);
 
-// The token has done its work (a cookie is set): it shall not stay in the address bar, nor in a photo of it.
+// The token is no longer needed (a cookie is set): it must not stay in the address bar.
 if (location.search) history.replaceState(null, "", location.pathname);
 
-// --- light or dark; light first, it is what one reads in the sun
+// --- light or dark; light by default, for sunlight
 
 function paint(theme) {
   document.documentElement.dataset.theme = theme;
@@ -28,19 +28,19 @@ by("theme").addEventListener("click", () => {
   paint(theme);
 });
 
-// --- what the machine says
+// --- the machine's state
 
-let heard_ms = performance.now();
+let answered_ms = performance.now();
 
 function show(state) {
-  cameras.know(state, panels.snapshot);
+  cameras.update(state, panels.snapshot);
   for (const figure of document.querySelectorAll("#ages dd")) {
     figure.textContent = words.ms(state.age_ms.recent[figure.dataset.key]);
   }
   charts.histogram(by("histogram"), state.age_ms.recent.bars, state.age_ms.recent);
   const all = state.age_ms.since_start;
   by("since-start").textContent =
-    `Since the start: half within ${words.ms(all.p50)}, 99 % within ${words.ms(all.p99)}, longest ${words.ms(all.max)}`;
+    `Since the start: median ${words.ms(all.p50)}, 99 % below ${words.ms(all.p99)}, maximum ${words.ms(all.max)}`;
   counts(state);
   panels.thresholds(state);
   panels.recording(state.recording);
@@ -51,7 +51,7 @@ function show(state) {
 function counts(state) {
   const plants = state.counts.unit === "plants";
   const unit = plants ? `Plants counted in ${state.counts.bucket_s} s` : "Boxes per image";
-  by("counts-unit").textContent = plants ? `${unit}; beside the names: all so far` : unit;
+  by("counts-unit").textContent = plants ? `${unit}; next to the names: totals` : unit;
   by("legend").replaceChildren(...state.classes.map((each, label) => {
     const now = state.counts.series[label].findLast((value) => value !== null) ?? null;
     const line = document.createElement("li");
@@ -71,10 +71,10 @@ function tick() {
   const text = all === 0 ? "no camera yet" : all === 1 ? (live ? "camera live" : "camera not live") : `${live} of ${all} live`;
   if (overall.textContent !== text) overall.textContent = text;
   overall.classList.toggle("bad", live < all);
-  const silent_ms = performance.now() - heard_ms;
+  const silent_ms = performance.now() - answered_ms;
   by("offline").hidden = silent_ms < 2000;
   if (silent_ms >= 2000) {
-    by("offline").textContent = lost || `No answer from the machine for ${words.duration(silent_ms / 1000)}. Images are old.`;
+    by("offline").textContent = lost || `No answer from the machine for ${words.duration(silent_ms / 1000)}. The images are outdated.`;
   }
 }
 
@@ -85,12 +85,12 @@ async function ask() {
     const next = new Promise((done) => setTimeout(done, ASK_MS));
     try {
       const state = await machine.state();
-      heard_ms = performance.now();
+      answered_ms = performance.now();
       lost = "";
       show(state);
       await panels.events(state.last_event);
     } catch (error) {
-      if (error.status === 401) lost = "This page needs its token again: open the address that swath stream printed.";
+      if (error.status === 401) lost = "This page needs its token: open the address that swath stream printed.";
     }
     await next;
   }

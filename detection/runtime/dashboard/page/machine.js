@@ -1,4 +1,4 @@
-// Questions to the machine, each with an end.
+// Requests to the machine, each with a timeout.
 
 import * as clock from "./clock.js";
 
@@ -24,7 +24,7 @@ export async function state() {
   const sent = performance.now();
   const response = await checked(await ask("api/state"));
   const found = await response.json();
-  clock.hear(sent, found.received_ns, found.now_ns, performance.now());
+  clock.sample(sent, found.received_ns, found.now_ns, performance.now());
   return found;
 }
 
@@ -45,7 +45,7 @@ export async function images(have, size) {
   const back = performance.now();
   const length = new DataView(body).getUint32(0);
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(body, 4, length)));
-  clock.hear(sent, head.received_ns, head.now_ns, back);
+  clock.sample(sent, head.received_ns, head.now_ns, back);
   let at = 4 + length;
   for (const image of head.images) {
     image.blob = new Blob([new Uint8Array(body, at, image.bytes)], { type: "image/jpeg" });

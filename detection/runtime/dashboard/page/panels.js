@@ -7,7 +7,7 @@ const by = (id) => document.getElementById(id);
 const note = by("note");
 let quiet = null;
 
-export function say(text) {
+export function notify(text) {
   note.textContent = text;
   note.hidden = false;
   clearTimeout(quiet);
@@ -19,7 +19,7 @@ export async function attempt(doing, button = null) {
   try {
     return await doing();
   } catch (error) {
-    say(error.name === "AbortError" || error instanceof TypeError ? "No answer from the machine." : error.message);
+    notify(error.name === "AbortError" || error instanceof TypeError ? "No answer from the machine." : error.message);
     return null;
   } finally {
     if (button) button.disabled = false;
@@ -50,9 +50,9 @@ class Slider {
     by("thresholds").append(made);
   }
 
-  know(score, model, lowest) {
+  update(score, model, lowest) {
     this.input.min = lowest;
-    this.hint.textContent = `the model's own: ${model.toFixed(2)}`;
+    this.hint.textContent = `model file: ${model.toFixed(2)}`;
     if (performance.now() - this.touched > 1500) this.show(score);
   }
 
@@ -73,7 +73,7 @@ class Slider {
 let own = {};
 by("reset").addEventListener("click", (click) =>
   attempt(async () => {
-    for (const slider of sliders.values()) clearTimeout(slider.timer); // what was not said yet is not meant any more
+    for (const slider of sliders.values()) clearTimeout(slider.timer); // pending changes are dropped
     await machine.change("api/thresholds", { score: own });
     for (const [name, score] of Object.entries(own)) sliders.get(name).show(score);
   }, click.currentTarget));
@@ -82,7 +82,7 @@ export function thresholds(state) {
   own = state.thresholds.model;
   for (const each of state.classes) {
     if (!sliders.has(each.name)) sliders.set(each.name, new Slider(each));
-    sliders.get(each.name).know(state.thresholds.score[each.name], own[each.name], state.thresholds.lowest);
+    sliders.get(each.name).update(state.thresholds.score[each.name], own[each.name], state.thresholds.lowest);
   }
 }
 
@@ -100,11 +100,11 @@ export function recording(now) {
   record.querySelector("span").textContent = now.on ? `Stop ${clock(now.seconds)}` : "Record";
   const line = by("recording");
   line.className = now.error ? "bad" : "";
-  const skipped = now.left_out ? `, ${words.whole(now.left_out)} left out (the machine had no time for them)` : "";
+  const skipped = now.left_out ? `, ${words.whole(now.left_out)} skipped (the machine was busy)` : "";
   if (now.error) line.textContent = now.error;
   else if (now.on) line.textContent = `Recording into ${now.folder}: ${words.whole(now.images)} images${skipped}`;
   else if (now.files.length) line.textContent = `Saved in ${now.folder}: ${words.whole(now.images)} images${skipped}`;
-  else line.textContent = `Off. Videos with boxes, one per camera, go into ${now.folder}`;
+  else line.textContent = `Off. Annotated videos, one per camera, are saved in ${now.folder}`;
   by("files").replaceChildren(...now.files.map((name) => words.element("li", name)));
 }
 

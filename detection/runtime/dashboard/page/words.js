@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers as text.
 
 export function age(ms) {
   if (ms === null) return "–";
@@ -18,6 +18,8 @@ export function duration(seconds) {
 export const ms = (value) => (value === null ? "–" : value < 10 ? `${value.toFixed(1)} ms` : age(value));
 
 export const whole = (n) => n.toLocaleString("en");
+
+export const detections = (n) => `${whole(n)} detection${n === 1 ? "" : "s"}`;
 
 export const time = (unix_s) => new Date(unix_s * 1000).toLocaleTimeString("en-GB");
 

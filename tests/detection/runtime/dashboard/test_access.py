@@ -59,7 +59,9 @@ def test_a_token_of_ones_own_counts_on_loopback_too(open_dashboard, request_to):
     assert request_to(dashboard, "/api/state?token=%F0%9F%98%80")[0] == 401
 
 
-@pytest.mark.parametrize(("token", "why"), [("short", "has 5 characters"), ("with a space in", "may hold letters")])
+@pytest.mark.parametrize(
+    ("token", "why"), [("short", "has 5 characters"), ("with a space in", "may contain letters")]
+)
 def test_a_token_that_is_no_use_is_refused(open_dashboard, token, why):
     with pytest.raises(OutputError, match=why):
         open_dashboard(token=token)

@@ -198,7 +198,7 @@ def test_a_fault_in_an_answer_is_logged_and_ends_nothing(open_dashboard, request
     record["detections"] = [{"score": {1, 2}}]  # no JSON
     dashboard.write(frame, found, record)
     status, _, body = request_to(dashboard, "/api/images?have=0:left")
-    assert status == 500 and "log says more" in json.loads(body)["error"]
+    assert status == 500 and "see the stream's log" in json.loads(body)["error"]
     assert "dashboard: /api/images failed" in caplog.text and capfd.readouterr().out == ""
     assert request_to(dashboard, "/api/state")[0] == 200
 

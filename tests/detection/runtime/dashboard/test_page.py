@@ -66,7 +66,7 @@ def test_numbers_update(opened, open_dashboard, drive):
     _shown(page)
     texts = {
         ".fps": r"/^(1\d|2\d)\.\d fps$/",
-        ".found": "/^1 found$/",
+        ".found": "/^1 detection$/",
         "#ages dd[data-key=p50]": r"/^[45]\d ms$/",
         "#ages dd[data-key=p99]": r"/^\d+ ms$|s$/",
         "#legend li": "/weed 1,200/",
@@ -148,18 +148,18 @@ def test_thresholds_change_what_is_shown(opened, open_dashboard, drive, controls
     page, other = opened(dashboard), opened(dashboard, PHONE)
     for each in (page, other):
         _shown(each)
-        _until(each, "document.querySelector('.found').textContent === '1 found'")
+        _until(each, "document.querySelector('.found').textContent === '1 detection'")
     for _ in range(2):
         page.click("button[aria-label='Raise the threshold of weed']")
     for each in (page, other):  # the other viewer sees it too, boxes and slider
-        _until(each, "document.querySelector('.found').textContent === '0 found'")
+        _until(each, "document.querySelector('.found').textContent === '0 detections'")
         _until(each, "document.querySelector('#thresholds output').textContent === '0.80'")
     assert controls.score_thresholds == pytest.approx((0.8, 0.9))
     slider = other.locator("input[aria-label='Threshold of weed']")
     slider.focus()
     for _ in range(5):
         slider.press("ArrowLeft")
-    _until(page, "document.querySelector('.found').textContent === '1 found'")
+    _until(page, "document.querySelector('.found').textContent === '1 detection'")
     _until(page, "document.querySelector('#thresholds output').textContent === '0.75'")
     assert controls.score_thresholds == pytest.approx((0.75, 0.9))
     other.click("#reset")

@@ -1,4 +1,4 @@
-"""`Board`: what the dashboard knows: the newest image of every camera, and numbers about them."""
+"""`LiveState`: what the dashboard shows: the newest frame of every camera, ages, counts and events."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _FPS_WINDOW_NS = 3_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
-    """One image and what was found in it.
+class ShownFrame:
+    """One frame and its detections.
 
     Attributes:
         frame, detections, record: as `Output.write` was given them.
-        serial: 1, 2, 3, ... per camera as they came here.
+        serial: 1, 2, 3, ... per camera in the order of arrival.
 
     """
 
@@ -42,42 +42,42 @@ class Shot:
     serial: int
 
 
-class CameraView:
-    """What is known of one camera; `Board` holds the lock."""
+class CameraState:
+    """The state of one camera; `LiveState` holds the lock."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.newest: Shot | None = None
+        self.newest: ShownFrame | None = None
         self._status: str = CameraStatus.STARTING
         self._message = ""
         self._status_at_ns = 0
         self._came_ns: deque[int] = deque(maxlen=128)
         self.ages_ms: deque[float] = deque(maxlen=_AGES)
 
-    def take(self, frame: Frame, detections: Detections, record: Record, now_ns: int) -> None:
-        """An image; it is proof of life where it was taken after the last event."""
-        self.newest = Shot(frame, detections, record, 1 + (self.newest.serial if self.newest else 0))
+    def add_frame(self, frame: Frame, detections: Detections, record: Record, now_ns: int) -> None:
+        """A frame; the camera is live if it was captured after the last event."""
+        self.newest = ShownFrame(frame, detections, record, 1 + (self.newest.serial if self.newest else 0))
         self._came_ns.append(now_ns)
         self.ages_ms.append(record["age_ms"])
         if frame.captured_ns > self._status_at_ns and self._status != CameraStatus.LIVE:
             self._status, self._message = CameraStatus.LIVE, ""
 
-    def hear(self, event: Event) -> None:
+    def add_event(self, event: Event) -> None:
         """An event of this camera."""
         self._status, self._message, self._status_at_ns = event.status, event.message, event.at_ns
 
     def _interval_s(self) -> float | None:
-        """The usual time between two images: the median, which a pause does not move."""
+        """The usual time between two frames: the median, which a pause does not change."""
         if len(self._came_ns) < 2:
             return None
         return float(np.median(np.diff(np.array(self._came_ns)[-10:]))) / 1e9
 
     def late_after_s(self) -> float:
-        """How old the newest image gets at most while the camera works."""
+        """How old the newest frame gets at most while the camera works."""
         return max(LATE_S, 1.5 * (self._interval_s() or 0.0))
 
     def fps(self, now_ns: int) -> float:
-        """Images a second of late; 0.0 where none comes any more."""
+        """Recent frames per second; 0.0 where none arrive any more."""
         if not self._came_ns or (now_ns - self._came_ns[-1]) / 1e9 > self.late_after_s():
             return 0.0
         recent = [at for at in self._came_ns if now_ns - at < _FPS_WINDOW_NS]
@@ -87,7 +87,7 @@ class CameraView:
         return 1 / interval_s if interval_s else 0.0
 
     def to_json(self, now_ns: int) -> dict[str, Any]:
-        """What /api/state says of it."""
+        """The camera in /api/state."""
         shot = self.newest
         size_hw = None if shot is None else shot.frame.image.shape[:2]
         return {
@@ -106,46 +106,46 @@ class CameraView:
         }
 
 
-class Board:
-    """The newest of every camera. Written by the pipeline's thread in microseconds, read by any.
+class LiveState:
+    """The newest frame of every camera. Written by the pipeline's thread in microseconds, read by any thread.
 
     Args:
         class_names: by label.
-        cameras: names known from the start, so that one that never gave an image is shown too.
+        cameras: names known from the start, so that one that never delivered an image is shown too.
 
     """
 
     def __init__(self, class_names: Sequence[str], cameras: Sequence[str]) -> None:
         self.class_names = tuple(class_names)
         self._lock = threading.Lock()
-        self._cameras = {name: CameraView(name) for name in cameras}
+        self._cameras = {name: CameraState(name) for name in cameras}
         self._counts = Counts(class_names)
         self._age_since_start = Latency()
         self._events: deque[tuple[int, Event]] = deque(maxlen=_EVENTS)
         self._last_event = 0
         self._started_ns = time.monotonic_ns()
 
-    def take(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """An image: references are kept, nothing is copied; so nobody may write into it afterwards."""
+    def add_frame(self, frame: Frame, detections: Detections, record: Record) -> None:
+        """A frame: references are kept, nothing is copied; so nobody may write to its image afterwards."""
         now_ns = time.monotonic_ns()
         with self._lock:
-            self._camera(frame.camera).take(frame, detections, record, now_ns)
+            self._camera(frame.camera).add_frame(frame, detections, record, now_ns)
             self._age_since_start.add(record["age_ms"])
             self._counts.add(now_ns / 1e9, frame.camera, detections.labels, record["counted"])
 
-    def hear(self, event: Event) -> None:
-        """What happened."""
+    def add_event(self, event: Event) -> None:
+        """An event of a camera, an output, the model or a recording."""
         with self._lock:
             self._last_event += 1
             self._events.append((self._last_event, event))
             if event.kind == "camera":
-                self._camera(event.subject).hear(event)
+                self._camera(event.subject).add_event(event)
 
-    def _camera(self, name: str) -> CameraView:
-        return self._cameras.setdefault(name, CameraView(name))
+    def _camera(self, name: str) -> CameraState:
+        return self._cameras.setdefault(name, CameraState(name))
 
-    def newest(self) -> dict[str, Shot]:
-        """The newest image of each camera that gave one."""
+    def newest(self) -> dict[str, ShownFrame]:
+        """The newest frame of each camera that delivered one."""
         with self._lock:
             return {name: view.newest for name, view in self._cameras.items() if view.newest is not None}
 
@@ -155,7 +155,7 @@ class Board:
             return [{"id": number, **event.to_json()} for number, event in self._events if number > after]
 
     def to_json(self) -> dict[str, Any]:
-        """What /api/state says of cameras, ages, counts and events."""
+        """Cameras, ages, counts and events in /api/state."""
         now_ns = time.monotonic_ns()
         with self._lock:
             ages = np.concatenate([np.array(view.ages_ms, float) for view in self._cameras.values()] or [np.zeros(0)])
@@ -183,7 +183,7 @@ def percentiles(ages_ms: np.ndarray[Any, Any]) -> dict[str, float | None]:
 def histogram(ages_ms: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Bars of equal width from 0 on, and a last one for all above.
 
-    The width is of 1, 2, 5, 10, ... so that it changes rarely and can be read.
+    Widths are 1, 2, 5, 10, ..., so that they change rarely and are easy to read.
     """
     if not len(ages_ms):
         return {"width_ms": 1.0, "counts": [0] * (_BARS + 1)}

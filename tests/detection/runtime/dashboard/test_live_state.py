@@ -5,18 +5,18 @@ import time
 import numpy as np
 import pytest
 
-from detection.runtime.dashboard.board import LATE_S, Board, CameraView, histogram, percentiles
+from detection.runtime.dashboard.live_state import LATE_S, CameraState, LiveState, histogram, percentiles
 from detection.runtime.events import CameraStatus, Event
 
 S = 1_000_000_000
 
 
-def _fed(make_shot, intervals_s) -> tuple[CameraView, int]:
-    view, now_ns = CameraView("left"), 100 * S
-    view.take(*make_shot(), now_ns)
+def _fed(make_shot, intervals_s) -> tuple[CameraState, int]:
+    view, now_ns = CameraState("left"), 100 * S
+    view.add_frame(*make_shot(), now_ns)
     for interval_s in intervals_s:
         now_ns += round(interval_s * 1e9)
-        view.take(*make_shot(), now_ns)
+        view.add_frame(*make_shot(), now_ns)
     return view, now_ns
 
 
@@ -39,58 +39,58 @@ def test_one_pause_does_not_make_a_camera_slow(make_shot):
 
 
 def test_rate_before_there_is_one(make_shot):
-    assert CameraView("left").fps(5 * S) == 0.0
+    assert CameraState("left").fps(5 * S) == 0.0
     view, now_ns = _fed(make_shot, [])
     assert view.fps(now_ns) == 0.0
 
 
-def _camera(board: Board, place: int = 0) -> dict:
-    return board.to_json()["cameras"][place]
+def _camera(state: LiveState, place: int = 0) -> dict:
+    return state.to_json()["cameras"][place]
 
 
 def test_status_follows_events_and_images(make_shot):
-    board = Board(("weed", "crop"), ["left"])
-    assert _camera(board)["status"] == "starting" and _camera(board)["age_s"] is None
-    board.take(*make_shot())
-    assert _camera(board)["status"] == "live"
+    state = LiveState(("weed", "crop"), ["left"])
+    assert _camera(state)["status"] == "starting" and _camera(state)["age_s"] is None
+    state.add_frame(*make_shot())
+    assert _camera(state)["status"] == "live"
     taken_before = make_shot()
-    board.hear(Event("camera", "left", CameraStatus.LOST, "no answer"))
-    board.take(*taken_before)  # was on its way: no sign that the camera is back
-    assert (_camera(board)["status"], _camera(board)["message"]) == ("lost", "no answer")
-    board.take(*make_shot())
-    assert (_camera(board)["status"], _camera(board)["message"]) == ("live", "")
-    board.hear(Event("output", "left", "behind"))  # of another kind, though of the same name
-    assert _camera(board)["status"] == "live"
+    state.add_event(Event("camera", "left", CameraStatus.LOST, "no answer"))
+    state.add_frame(*taken_before)  # was on its way: no sign that the camera is back
+    assert (_camera(state)["status"], _camera(state)["message"]) == ("lost", "no answer")
+    state.add_frame(*make_shot())
+    assert (_camera(state)["status"], _camera(state)["message"]) == ("live", "")
+    state.add_event(Event("output", "left", "behind"))  # of another kind, though of the same name
+    assert _camera(state)["status"] == "live"
 
 
 def test_age_grows_while_nothing_comes(make_shot):
-    board = Board(("weed",), [])
-    board.take(*make_shot(age_s=3.0))
-    first = _camera(board)["age_s"]
+    state = LiveState(("weed",), [])
+    state.add_frame(*make_shot(age_s=3.0))
+    first = _camera(state)["age_s"]
     time.sleep(0.05)
-    assert 3.0 <= first < first + 0.04 < _camera(board)["age_s"]
+    assert 3.0 <= first < first + 0.04 < _camera(state)["age_s"]
 
 
 def test_cameras_keep_their_place_and_new_ones_come_last(make_shot):
-    board = Board(("weed",), ["b", "a"])
-    board.take(*make_shot("c"))
-    board.take(*make_shot("a"))
-    assert [camera["name"] for camera in board.to_json()["cameras"]] == ["b", "a", "c"]
-    assert set(board.newest()) == {"a", "c"}
+    state = LiveState(("weed",), ["b", "a"])
+    state.add_frame(*make_shot("c"))
+    state.add_frame(*make_shot("a"))
+    assert [camera["name"] for camera in state.to_json()["cameras"]] == ["b", "a", "c"]
+    assert set(state.newest()) == {"a", "c"}
 
 
 def test_events_have_numbers_and_the_oldest_go(make_shot):
-    board = Board(("weed",), [])
+    state = LiveState(("weed",), [])
     for i in range(250):
-        board.hear(Event("machine", "test", str(i)))
-    assert board.to_json()["last_event"] == 250
-    kept = board.events(0)
+        state.add_event(Event("machine", "test", str(i)))
+    assert state.to_json()["last_event"] == 250
+    kept = state.events(0)
     assert len(kept) == 200 and kept[-1]["status"] == "249" and kept[-1]["id"] == 250
-    assert [event["id"] for event in board.events(248)] == [249, 250]
+    assert [event["id"] for event in state.events(248)] == [249, 250]
 
 
 def test_without_a_camera_there_are_no_numbers():
-    state = Board(("weed",), []).to_json()
+    state = LiveState(("weed",), []).to_json()
     assert state["cameras"] == [] and state["age_ms"]["recent"]["p99"] is None and state["counted"] is None
 
 
