@@ -61,6 +61,7 @@ def replay(
     from detection.runtime.outputs.jsonl import JsonlOutput
     from detection.runtime.parity.verify import file_digest
     from detection.runtime.signals import stopped_by_signals
+    from detection.runtime.streaming.options import StreamOptions
     from detection.runtime.streaming.pipeline import run_stream
 
     recorded = read_recording(recording)
@@ -79,7 +80,7 @@ def replay(
             outputs.append(stack.enter_context(VideoOutput(video, detector.class_names, fps=sources[0].fps)))
         if jsonl is not None:
             outputs.append(stack.enter_context(JsonlOutput(jsonl)))
-        result = run_stream(detector, sources, outputs, stop=stop, slicers=recorded.slicers)
+        result = run_stream(detector, sources, outputs, StreamOptions(slicers=recorded.slicers), stop=stop)
     same_model = {frame.model_sha256 for frame in recorded.frames} == {file_digest(model)}
     _print(console, recorded, comparison, same_model=same_model, failures=result.failures)
     if summary is not None:

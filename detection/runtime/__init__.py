@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from detection.runtime.outputs.annotated_video import VideoOutput as VideoOutput
     from detection.runtime.outputs.contract import Output as Output
     from detection.runtime.outputs.jsonl import JsonlOutput as JsonlOutput
+    from detection.runtime.streaming.options import StreamOptions as StreamOptions
     from detection.runtime.streaming.pipeline import run_stream as run_stream
     from detection.runtime.streaming.summary import StreamSummary as StreamSummary
 
@@ -47,6 +48,7 @@ _HOMES = {
     "VideoOutput": "outputs.annotated_video",
     "Source": "cameras.source",
     "open_source": "cameras.sources",
+    "StreamOptions": "streaming.options",
     "StreamSummary": "streaming.summary",
     "run_stream": "streaming.pipeline",
 }

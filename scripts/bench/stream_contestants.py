@@ -85,18 +85,18 @@ def bound(job: dict[str, Any]) -> Callable[[int], None]:
 
 def swath(job: dict[str, Any]) -> Callable[[int], None]:
     """The stream as `swath stream` runs it on a recording: one thread an image, several images at once."""
-    from detection.runtime import open_source, run_stream
+    from detection.runtime import StreamOptions, open_source, run_stream
     from detection.runtime.outputs.jsonl import JsonlOutput
 
-    detector, workers = _detector({**job, "threads": 1}), job["threads"]
+    detector, options = _detector({**job, "threads": 1}), StreamOptions(workers=job["threads"])
 
     def turn(frames: int) -> None:
         with open_source(job["video"]) as source:
             if job["kind"] == "swath_jsonl":
                 with JsonlOutput(Path(job["out"]) / "bench.jsonl") as output:
-                    summary = run_stream(detector, [source], [output], max_frames=frames, workers=workers)
+                    summary = run_stream(detector, [source], [output], options, max_frames=frames)
             else:
-                summary = run_stream(detector, [source], [], max_frames=frames, workers=workers)
+                summary = run_stream(detector, [source], [], options, max_frames=frames)
         assert summary.frames == frames
 
     return turn

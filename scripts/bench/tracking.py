@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from data.synthetic import CLASS_NAMES, render_drive
 from detection.runtime import Detector
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.tracking.motion import ImageMotion, Motion, WheelMotion
+from detection.runtime.tracking.motion import ImageMotion, Motion, OdometryMotion
 from detection.runtime.tracking.tracker import PlantTracker
 
 FPS = 15.0
@@ -151,7 +151,7 @@ def true_counts(truths: list[Truth]) -> dict[str, int]:
 
 
 def unseen(sightings: list[Sighting], truths: list[Truth]) -> int:
-    """Plants that the detector never found, not even faintly, which no tracker can count."""
+    """Plants that the detector never found, not even with a low score, which no tracker can count."""
     seen = {plant for s in sightings for plant in s.plants.tolist()}
     return len({plant for t in truths for plant in t.plants.tolist()} - seen)
 
@@ -234,7 +234,7 @@ def write_run(path: Path, run: list[Sighting]) -> None:
 
 def library(run: list[Sighting], truths: list[Truth], tracks: list[int], ms: float, least: int) -> Score:
     """A library's tracks, each counted that was seen `least` times, as the class with the highest sum of scores."""
-    votes: dict[int, NDArray[np.float64]] = {}
+    class_scores: dict[int, NDArray[np.float64]] = {}
     seen: dict[int, int] = {}
     ids, at = [], 0
     for sighting in run:
@@ -242,11 +242,11 @@ def library(run: list[Sighting], truths: list[Truth], tracks: list[int], ms: flo
         at += len(of_row)
         for row, track in enumerate(of_row.tolist()):
             if track >= 0:
-                vote = votes.setdefault(track, np.zeros(len(CLASS_NAMES)))
-                vote[sighting.detections.labels[row]] += sighting.detections.scores[row]
+                scores = class_scores.setdefault(track, np.zeros(len(CLASS_NAMES)))
+                scores[sighting.detections.labels[row]] += sighting.detections.scores[row]
                 seen[track] = seen.get(track, 0) + 1
         ids.append(of_row)
-    labels = [int(vote.argmax()) for track, vote in votes.items() if seen[track] >= least]
+    labels = [int(scores.argmax()) for track, scores in class_scores.items() if seen[track] >= least]
     true = true_counts(truths)
     errors = {name: labels.count(label) - true[name] for label, name in enumerate(CLASS_NAMES)}
     return Score(errors, sum(true.values()), unseen(run, truths), *identity_errors(run, ids), ms)
@@ -278,7 +278,7 @@ def main() -> None:
     detector = Detector(args.model) if args.model else None
     thresholds = detector.metadata.score_thresholds if detector else [0.3] * len(CLASS_NAMES)
     if detector and not args.sure_only:  # as the stream does
-        detector.set_score_thresholds(PlantTracker(CLASS_NAMES, thresholds).score_floors.tolist())
+        detector.set_score_thresholds(PlantTracker(CLASS_NAMES, thresholds).low_score_thresholds.tolist())
     runs: dict[tuple[float, float], list[tuple[list[Sighting], list[Truth]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for speed in args.speeds:
@@ -296,8 +296,8 @@ def main() -> None:
         for (speed, share), several in runs.items():
             name = f"{speed} m/s, {share:.0%} dropped"
             print_row(f"{name}, by the image", [swath(r, t, thresholds, ImageMotion()) for r, t in several])
-            wheels = [swath(r, t, thresholds, WheelMotion(speed, pixels_per_metre)) for r, t in several]
-            print_row(f"{name}, by the wheels", wheels)
+            odometry = [swath(r, t, thresholds, OdometryMotion(speed, pixels_per_metre)) for r, t in several]
+            print_row(f"{name}, by odometry", odometry)
         every = [run for several in runs.values() for run in several]
         speeds = [speed for (speed, _), several in runs.items() for _ in several]
         paths = [Path(folder) / f"{number}.npz" for number in range(len(every))]

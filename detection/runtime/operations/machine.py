@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
 import detection.runtime.outputs as outputs_room
-from detection.runtime.operations.machine_camera import AnyCamera, prepared_camera
+from detection.runtime.operations.machine_camera import AnyCamera, with_its_path
 from detection.runtime.outputs.kind import OutputKind
 from detection.runtime.settings import (
     STANDARD_OUTPUT,
@@ -145,11 +145,11 @@ class Machine(Settings):
     @field_validator("cameras", mode="before")
     @classmethod
     def _of_their_kinds(cls, cameras: object, info: ValidationInfo) -> object:
-        """Find files beside the YAML, and leave out what the kind of a camera has no use for."""
+        """Find files beside the YAML: the kind of a camera depends on what is there."""
         if not isinstance(cameras, list | tuple):
             return cameras
         folder = (info.context or {}).get("folder", Path())
-        return [prepared_camera(camera, folder) if isinstance(camera, dict) else camera for camera in cameras]
+        return [with_its_path(camera, folder) if isinstance(camera, dict) else camera for camera in cameras]
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

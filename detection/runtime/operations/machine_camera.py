@@ -8,7 +8,16 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, create_model
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from detection.runtime.cameras import KINDS, kind_of
 from detection.runtime.cameras.settings import CameraSettings
@@ -35,6 +44,28 @@ class MachineCamera(CameraSettings):
     overlap: Annotated[float, AfterValidator(checked_overlap)] = Field(
         0.2, description="of neighbouring tiles, as a fraction of a tile's side"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_settings_of_other_kinds(cls, camera: object) -> object:
+        """Leave out settings that have no effect on this source, with a warning; they must be right all the same.
+
+        A camera may be replaced by a recording of it, and the command line has one set of flags for all sources.
+        """
+        if not isinstance(camera, dict):
+            return camera
+        others = {key: field for settings in _SETTINGS for key, field in settings.model_fields.items()}
+        kept = dict(camera)
+        for key in (others.keys() - cls.model_fields.keys()) & kept.keys():
+            value, field = kept.pop(key), others[key]
+            try:
+                TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # type: ignore[arg-type]
+            except ValidationError as error:
+                raise ValueError(f"{key}: {error.errors()[0]['msg']}, got {value!r}") from None
+            if value != field.default:
+                kind = kind_of(str(kept.get("source"))).name
+                _log.warning("camera %s: %s has no effect on a source of kind %s", kept.get("name"), key, kind)
+        return kept
 
     @property
     def slicer(self) -> FrameSlicer:
@@ -63,11 +94,8 @@ else:
     AnyCamera = Annotated[reduce(or_, map(_model, _SETTINGS)), Discriminator(_tag)]
 
 
-def prepared_camera(camera: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a YAML says of a camera, ready to be validated as `AnyCamera`.
-
-    A source that is a file or folder beside the YAML gets its full path. Settings that only other kinds have are
-    left out, with a warning where they were not at their default: a camera may be replaced by a recording of it.
+def with_its_path(camera: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A camera of a YAML, with the full path where its source is a file or folder beside the YAML.
 
     Args:
         camera: as it was read; stays as it is.
@@ -79,12 +107,4 @@ def prepared_camera(camera: dict[str, Any], folder: Path) -> dict[str, Any]:
         return camera
     source = str(source)
     beside = Path(folder, Path(source).expanduser()) if "://" not in source and not source.isdecimal() else None
-    source = str(beside) if beside is not None and beside.exists() else source
-    kind = kind_of(source)
-    own = kind.settings.model_fields | MachineCamera.model_fields
-    kept = {**camera, "source": source}
-    for settings in _SETTINGS:
-        for key in (settings.model_fields.keys() - own.keys()) & kept.keys():
-            if kept.pop(key) != settings.model_fields[key].default:
-                _log.warning("camera %s: %s has no effect on a source of kind %s", kept.get("name"), key, kind.name)
-    return kept
+    return {**camera, "source": str(beside) if beside is not None and beside.exists() else source}

@@ -30,9 +30,9 @@ from detection.runtime.operations.systemd import Heartbeat, Service
 from detection.runtime.outputs.contract import Record
 from detection.runtime.signals import stopped_by_signals
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.duty import Duty
+from detection.runtime.streaming.duty import DutyCycle
+from detection.runtime.streaming.options import EventQueue, StreamOptions, Tracker
 from detection.runtime.streaming.pipeline import run_stream
-from detection.runtime.streaming.publisher import EventQueue, Tracker
 from detection.runtime.streaming.summary import StreamSummary
 
 
@@ -134,13 +134,7 @@ def run_machine(
         observer.opened(sources, outputs.urls)
         with Service(heartbeat, status.line) as service:
             service.ready()
-            streamed = run_stream(
-                controls,
-                sources,
-                outputs.all,
-                stop=stop,
-                max_frames=max_frames,
-                on_progress=status.frame,
+            options = StreamOptions(
                 slicers={camera.name: camera.slicer for camera in machine.cameras},
                 trackers=_trackers(machine, sources, detector),
                 events=events,
@@ -149,6 +143,9 @@ def run_machine(
                 workers=workers,
                 duty=duty,
                 heartbeat=heartbeat,
+            )
+            streamed = run_stream(
+                controls, sources, outputs.all, options, stop=stop, max_frames=max_frames, on_progress=status.frame
             )
         stack.close()  # files are complete before the result is given
     result = MachineResult(streamed, outputs.dropped())
@@ -213,12 +210,12 @@ def _watch(settings: MachineModel, controls: Controls, listener: Listener) -> Mo
     )
 
 
-def _duty(machine: Machine) -> Duty | None:
+def _duty(machine: Machine) -> DutyCycle | None:
     limits = machine.limits
     if limits.duty_cycle == 1 and limits.cool_below_c is None:
         return None
     try:
-        return Duty(limits.duty_cycle, limits.cool_below_c)
+        return DutyCycle(limits.duty_cycle, limits.cool_below_c)
     except ValueError as error:
         raise MachineError(f"limits: {error}") from None
 
@@ -227,19 +224,18 @@ def _trackers(machine: Machine, sources: Sequence[Source], detector: Detector) -
     tracking = machine.tracking
     if tracking is None:
         return {}
-    from detection.runtime.tracking.motion import ImageMotion, WheelMotion
+    from detection.runtime.tracking.motion import ImageMotion, OdometryMotion
     from detection.runtime.tracking.tracker import PlantTracker
 
-    def wheels() -> WheelMotion | None:
+    def odometry() -> OdometryMotion | None:
         if tracking.speed_m_s is None or tracking.pixels_per_metre is None:
             return None
-        return WheelMotion(tracking.speed_m_s, tracking.pixels_per_metre, tracking.direction)
+        return OdometryMotion(tracking.speed_m_s, tracking.pixels_per_metre, tracking.direction)
 
-    thresholds = (
-        detector.metadata.score_thresholds
-    )  # the model's own: the tracker tells confirmed from low-score detections by them
+    # The model's own: the tracker distinguishes low-score detections by them.
+    thresholds = detector.metadata.score_thresholds
     return {
-        source.camera: PlantTracker(detector.class_names, thresholds, ImageMotion(wheels())) for source in sources
+        source.camera: PlantTracker(detector.class_names, thresholds, ImageMotion(odometry())) for source in sources
     }
 
 

@@ -1,4 +1,4 @@
-"""`Duty`: pauses between inferences, so that a machine without a fan keeps its speed."""
+"""`DutyCycle`: pauses between inferences, so that a machine without a fan keeps its speed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _BAND_C = 5.0
 _LEAST = 0.1
 
 
-class Duty:
-    """How much of the time the network may work.
+class DutyCycle:
+    """The fraction of the time in which the network may work.
 
     With a temperature limit it works all of the time until `limit_c` - 5 degrees, then less and less,
-    a tenth of the time from `limit_c` on: a processor that slows itself down does so by more and at once.
+    a tenth of the time from `limit_c` on: a processor that throttles itself slows down by more, and at once.
 
     Args:
-        share: the largest share of the time, above 0 to 1.
-        limit_c: degrees Celsius of the hottest sensor; None: do not look.
-        sensors: files with a temperature in thousandths of a degree, as Linux has them; None takes its own.
+        share: maximum fraction of the time, above 0 to 1.
+        limit_c: maximum temperature of the hottest sensor in degrees Celsius; None: not limited.
+        sensors: files with a temperature in thousandths of a degree, as on Linux; None takes this machine's.
 
     Raises:
         ValueError: a share outside 0 to 1, or a limit where no sensor can be read.
@@ -33,24 +33,24 @@ class Duty:
         self._most = share
         self._limit_c = limit_c
         self._sensors = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp")) if sensors is None else sensors
-        self._looked_s = -_EVERY_S
+        self._measured_s = -_EVERY_S
         self.share = share
         self.hottest_c: float | None = None
         if limit_c is not None:
-            self._look()
+            self._measure()
             if self.hottest_c is None:
                 raise ValueError("a temperature limit, but no temperature sensor can be read here")
 
-    def rest(self, worked_s: float, stop: threading.Event) -> None:
-        """Pause after `worked_s` seconds of work, as long as the share asks for; at once back where `stop` is set."""
-        if self._limit_c is not None and time.monotonic() - self._looked_s > _EVERY_S:
-            self._look()
+    def pause_after(self, worked_s: float, stop: threading.Event) -> None:
+        """Pause after `worked_s` seconds of work for as long as the duty cycle requires, or until `stop` is set."""
+        if self._limit_c is not None and time.monotonic() - self._measured_s > _EVERY_S:
+            self._measure()
         if self.share < 1:
             stop.wait(worked_s * (1 / self.share - 1))
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         assert self._limit_c is not None
-        self._looked_s = time.monotonic()
+        self._measured_s = time.monotonic()
         found = [c for c in map(_celsius, self._sensors) if c is not None]
         self.hottest_c = max(found, default=None)
         if self.hottest_c is not None:

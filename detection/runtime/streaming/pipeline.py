@@ -1,11 +1,11 @@
-"""`run_stream`: images of many cameras through one detector into outputs, its stages overlapped."""
+"""`run_stream`: frames of many cameras through one detector into outputs, in overlapping stages."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -17,10 +17,10 @@ from detection.runtime.errors import SourceError
 from detection.runtime.outputs.contract import Output
 from detection.runtime.streaming.batching import worthwhile_batch
 from detection.runtime.streaming.controls import Controls
-from detection.runtime.streaming.duty import Duty
+from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.preparation import FramePreparer, PreparedFrame, preparer_for
-from detection.runtime.streaming.publisher import EventQueue, Inferred, Progress, Publisher, Run, Tracker
-from detection.runtime.streaming.slices import WHOLE_FRAME, FrameSlicer
+from detection.runtime.streaming.publisher import Inferred, Progress, Publisher, Run
+from detection.runtime.streaming.slices import WHOLE_FRAME
 from detection.runtime.streaming.summary import StreamCounters, StreamSummary
 
 _log = logging.getLogger(__name__)
@@ -32,62 +32,52 @@ def run_stream(
     detector: Detector | Controls,
     sources: Sequence[Source],
     outputs: Sequence[Output],
+    options: StreamOptions | None = None,
     *,
     stop: threading.Event | None = None,
     max_frames: int | None = None,
     on_progress: Progress | None = None,
-    slicers: Mapping[str, FrameSlicer] | None = None,
-    trackers: Mapping[str, Tracker] | None = None,
-    events: EventQueue | None = None,
-    max_age_s: float | None = None,
-    batch_wait_s: float | None = None,
-    workers: int = 1,
-    duty: Duty | None = None,
-    heartbeat: Callable[[], None] | None = None,
 ) -> StreamSummary:
-    """Run until all sources ended, `stop` is set, or `max_frames` frames are through.
+    """Detect in every frame of the sources until all have ended, `stop` is set, or `max_frames` are done.
 
-    Threads: recordings are decoded and prepared ahead, one thread each; this thread takes what is ready
-    from each source in turn and runs the network, or has it run by `workers`; one more makes records and
+        detector = Detector("weeds.onnx")
+        with open_source("field.mp4") as source, JsonlOutput("found.jsonl") as output:
+            summary = run_stream(detector, [source], [output], StreamOptions(max_age_s=0.2))
+        print(summary.fps, summary.age_ms["p99"])
+
+    Threads: recordings are decoded and prepared ahead, in one thread each; this thread takes what is ready
+    from each source in turn and runs the network, or lets `workers` run it; one more makes records and
     gives them to the outputs, in order.
-    A source that fails is logged as an error, stands in the summary's `failures`, and does not stop the
-    others. The caller opens and closes sources and outputs. Meanwhile OpenCV works with one thread a
+    A source that fails is logged as an error, is in the summary's `failures`, and does not stop the
+    others. The caller opens and closes sources and outputs. Meanwhile OpenCV uses one thread per
     call in the whole process: the cores are the network's.
 
     Args:
         detector: warmed up by the caller; `Controls` where thresholds or model may change meanwhile.
         sources: opened.
         outputs: each gets every frame and event, from one thread.
-        stop: set it from a signal handler or another thread; what the network has seen is still written.
+        options: region, tiles, tracking, limits, batches; None takes the defaults.
+        stop: set it from a signal handler or another thread; frames that the network has seen are still written.
         max_frames: over all sources together; None for no limit.
         on_progress: called after each frame, from the outputs' thread.
-        slicers: region and tiles by camera name; the whole image where there is none.
-        trackers: by camera name; a camera without one is not tracked.
-        events: what happens beside the images; goes to the outputs.
-        max_age_s: live images that are older are neither inferred nor told of, but counted.
-        batch_wait_s: with several cameras: give the network several images at once where trying shows
-            that it pays, and wait so long at most for the slower ones; None: one at a time.
-        workers: so many images in the network at once, each in a thread of its own. With a `Detector` of
-            one thread for each core this is quicker than one image by all threads, which wait for each
-            other at every layer. Counts for recordings alone, and without `duty`: a live image is not to
-            wait for others, and a machine that may not get hot not to do two things at once.
-        duty: pauses for a machine that may not get hot.
-        heartbeat: called at each turn, every 50 ms at least while all is well.
+
+    Returns:
+        What was counted: frames, dropped frames, detections, latencies and ages.
 
     Raises:
-        OutputError: an output cannot be written; nothing is detected that nobody hears of.
+        OutputError: an output cannot be written; the stream ends, because its detections would be lost.
 
     """
+    options = options or StreamOptions()
     controls = detector if isinstance(detector, Controls) else Controls(detector)
     counters = StreamCounters.of(len(sources))
-    slicers, trackers = slicers or {}, trackers or {}
-    if duty is not None or any(source.live for source in sources):
-        workers = 1
+    live = any(source.live for source in sources)
+    workers = 1 if live or options.duty is not None else options.workers
     with ExitStack() as stack:
         stack.enter_context(_one_opencv_thread())
         round_robin = _RoundRobin(
             [
-                preparer_for(i, source, slicers.get(source.camera, WHOLE_FRAME), controls)
+                preparer_for(i, source, options.slicers.get(source.camera, WHOLE_FRAME), controls)
                 for i, source in enumerate(sources)
             ],
             counters,
@@ -95,33 +85,23 @@ def run_stream(
             max_frames,
         )
         stack.callback(round_robin.close)
-        publisher = Publisher(
-            outputs,
-            counters,
-            events or EventQueue(),
-            trackers=[trackers.get(source.camera) for source in sources],
-            max_age_s=max_age_s,
-            live=[source.live for source in sources],
-            on_progress=on_progress,
-            behind=max(1, workers - 1),
-        )
+        publisher = Publisher(outputs, sources, options, counters, on_progress, max_waiting=max(1, workers - 1))
         network = _Network(workers, publisher)
         stack.callback(network.close)
         batch = 1
-        if batch_wait_s is not None and len(sources) > 1:
+        if options.batch_wait_s is not None and len(sources) > 1:
             batch = worthwhile_batch(controls.detector, len(sources))
         started = time.perf_counter()
         try:
             while round_robin.more():
-                if heartbeat is not None:
-                    heartbeat()
+                if options.heartbeat is not None:
+                    options.heartbeat()
                 publisher.check()
-                for ready in _runs(
-                    _young(round_robin.next(batch, batch_wait_s or 0.0), counters, sources, max_age_s)
-                ):
-                    worked_s = network.infer(ready)
-                    if duty is not None:
-                        duty.rest(worked_s, round_robin.stop)
+                ready = round_robin.next(batch, options.batch_wait_s or 0.0)
+                for together in _runs(_young_enough(ready, counters, sources, options.max_age_s)):
+                    worked_s = network.infer(together)
+                    if options.duty is not None:
+                        options.duty.pause_after(worked_s, round_robin.stop)
         finally:
             publisher.close()
         wall_s = time.perf_counter() - started
@@ -139,10 +119,10 @@ def _one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _young(
+def _young_enough(
     ready: list[PreparedFrame], counters: StreamCounters, sources: Sequence[Source], max_age_s: float | None
 ) -> list[PreparedFrame]:
-    """Those that are worth the network's time."""
+    """Those that are not older than the limit; the others are dropped and counted."""
     if max_age_s is None:
         return ready
     born_after_ns = time.monotonic_ns() - round(max_age_s * 1e9)
@@ -156,7 +136,7 @@ def _young(
 
 
 def _runs(ready: list[PreparedFrame]) -> list[list[PreparedFrame]]:
-    """In groups that one run of one detector can take: a tiled image is a batch already."""
+    """Grouped for single runs of one detector: a frame in tiles is a batch already."""
     groups: list[list[PreparedFrame]] = []
     for item in ready:
         last = groups[-1] if groups else []
@@ -170,14 +150,14 @@ def _runs(ready: list[PreparedFrame]) -> list[list[PreparedFrame]]:
 
 
 class _Network:
-    """Runs the network: here and now, or by several workers; hands over to the publisher in order."""
+    """Runs the network, in this thread or in several workers; hands over to the publisher in order."""
 
     def __init__(self, workers: int, publisher: Publisher) -> None:
         self._publisher = publisher
         self._pool = None if workers == 1 else ThreadPoolExecutor(workers, thread_name_prefix="infer")
 
     def infer(self, ready: list[PreparedFrame]) -> float:
-        """One run, handed over; seconds that it kept the caller."""
+        """One run, handed over; returns the seconds that it took of this thread's time."""
         begun_s = time.perf_counter()
         run: Future[Run]
         if self._pool is not None:
@@ -193,7 +173,7 @@ class _Network:
         return worked_s
 
     def close(self) -> None:
-        """Let the workers go."""
+        """End the workers."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
@@ -205,7 +185,7 @@ def _run(ready: list[PreparedFrame]) -> Run:
 
 
 class _RoundRobin:
-    """Takes images from the preparers in turn, one each, so that none waits for another."""
+    """Takes frames from the preparers in turn, one each, so that no camera waits for another."""
 
     def __init__(
         self, preparers: list[FramePreparer], counters: StreamCounters, stop: threading.Event, max_frames: int | None
@@ -216,11 +196,11 @@ class _RoundRobin:
         self._turn = 0
 
     def more(self) -> bool:
-        """Whether to go on."""
+        """Whether there may be more frames."""
         return bool(self._active) and not self.stop.is_set() and (self._left is None or self._left > 0)
 
     def next(self, batch: int, wait_s: float) -> list[PreparedFrame]:
-        """Up to `batch` images of different sources; empty where none came within a moment."""
+        """Up to `batch` frames of different sources; empty where none came within a moment."""
         found: list[PreparedFrame] = []
         until_s = time.monotonic() + wait_s
         self._round(found, batch)
@@ -262,7 +242,7 @@ class _RoundRobin:
         return item
 
     def close(self) -> None:
-        """Let go of all sources."""
+        """Close all preparers; the sources stay open."""
         for preparer in self._preparers:
             try:
                 preparer.close()

@@ -1,70 +1,32 @@
-"""`Publisher`: what comes out of the network, made into records and given to the outputs, in a thread of its own."""
+"""`Publisher`: turns the network's output into records and gives them to the outputs, in its own thread."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from detection.runtime.backends.contract import Raw
+from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record, make_record
+from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.preparation import PreparedFrame
 from detection.runtime.streaming.slices import merged_detections
 from detection.runtime.streaming.summary import StreamCounters
 
 _TURN_S = 0.05
-_EVENTS = 1000
 
 Progress = Callable[[Frame, Detections, Record], None]
-"""Called after each frame, when its outputs have it."""
-
-
-class Tracker(Protocol):
-    """What the stream asks of a tracker; one per camera."""
-
-    @property
-    def counted(self) -> dict[str, int]:
-        """How many plants of each class were seen so far, each once."""
-
-    @property
-    def score_floors(self) -> NDArray[np.float32]:
-        """(classes,): from which scores on it wants to know of boxes."""
-
-    def update(self, frame: Frame, detections: Detections, faint: Detections) -> Detections:
-        """The detections with `track_ids`; `faint` are those that only the tracker is told of."""
-
-
-class EventQueue:
-    """Where events wait for the pipeline: put in from any thread at once, the oldest lost where nobody empties it."""
-
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque(maxlen=_EVENTS)
-
-    def put(self, event: Event) -> None:
-        """Leave an event; a `Listener`."""
-        self._events.append(event)
-
-    def take(self) -> Event | None:
-        """The oldest one that is left, None where there is none."""
-        try:
-            return self._events.popleft()
-        except IndexError:
-            return None
+"""Called after each frame, when all outputs have it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What the network gave, and when it began."""
+    """Output of the network, and when it began."""
 
     raw: Raw
     begun_ns: int
@@ -72,7 +34,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """An image that the network has seen, or is about to: its rows of what `run` gives start at `first_row`."""
+    """A frame in or through the network; its rows of the output of `run` start at `first_row`."""
 
     ready: PreparedFrame
     run: Future[Run]
@@ -80,46 +42,44 @@ class Inferred:
 
 
 class Publisher:
-    """Finishes, tracks, records and writes, while the network works on the next image.
+    """Finishes, tracks, records and writes frames, while the network works on the next one.
 
-    Where outputs keep it waiting the pipeline waits too, an image later: nothing is inferred that
-    nobody hears of. (Outputs that must not do that are wrapped in `Queued`.) What goes wrong here is
-    raised by the next `put` or by `close`.
+    Where outputs block, the pipeline waits too, one frame later: nothing is detected and then lost. (Outputs that
+    must not block it are wrapped in `Queued`.) An error here is raised by the next `put` or by `close`.
 
     Args:
         outputs: get every frame and event, from this thread alone.
+        sources: of the stream.
+        options: of the stream: trackers, age limit, and events, which are published before each frame and while
+            none comes.
         counters: what is counted here: frames, detections, ages and stages.
-        events: emptied before each frame, and while none comes.
-        trackers: by the place of the source; a camera without one is not tracked.
-        max_age_s: a live image that is older is not told of; None: any age is told.
-        live: per source, whether time goes on without us.
         on_progress: called after each frame.
-        behind: how many images may wait here.
+        max_waiting: how many frames may wait here.
 
     """
 
     def __init__(
         self,
         outputs: Sequence[Output],
+        sources: Sequence[Source],
+        options: StreamOptions,
         counters: StreamCounters,
-        events: EventQueue,
+        on_progress: Progress | None = None,
         *,
-        trackers: Sequence[Tracker | None],
-        max_age_s: float | None,
-        live: Sequence[bool],
-        on_progress: Progress | None,
-        behind: int = 1,
+        max_waiting: int = 1,
     ) -> None:
-        self._outputs, self._counters, self._events = outputs, counters, events
-        self._trackers, self._live, self._on_progress = trackers, live, on_progress
-        self._max_age_ns = None if max_age_s is None else round(max_age_s * 1e9)
-        self._queue: queue.Queue[Inferred | None] = queue.Queue(behind)
+        self._outputs, self._counters, self._on_progress = outputs, counters, on_progress
+        self._events = options.events
+        self._trackers = [options.trackers.get(source.camera) for source in sources]
+        self._live = [source.live for source in sources]
+        self._max_age_ns = None if options.max_age_s is None else round(options.max_age_s * 1e9)
+        self._queue: queue.Queue[Inferred | None] = queue.Queue(max_waiting)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self._thread.start()
 
     def put(self, item: Inferred) -> None:
-        """Hand over an image that the network has seen, or is about to; in the order of the outputs.
+        """Hand over a frame that is in or through the network; frames are written in this order.
 
         Raises:
             OutputError: an earlier one could not be written.
@@ -133,13 +93,13 @@ class Publisher:
                 continue
 
     def check(self) -> None:
-        """Raise what went wrong so far, once."""
+        """Raise the error that happened since the last call, if any."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
     def close(self) -> None:
-        """Write what is handed over already, then the events that are left; raises as `put` does."""
+        """Write the frames handed over already, then the remaining events; raises as `put` does."""
         while self._thread.is_alive():
             try:
                 self._queue.put(None, timeout=_TURN_S)
@@ -180,9 +140,10 @@ class Publisher:
         names = ["source", "prepare", "wait", "infer", "finish"]
         tracker = self._trackers[place]
         if tracker is not None:
-            all_rows = merged_detections(ready.detector, run.raw, item.first_row, ready.slices, tracker.score_floors)
-            faint = all_rows[all_rows.scores < thresholds[all_rows.labels]]
-            detections = tracker.update(frame, detections, faint)
+            rows = merged_detections(
+                ready.detector, run.raw, item.first_row, ready.slices, tracker.low_score_thresholds
+            )
+            detections = tracker.update(frame, detections, rows[rows.scores < thresholds[rows.labels]])
             clock.append(time.monotonic_ns())
             names.append("track")
         age_ns = clock[-1] - clock[0]

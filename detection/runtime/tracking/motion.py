@@ -1,4 +1,4 @@
-"""How far the ground moved in the image since the last frame: seen in the images, or from the wheels."""
+"""How far the ground moved in the image since the last frame: measured in the images, or from odometry."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DIRECTIONS: dict[str, Shift] = {"down": (0.0, 1.0), "up": (0.0, -1.0), "left": 
 
 
 class Motion(Protocol):
-    """Something that tells the ground's shift from frame to frame of one camera."""
+    """Measures the ground's shift from frame to frame of one camera."""
 
     def shift(self, frame: Frame) -> Shift | None:
-        """The shift since the frame of the last call; None where nobody can tell, as for the first frame."""
+        """The shift since the frame of the last call; None where it is unknown, as for the first frame."""
 
 
 def seconds_between(earlier: Frame, later: Frame) -> float:
@@ -33,12 +33,14 @@ def seconds_between(earlier: Frame, later: Frame) -> float:
     return max(0.0, (later.captured_ns - earlier.captured_ns) / 1e9)
 
 
-class WheelMotion:
-    """The shift from the machine's speed, for a camera that looks straight down.
+class OdometryMotion:
+    """The shift from the machine's odometry, for a camera that looks straight down.
+
+        PlantTracker(class_names, thresholds, OdometryMotion(lambda: odometer.speed_m_s, pixels_per_metre=2400))
 
     Args:
-        speed_m_s: of driving, backwards below 0; a number, or what is asked for it at each frame.
-        pixels_per_metre: of the camera's image, on the ground.
+        speed_m_s: driving speed, negative when reversing; a number, or a function called at each frame.
+        pixels_per_metre: scale of the image on the ground.
         direction: where the ground goes in the image when the machine drives forwards.
 
     Raises:
@@ -73,82 +75,82 @@ class WheelMotion:
 
 _SIDE_PX = 160  # of the small image's longer side: a third of a millisecond, and good to a third of its pixel
 _OVERLAP = 0.2  # of each side that two images must share to be compared
-_LEAST = 0.35  # response of phase correlation at the forecast above which it counts as seen (docs/design/tracking.md)
-_SURE = 0.5  # the same where there is no forecast
-_FLAT = 2.0  # grey levels of spread below which an image shows nothing: night, a covered lens
+_MIN_RESPONSE = 0.35  # of phase correlation at the forecast, for a valid measurement (docs/design/tracking.md)
+_MIN_RESPONSE_ANYWHERE = 0.5  # the same where there is no forecast
+_MIN_CONTRAST = 2.0  # standard deviation in grey levels; below it an image shows nothing: night, a covered lens
 
 
 class ImageMotion:
     """The shift seen in the images, by phase correlation of small copies of them.
 
-    The two images are laid over each other as the last speed says (or the wheels, where they are given),
-    so that only ground that both show is compared; what is left over is measured to a fraction of a pixel
+    The two images are aligned by the last speed (or by odometry, where it is given), so that only ground that
+    both show is compared; the rest of the shift is measured to a fraction of a pixel
     (C. D. Kuglin and D. C. Hines, "The phase correlation image alignment method", 1975; OpenCV's
-    `phaseCorrelate`). All of the ground votes, so leaves in the wind do not count. Where the speed is not
-    known, all overlaps are tried. Where the ground is not found the forecast stands in, for as long as `coast_s`.
+    `phaseCorrelate`). All of the ground contributes, so leaves in the wind do not matter. Where the speed is not
+    known, all overlaps are tried. Where the ground is not recognised the forecast is used, for up to `coast_s`.
 
     Args:
-        wheels: forecasts the shift; None: the speed that was seen last does.
-        coast_s: seconds for which a forecast is trusted without a look at the ground.
+        odometry: forecasts the shift; None: the last measured speed does.
+        coast_s: seconds for which a forecast is used without a measurement.
 
     """
 
-    def __init__(self, wheels: Motion | None = None, coast_s: float = 1.0) -> None:
-        self._wheels = wheels
+    def __init__(self, odometry: Motion | None = None, coast_s: float = 1.0) -> None:
+        self._odometry = odometry
         self._coast_s = coast_s
         self._last: Frame | None = None
         self._small: NDArray[np.float32] | None = None
         self._speed_px_s: Shift | None = None
-        self._blind_s = 0.0
+        self._unmeasured_s = 0.0
         self._windows: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     def shift(self, frame: Frame) -> Shift | None:
-        """What is seen, else the forecast; None for the first frame and where there is neither."""
+        """The measured shift, else the forecast; None for the first frame and where there is neither."""
         last, self._last = self._last, frame
         before, self._small = self._small, small_grey(frame.image)
-        told = self._wheels.shift(frame) if self._wheels is not None else None
+        from_odometry = self._odometry.shift(frame) if self._odometry is not None else None
         if last is None or before is None or last.image.shape != frame.image.shape:
             self._speed_px_s = None
             return None
         seconds = seconds_between(last, frame)
-        forecast = told
-        if seconds > self._coast_s and told is None:
-            self._speed_px_s = None  # who knows what the machine did meanwhile
+        forecast = from_odometry
+        if seconds > self._coast_s and from_odometry is None:
+            self._speed_px_s = None  # it may have changed meanwhile
         if forecast is None and self._speed_px_s is not None:
             forecast = self._speed_px_s[0] * seconds, self._speed_px_s[1] * seconds
         scale = frame.image.shape[1] / self._small.shape[1]
-        seen = self._look(before, self._small, forecast, scale)
+        seen = self._measured(before, self._small, forecast, scale)
         if seen is not None:
-            self._blind_s = 0.0
+            self._unmeasured_s = 0.0
             if seconds > 0:
                 self._speed_px_s = seen[0] / seconds, seen[1] / seconds
             return seen
-        self._blind_s += seconds
-        if self._blind_s > self._coast_s and told is None:
+        self._unmeasured_s += seconds
+        if self._unmeasured_s > self._coast_s and from_odometry is None:
             self._speed_px_s = None
             return None
         return forecast
 
-    def _look(
+    def _measured(
         self, before: NDArray[np.float32], now: NDArray[np.float32], forecast: Shift | None, scale: float
     ) -> Shift | None:
-        """The shift that is seen, in pixels of the camera's image; None where none is."""
-        if min(float(before.std()), float(now.std())) < _FLAT:
+        """The measured shift in pixels of the camera's image; None where the ground is not recognised."""
+        if min(float(before.std()), float(now.std())) < _MIN_CONTRAST:
             return None
         if forecast is not None:
             shift, response = self._correlate(before, now, (forecast[0] / scale, forecast[1] / scale))
-            if response > _LEAST:
+            if response > _MIN_RESPONSE:
                 return shift[0] * scale, shift[1] * scale
-        # Not there: every place, and only what is beyond doubt, for chance has many tries here.
+        # Not as forecast: try every overlap, with a higher threshold, because chance has many tries here.
         height, width = now.shape
         guesses = [(0.0, 0.0)]
         for part in (1 / 3, 2 / 3):
             guesses += [(x * part * width, y * part * height) for x, y in _DIRECTIONS.values()]
-        best, best_response = None, _SURE
+        best, best_response = None, _MIN_RESPONSE_ANYWHERE
         for guess in guesses:
             shift, response = self._correlate(before, now, guess)
             # Once more where it says, now with all of the ground that both show.
-            if response > _LEAST / 2 and max(abs(shift[0] - guess[0]), abs(shift[1] - guess[1])) > 4:
+            if response > _MIN_RESPONSE / 2 and max(abs(shift[0] - guess[0]), abs(shift[1] - guess[1])) > 4:
                 shift, response = self._correlate(before, now, shift)
             if response > best_response:
                 best, best_response = (shift[0] * scale, shift[1] * scale), response

@@ -20,6 +20,7 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError, SourceError
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.pipeline import run_stream
 from detection.runtime.streaming.slices import FrameSlicer
 
@@ -247,7 +248,7 @@ def test_regions_and_tiles_are_replayed_too(
     controls = Controls(detector)
     with BlackBox(tmp_path / "box", controls, after_s=0.1, uncertain_every_s=None, slicers=slicers) as box:
         with open_source(folder) as source:
-            run_stream(controls, [source], [box], slicers=slicers)
+            run_stream(controls, [source], [box], StreamOptions(slicers=slicers))
         box.trigger()
         deadline = time.monotonic() + 30
         while not box.incidents and time.monotonic() < deadline:

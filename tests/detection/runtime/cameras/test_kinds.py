@@ -125,5 +125,7 @@ def test_a_machine_has_the_settings_of_each_cameras_kind(caplog: pytest.LogCaptu
     assert machine.cameras[1].open_timeout_s == 4 and not hasattr(machine.cameras[1], "transport")
     assert machine.cameras[2].max_fps == 5
     assert [r.message for r in caplog.records] == ["camera c: transport has no effect on a source of kind video"]
+    with pytest.raises(ValueError, match="transport: Input should be 'tcp' or 'udp', got 'pigeon'"):
+        Machine.model_validate({"model": {"path": "m.onnx"}, "cameras": [{**listed[2], "transport": "pigeon"}]})
     assert isinstance(machine.cameras[0], kind_of("rtsp://h/a").settings)
     assert Machine.model_validate(machine.model_dump()) == machine

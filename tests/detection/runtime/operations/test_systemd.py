@@ -18,6 +18,7 @@ from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.operations.systemd import Heartbeat, Notifier, Service
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.pipeline import run_stream
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's sockets are Unix ones")
@@ -130,7 +131,7 @@ def test_a_machine_whose_cameras_are_gone_is_alive(detector: Detector) -> None:
     watch = threading.Thread(target=lambda: silent.extend(_watch(heartbeat, 3.0)))
     watch.start()
     threading.Timer(3.2, stop.set).start()
-    run_stream(detector, [Gone(), Gone()], [], stop=stop, heartbeat=heartbeat)
+    run_stream(detector, [Gone(), Gone()], [], StreamOptions(heartbeat=heartbeat), stop=stop)
     watch.join()
     assert max(silent) < 1.5
 
@@ -146,7 +147,7 @@ def test_a_pipeline_whose_output_hangs_is_not(detector: Detector, video_path: Pa
     watching = threading.Thread(target=watch)
     with open_source(video_path) as source:
         watching.start()
-        run_stream(detector, [source], [hangs], heartbeat=heartbeat)
+        run_stream(detector, [source], [hangs], StreamOptions(heartbeat=heartbeat))
     watching.join()
     assert max(silent) > 1.0
 

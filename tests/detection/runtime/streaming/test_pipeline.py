@@ -17,8 +17,8 @@ from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.controls import Controls
+from detection.runtime.streaming.options import EventQueue, StreamOptions
 from detection.runtime.streaming.pipeline import run_stream
-from detection.runtime.streaming.publisher import EventQueue
 from detection.runtime.streaming.slices import FrameSlicer
 from detection.runtime.streaming.summary import STAGES
 
@@ -226,9 +226,9 @@ def test_recordings_are_decoded_while_the_network_works(detector: Detector) -> N
 def test_region_and_tracks_by_camera(detector: Detector, video_path: Path) -> None:
     class Numbered:
         counted: dict[str, int] = {}
-        score_floors = np.float32([0.0])
+        low_score_thresholds = np.float32([0.0])
 
-        def update(self, frame: Frame, detections: Detections, faint: Detections) -> Detections:
+        def update(self, frame: Frame, detections: Detections, low_score: Detections) -> Detections:
             self.counted = {"weed": frame.index + 1}
             ids = np.full(len(detections), 7, np.int64)
             return Detections(detections.boxes_xyxy, detections.scores, detections.labels, ids)
@@ -237,7 +237,7 @@ def test_region_and_tracks_by_camera(detector: Detector, video_path: Path) -> No
     with open_source(video_path) as source:
         # the square stands at x = frame, 16 wide: from frame 25 on it is not wholly in the region
         slicers = {"field": FrameSlicer((0, 8, 40, 40))}
-        run_stream(detector, [source], [kept], slicers=slicers, trackers={"field": Numbered()})
+        run_stream(detector, [source], [kept], StreamOptions(slicers=slicers, trackers={"field": Numbered()}))
     (found,) = kept.records[10]["detections"]
     np.testing.assert_allclose(found["box_xyxy"], [10, 16, 26, 32], atol=2)
     assert found["track_id"] == 7 and kept.records[10]["counted"] == {"weed": 11}
@@ -251,17 +251,17 @@ def test_a_tracker_hears_of_boxes_that_nobody_else_is_told_of(detector: Detector
 
     class Listening:
         counted: dict[str, int] = {}
-        score_floors = np.float32([0.0])
+        low_score_thresholds = np.float32([0.0])
 
-        def update(self, frame: Frame, detections: Detections, faint: Detections) -> Detections:
-            heard.append((len(detections), len(faint)))
+        def update(self, frame: Frame, detections: Detections, low_score: Detections) -> Detections:
+            heard.append((len(detections), len(low_score)))
             return detections
 
     kept = Kept()
     for threshold in (0.0, 1.0):
         detector.set_score_thresholds(threshold)
         with open_source(video_path) as source:
-            run_stream(detector, [source], [kept], trackers={"field": Listening()}, max_frames=1)
+            run_stream(detector, [source], [kept], StreamOptions(trackers={"field": Listening()}), max_frames=1)
     assert heard == [(1, 0), (0, 1)]
     assert [len(record["detections"]) for record in kept.records] == [1, 0]
 
@@ -278,7 +278,7 @@ class Aged(Scripted):
 
 def test_live_images_that_are_too_old_are_counted_and_not_told(detector: Detector) -> None:
     kept = Kept()
-    summary = run_stream(detector, [Aged("a", [0, 9, 0, 7])], [kept], max_age_s=5)
+    summary = run_stream(detector, [Aged("a", [0, 9, 0, 7])], [kept], StreamOptions(max_age_s=5))
     assert [r["frame"] for r in kept.records] == [0, 0]
     assert (summary.frames, summary.too_old) == (2, 2)
 
@@ -290,14 +290,14 @@ def test_a_image_that_grew_too_old_in_the_network_is_not_told(model_path: Path) 
             return super().infer(pixels_rgb)
 
     kept = Kept()
-    summary = run_stream(Hanging(model_path, threads=1), [Aged("a", [0])], [kept], max_age_s=0.25)
+    summary = run_stream(Hanging(model_path, threads=1), [Aged("a", [0])], [kept], StreamOptions(max_age_s=0.25))
     assert kept.records == [] and summary.cameras[0].too_old == 1
 
 
 def test_a_recording_is_never_too_old(detector: Detector) -> None:
     recorded = Aged("a", [0, 9])
     recorded.live = False
-    assert run_stream(detector, [recorded], [], max_age_s=1).frames == 2
+    assert run_stream(detector, [recorded], [], StreamOptions(max_age_s=1)).frames == 2
 
 
 def test_events_reach_every_output_even_where_no_image_comes(detector: Detector) -> None:
@@ -309,7 +309,7 @@ def test_events_reach_every_output_even_where_no_image_comes(detector: Detector)
             stop.set()
             return None
 
-    run_stream(detector, [Silent("a", [])], [kept], events=box, stop=stop)
+    run_stream(detector, [Silent("a", [])], [kept], StreamOptions(events=box), stop=stop)
     assert kept.told == ["lost"]
 
 
@@ -359,7 +359,7 @@ def test_cameras_share_a_run_of_the_network_where_that_pays(model_path: Path) ->
 
     detector, kept = Wide(model_path, threads=1), Kept()
     cameras = [Scripted(name, list(range(6))) for name in "abcd"]
-    run_stream(detector, cameras, [kept], batch_wait_s=0.5)
+    run_stream(detector, cameras, [kept], StreamOptions(batch_wait_s=0.5))
     streamed = detector.sizes[-6:]
     assert streamed == [4] * 6
     for name in "abcd":
@@ -379,7 +379,7 @@ def test_the_heart_beats_while_no_image_comes(detector: Detector) -> None:
             time.sleep(timeout_s)
             return None
 
-    run_stream(detector, [Silent("a", [])], [], stop=stop, heartbeat=beat)
+    run_stream(detector, [Silent("a", [])], [], StreamOptions(heartbeat=beat), stop=stop)
     assert len(beats) == 5
 
 

@@ -17,6 +17,7 @@ from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import DeviceError
 from detection.runtime.outputs.contract import Output, Record
+from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.pipeline import run_stream
 
 
@@ -66,7 +67,7 @@ def test_several_workers_give_what_one_gives_in_order(detector: Detector, video_
                 unsteady,  # type: ignore[arg-type]
                 [source],
                 [],
-                workers=workers,
+                StreamOptions(workers=workers),
                 on_progress=lambda frame, found, record, records=records: records.append(record),
             )
         assert unsteady.most == workers and summary.frames == 30
@@ -78,7 +79,7 @@ def test_several_workers_give_what_one_gives_in_order(detector: Detector, video_
 def test_a_live_image_has_the_network_for_itself(detector: Detector, camera_server: Any) -> None:
     unsteady = Unsteady(detector)
     with open_source(f"http://{camera_server.address}/cam") as source:
-        run_stream(unsteady, [source], [], workers=3, max_frames=6)  # type: ignore[arg-type]
+        run_stream(unsteady, [source], [], StreamOptions(workers=3), max_frames=6)  # type: ignore[arg-type]
     assert unsteady.most == 1
 
 
@@ -89,7 +90,7 @@ def test_a_worker_that_fails_ends_the_run_and_earlier_images_are_told(detector: 
             Unsteady(detector, fails_at=7),  # type: ignore[arg-type]
             [source],
             [],
-            workers=2,
+            StreamOptions(workers=2),
             on_progress=lambda frame, found, record: told.append(frame.index),
         )
     assert told == list(range(7))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data.synthetic import render_drive
-from detection.runtime.tracking.motion import ImageMotion, Motion, WheelMotion
+from detection.runtime.tracking.motion import ImageMotion, Motion, OdometryMotion
 
 SPEEDS_M_S = (0.5, 1.0, 2.0)
 THRESHOLDS = [0.3] * 5
@@ -52,7 +52,7 @@ def drive(bench: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Drive:
     return of
 
 
-@pytest.mark.parametrize("by", ["image", "wheels"])
+@pytest.mark.parametrize("by", ["image", "odometry"])
 @pytest.mark.parametrize("share", [0.0, 0.1])
 @pytest.mark.parametrize("speed_m_s", SPEEDS_M_S)
 def test_each_plant_is_counted_once(bench: ModuleType, drive: Drive, speed_m_s: float, share: float, by: str) -> None:
@@ -60,7 +60,7 @@ def test_each_plant_is_counted_once(bench: ModuleType, drive: Drive, speed_m_s: 
     scores = []
     for seed in range(3):
         run = bench.dropped(bench.simulated(frames, truths, seed), share, seed)
-        motion: Motion = ImageMotion() if by == "image" else WheelMotion(speed_m_s, 240 / bench.IMAGE_M)
+        motion: Motion = ImageMotion() if by == "image" else OdometryMotion(speed_m_s, 240 / bench.IMAGE_M)
         scores.append(bench.swath(run, truths, THRESHOLDS, motion))
     assert scores[0].plants > 80
     assert max(abs(s.percent) for s in scores) <= 3

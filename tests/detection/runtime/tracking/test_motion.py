@@ -1,4 +1,4 @@
-"""How far the ground moved: seen in images, told by the wheels."""
+"""How far the ground moved: measured in images, or from odometry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detection.runtime.detections import Frame
-from detection.runtime.tracking.motion import ImageMotion, Motion, WheelMotion, small_grey
+from detection.runtime.tracking.motion import ImageMotion, Motion, OdometryMotion, small_grey
 
 SIZE_HW = (240, 320)
 
@@ -120,44 +120,44 @@ def test_frames_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("direction", "wanted"), [("down", (0, 50)), ("up", (0, -50)), ("left", (-50, 0)), ("right", (50, 0))]
 )
-def test_wheels_tell_speed_times_time(direction: str, wanted: tuple[float, float]) -> None:
+def test_odometry_gives_speed_times_time(direction: str, wanted: tuple[float, float]) -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    motion = WheelMotion(0.5, 1000, direction)  # type: ignore[arg-type]
+    motion = OdometryMotion(0.5, 1000, direction)  # type: ignore[arg-type]
     assert shifts(motion, [frame(image, 0), frame(image, 1)]) == [None, pytest.approx(wanted)]
     assert motion.shift(frame(image, 4)) == pytest.approx(tuple(3 * v for v in wanted))  # two were dropped
 
 
-def test_wheels_are_asked_at_each_frame_and_may_not_know() -> None:
+def test_odometry_is_read_at_each_frame_and_may_be_unknown() -> None:
     image, speeds = np.zeros((4, 4, 3), np.uint8), iter([1.0, 1.0, -2.0, math.nan, 0.0])
-    motion = WheelMotion(lambda: next(speeds), 100)
+    motion = OdometryMotion(lambda: next(speeds), 100)
     seen = shifts(motion, [frame(image, i) for i in range(5)])
     assert seen == [None, pytest.approx((0, 10)), pytest.approx((0, -20)), None, pytest.approx((0, 0))]
 
 
 def test_time_is_the_streams_own_where_it_has_one() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    motion = WheelMotion(1.0, 100)
+    motion = OdometryMotion(1.0, 100)
     motion.shift(Frame(image, "left", 0, 0, 0.0))
     assert motion.shift(Frame(image, "left", 1, 5_000_000, 0.1)) == pytest.approx((0, 10))  # a file, read fast
     assert motion.shift(Frame(image, "left", 2, 205_000_000, 0.0)) == pytest.approx((0, 20))  # it began anew
     assert motion.shift(Frame(image, "left", 3, 305_000_000, None)) == pytest.approx((0, 10))
 
 
-def test_wheels_forecast_what_the_image_then_refines() -> None:
+def test_odometry_forecasts_what_the_image_then_refines() -> None:
     field = ground()
     # 150 px a frame: more than half of the image, which nobody could guess at the first frame.
     frames = [frame(view(field, 400, 900 - 170 * i), i) for i in range(3)]
-    seen = shifts(ImageMotion(WheelMotion(1.65, 1000)), frames)
+    seen = shifts(ImageMotion(OdometryMotion(1.65, 1000)), frames)
     assert seen[1:] == [pytest.approx((0, 170), abs=0.6)] * 2
     dark = frame(np.zeros((*SIZE_HW, 3), np.uint8), 30)
-    motion = ImageMotion(WheelMotion(1.65, 1000))
+    motion = ImageMotion(OdometryMotion(1.65, 1000))
     shifts(motion, frames)
-    assert motion.shift(dark) == pytest.approx((0, 28 * 165))  # the wheels know in the dark too
+    assert motion.shift(dark) == pytest.approx((0, 28 * 165))  # odometry works in the dark too
 
 
 def test_wrong_scales_and_directions_are_refused() -> None:
     for scale in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="pixels per metre must be above 0"):
-            WheelMotion(1.0, scale)
+            OdometryMotion(1.0, scale)
     with pytest.raises(ValueError, match="direction must be one of down, up, left, right, got 'north'"):
-        WheelMotion(1.0, 100.0, "north")  # type: ignore[arg-type]
+        OdometryMotion(1.0, 100.0, "north")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.tracking.motion import WheelMotion
+from detection.runtime.tracking.motion import OdometryMotion
 from detection.runtime.tracking.tracker import PlantTracker
 
 NAMES = ("crop", "weed")
@@ -18,7 +18,7 @@ CROP, WEED = (50, 0.8, 0), (120, 0.7, 1)  # x of the left side, score, label
 
 def tracker(step_px: float = 10.0, **more: float) -> PlantTracker:
     """Of a camera whose ground moves down by `step_px` a frame, ten frames a second."""
-    return PlantTracker(NAMES, **more, motion=WheelMotion(step_px / 10, 100))
+    return PlantTracker(NAMES, **more, motion=OdometryMotion(step_px / 10, 100))
 
 
 def frame(index: int) -> Frame:
@@ -160,12 +160,12 @@ def test_each_class_has_its_own_threshold() -> None:
         PlantTracker(NAMES, [0.1, 0.2, 0.3])
 
 
-def test_faint_sightings_make_a_plant_that_no_single_one_would() -> None:
+def test_low_score_detections_make_a_plant_that_no_single_one_would() -> None:
     track = tracker(thresholds=0.5)
-    np.testing.assert_allclose(track.score_floors, [0.35, 0.35])
+    np.testing.assert_allclose(track.low_score_thresholds, [0.35, 0.35])
     for i in range(6):
-        faint = found(plant(10 * i, 50, 0.45, 0), plant(10 * i, 120, 0.34, 1))
-        assert len(track.update(frame(i), Detections.empty(), faint)) == 0
+        low_score = found(plant(10 * i, 50, 0.45, 0), plant(10 * i, 120, 0.34, 1))
+        assert len(track.update(frame(i), Detections.empty(), low_score)) == 0
     assert track.counted == {"crop": 1, "weed": 0}
     assert ids(track.update(frame(6), found(plant(60, 50, 0.6, 0)))) == [1]
 
@@ -180,7 +180,7 @@ def test_what_is_reported_below_its_floor_gets_no_number() -> None:
 
 def test_a_machine_that_rolls_back_counts_nothing_twice() -> None:
     speeds = iter([0.0] + [2.0] * 6 + [-2.0] * 6 + [2.0] * 6)
-    track = PlantTracker(NAMES, motion=WheelMotion(lambda: next(speeds), 100))
+    track = PlantTracker(NAMES, motion=OdometryMotion(lambda: next(speeds), 100))
     way_px = 0
     for i, step in enumerate([0] + [20] * 6 + [-20] * 6 + [20] * 6):
         way_px += step
@@ -192,7 +192,7 @@ def test_a_machine_that_rolls_back_counts_nothing_twice() -> None:
 
 def test_other_ground_after_a_loss_has_new_numbers_and_settled_counts() -> None:
     speeds = iter([1.0, 1.0, float("nan"), 1.0])
-    track = PlantTracker(NAMES, motion=WheelMotion(lambda: next(speeds), 100))
+    track = PlantTracker(NAMES, motion=OdometryMotion(lambda: next(speeds), 100))
     numbers = [ids(track.update(frame(i), found(plant(10 * (i % 2), *CROP)))) for i in range(4)]
     assert numbers == [[1], [1], [2], [2]]
     assert track.counted["crop"] == 2
