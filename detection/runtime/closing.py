@@ -1,4 +1,4 @@
-"""`Closing`: what has to be closed, closed by the end of a `with`."""
+"""`Closing`: objects with a `close` method, as context managers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Protocol, Self
 
 
 class Closing(Protocol):
-    """A context manager whose end is `close`."""
+    """A context manager that calls `close` at its end."""
 
     def close(self) -> None:
-        """Let go of what is held; safe to call twice."""
+        """Release all resources; safe to call twice."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,8 +1,8 @@
-"""What goes wrong, as one clear line each."""
+"""Errors for the user; each message is one line."""
 
 
 class SwathError(Exception):
-    """Something the user can mend; its message is one line: what, where and what to do."""
+    """An error that the user can fix; its message is one line: what, where and what to do."""
 
 
 class ModelFileError(SwathError):
@@ -10,7 +10,7 @@ class ModelFileError(SwathError):
 
 
 class DeviceError(SwathError):
-    """An execution provider (GPU, NPU) that was asked for and is not live."""
+    """An execution provider (GPU, NPU) that was requested and is not available."""
 
 
 class SourceError(SwathError):

@@ -1,4 +1,4 @@
-"""`Event`: what happens beside the images: a camera is lost, an output is behind, a model was changed."""
+"""`Event`: what happens besides images: a camera is lost, an output falls behind, a model was replaced."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class CameraStatus(StrEnum):
-    """How a camera is.
+    """Status of a camera.
 
-    STARTING: being opened for the first time. LIVE: images come. STALE: none came for longer than it
-    should take; the connection stands. LOST: the connection is gone or hangs, it is being opened again.
-    ENDED: nothing more will come (a recording is through, the stream was closed, it was given up).
+    STARTING: being opened for the first time. LIVE: images arrive. STALE: none has arrived for longer than
+    normal; the connection still exists. LOST: the connection is broken or hangs, it is being reopened.
+    ENDED: no more images (the end of a recording, closed, or given up).
     """
 
     STARTING = "starting"
@@ -29,15 +29,15 @@ _WARNINGS = frozenset((CameraStatus.LOST, CameraStatus.STALE, "behind", "refused
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened.
+    """An event of a camera, an output, the model or the machine.
 
     Attributes:
-        kind: of what: "camera", "output", "model", "recording", "machine".
-        subject: which: the camera's or output's name, the model's path; never holds a password.
-        status: in a word: a `CameraStatus`, "behind", "reconnected", "swapped", "refused", ...
-        message: in a sentence for people; may be empty; never holds a password.
+        kind: what it concerns: "camera", "output", "model", "recording", "machine".
+        subject: which one: the camera's or output's name, the model's path; never holds a password.
+        status: one word: a `CameraStatus`, "behind", "reconnected", "swapped", "refused", ...
+        message: a sentence for the user; may be empty; never holds a password.
         at_ns: `time.monotonic_ns()`, the clock of `Frame.captured_ns`.
-        at_unix_s: seconds since 1970, for people and logs.
+        at_unix_s: seconds since 1970, for logs.
 
     """
 
@@ -54,7 +54,7 @@ class Event:
         return self.status in _WARNINGS
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain Python."""
+        """The event as plain Python, for JSON."""
         return {**vars(self), "at_unix_s": round(self.at_unix_s, 3)}
 
 

@@ -1,4 +1,4 @@
-"""`Latency`: percentiles of a stream that may run for weeks, in constant memory."""
+"""`Latency`: percentiles of durations in a stream that runs for weeks, in constant memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _BINS = math.ceil(math.log(1e7 / _LOWEST_MS) / math.log(_STEP))  # up to 10,000 
 class Latency:
     """A histogram of durations with bins 1 % wide, from a microsecond to hours.
 
-    Percentiles are right to 1 %; count, mean and maximum are exact. (A list of all durations would
-    take 80 MB a day and camera, a window of the last ones would forget the spike of this morning.)
+    Percentiles are accurate to 1 %; count, mean and maximum are exact. (A list of all durations would
+    take 80 MB per day and camera, a window of the last ones would miss an earlier spike.)
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Latency:
         self.max_ms = max(self.max_ms, duration_ms)
 
     def percentile_ms(self, percent: float) -> float:
-        """The duration that `percent` percent of all do not exceed; 0.0 before the first."""
+        """The `percent`-th percentile of the durations, 0.0 before the first."""
         if not self.count:
             return 0.0
         rank = max(1, math.ceil(self.count * percent / 100))
         place = int(np.searchsorted(np.cumsum(self._counts), rank))
-        # The bin's upper edge: late is said rather than early. The maximum is known exactly.
+        # The bin's upper edge: never an underestimate. The maximum is exact.
         return min(_LOWEST_MS * _STEP ** (place + 1), self.max_ms)
 
     def summary_ms(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Settings that are checked key by key: recipes, and whole machines. What is wrong is said in one line."""
+"""Settings that are validated key by key: recipes and machines. Errors are one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the work in hand be finished and its files be closed."""
+"""Ctrl-C that lets current work finish and files be closed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second acts as it would without us."""
+    """An event that is set by the first SIGINT or SIGTERM; the second has its usual effect."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+    if threading.current_thread() is not threading.main_thread():  # the only one that can handle signals
         yield stop
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,4 +1,4 @@
-"""`BlackBox`: an output that remembers the last seconds, and saves them when something goes wrong."""
+"""`BlackBox`: an output that keeps the last seconds in memory, and saves them when something goes wrong."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from detection.runtime.streaming.slices import WHOLE_FRAME, FrameSlicer
 _log = logging.getLogger(__name__)
 KIND = "incidents"
 _LONGEST_S = 60.0
-"""An incident that goes on is cut into recordings of this length."""
+"""Maximum length of a recording; a longer incident continues in another one."""
 _EVENTS = 200
 _NICE = 10
 _PAUSE_S = 0.2
 _LATE_S = 0.5
-"""What images captured within an incident may take until they are decided."""
+"""How long detection may take in images captured within an incident."""
 _FLUSH_S = 0.5
-"""What is left to be saved at the end may take so long: a machine is to stop within a second."""
+"""Time for saving at the end: a machine must stop within a second."""
 
 
 @dataclass(eq=False)
 class _Incident:
-    """One that goes on: until when, and what is still to be written of it."""
+    """An incident in progress: its end, and what is still to be written."""
 
     until_ns: int
     latest_ns: int
@@ -50,33 +50,33 @@ class _Incident:
 
 
 class BlackBox(Output):
-    """Keeps the last seconds in memory; saves them, and what follows, around faults; and uncertain images.
+    """Keeps the last seconds in memory and saves them around faults; also saves uncertain images.
 
         FOLDER/incidents/000007-20261126T140312Z-camera-lost-front/    a recording, for `swath replay`
-        FOLDER/relabel/000008-20261126T140500Z/                        a COCO dataset, to be labelled again
+        FOLDER/relabel/000008-20261126T140500Z/                        a COCO dataset, to be relabelled
 
-    `write` keeps a reference and returns; a thread of low priority encodes and writes. So it needs no queue in
-    front of it. Images given to it must not be written to afterwards.
+    `write` keeps a reference and returns; a thread of low priority encodes and writes. So it needs no `Queued`
+    around it. Images given to it must not be modified afterwards.
 
     Args:
         folder: made where it is missing.
-        controls: of the stream: whose decisions these are.
+        controls: of the stream: the detector in use.
         before_s: how far back an incident reaches.
-        after_s: how long it goes on after its last fault.
+        after_s: how long it continues after its last fault.
         memory_bytes: of images in memory, over all cameras.
-        quota_bytes: of everything in `folder`; the oldest goes.
-        max_age_ms: an image decided at a greater age is a fault; None: none is.
-        as_jpeg: remember JPEGs: twelve times as many in the same memory, but a replay sees other pixels.
-        pause_s: the same fault begins an incident once in so many seconds.
+        quota_bytes: of everything in `folder`; the oldest is deleted.
+        max_age_ms: an image older than this when its detections are ready is a fault; None: none is.
+        as_jpeg: keep JPEGs: twelve times as many in the same memory, but a replay sees other pixels.
+        pause_s: minimum time between two incidents of the same fault, in seconds.
         slicers: region and tiles by camera name, as `run_stream` takes them.
         uncertain_every_s: seconds between two uncertain images of a camera; None saves none.
-        uncertain_band: how far from its class's threshold a score is uncertain.
+        uncertain_band: maximum distance of an uncertain score from its class's threshold.
 
     Attributes:
-        incidents: recordings that were finished, this run.
+        incidents: recordings finished since the start.
 
     Raises:
-        OutputError: the folder cannot be written. While it runs nothing is raised: losses are counted.
+        OutputError: the folder cannot be written. Later losses are counted, not raised.
 
     """
 
@@ -115,29 +115,29 @@ class BlackBox(Output):
         self._incident: _Incident | None = None  # touched under the condition's lock, as what follows
         self._recent_events: collections.deque[Event] = collections.deque(maxlen=_EVENTS)
         self._give_up_s: float | None = None  # set by close()
-        self._asked = False
+        self._triggered = False
         self._thread = threading.Thread(target=self._run, name="black box", daemon=True)
         self._thread.start()
 
     @property
     def lost(self) -> int:
-        """Images and lines that were to be saved and could not: memory, disk or time ran out."""
+        """Images and lines that could not be saved: memory, disk or time ran out."""
         return self._ring.lost + self._disk.lost_files
 
     @property
     def uncertain_images(self) -> int:
-        """How many were saved to be labelled again, this run."""
+        """Number of images saved for relabelling since the start."""
         return self._relabel.images
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Remember an image and what was decided on it. Never waits for the disk."""
+        """Keep an image and its detections. Never waits for the disk."""
         detector = self._controls.detector
         if self._model is None or self._model[0] is not detector:
             self._model = (detector, _digest(detector.path))
         thresholds = self._controls.score_thresholds
         if self._max_age_ms is not None and record["age_ms"] > self._max_age_ms:
-            told = f"{record['age_ms']:.0f} ms old when it was decided; the limit is {self._max_age_ms:g} ms"
-            self.event(Event("age", frame.camera, "above limit", told))
+            message = f"image {record['age_ms']:.0f} ms old when its detections were ready; the limit is {self._max_age_ms:g} ms"
+            self.event(Event("age", frame.camera, "above limit", message))
         kept = Kept(frame, frame.camera, frame.captured_ns, detections, record, thresholds, self._model[1])
         with self._changed:
             kept.wanted = self._incident is not None and frame.captured_ns <= self._incident.until_ns
@@ -148,7 +148,7 @@ class BlackBox(Output):
             self._uncertain.offer(frame, detections, thresholds)
 
     def event(self, event: Event) -> None:
-        """Remember what happened; a fault begins an incident, or prolongs the one that goes on. From any thread."""
+        """Keep an event; a fault begins an incident, or prolongs the present one. From any thread."""
         with self._changed:
             incident = self._incident
             since_ns = event.at_ns - self._before_ns
@@ -167,35 +167,35 @@ class BlackBox(Output):
             self._changed.notify()
 
     def trigger(self, reason: str = "") -> None:
-        """Save the last seconds and those that follow; from any thread."""
+        """Save the last seconds and the next ones; from any thread."""
         self.event(Event("trigger", "black box", "by hand", reason))
 
-    def ask(self) -> None:
-        """The same within a moment; from a signal handler, which must not wait for a lock."""
-        self._asked = True
+    def request(self) -> None:
+        """Like `trigger`, shortly after; for signal handlers, which must not wait for a lock."""
+        self._triggered = True
 
     def close(self) -> None:
-        """Save what is wanted, as much as half a second allows; safe to call twice."""
+        """Save what is wanted, within half a second; safe to call twice."""
         with self._changed:
             if self._give_up_s is None:
                 self._give_up_s = time.monotonic() + _FLUSH_S
             self._changed.notify()
         self._thread.join(_FLUSH_S + 10)
         if self._thread.is_alive():
-            _log.warning("%s: the disk does not answer; the black box is left behind", self.folder)
+            _log.warning("%s: the disk does not answer; the black box is abandoned", self.folder)
 
     def _run(self) -> None:
-        """The thread: one small piece of work after another."""
+        """The thread: one small task after another."""
         if hasattr(os, "setpriority"):  # Linux: of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while True:
-            if self._asked:
-                self._asked = False
+            if self._triggered:
+                self._triggered = False
                 self.trigger("by a signal")
             try:
                 busy = self._work()
             except Exception:
-                _log.exception("%s: the black box leaves something out", self.folder)
+                _log.exception("%s: the black box could not save something", self.folder)
                 busy = False
             with self._changed:
                 give_up_s = self._give_up_s
@@ -206,7 +206,7 @@ class BlackBox(Output):
                 return
 
     def _work(self) -> bool:
-        """Do the most urgent piece; False where there is none."""
+        """Do the most urgent task; False where there is none."""
         with self._changed:
             incident, closing = self._incident, self._give_up_s is not None
             reasons, events = ([], []) if incident is None else (incident.reasons, incident.events)
@@ -229,7 +229,7 @@ class BlackBox(Output):
         return frame is not None
 
     def _save(self, incident: _Incident, reasons: list[Event], events: list[Event]) -> bool:
-        """Write one image, or the lines that wait; False where nothing waits."""
+        """Write one image, or the waiting lines; False where nothing is waiting."""
         if incident.writer is None:
             detector, first = self._controls.detector, reasons[0]
             part = self._disk.new_part(KIND, f"{first.kind}-{first.status}-{first.subject}")
@@ -244,12 +244,12 @@ class BlackBox(Output):
         if kept is None:
             return bool(events)
         if kept.packed is None and self._ring.crowded:
-            self._ring.pack(kept)  # a JPEG takes a twelfth of the time: rather this than losing others
+            self._ring.pack(kept)  # a JPEG takes a twelfth of the time: better than losing other images
         incident.writer.frame(kept)
         return True
 
     def _finish(self) -> None:
-        """The incident is over: give it its name."""
+        """End the incident: its recording gets its final name."""
         with self._changed:
             incident, self._incident = self._incident, None
         if incident is None:
@@ -274,5 +274,5 @@ class BlackBox(Output):
 def _digest(model: Path) -> str:
     try:
         return file_digest(model)
-    except OSError:  # it was taken away; the detector lives on
+    except OSError:  # it was deleted; the detector in memory still works
         return ""

@@ -1,4 +1,4 @@
-"""What counts as a fault, and how often the same one is worth an incident."""
+"""Which events are faults, and how often the same fault begins an incident."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FAULTS = frozenset(
 
 
 def is_fault(event: Event) -> bool:
-    """Whether images around it are saved."""
+    """Whether the images around an event are saved."""
     return (event.kind, event.status) in FAULTS
 
 
 class Pauses:
-    """Keeps a camera that comes and goes all day from washing everything else out of the quota.
+    """Limits incidents of the same fault, so that one unstable camera does not use up the quota.
 
     Args:
-        pause_s: the same fault of the same subject begins one incident in so many seconds.
+        pause_s: minimum time between two incidents of the same fault of the same subject, in seconds.
 
     Attributes:
-        skipped: faults that began none.
+        skipped: faults that began no incident.
 
     """
 
@@ -40,7 +40,7 @@ class Pauses:
         self.skipped = 0
 
     def passes(self, event: Event) -> bool:
-        """Whether this one may begin an incident; one by hand always may."""
+        """Whether a fault may begin an incident; a manual trigger always may."""
         if event.kind == "trigger":
             return True
         key = (event.kind, event.subject)

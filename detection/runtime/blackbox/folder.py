@@ -1,4 +1,4 @@
-"""`BoundedFolder`: a folder that never grows above its quota and holds whole files only."""
+"""`BoundedFolder`: a folder with a quota, of complete files only."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _PART = ".part"
 
 
 class BoundedFolder:
-    """Parts (folders) of several kinds, numbered over all kinds; the oldest part goes when room is needed.
+    """Parts (folders) of several kinds, numbered over all kinds; the oldest part is deleted when space is needed.
 
         ROOT/incidents/000007-20261126T140312Z-camera-lost/...
         ROOT/relabel/000008-20261126T140500Z/...
 
     The number, not the clock, says which is older: a robot without a battery clock starts in 1970.
-    A file appears whole or not at all (written beside, synchronised, renamed). A disk that takes no more is
-    logged once, and each file that was lost is counted; nothing is raised while a machine runs.
+    A file is written completely or not at all (to a temporary file, synchronised, renamed). A full disk is
+    logged once, and each lost file is counted; nothing is raised while a machine runs.
 
     Not for use by several threads at once.
 
     Args:
         root: made where it is missing.
-        quota_bytes: what all files below `root` may take together, each rounded up to 4096 bytes.
+        quota_bytes: total size of all files below `root`, each rounded up to 4096 bytes.
 
     Attributes:
-        lost_files: that could not be written: the disk is full, or one alone is above the quota.
-        removed_parts: parts that made room for newer ones.
+        lost_files: files that could not be written: the disk is full, or one file exceeds the quota.
+        removed_parts: parts deleted for newer ones.
 
     Raises:
         OutputError: the folder cannot be made or written.
@@ -63,15 +63,15 @@ class BoundedFolder:
 
     @property
     def used_bytes(self) -> int:
-        """What its files take now."""
+        """Present size of its files."""
         return self._used
 
     def new_part(self, kind: str, words: str = "") -> Path:
-        """The path of a part that is newer than all others; it is made by the first file in it.
+        """The path of a new part, newer than all others; its folder is created with its first file.
 
         Args:
             kind: the folder below `root`, such as "incidents".
-            words: end of its name, for people.
+            words: end of its name, for readers.
 
         """
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -81,11 +81,11 @@ class BoundedFolder:
         return self.root / kind / name
 
     def hold(self, part: Path) -> None:
-        """Keep a part that is being written, however old it is, until it is finished."""
+        """Do not delete a part that is being written until it is finished."""
         self._held.add(part)
 
     def write(self, part: Path, name: str, content: bytes) -> bool:
-        """Write or replace the file `name` of `part`, whole; False where it was lost."""
+        """Write or replace the file `name` of `part`; False where it was lost."""
         path = part / name
         draft = path.with_name(f".{path.name}{_PART}")
         if not self._make_room(len(content), keep=part):
@@ -107,7 +107,7 @@ class BoundedFolder:
         return True
 
     def append(self, part: Path, name: str, line: bytes) -> bool:
-        """Append a line to the file `name` of `part`, whole; False where it was lost."""
+        """Append a line to the file `name` of `part`; False where it was lost."""
         path = part / name
         if not self._make_room(len(line), keep=part):
             return False
@@ -116,7 +116,7 @@ class BoundedFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab", buffering=0) as file:
                 end = file.tell()
-                if file.write(line) != len(line):  # a full disk takes the part that fits
+                if file.write(line) != len(line):  # a full disk writes what fits
                     file.truncate(end)
                     raise OSError(None, "disk full")
                 os.fsync(file.fileno())
@@ -127,7 +127,7 @@ class BoundedFolder:
         return True
 
     def discard(self, part: Path, name: str) -> None:
-        """Remove one file of a part, where it is there."""
+        """Remove one file of a part, if it exists."""
         path = part / name
         try:
             size = path.stat().st_size
@@ -137,7 +137,7 @@ class BoundedFolder:
         self._used -= _blocks(size)
 
     def finish(self, part: Path, finished: Path) -> None:
-        """Give a part that is complete its name; it is held no longer."""
+        """Give a complete part its final name and release it."""
         self._held.discard(part)
         try:
             if part.is_dir():
@@ -147,7 +147,7 @@ class BoundedFolder:
             _log.warning("%s: cannot be renamed (%s)", part, error.strerror)
 
     def remove(self, part: Path) -> None:
-        """Remove a part and all in it."""
+        """Delete a part."""
         freed = sum(_blocks(p.stat().st_size) for p in part.rglob("*") if p.is_file())
         shutil.rmtree(part, ignore_errors=True)
         if part.exists():
@@ -179,11 +179,11 @@ class BoundedFolder:
         self.lost_files += 1
         said, self._too_large = self._too_large, min(size, self._too_large or size)
         if said is None:
-            _log.error("%s: cannot be written (%s); what is lost is counted", self.root, why)
+            _log.error("%s: cannot be written (%s); lost files are counted", self.root, why)
         return False
 
     def _found_room(self, size: int) -> None:
-        # A full disk may take a line where it does not take an image: that is no news.
+        # A full disk may have room for a line where it has none for an image: not reported.
         if self._too_large is not None and size >= self._too_large:
             self._too_large = None
             _log.warning("%s: can be written again; %d files were lost", self.root, self.lost_files)
@@ -199,7 +199,7 @@ def _number(part: Path) -> int:
 
 
 def _synchronise(folder: Path) -> None:
-    """Make a renaming in `folder` survive a power cut."""
+    """Make renaming in `folder` survive a power cut."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

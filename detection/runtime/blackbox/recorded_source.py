@@ -1,4 +1,4 @@
-"""`RecordedSource`: the images of a recording, again, at the pace at which they were captured."""
+"""`RecordedSource`: the images of a recording, replayed at the times at which they were captured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detection.runtime.errors import SourceError
 
 
 class PlaybackClock:
-    """When a recorded image is due now; shared by the cameras of a recording, so that they stay together.
+    """When each recorded image is due; shared by the cameras of a recording, so that they stay synchronous.
 
     Args:
         first_ns: `captured_ns` of the recording's earliest image.
@@ -28,19 +28,19 @@ class PlaybackClock:
         self._start_ns: int | None = None
 
     def due_ns(self, captured_ns: int) -> int:
-        """On today's monotonic clock; the clock starts with the first question."""
+        """When an image is due on the present monotonic clock, which starts with the first call."""
         if self._start_ns is None:
             self._start_ns = time.monotonic_ns()
         return self._start_ns + captured_ns - self._first_ns
 
 
 class RecordedSource(Source):
-    """One camera of a recording: every image with its own index, none left out.
+    """One camera of a recording: every image with its own index.
 
     Args:
         recording: what to play.
         camera: which of its cameras.
-        clock: shared by all cameras; None gives images as fast as they are asked for.
+        clock: shared by all cameras; None gives images as fast as they are taken.
 
     """
 
@@ -57,21 +57,21 @@ class RecordedSource(Source):
         self.dropped = 0
         self.unreadable = 0
         self.ended = False
-        self._place = 0
+        self._next = 0
         self._decoded: Frame | None = None
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The next image once it is due; None where that is not within `timeout_s` seconds.
 
-        `captured_ns` is when it was due, so that a replay that falls behind shows in the images' age.
+        `captured_ns` is when it was due, so a replay that falls behind shows in the images' age.
 
         Raises:
-            SourceError: an image of the recording is gone or damaged.
+            SourceError: an image of the recording is missing or damaged.
 
         """
         if self.ended:
             return None
-        recorded = self._frames[self._place]
+        recorded = self._frames[self._next]
         captured_ns = time.monotonic_ns() if self._clock is None else self._clock.due_ns(recorded.captured_ns)
         if self._decoded is None:  # while it is not due yet
             self._decoded = self._frame(recorded, captured_ns)
@@ -81,15 +81,15 @@ class RecordedSource(Source):
             if wait_s > timeout_s:
                 return None
         frame, self._decoded = self._decoded, None
-        self._place += 1
-        self.ended = self._place == self.length
+        self._next += 1
+        self.ended = self._next == self.length
         return frame
 
     def _frame(self, recorded: RecordedFrame, captured_ns: int) -> Frame:
         image = _read(self._folder / recorded.image)
         if image is None:
             self.ended = True
-            raise SourceError(f"{self._folder / recorded.image}: gone or damaged; the replay ends here")
+            raise SourceError(f"{self._folder / recorded.image}: missing or damaged; the replay ends here")
         return Frame(image, recorded.camera, recorded.frame, captured_ns, recorded.stream_s)
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def open_recording(recording: Recording, *, as_fast: bool = False) -> list[Recor
 
     Args:
         recording: from `read_recording`.
-        as_fast: do not wait between images as the cameras did.
+        as_fast: without waiting between images.
 
     """
     clock = None if as_fast else PlaybackClock(min(frame.captured_ns for frame in recording.frames))

@@ -1,11 +1,11 @@
-"""A recording: images as the detector saw them, with what was decided on each.
+"""A recording: images as the detector saw them, with the detections in each.
 
     recording.json    what it is: why it was made, the classes, the model file's name
-    frames.jsonl      one line an image, in the order in which they were decided: `RecordedFrame`
+    frames.jsonl      one line per image, in the order of detection: `RecordedFrame`
     events.jsonl      what happened beside the images
-    images/           PNG, without loss; JPEG, where memory or time did not suffice for that
+    images/           PNG, lossless; JPEG where memory or time did not suffice for that
 
-Lines are appended whole and after their image, so that a recording whose writer was killed can be read.
+Complete lines are appended after their image, so a recording whose writer was killed can be read.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ ABOUT, FRAMES, EVENTS, IMAGES = "recording.json", "frames.jsonl", "events.jsonl"
 
 @dataclass(frozen=True, eq=False)
 class RecordedFrame:
-    """One line of `frames.jsonl`: an image, when it was captured, and the decision in full precision.
+    """One line of `frames.jsonl`: an image, when it was captured, and its detections in full precision.
 
     Attributes:
         image: its file, relative to the recording's folder.
         camera, frame, captured_ns, stream_s: as of `Frame`.
-        age_ms: of the image when it was decided.
-        model_sha256: of the model file that decided.
+        age_ms: of the image when its detections were ready.
+        model_sha256: of the model file in use.
         score_thresholds: in force, one per class.
         boxes_xyxy, scores, labels, track_ids: as of `Detections`.
 
@@ -62,7 +62,7 @@ class RecordedFrame:
 
     @classmethod
     def of(cls, kept: Kept, image: str) -> RecordedFrame:
-        """What is written of an image of the ring."""
+        """The line of an image of the ring."""
         found, record = kept.detections, kept.record
         return cls(
             image=image,
@@ -81,12 +81,12 @@ class RecordedFrame:
 
     @property
     def lossless(self) -> bool:
-        """Whether its image is the one that the detector saw, pixel by pixel."""
+        """Whether its image is pixel by pixel the one that the detector saw."""
         return self.image.endswith(".png")
 
     @property
     def detections(self) -> Detections:
-        """The decision."""
+        """The detections in the image."""
         return Detections(
             np.array(self.boxes_xyxy, np.float32).reshape(-1, 4),
             np.array(self.scores, np.float32),
@@ -104,7 +104,7 @@ class Recording:
         class_names: of label 0, 1, ...
         model: the model file's name.
         slicers: which slices of its images the detector saw, by camera.
-        frames: in the order in which they were decided.
+        frames: in the order of detection.
 
     """
 
@@ -116,12 +116,12 @@ class Recording:
 
     @property
     def cameras(self) -> list[str]:
-        """Their names, by first appearance."""
+        """Names of its cameras, by first appearance."""
         return list(dict.fromkeys(frame.camera for frame in self.frames))
 
     @property
     def lossless(self) -> int:
-        """How many of its images are those that the detector saw, pixel by pixel."""
+        """How many of its images are pixel by pixel those that the detector saw."""
         return sum(frame.lossless for frame in self.frames)
 
 
@@ -131,7 +131,7 @@ class RecordingWriter:
     Args:
         disk: takes the files.
         part: where, from `BoundedFolder.new_part`.
-        class_names, model: of the detector in force.
+        class_names, model: of the detector in use.
         slicers: which slices of its images it sees, by camera.
 
     """
@@ -159,7 +159,7 @@ class RecordingWriter:
         disk.hold(self._part)
 
     def reason(self, event: Event) -> None:
-        """Say why it is made; may be several."""
+        """Add a reason for the recording; there may be several."""
         self._about["reasons"].append(event.to_json())
         self._disk.write(self._part, ABOUT, json.dumps(self._about, indent=1).encode() + b"\n")
 
@@ -177,17 +177,17 @@ class RecordingWriter:
         return True
 
     def event(self, event: Event) -> None:
-        """Write what happened."""
+        """Write an event."""
         self._disk.append(self._part, EVENTS, json.dumps(event.to_json()).encode() + b"\n")
 
     def close(self) -> Path:
-        """Give it its name; returns its folder."""
+        """Finish the recording; returns its folder."""
         self._disk.finish(self._part, self._finished)
         return self._finished
 
 
 def adopt_unfinished(disk: BoundedFolder, kind: str) -> None:
-    """Give recordings of a run that was killed their names; those without an image go."""
+    """Finish the recordings of a run that was killed; delete those without an image."""
     for part in disk.parts(kind):
         if part.suffix == ".part":
             if (part / FRAMES).is_file() and (part / ABOUT).is_file():
@@ -208,7 +208,7 @@ def read_recording(folder: Path) -> Recording:
         if int(about["schema"]) > SCHEMA:
             raise SourceError(f"{folder}: a recording of a newer Swath (schema {about['schema']}); upgrade swath")
         text = (folder / FRAMES).read_text(encoding="utf-8")
-        # a line that a power cut broke off has no end
+        # a line that a power cut interrupted has no end
         lines = text.split("\n")[:-1]
         about = renamed(about, RECORDING, str(folder / ABOUT))
         frames = tuple(RecordedFrame(**renamed(json.loads(line), RECORDED_FRAME)) for line in lines)

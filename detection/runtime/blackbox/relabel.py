@@ -1,4 +1,4 @@
-"""`RelabelWriter`: images to be labelled again, as COCO datasets with the detector's boxes as a start."""
+"""`RelabelWriter`: images to be relabelled, as COCO datasets with the detector's boxes as a start."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from detection.runtime.detections import Frame
 
 KIND = "relabel"
 ANNOTATIONS = "annotations.json"
-IMAGES_A_PART = 200
-"""A part is one labelling job; then the next begins."""
+IMAGES_PER_PART = 200
+"""Images per part: one labelling job."""
 
 
 class RelabelWriter:
-    """Each part is a COCO dataset of its own: `annotations.json` and `images/`, whole after every image.
+    """Writes COCO datasets, one per part: `annotations.json` and `images/`, complete after every image.
 
     Annotations carry `score`, so a labelling tool can show and sort by it; boxes below the detector's threshold
-    are in it too. A part holds at most 200 images, and one set of class names.
+    are included. A part holds at most 200 images, of one set of class names.
 
     Args:
         disk: takes the files.
@@ -46,8 +46,8 @@ class RelabelWriter:
         """Add an image; False where it was lost."""
         part = self._part
         if part is not None and self._images and not (part / ANNOTATIONS).exists():
-            part = None  # it was the oldest, and had to make room
-        if part is None or seen.class_names != self._class_names or len(self._images) >= IMAGES_A_PART:
+            part = None  # it was the oldest, and was deleted for newer ones
+        if part is None or seen.class_names != self._class_names or len(self._images) >= IMAGES_PER_PART:
             part = self._part = self._disk.new_part(KIND)
             self._class_names, self._images, self._annotations = seen.class_names, [], []
         image_id = len(self._images) + 1

@@ -1,4 +1,4 @@
-"""`Comparison`: a replay's decisions beside those that were recorded."""
+"""`Comparison`: the detections of a replay against those that were recorded."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from detection.runtime.outputs.contract import Output, Record
 
 BOX_TOLERANCE_PX = 1e-3
 SCORE_TOLERANCE = 1e-4
-"""Within these two decisions are the same: what float32 leaves open."""
+"""Detections within these tolerances are the same: what float32 leaves open."""
 
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One image on which the replay decided otherwise.
+    """One image in which the replay's detections differ.
 
     Attributes:
         camera, frame: which.
-        recorded, replayed: boxes there were then, and now.
-        only_recorded, only_replayed: of these, without a partner.
+        recorded, replayed: number of boxes then, and now.
+        only_recorded, only_replayed: of these, unmatched.
 
     """
 
@@ -38,21 +38,21 @@ class Difference:
 
 
 class Comparison(Output):
-    """Takes a replay's decisions and holds each against the recorded one.
+    """Compares the detections of a replay with the recorded ones.
 
-    Boxes belong together if class, corners (within 0.001 px) and score (within 0.0001) agree; each counts once.
-    Thresholds are those in force when the image was recorded. Track numbers are not compared: they depend on
-    what came before the recording. Images that were kept as JPEG are not those that were decided on: they are
+    Boxes match if class, corners (within 0.001 px) and score (within 0.0001) agree; each is matched once.
+    Thresholds are those in use when the image was recorded. Track ids are not compared: they depend on
+    what came before the recording. Images that were kept as JPEG are not those that the detector saw: they are
     counted, and not compared.
 
     Args:
         recording: what is replayed.
 
     Attributes:
-        compared: images.
-        lossy: images that could not be compared.
-        boxes: recorded ones, of these images.
-        differing: images on which the decisions differ.
+        compared: number of images compared.
+        lossy: number of images that could not be compared.
+        boxes: recorded ones, in the compared images.
+        differing: number of images in which the detections differ.
         shown: the first differences.
 
     """
@@ -71,12 +71,12 @@ class Comparison(Output):
 
     @property
     def missing(self) -> int:
-        """Recorded images that the replay did not decide on."""
+        """Number of recorded images that the replay did not reach."""
         return sum(map(len, self._waiting.values()))
 
     @property
     def same(self) -> bool:
-        """Whether every image that can be compared was decided on as it was then; there must be one."""
+        """Whether all images were reached and at least one was compared, without a difference."""
         return bool(self.compared) and not self.differing and not self.missing
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Comparison(Output):
         return None
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        """Compare one."""
+        """Compare one image."""
         recorded = self._waiting[frame.camera, frame.index].popleft()
         if not recorded.lossless:
             self.lossy += 1

@@ -19,14 +19,14 @@ _CROWDED = 0.8
 
 @dataclass(eq=False)
 class Kept:
-    """One image in the ring and what was decided on it.
+    """One image in the ring, with its detections.
 
     Attributes:
-        frame: its image counts until `packed` takes its place.
-        score_thresholds: in force when it was decided, one per class.
-        model_sha256: of the model file that decided.
-        packed: the image as a JPEG; None while it lies there as pixels.
-        wanted: it is to be saved, and nobody has begun to.
+        frame: with its image, until `packed` replaces it.
+        score_thresholds: in use at the time, one per class.
+        model_sha256: of the model file in use.
+        packed: the image as a JPEG; None while it is kept as pixels.
+        wanted: it is to be saved, and saving has not begun.
         size_bytes: of memory.
 
     """
@@ -54,18 +54,18 @@ class Kept:
 
 
 class Ring:
-    """The newest images: of the last `seconds`, and of no more than `limit_bytes`.
+    """The newest images: at most the last `seconds`, and at most `limit_bytes`.
 
-    Images are kept as they are: a reference costs nothing, where a PNG of 1920 x 1080 takes 67 ms and
-    brings a factor of 2.3. So an image that was given away must never be written to again.
-    One that is wanted stays until it is saved, unless memory is full of such.
+    Images are kept by reference, which costs nothing: a PNG of 1920 x 1080 takes 67 ms and
+    saves a factor of 2.3. So an image in the ring must never be modified.
+    One that is wanted stays until it is saved, unless the memory is full of such images.
 
     Args:
         seconds: how far back it reaches.
         limit_bytes: of images in memory, over all cameras.
 
     Attributes:
-        lost: wanted images that had to go before they were saved.
+        lost: wanted images that were removed before they were saved.
 
     """
 
@@ -86,7 +86,7 @@ class Ring:
         return self._bytes
 
     def add(self, kept: Kept) -> None:
-        """Take an image; what is too old or too much goes."""
+        """Add an image; remove what is too old or too much."""
         with self._lock:
             self._kept.append(kept)
             self._bytes += kept.size_bytes
@@ -103,7 +103,7 @@ class Ring:
 
     @property
     def crowded(self) -> bool:
-        """Whether images that are to be saved fill the memory: then there is no time for a PNG of each."""
+        """Whether images to be saved fill the memory: then there is no time for a PNG of each."""
         with self._lock:
             return sum(kept.size_bytes for kept in self._kept if kept.wanted) > _CROWDED * self.limit_bytes
 
@@ -114,7 +114,7 @@ class Ring:
                 kept.wanted = kept.wanted or kept.captured_ns >= since_ns
 
     def take_wanted(self) -> Kept | None:
-        """The oldest image that is to be saved, or None; from now on it may go as the others."""
+        """The oldest image that is to be saved, or None; it is no longer wanted."""
         with self._lock:
             found = next((kept for kept in self._kept if kept.wanted), None)
             if found is not None:
@@ -122,12 +122,12 @@ class Ring:
             return found
 
     def next_unpacked(self) -> Kept | None:
-        """The oldest image that lies there as pixels, or None."""
+        """The oldest image that is kept as pixels, or None."""
         with self._lock:
             return next((kept for kept in self._kept if kept.packed is None), None)
 
     def pack(self, kept: Kept) -> None:
-        """Replace an image by its JPEG: a twelfth of the memory for 5.5 ms at 1920 x 1080, with loss."""
+        """Replace an image by its JPEG: a twelfth of the memory, lossy; takes 5.5 ms at 1920 x 1080."""
         assert kept.frame is not None
         packed = encoded(kept.frame.image, ".jpg")
         with self._lock:
@@ -136,7 +136,7 @@ class Ring:
             kept.packed, kept.frame, kept.size_bytes = packed, None, len(packed)
 
     def give_up(self) -> None:
-        """Nothing more will be saved; what still is wanted counts as lost."""
+        """Stop saving; images that are still wanted count as lost."""
         with self._lock:
             for kept in self._kept:
                 self.lost += kept.wanted

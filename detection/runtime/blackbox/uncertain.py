@@ -1,4 +1,4 @@
-"""`UncertainImages`: which images are worth a person's look, because the detector was not sure of a box."""
+"""`UncertainImages`: which images a person should label, because the detector was uncertain about a box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detection.runtime.streaming.slices import WHOLE_FRAME, FrameSlicer, merged_
 
 _THUMB = (32, 32)
 _ALIKE = 3.0
-"""Grey levels, on average over the thumbnail: a standing machine stays below it, a metre of field does not."""
+"""Mean difference of two thumbnails in grey levels: less on a standing machine, more after a metre of field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,9 @@ class LowThresholdDetections:
     """What a detector finds in an image when boxes below its thresholds are reported too.
 
     Attributes:
-        detections: from `band` below the threshold of their class on.
+        detections: with scores down to `band` below the threshold of their class.
         class_names: of its labels.
-        uncertain: how many of them lie within `band` of their threshold.
+        uncertain: how many of them have scores within `band` of their threshold.
 
     """
 
@@ -38,10 +38,10 @@ class LowThresholdDetections:
 def detect_uncertain(
     detector: Detector, image_bgr: NDArray[np.uint8], band: float, slicer: FrameSlicer = WHOLE_FRAME
 ) -> LowThresholdDetections:
-    """One more run of the detector on an image, down to `band` below its thresholds.
+    """Run the detector on an image once more, with thresholds lower by `band`.
 
     Args:
-        detector: the one in force; it is left as it is.
+        detector: the one in use; it is not changed.
         image_bgr: uint8 (H, W, 3).
         band: 0 to 1.
         slicer: of the camera.
@@ -66,16 +66,16 @@ class _Window:
 
 
 class UncertainImages:
-    """Picks at most one image per camera and `every_s` seconds.
+    """Selects at most one image per camera and `every_s` seconds.
 
     Of each such window it is the image with the most and nearest boxes just above their threshold; where none
     has one, the window's last image, which `detect_uncertain` may find to hold boxes just below it. Images like the
-    one picked before (the machine stands) are left out.
+    one before (the machine stands) are left out.
 
     `offer` is for the pipeline's thread, `take` for the one that saves.
 
     Args:
-        band: how far from its class's threshold a score counts as uncertain, 0 to 1.
+        band: maximum distance of an uncertain score from its class's threshold, 0 to 1.
         every_s: length of a window in seconds.
 
     """
@@ -89,7 +89,7 @@ class UncertainImages:
         self._thumbs: dict[str, NDArray[np.float32]] = {}
 
     def offer(self, frame: Frame, detections: Detections, score_thresholds: Sequence[float]) -> None:
-        """Take an image into account; costs microseconds."""
+        """Consider an image; takes microseconds."""
         above = detections.scores - np.asarray(score_thresholds, np.float32)[detections.labels]
         value = float(np.maximum(1 - above / self.band, 0).sum())
         with self._lock:
@@ -104,7 +104,7 @@ class UncertainImages:
                 window.best, window.best_value = frame, value
 
     def take(self) -> Frame | None:
-        """An image to look at again, or None."""
+        """An image to be checked, or None."""
         with self._lock:
             return self._ready.pop(next(iter(self._ready))) if self._ready else None
 

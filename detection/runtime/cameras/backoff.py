@@ -1,4 +1,4 @@
-"""`Backoff`: how long to wait before the next attempt."""
+"""`Backoff`: how long to wait before the next attempt to connect."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import random
 
 
 class Backoff:
-    """Waits that double from attempt to attempt, each shortened by chance to between a half and the whole.
+    """Exponential backoff with jitter: waits that double with each attempt, times a random factor of 0.5 to 1.
 
-    The chance keeps many cameras behind one switch from all calling at the same moment.
+    The jitter keeps many cameras behind one switch from reconnecting at the same moment.
 
     Args:
-        first_s: the longest first wait.
-        cap_s: the longest of all.
+        first_s: maximum of the first wait.
+        cap_s: maximum of all waits.
 
     """
 
@@ -29,5 +29,5 @@ class Backoff:
         return whole_s * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """It worked: the next failure is a first one."""
+        """Start again at the first wait, after a success."""
         self._failures = 0

@@ -52,10 +52,10 @@ class BagImages(Source):
         topic: which of its topics with images; None where there is one only.
         camera: its name in outputs.
         read: opens a recording of this kind.
-        max_fps: give at most so many images for each second of the recording; None for all.
+        max_fps: take at most this many images per second of the recording; None for all.
 
     Raises:
-        SourceError: it cannot be read, or has no such topic, or several and none is named.
+        SourceError: it cannot be read, has no such topic, or has several and none is named.
 
     """
 
@@ -83,7 +83,7 @@ class BagImages(Source):
             self._opened = opened.pop_all()
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next image that can be read; `timeout_s` does not matter.
+        """The next image that can be read; `timeout_s` is not used.
 
         Raises:
             SourceError: the recording is damaged from here on, or not one of its images could be read.
@@ -101,7 +101,7 @@ class BagImages(Source):
             except Exception as error:
                 self.ended = True
                 raise SourceError(
-                    f"{self._shown_as}: broke off after {self._index} images ({_line(error)}); is it damaged?"
+                    f"{self._shown_as}: ends after {self._index} images ({_line(error)}); is it damaged?"
                 ) from None
             if not self._limiter.accepts(logged_s):
                 continue
@@ -115,7 +115,7 @@ class BagImages(Source):
         return None
 
     def _stream_s(self, message: ImageMessage, logged_s: float) -> float:
-        taken_s = message.stamp_s or logged_s  # 0 is a stamp that nobody set
+        taken_s = message.stamp_s or logged_s  # 0 is a stamp that was not set
         if self._first_s is None:
             self._first_s = taken_s
         return taken_s - self._first_s

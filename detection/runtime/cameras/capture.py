@@ -1,4 +1,4 @@
-"""OpenCV's video reading, opened with timeouts and without chatter on stderr."""
+"""OpenCV's video capture, opened with timeouts and without messages on stderr."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from detection.runtime.cameras.ffmpeg_options import DEFAULT_OPTIONS, ffmpeg_opt
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 FIRST_IMAGE_S = 15.0
-"""How long a stream may send packets without one whole image: until its next key frame at most."""
+"""How long a stream may send packets without a complete image: at most until its next key frame."""
 
 _ANALYZE_US = 300_000
-"""How long FFmpeg may look at a stream before it starts. By default it looks for up to 5 s, and what
-came meanwhile is then read late."""
+"""How long FFmpeg may analyse a stream before it starts. By default it takes up to 5 s, and images that
+arrive meanwhile are then read late."""
 
 
 Transport = Literal["tcp", "udp"]
@@ -29,7 +29,7 @@ Transport = Literal["tcp", "udp"]
 
 
 class Capture(Protocol):
-    """The part of `cv2.VideoCapture` that sources use, so that tests can stand in for a camera."""
+    """The part of `cv2.VideoCapture` that sources use; other libraries' cameras are adapted to it."""
 
     def grab(self) -> bool:
         """Wait for the next image; False where there is none."""
@@ -41,12 +41,12 @@ class Capture(Protocol):
         """A property, by its cv2.CAP_PROP_ number."""
 
     def release(self) -> None:
-        """Let go of the device, file or connection."""
+        """Release the device, file or connection."""
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """No lines of OpenCV on stderr: what fails is said once, by our own error."""
+    """No messages of OpenCV on stderr: our own error says what failed."""
     logging: Any = cv2.utils.logging
     level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
@@ -61,7 +61,7 @@ def open_file(path: str) -> cv2.VideoCapture | None:
 
 
 def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> cv2.VideoCapture | None:
-    """A network stream other than RTSP, or None where it did not answer in time."""
+    """A network stream other than RTSP; None where it did not answer in time."""
     return _open(url, cv2.CAP_FFMPEG, _parameters(open_timeout_s, read_timeout_s))
 
 
@@ -79,7 +79,7 @@ def open_rtsp(
     parameters = _parameters(open_timeout_s, max(FIRST_IMAGE_S, read_timeout_s))
     opened = _open(url, cv2.CAP_FFMPEG, parameters, f"{options}|analyzeduration;{_ANALYZE_US}")
     if opened is not None and opened.get(cv2.CAP_PROP_FRAME_WIDTH) <= 0:
-        # Some cameras tell the image's size with a key frame only, and none came by: look for longer.
+        # Some cameras send the image size with key frames only, and none came: analyse for longer.
         opened.release()
         opened = _open(url, cv2.CAP_FFMPEG, parameters, options)
     return opened

@@ -1,4 +1,4 @@
-"""`Connection`: one opening of a live camera, read by one thread until it fails or is told to stop."""
+"""`Connection`: one connection to a live camera, read by one thread until it fails or is stopped."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from detection.runtime.errors import SourceError
 
 _TOO_LATE_S = 1.0
 _TOO_LATE_FOR_S = 3.0
-"""A stream that stays this late for this long does not catch up any more: it is opened again."""
+"""A stream that stays this late for this long will not catch up: it is reopened."""
 
 
 REFUSAL_TIMEOUT_S = 2.0
-"""For the question why a camera gives no video, each step of it."""
+"""For finding out why a camera gives no video; of each step."""
 
 
 class RefusedError(SourceError):
-    """The camera is there and refuses user or password: asking often may lock the account."""
+    """The camera refuses user or password: frequent attempts may lock the account."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A camera that answered.
+    """A camera that was opened.
 
     Attributes:
         capture: for the thread that opened it, and no other, to use and release.
-        patience_s: how long its `grab` may take by its own timeouts before it counts as hanging.
+        patience_s: how long its `grab` may take by its own timeouts; beyond that it hangs.
         stamped: whether its images carry time stamps of their own.
-        clocked: whether those stamps tell how late an image is.
+        clocked: whether `StreamClock` can measure from them how late an image is.
 
     """
 
@@ -52,21 +52,21 @@ Deliver = Callable[["Connection", NDArray[np.uint8] | None, int, float | None], 
 
 
 class Connection:
-    """Opens a camera in a thread of its own and hands on what it gives.
+    """Opens a camera and reads it, in a thread of its own.
 
     Args:
         open_camera: called in the thread; raises `SourceError` where there is no camera.
         camera: its name in messages.
-        open_patience_s: how long opening may take before it counts as hanging.
-        max_fps: hand on at most so many images a second; None for all.
+        open_patience_s: how long opening may take; beyond that it hangs.
+        max_fps: deliver at most this many images per second; None for all.
         deliver: called in the thread with each image.
 
     Attributes:
-        done: set when the thread is through and has released the camera.
-        error: why it ended; None before, or where it was told to stop.
-        delivered: how many images were handed on.
-        fps: images a second as the camera states it; None where it does not, or is not open yet.
-        overtaken: images that were old when they came: what had queued up before we listened.
+        done: set when the thread has ended and released the camera.
+        error: why it ended; None before, or where it was stopped.
+        delivered: how many images were delivered.
+        fps: images per second as the camera states it; None where it does not, or is not open yet.
+        backlog: images that were old when they came: buffered before the connection was opened.
 
     """
 
@@ -83,35 +83,35 @@ class Connection:
         self.error: Exception | None = None
         self.delivered = 0
         self.fps: float | None = None
-        self.overtaken = 0
+        self.backlog = 0
         self._camera = camera
         self._open_camera = open_camera
         self._patience_s = open_patience_s
         self._limiter = FrameRateLimiter(max_fps)
         self._deliver = deliver
         self._stop = threading.Event()
-        self._asked_s = time.monotonic()
+        self._called_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"read {camera}", daemon=True)
         self._thread.start()
 
     @property
     def hangs_for_s(self) -> float:
-        """For how many seconds the camera has not answered beyond its own timeouts; 0 or less where it is in time."""
+        """For how many seconds the camera has hung beyond its own timeouts; 0 or less where it has not."""
         if self.done.is_set():
             return 0.0
-        return time.monotonic() - self._asked_s - self._patience_s
+        return time.monotonic() - self._called_s - self._patience_s
 
     @property
     def stopped(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether `stop` was called."""
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Have the thread end after the call into the driver that it is in."""
+        """End the thread as soon as its present call into the driver returns."""
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread; False where it has not ended."""
+        """Wait for the thread to end; False where it has not."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -133,20 +133,20 @@ class Connection:
         self.fps = fps if 0 < fps < 1000 else None
         clock = StreamClock() if opened.clocked else None
         late_since_s = first_s = None
-        self._asked_s, self._patience_s = time.monotonic(), opened.patience_s
+        self._called_s, self._patience_s = time.monotonic(), opened.patience_s
         while not self._stop.is_set():
-            self._asked_s = time.monotonic()
+            self._called_s = time.monotonic()
             if not capture.grab():
                 raise SourceError(f"{self._camera}: no more images after {self.delivered}; camera or network down?")
             captured_ns = time.monotonic_ns()
             now_s = captured_ns / 1e9
             stream_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if opened.stamped else None
             if stream_s == 0 and not opened.clocked:
-                stream_s = None  # how drivers say that they have none
+                stream_s = None  # from drivers that have none
             if clock is not None and stream_s is not None:
                 late_s = clock.late_s(now_s, stream_s)
                 if late_s is None:
-                    self.overtaken += 1
+                    self.backlog += 1
                     continue
                 captured_ns -= round(late_s * 1e9)
                 if late_s < _TOO_LATE_S:

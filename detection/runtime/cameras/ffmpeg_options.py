@@ -13,7 +13,7 @@ DEFAULT_OPTIONS = "rtsp_flags;prefer_tcp"
 """What OpenCV itself takes where the variable is not set."""
 
 USERS_OPTIONS = os.environ.get(_VARIABLE)
-"""What the user set before Swath came: it wins, for all cameras, and is never touched."""
+"""What the user set before Swath was imported: it has precedence, for all cameras, and is never changed."""
 
 if USERS_OPTIONS is None:
     # From now on the variable exists and only its value changes. Adding or removing a variable moves the
@@ -21,8 +21,8 @@ if USERS_OPTIONS is None:
     os.environ[_VARIABLE] = DEFAULT_OPTIONS
 
 _READ_WITHIN_S = 1.0
-"""OpenCV reads the variable first of all, in microseconds. After this time it surely has, and another
-camera's opening need not wait for this one, which may take seconds to fail."""
+"""OpenCV reads the variable first, within microseconds. After this time it certainly has, and another
+camera need not wait for this one, which may take seconds to fail."""
 
 _changed = threading.Condition()
 _openings: dict[object, tuple[str, float]] = {}
@@ -30,10 +30,10 @@ _openings: dict[object, tuple[str, float]] = {}
 
 @contextmanager
 def ffmpeg_options(options: str) -> Iterator[None]:
-    """Have the next capture that this thread opens read these options.
+    """The next capture that this thread opens uses these options.
 
-    Openings with the same options run side by side. One with others waits until those before it have
-    read theirs, for `_READ_WITHIN_S` seconds at most.
+    Captures with the same options are opened in parallel. One with other options waits until earlier ones have
+    read theirs, for at most `_READ_WITHIN_S` seconds.
 
     Args:
         options: "name;value|name;value", as OpenCV writes them.

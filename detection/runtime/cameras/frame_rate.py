@@ -1,18 +1,18 @@
-"""`FrameRateLimiter`: which images of many are taken, so that it is at most so many a second."""
+"""`FrameRateLimiter`: takes at most so many images per second."""
 
 from __future__ import annotations
 
 import math
 
 _TICK_S = 5e-4
-"""Time stamps are whole ticks of some clock: an image this little too early is on time."""
+"""Time stamps are whole ticks of some clock: an image earlier by less than this is on time."""
 
 
 class FrameRateLimiter:
-    """Takes images evenly over time.
+    """Selects images evenly over time.
 
     Args:
-        max_fps: at most so many a second; None takes all.
+        max_fps: maximum number per second; None takes all.
 
     """
 
@@ -21,12 +21,12 @@ class FrameRateLimiter:
         self._due_s = -math.inf
 
     def accepts(self, time_s: float) -> bool:
-        """Whether the image of this time is to be taken; times must not go back."""
+        """Whether to take the image of this time; times must not decrease."""
         if self._period_s is None:
             return True
         if time_s < self._due_s - _TICK_S:
             return False
-        # From when it was due, not from when it came: or a camera of 30 would give 10 where 12 are asked for.
+        # From when it was due, not from when it came: otherwise a camera of 30 fps would give 10 for a limit of 12.
         punctual = self._due_s > time_s - self._period_s
         self._due_s = (self._due_s if punctual else time_s) + self._period_s
         return True

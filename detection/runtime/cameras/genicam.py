@@ -1,4 +1,4 @@
-"""GenICam cameras (GigE Vision, USB3 Vision, CoaXPress) through `harvesters` and the maker's GenTL producer."""
+"""GenICam cameras (GigE Vision, USB3 Vision, CoaXPress) through `harvesters` and the vendor's GenTL producer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
-from detection.runtime.cameras.live import open_live
+from detection.runtime.cameras.opening import open_live
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
@@ -41,7 +41,7 @@ def _missing(source: str) -> str | None:
 
 
 class GenicamCapture:
-    """A GenICam camera in the shape of `Capture`. Not one of these was ever run with a real camera.
+    """A GenICam camera as a `Capture`. Experimental: it has not been tried with a real camera.
 
     Args:
         spec: `genicam:PRODUCER.cti` or `genicam:PRODUCER.cti#SERIAL`.
@@ -95,11 +95,11 @@ class GenicamCapture:
         return self._image is not None, self._image
 
     def get(self, propId: int, /) -> float:
-        """Nothing is known by OpenCV's numbers."""
+        """Always 0: nothing is known by OpenCV's properties."""
         return 0.0
 
     def release(self) -> None:
-        """Stop the camera and let go of it."""
+        """Stop the camera and release it."""
         self._camera.stop()
         self._camera.destroy()
         self._harvester.reset()

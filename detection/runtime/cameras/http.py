@@ -9,7 +9,7 @@ from detection.runtime.cameras import capture
 from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.names import URL, without_secrets
-from detection.runtime.cameras.network import no_video, open_network
+from detection.runtime.cameras.opening import no_video, open_network
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.events import Listener

@@ -1,4 +1,4 @@
-"""`LiveSource`: a camera under supervision: opened, watched, opened again; its newest image waits to be taken."""
+"""`LiveSource`: a supervised camera: opened, monitored, reopened; its newest image waits in a mailbox."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from detection.runtime.events import CameraStatus, Event, Listener, ignore_event
 _log = logging.getLogger(__name__)
 
 _GRACE_S = 1.0
-"""What a call into a driver may take beyond its own timeout before it is given up."""
+"""How much longer than its own timeout a call into a driver may take before it is abandoned."""
 
-_LEFT_BEHIND_AT_MOST = 3
-"""Threads of one camera that hang in a driver at the same time. With as many, no further attempt is made."""
+_MAX_ABANDONED = 3
+"""Maximum number of threads of one camera that hang in a driver; then it is not reopened."""
 
 _RETRY_FIRST_S = 0.5
 _RETRY_CAP_S = 10.0
 _RETRY_REFUSED_S = 30.0
-"""Between attempts with a password that was refused: many cameras lock an account after a few."""
+"""Between attempts with a refused password: many cameras lock an account after a few."""
 
 _STALE_AFTER_S = 1.0
 _STALE_AFTER_INTERVALS = 3.0
 _INTERVAL_UNKNOWN_S = 1.0
-"""Taken for the time between two images until two have come, where the camera does not state it."""
+"""Assumed time between two images until two have come, where the camera does not state its rate."""
 _SILENT_INTERVALS = 4.0
 _LATE_S = 1.0
-"""An image this late is a remnant: a broken connection may still give one. It is no sign of life."""
+"""An image this late may come from the buffer of a broken connection. It is no sign of life."""
 
 _TICK_S = 0.1
 _CLOSE_WITHIN_S = 0.25
@@ -47,42 +47,23 @@ Connect = Callable[[float], Opened]
 """Opens a camera; takes how many seconds it may be silent; raises `SourceError` where there is none."""
 
 
-def open_live(connect: Connect, camera: str, settings: LiveSettings, on_event: Listener | None) -> LiveSource:
-    """A live camera, as `CameraKind.opens` gives it.
-
-    Args:
-        connect: opens the camera.
-        camera: its name in outputs.
-        settings: how to read it.
-        on_event: receives each change of its status. None: it is opened here and now, and ends when it is lost.
-
-    Raises:
-        SourceError: it was to be opened here and now, and is not there.
-
-    """
-    if on_event is not None:
-        return LiveSource(connect, camera, settings, on_event=on_event)
-    opened = connect(settings.read_timeout_s)
-    return LiveSource(lambda _: opened, camera, settings, retry=False)
-
-
 class LiveSource(Source):
-    """A camera or network stream that is kept alive.
+    """A camera or network stream that is kept open.
 
     A thread reads as fast as the camera delivers, so that no queue of old images builds up in the
-    driver or on the network; another one watches it. A connection that fails, or hangs in a driver, is
-    replaced after a wait that grows from 0.5 to 10 s. A hanging thread cannot be ended: it is left
-    behind, what it may still give is thrown away, and there are three of them at most.
+    driver or on the network; another one monitors it. A connection that fails, or hangs in a driver, is
+    replaced after a wait that grows from 0.5 to 10 s. A hanging thread cannot be ended: it is
+    abandoned, images that it may still deliver are ignored, and there are at most three of them.
 
-    `Frame.index` goes on over all connections. `Frame.captured_ns` is when the image was grabbed, less
-    what it was late by the stream's own time stamps.
+    `Frame.index` continues over all connections. `Frame.captured_ns` is when the image was grabbed, minus
+    its lateness by the stream's own time stamps.
 
     Args:
         open_camera: opens it, in the reading thread; takes the seconds that it may be silent; raises `SourceError`.
         camera: its name in outputs and messages.
         settings: how to read it.
-        retry: whether to open it again when it is lost. False: the loss is the end, and `poll` raises it.
-        on_event: is told each change of `status`.
+        retry: whether to reopen it when it is lost. False: then it has ended, and `poll` raises the error.
+        on_event: receives each change of `status`.
 
     """
 
@@ -118,39 +99,39 @@ class LiveSource(Source):
         self._last_seen_s = time.monotonic()
         self._interval_s: float | None = None
         self._fps: float | None = None
-        self._left_behind: list[Connection] = []
-        self._become(CameraStatus.STARTING, "is being opened")
+        self._abandoned: list[Connection] = []
+        self._set_status(CameraStatus.STARTING, "is being opened")
         self._current = self._connect()
-        self._thread = threading.Thread(target=self._supervise, name=f"watch {camera}", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=f"monitor {camera}", daemon=True)
         self._thread.start()
 
     @property
     def fps(self) -> float | None:  # type: ignore[override] # read-only: the camera states it
-        """Images a second as the camera states it; None until it is open, or where it does not."""
+        """Images per second as the camera states it; None until it is open, or where it does not."""
         return self._current.fps or self._fps
 
     @property
     def dropped(self) -> int:  # type: ignore[override] # read-only: counted in several places
-        """Images that were overtaken by a newer one, or too old when they came or were asked for."""
-        return self._mailbox.dropped + self._too_old + self._backlog + self._current.overtaken
+        """Images that were replaced by a newer one, or older than the limit when they came or were taken."""
+        return self._mailbox.dropped + self._too_old + self._backlog + self._current.backlog
 
     @property
     def status(self) -> CameraStatus:
-        """How the camera is."""
+        """The camera's status."""
         return self._status or CameraStatus.STARTING
 
     @property
-    def left_behind(self) -> int:
+    def abandoned(self) -> int:
         """How many threads hang in the camera's driver at this moment."""
-        return sum(not connection.done.is_set() for connection in self._left_behind)
+        return sum(not connection.done.is_set() for connection in self._abandoned)
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The newest image that was not taken yet; waits up to `timeout_s` seconds for one.
 
-        None also where the camera is away; `status` tells.
+        None also where the camera is disconnected; see `status`.
 
         Raises:
-            SourceError: the camera was lost, and is not to be opened again (`retry` False).
+            SourceError: the camera was lost and is not reopened (`retry` False).
 
         """
         if self.ended:
@@ -171,7 +152,7 @@ class LiveSource(Source):
         return None
 
     def stop(self) -> None:
-        """Have the threads end, without waiting for them."""
+        """Stop the threads without waiting for them."""
         self.ended = True
         with self._lock:
             if not self._stop.is_set():
@@ -181,26 +162,26 @@ class LiveSource(Source):
         self._mailbox.close()
 
     def close(self) -> None:
-        """Stop the threads, and wait a moment. One that is in a call into the driver ends after it, by itself."""
+        """Stop the threads and wait a moment. One that is in a call into the driver ends when the call returns."""
         self.stop()
         until_s = self._stopped_s + _CLOSE_WITHIN_S
         self._thread.join(max(0.0, until_s - time.monotonic()))
         self._current.join(max(0.0, until_s - time.monotonic()))
-        if self.left_behind:
-            _log.warning("%s: the camera's driver does not answer; its thread is left behind", self.camera)
-        self._become(CameraStatus.ENDED, "was closed")
+        if self.abandoned:
+            _log.warning("%s: the camera's driver does not answer; its thread is abandoned", self.camera)
+        self._set_status(CameraStatus.ENDED, "was closed")
 
     def _connect(self) -> Connection:
-        """A new connection, the current one from now on; what an older one still gives is thrown away."""
+        """Open a new connection; images of older ones are ignored from now on."""
         with self._lock:
             self.connections += 1
             self._last_seen_s = time.monotonic()
-            # A camera that turned out to be slow would otherwise be given up between two of its images.
+            # A slow camera would otherwise be abandoned between two of its images.
             silence_s = max(self._settings.read_timeout_s, _SILENT_INTERVALS * (self._interval_s or 0.0))
             self._current = Connection(
                 lambda: self._open_camera(silence_s),
                 self.camera,
-                # A second look at the stream, and the question why there is none.
+                # The stream may be analysed twice, and the camera asked why there is none.
                 open_patience_s=2 * self._settings.open_timeout_s + REFUSAL_TIMEOUT_S,
                 max_fps=self._settings.max_fps,
                 deliver=self._deliver,
@@ -214,12 +195,12 @@ class LiveSource(Source):
         now_s = time.monotonic()
         with self._lock:
             if connection is not self._current or connection.stopped:
-                return  # the late image of a thread that was left behind
+                return  # the late image of an abandoned thread
             late_s = now_s - captured_ns / 1e9
             if late_s < _LATE_S:
                 if connection.delivered > 1:
                     gap_s = now_s - self._last_seen_s
-                    # Quick to follow, because a camera that slows down by night must not pass as lost.
+                    # Adapts quickly, because a camera that slows down at night is not lost.
                     self._interval_s = gap_s if self._interval_s is None else 0.8 * self._interval_s + 0.2 * gap_s
                 self._last_seen_s = now_s
             index = self._index
@@ -228,11 +209,11 @@ class LiveSource(Source):
                 self.unreadable += 1
                 return
             if late_s < _LATE_S:
-                self._become(CameraStatus.LIVE, "gives images")
+                self._set_status(CameraStatus.LIVE, "gives images")
             self._mailbox.put(Frame(image, self.camera, index, captured_ns, stream_s))
 
     def _supervise(self) -> None:
-        """The watching thread: one connection after the other until it is told to stop."""
+        """The monitoring thread: one connection after the other until it is stopped."""
         backoff = Backoff(_RETRY_FIRST_S, _RETRY_CAP_S)
         while True:
             error = self._watch(self._current)
@@ -241,7 +222,7 @@ class LiveSource(Source):
             with self._lock:
                 self._fps = self._current.fps or self._fps
             if not self._retry:
-                self._become(CameraStatus.ENDED, self._without_name(error))
+                self._set_status(CameraStatus.ENDED, self._without_name(error))
                 self._mailbox.fail(error)
                 return
             if self._current.delivered:
@@ -249,47 +230,47 @@ class LiveSource(Source):
             wait_s = backoff.next_s()
             if isinstance(error, RefusedError):
                 wait_s = max(wait_s, _RETRY_REFUSED_S)
-            self._become(CameraStatus.LOST, self._without_name(error))
-            if self._stop.wait(wait_s) or not self._room_for_another():
+            self._set_status(CameraStatus.LOST, self._without_name(error))
+            if self._stop.wait(wait_s) or not self._wait_for_driver():
                 return
             with self._lock:
                 if self._stop.is_set():
                     return
-                self._backlog += self._current.overtaken
+                self._backlog += self._current.backlog
                 self._connect()
 
-    def _room_for_another(self) -> bool:
-        """Wait until there are few enough hanging threads; False where told to stop meanwhile."""
+    def _wait_for_driver(self) -> bool:
+        """Wait until few enough threads hang; False where stopped meanwhile."""
         while True:
-            self._left_behind = [connection for connection in self._left_behind if not connection.done.is_set()]
-            if len(self._left_behind) < _LEFT_BEHIND_AT_MOST:
+            self._abandoned = [connection for connection in self._abandoned if not connection.done.is_set()]
+            if len(self._abandoned) < _MAX_ABANDONED:
                 return True
-            self._become(
+            self._set_status(
                 CameraStatus.LOST,
-                f"the driver hangs in {len(self._left_behind)} threads; "
+                f"the driver hangs in {len(self._abandoned)} threads; "
                 "waiting for one of them to return (unplug the camera and plug it in again)",
             )
             if self._stop.wait(_TICK_S):
                 return False
 
     def _watch(self, connection: Connection) -> Exception:
-        """Follow a connection to its end; why it ended."""
+        """Monitor a connection until it ends; returns why it ended."""
         while not connection.done.wait(_TICK_S) and not self._stop.is_set():
             if connection.hangs_for_s > _GRACE_S:
                 with self._lock:
                     connection.stop()
                     silent_s = time.monotonic() - self._last_seen_s
-                    self._left_behind.append(connection)
-                _log.warning("%s: the camera's driver does not answer; its thread is left behind", self.camera)
+                    self._abandoned.append(connection)
+                _log.warning("%s: the camera's driver does not answer; its thread is abandoned", self.camera)
                 return SourceError(f"{self.camera}: no image for {silent_s:.0f} s; camera or network down?")
-            self._note_silence()
+            self._check_silence()
         return connection.error or SourceError(f"{self.camera}: was closed")
 
     def _without_name(self, error: Exception) -> str:
-        """The message of an event, one line, which names its camera beside."""
+        """The message of an event, in one line, without the camera's name, which the event has itself."""
         return (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{self.camera}: ")
 
-    def _note_silence(self) -> None:
+    def _check_silence(self) -> None:
         with self._lock:
             silent_s = time.monotonic() - self._last_seen_s
             interval_s = self._interval_s or (1 / self.fps if self.fps else _INTERVAL_UNKNOWN_S)
@@ -297,10 +278,10 @@ class LiveSource(Source):
                 interval_s = max(interval_s, 1 / self._settings.max_fps)
             stale_after_s = max(_STALE_AFTER_S, _STALE_AFTER_INTERVALS * interval_s)
             if self._status is CameraStatus.LIVE and silent_s > stale_after_s:
-                self._become(CameraStatus.STALE, f"no image for {silent_s:.1f} s")
+                self._set_status(CameraStatus.STALE, f"no image for {silent_s:.1f} s")
 
-    def _become(self, status: CameraStatus, message: str) -> None:
-        """Take a status and tell it, in order: the listener is called under the lock, and must return at once."""
+    def _set_status(self, status: CameraStatus, message: str) -> None:
+        """Change the status and publish it, in order: the listener is called under the lock and returns at once."""
         with self._lock:
             unchanged = status is self._status and (status is CameraStatus.LIVE or message == self._message)
             if unchanged or self._status is CameraStatus.ENDED:

@@ -1,4 +1,4 @@
-"""`Mailbox`: one slot between a camera's thread and whoever takes its images; the newest wins."""
+"""`Mailbox`: one slot between a camera's reader thread and its consumer; the newest frame wins."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from detection.runtime.detections import Frame
 
 
 class Mailbox:
-    """One slot between a reader thread and a consumer: a new frame replaces one that nobody took.
+    """One slot between a reader thread and a consumer: a new frame replaces one that was not taken.
 
     Attributes:
-        dropped: how many frames were replaced untaken.
+        dropped: how many frames were replaced.
 
     """
 
@@ -23,20 +23,20 @@ class Mailbox:
         self.dropped = 0
 
     def put(self, frame: Frame) -> None:
-        """Leave a frame; an untaken one is dropped and counted."""
+        """Put a frame; one that was not taken is dropped and counted."""
         with self._changed:
             self.dropped += self._frame is not None
             self._frame = frame
             self._changed.notify()
 
     def fail(self, error: Exception) -> None:
-        """Leave the reason why no more frames come; what lies in the slot can still be taken."""
+        """Put the error that ended the camera; a frame in the slot can still be taken."""
         with self._changed:
             self._error = error
             self._changed.notify()
 
     def close(self) -> None:
-        """Nobody need wait any longer."""
+        """Wake the consumer: no more frames will come."""
         with self._changed:
             self._closed = True
             self._changed.notify()

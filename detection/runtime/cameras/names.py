@@ -1,4 +1,4 @@
-"""What a source is called in outputs, messages and on pages: never by anything secret."""
+"""Names of sources in outputs, messages and on pages; they never hold secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
 def different(names: Sequence[str]) -> list[str]:
-    """The names, those that came before numbered: "left", "left-2"."""
+    """The names, with numbers where they repeat: "left", "left-2"."""
     taken: list[str] = []
     for name in names:
         unique, count = name, 1
@@ -21,7 +21,7 @@ def different(names: Sequence[str]) -> list[str]:
 
 
 def without_secrets(url: str) -> str:
-    """Host and path of a URL: what may be shown. User, password, query and fragment are left out."""
+    """Host and path of a URL, without user, password, query and fragment."""
     rest = URL.sub("", url, count=1)
     # The last @ of all, not of the host alone: passwords with / and ? in them are pasted as they are.
     rest = rest.rpartition("@")[2]

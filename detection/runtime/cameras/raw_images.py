@@ -28,7 +28,7 @@ _FORMATS: dict[str, tuple[int, int | None]] = {
     "yuyv422": (2, cv2.COLOR_YUV2BGR_YUYV),
     "gray": (1, cv2.COLOR_GRAY2BGR),
     "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2BGR),
-    # One brightness a pixel, and below them, as half as many rows again, the colours of 2 x 2 pixels.
+    # One luma value per pixel; below, half as many rows again, the chroma of 2 x 2 pixels.
     "yuv420p": (1, cv2.COLOR_YUV2BGR_I420),
     "nv12": (1, cv2.COLOR_YUV2BGR_NV12),
 }
@@ -40,16 +40,16 @@ _WITH_COLOUR_ROWS = frozenset({"yuv420p", "nv12"})
 
 
 class RawImages(Source):
-    """Every image that comes in, in order; the writer waits for us.
+    """Every image that comes in, in order; a faster writer waits.
 
     Args:
         spec: `raw:WIDTHxHEIGHT[@FPS][:FORMAT]`, FORMAT by FFmpeg's names: bgr24 (where none is given),
-            rgb24, gray, yuv420p, nv12, yuyv422, bayer_rggb8. FPS is only what is stated of it.
+            rgb24, gray, yuv420p, nv12, yuyv422, bayer_rggb8. FPS is only recorded.
         camera: its name in outputs.
         descriptor: to read from, standard input by default; closed by its owner.
 
     Raises:
-        SourceError: a spec that cannot be understood.
+        SourceError: the spec cannot be parsed.
 
     """
 
@@ -82,7 +82,7 @@ class RawImages(Source):
         """The next image, or None where it did not come whole within `timeout_s` seconds, or at the end.
 
         Raises:
-            SourceError: the stream broke off in the midst of an image.
+            SourceError: the stream ended in the middle of an image.
 
         """
         until_s = time.monotonic() + timeout_s
@@ -95,7 +95,7 @@ class RawImages(Source):
                 self.ended = True
                 if self._have:
                     raise SourceError(
-                        f"{self.camera}: broke off in the midst of image {self._index}; "
+                        f"{self.camera}: ended in the middle of image {self._index}; "
                         "are size and format those of the writer?"
                     )
                 return None
@@ -112,7 +112,7 @@ class RawImages(Source):
         return full if self._conversion is None else np.asarray(cv2.cvtColor(full, self._conversion), np.uint8)
 
     def close(self) -> None:
-        """Take no more images."""
+        """Stop reading."""
         self.ended = True
 
 

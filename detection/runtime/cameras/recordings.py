@@ -1,4 +1,4 @@
-"""Sources that wait for us: video files and image folders. Every image, in order."""
+"""Recordings: every image of a video file or an image folder, in order."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".ts", ".m
 class VideoFile(Source):
     """A video from its first image to its last.
 
-    The clock of an image starts when it is asked for, so that its age holds the time of decoding.
+    An image's age starts when it is requested, so it includes the time of decoding.
 
     Args:
         capture: opened; this object releases it.
         shown_as: what messages call it.
         camera: its name in outputs.
-        max_fps: give at most so many images for each second of the video; None for all. What is left
-            out is not numbered.
+        max_fps: take at most this many images per second of the video; None for all. The others are not
+            numbered.
 
     Raises:
-        SourceError: not one image can be read.
+        SourceError: no image can be read.
 
     """
 
@@ -55,14 +55,14 @@ class VideoFile(Source):
         self._index = 0
         self._grabbed = 0
         self._limiter = FrameRateLimiter(max_fps)
-        # A video that cannot be decoded opens without complaint: only its first image tells.
+        # A video that cannot be decoded opens without an error: only reading an image shows it.
         self._first = self._read()
         if self._first is None:
             capture.release()
-            raise SourceError(f"{shown_as}: a video, but not one image of it can be read")
+            raise SourceError(f"{shown_as}: a video, but none of its images can be read")
 
     def _read(self) -> tuple[NDArray[np.uint8], float] | None:
-        """The next image that is wanted and its time in the video in seconds; None at the end."""
+        """The next selected image and its time in the video in seconds; None at the end."""
         while self._capture.grab():
             self._grabbed += 1
             stream_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
@@ -73,10 +73,10 @@ class VideoFile(Source):
         return None
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next image; `timeout_s` does not matter, a file never makes us wait.
+        """The next image; `timeout_s` is not used, a file never blocks.
 
         Raises:
-            SourceError: the video broke off well before its stated length.
+            SourceError: the video ended well before its stated length.
 
         """
         if self.ended:
@@ -95,13 +95,11 @@ class VideoFile(Source):
         return frame
 
     def _check_complete(self) -> None:
-        # Some containers state a length computed from duration and rate: an image or two off is theirs.
+        # Some containers state a length computed from duration and rate, which may be off by one or two.
         missing = (self.length or 0) - self._grabbed
         if missing > max(2, 0.01 * (self.length or 0)):
             self.unreadable += missing
-            raise SourceError(
-                f"{self._shown_as}: broke off after {self._grabbed} images of {self.length}; is it damaged?"
-            )
+            raise SourceError(f"{self._shown_as}: ends after {self._grabbed} images of {self.length}; is it damaged?")
 
     def close(self) -> None:
         """Close the file."""
@@ -145,10 +143,10 @@ class ImageFolder(Source):
         self._index = 0
 
     def poll(self, timeout_s: float) -> Frame | None:
-        """The next image that can be read; `timeout_s` does not matter.
+        """The next image that can be read; `timeout_s` is not used.
 
         Raises:
-            SourceError: the folder is through, and not one of its images could be read.
+            SourceError: the folder ended, and none of its images could be read.
 
         """
         while not self.ended and self._index < self.length:
@@ -167,7 +165,7 @@ class ImageFolder(Source):
         return None
 
     def close(self) -> None:
-        """Nothing is held open; no more images come."""
+        """No more images come; nothing is open."""
         self.ended = True
 
 
@@ -182,7 +180,7 @@ def is_video_name(name: str) -> bool:
 
 
 def _natural(name: str) -> list[Any]:
-    """Sorting key: numbers by value. `re.split` with a group puts the numbers at odd places."""
+    """Sorting key: numbers by value. `re.split` with a group puts the numbers at odd indices."""
     parts = re.split(r"([0-9]+)", name.lower())
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
@@ -190,7 +188,7 @@ def _natural(name: str) -> list[Any]:
 def _decode(path: Path) -> NDArray[np.uint8] | None:
     """An image as uint8 (H, W, 3) BGR, upright; None where it cannot be read."""
     try:
-        # Read by Python and not by cv2.imread, which fails on some names and says nothing of why.
+        # Read by Python and not by cv2.imread, which fails on some names without a reason.
         content = np.frombuffer(path.read_bytes(), np.uint8)
         image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except (OSError, cv2.error):  # cv2.error: an empty file, or one larger than OpenCV's limit

@@ -1,4 +1,4 @@
-"""Why a camera on the network gives no video: asked for once more, by hand, because FFmpeg does not tell."""
+"""Why a camera on the network gives no video: it is asked again, because FFmpeg does not say."""
 
 from __future__ import annotations
 

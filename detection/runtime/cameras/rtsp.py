@@ -12,7 +12,7 @@ from detection.runtime.cameras.capture import Transport
 from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.names import without_secrets
-from detection.runtime.cameras.network import no_video, open_network
+from detection.runtime.cameras.opening import no_video, open_network
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.events import Listener

@@ -1,4 +1,4 @@
-"""`Source`: what every camera, video and image folder has in common."""
+"""`Source`: the interface of every camera, video, recording and image folder."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from detection.runtime.events import CameraStatus
 
 
 class Source(Closing, Protocol):
-    """Something that gives images, one after another; a context manager and an iterator of `Frame`.
+    """A sequence of images; a context manager and an iterator of `Frame`.
 
-    A recording (`live` False) gives every image in order and waits for whoever asks. A live
-    source keeps the newest image only: those that nobody took in time are counted in `dropped`.
+    A recording (`live` False) gives every image in order, as fast as they are taken. A live
+    source keeps the newest image only: those that were not taken in time are counted in `dropped`.
 
     Attributes:
         camera: its name in outputs; never holds a password.
-        live: whether time goes on without us.
-        fps: images a second as the source states it, None where it does not.
-        length: how many images there are, as stated; None for live sources.
-        dropped: images that came and were overtaken by a newer one.
-        unreadable: images that were there and could not be decoded.
+        live: whether it is a camera, which goes on by itself.
+        fps: images per second as the source states it, None where it does not.
+        length: number of images as the source states it; None for live sources.
+        dropped: images that were replaced by a newer one before they were taken.
+        unreadable: images that could not be decoded.
         ended: True once nothing more will come.
 
     """
@@ -37,19 +37,19 @@ class Source(Closing, Protocol):
 
     @property
     def status(self) -> CameraStatus:
-        """How it is; what is not supervised is live until it has ended."""
+        """Its status; an unsupervised source is live until it has ended."""
         return CameraStatus.ENDED if self.ended else CameraStatus.LIVE
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The next image, or None where none came within `timeout_s` seconds, or where it ended.
 
         Raises:
-            SourceError: the source died; afterwards it has `ended`.
+            SourceError: the source failed; afterwards it has `ended`.
 
         """
 
     def close(self) -> None:
-        """Let go of the camera or file; safe to call twice."""
+        """Release the camera or file; safe to call twice."""
 
     def __iter__(self) -> Iterator[Frame]:
         while not self.ended:

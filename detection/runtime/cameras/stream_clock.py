@@ -1,4 +1,4 @@
-"""`StreamClock`: how late an image arrived, told by the stream's own time stamps."""
+"""`StreamClock`: how late an image arrived, from the stream's own time stamps."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ _DRIFT = 200e-6
 """How far two quartz clocks may run apart, in seconds a second: 100 ppm each."""
 
 _SETTLE_S = 2.0
-"""How long a new connection may be catching up on what was sent before we listened."""
+"""How long a new connection may take to catch up with images sent before it was opened."""
 
 
 class StreamClock:
     """Compares when images arrive with the time stamps they carry.
 
-    The least difference seen is an image that came straight away; any other is late by what its own
-    difference has more. What is left out is what even the fastest image takes: a constant that no
-    clock here can see. The least difference may creep up by the drift of two clocks, no faster, so
-    that a connection that falls behind for good cannot pass as punctual.
+    The smallest difference so far belongs to an image that was not delayed; any other is late by the excess
+    of its own difference. The delay that even the fastest image has is not included: it is constant, and no
+    clock here can measure it. The smallest difference may rise by the drift of two clocks and no faster, so
+    that a connection that keeps falling behind is noticed.
 
-    A new connection starts with images that waited somewhere: they come faster than they were taken.
-    Until that ends nothing is known, and they are known to be old.
+    A new connection starts with images that were buffered: they arrive faster than they were captured.
+    Until that ends lateness cannot be measured, and these images are known to be old.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class StreamClock:
         self._least_s = 0.0
 
     def late_s(self, arrived_s: float, stream_s: float) -> float | None:
-        """How many seconds an image is late; None where it belongs to the backlog of a new connection.
+        """By how many seconds an image is late; None for the backlog of a new connection.
 
         Args:
             arrived_s: when it came, on this machine's monotonic clock.
@@ -38,7 +38,7 @@ class StreamClock:
         offset_s = arrived_s - stream_s
         before, self._before = self._before, (arrived_s, stream_s)
         if before is None or self._started_s is None or stream_s < before[1]:
-            # The first, or the stream began to count anew.
+            # The first, or the stream's time stamps started again.
             self._started_s, self._settled, self._least_s = arrived_s, False, offset_s
             return None
         waited_s, apart_s = arrived_s - before[0], stream_s - before[1]

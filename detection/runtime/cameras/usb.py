@@ -9,7 +9,7 @@ from pathlib import Path
 from detection.runtime.cameras import capture
 from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
-from detection.runtime.cameras.live import open_live
+from detection.runtime.cameras.opening import open_live
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError

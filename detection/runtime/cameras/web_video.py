@@ -7,7 +7,7 @@ from functools import partial
 from detection.runtime.cameras.http import connect
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.names import without_secrets
-from detection.runtime.cameras.network import open_network
+from detection.runtime.cameras.opening import open_network
 from detection.runtime.cameras.recordings import is_video_name
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source

@@ -1,1 +1,1 @@
-"""Images through the detector into outputs, for a season."""
+"""The stream: frames of many cameras through one detector into outputs."""

@@ -1,4 +1,4 @@
-"""`Controls`: what may be changed while a stream runs: thresholds, and the model itself."""
+"""`Controls`: what can be changed while a stream runs: score thresholds, and the model itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from detection.runtime.detector import Detector
 
 
 class Controls:
-    """The detector in force. The pipeline asks for it before each image, so a change falls between two.
+    """The detector in use. The pipeline reads it before each image, so a change takes effect between two images.
 
     Args:
         detector: warmed up.
@@ -22,21 +22,21 @@ class Controls:
 
     @property
     def detector(self) -> Detector:
-        """The detector that the next image goes to."""
+        """The detector for the next image."""
         return self._detector
 
     def replace(self, detector: Detector) -> None:
-        """Take another detector from the next image on; its thresholds come with it."""
+        """Use another detector, with its thresholds, from the next image on."""
         with self._lock:
             self._detector = detector
 
     @property
     def score_thresholds(self) -> tuple[float, ...]:
-        """From which score on a box is reported, one per class."""
+        """The score thresholds, one per class."""
         return tuple(float(value) for value in self._detector.score_thresholds)
 
     def set_score_thresholds(self, score_thresholds: float | Sequence[float]) -> None:
-        """Report boxes from these scores on, from the next image.
+        """Change the score thresholds, from the next image on.
 
         Args:
             score_thresholds: one number for all classes, or one per class, 0 to 1.

@@ -1,8 +1,8 @@
-"""`FramePreparer`: a source's images, made ready for the network.
+"""`FramePreparer`: takes frames of a source and prepares them for the network: region, tiles, letterbox.
 
-A recording's images are decoded and prepared ahead by a thread of the preparer's own, while the network
-works on the ones before. A live image is taken and prepared at the last moment: prepared ahead it would
-be older when its turn comes.
+Frames of a recording are decoded and prepared ahead in a thread of their own, while the network
+works on earlier ones. A live frame is taken and prepared at the last moment: prepared ahead, it would
+be older when it reaches the network.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.slices import FrameSlicer, Slices, slice_frame
 
 _AHEAD = 1
-_TURN_S = 0.05
+_POLL_S = 0.05
 _JOIN_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedFrame:
-    """An image that waits for the network.
+    """A frame ready for the network.
 
     Attributes:
-        place: of its source among all.
-        frame: the image.
+        place: index of its source.
+        frame: the frame.
         detector: the one it was prepared for.
-        slices: what the network will see of it.
-        taken_ns: when it was taken to be prepared.
+        slices: its slices.
+        taken_ns: when preparation began.
         prepared_ns: when it was ready.
 
     """
@@ -48,7 +48,7 @@ class PreparedFrame:
 
 
 class FramePreparer(Protocol):
-    """Where the pipeline gets one source's images.
+    """Prepared frames of one source.
 
     Attributes:
         ended: nothing more will come.
@@ -58,15 +58,15 @@ class FramePreparer(Protocol):
     ended: bool
 
     def take(self, timeout_s: float) -> PreparedFrame | None:
-        """The next image, or None where none came within `timeout_s` seconds, or where it ended.
+        """The next frame; None where none came within `timeout_s` seconds, or the source has ended.
 
         Raises:
-            SourceError: the source died; afterwards the preparer has `ended`.
+            SourceError: the source failed; afterwards the preparer has `ended`.
 
         """
 
     def close(self) -> None:
-        """Leave the source alone from now on; the source itself stays open."""
+        """Stop reading from the source; the source itself stays open."""
 
 
 def preparer_for(place: int, source: Source, slicer: FrameSlicer, controls: Controls) -> FramePreparer:
@@ -79,7 +79,7 @@ def preparer_for(place: int, source: Source, slicer: FrameSlicer, controls: Cont
 
 
 class LivePreparer(FramePreparer):
-    """The newest image, prepared when it is asked for; arguments as of `preparer_for`."""
+    """The newest frame, prepared on demand; arguments as of `preparer_for`."""
 
     def __init__(self, place: int, source: Source, slicer: FrameSlicer, controls: Controls) -> None:
         self._place, self._source, self._slicer, self._controls = place, source, slicer, controls
@@ -90,7 +90,7 @@ class LivePreparer(FramePreparer):
         return self._source.ended
 
     def take(self, timeout_s: float) -> PreparedFrame | None:
-        """The newest image; see `FramePreparer`."""
+        """The newest frame; see `FramePreparer`."""
         frame = self._source.poll(timeout_s)
         return None if frame is None else _prepared(self._place, frame, self._slicer, self._controls)
 
@@ -99,7 +99,7 @@ class LivePreparer(FramePreparer):
 
 
 class RecordedPreparer(FramePreparer):
-    """Every image in order, a few of them ahead; arguments as of `preparer_for`."""
+    """Every frame in order, prepared ahead; arguments as of `preparer_for`."""
 
     def __init__(self, place: int, source: Source, slicer: FrameSlicer, controls: Controls) -> None:
         self._place, self._source, self._slicer, self._controls = place, source, slicer, controls
@@ -110,26 +110,26 @@ class RecordedPreparer(FramePreparer):
         self._thread.start()
 
     def _read(self) -> None:
-        """The thread: the last thing it leaves is None, or the error that ended it."""
+        """The thread; the last item in the queue is None, or the error that ended it."""
         last: Exception | None = None
         try:
             while not self._source.ended and not self._stop.is_set():
-                frame = self._source.poll(_TURN_S)
+                frame = self._source.poll(_POLL_S)
                 if frame is not None:
-                    self._leave(_prepared(self._place, frame, self._slicer, self._controls))
+                    self._enqueue(_prepared(self._place, frame, self._slicer, self._controls))
         except Exception as error:
             last = error
-        self._leave(last)
+        self._enqueue(last)
 
-    def _leave(self, item: PreparedFrame | Exception | None) -> None:
+    def _enqueue(self, item: PreparedFrame | Exception | None) -> None:
         while not self._stop.is_set():
             try:
-                return self._queue.put(item, timeout=_TURN_S)
+                return self._queue.put(item, timeout=_POLL_S)
             except queue.Full:
                 continue
 
     def take(self, timeout_s: float) -> PreparedFrame | None:
-        """The next image; see `FramePreparer`."""
+        """The next frame; see `FramePreparer`."""
         if self.ended:
             return None
         try:
@@ -144,12 +144,12 @@ class RecordedPreparer(FramePreparer):
         return None
 
     def close(self) -> None:
-        """End the thread; it leaves the source as soon as the image in hand is decoded."""
+        """End the thread, which finishes decoding the current frame first."""
         self.ended = True
         self._stop.set()
         self._thread.join(_JOIN_S)
         if self._thread.is_alive():
-            raise SourceError(f"{self._source.camera}: does not give its next image; left as it is")
+            raise SourceError(f"{self._source.camera}: does not deliver its next image; it is left open")
 
 
 def _prepared(place: int, frame: Frame, slicer: FrameSlicer, controls: Controls) -> PreparedFrame:

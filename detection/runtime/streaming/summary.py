@@ -1,4 +1,4 @@
-"""`StreamSummary`: what a stream did, and the `StreamCounters` that it is counted in."""
+"""`StreamSummary`: counts and latencies of a stream, and the `StreamCounters` behind it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from detection.runtime.cameras.source import Source
 from detection.runtime.latency import Latency
 
 STAGES = ("source", "prepare", "wait", "infer", "finish", "track", "output")
-"""The stages, in order. `source`: from the grab until the image was taken to be prepared (a file's
+"""The stages, in order. `source`: from the grab until preparation begins (a file's
 decoding; a live image's conversion and its wait in the mailbox). `prepare`: region, tiles, letterbox.
-`wait`: until the network was free (images of a recording are prepared ahead). `infer`: the graph, and
-until the next thread took it over. `finish`: boxes back to the image. `track`: where it is asked for.
+`wait`: until the network was free (images of a recording are prepared ahead). `infer`: the graph, and the
+handover to the next thread. `finish`: boxes back to the image. `track`: the tracker, where there is one.
 `output`: all outputs together (not part of a frame's age)."""
 
 
 @dataclass(frozen=True)
 class CameraSummary:
-    """What came of one source.
+    """Counts of one source.
 
     Attributes:
         camera: its name.
-        frames: images that went through the detector and out.
-        dropped: images that a newer one overtook.
+        frames: images that were detected in and published.
+        dropped: images that a newer one replaced before they were taken.
         unreadable: images that could not be decoded.
-        too_old: images that were older than allowed, before the network or after it: nothing was said of them.
-        failure: why it ended too early, None where it did not.
+        too_old: frames older than the limit, dropped before the network or after it.
+        failure: why it ended early; None where it did not.
 
     """
 
@@ -41,14 +41,14 @@ class CameraSummary:
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """What a stream did.
+    """Counts and latencies of a stream.
 
     Attributes:
         cameras: one summary per source, in the order given.
         detections: how many, over all frames.
-        wall_s: seconds from the first frame asked for to the last output written.
+        wall_s: seconds from the first frame requested to the last output written.
         latency_ms: per stage p50, p95, p99 and max.
-        age_ms: the same of the images' ages when their records were made.
+        age_ms: the same of the images' ages when their records were made (capture to record).
 
     """
 
@@ -65,7 +65,7 @@ class StreamSummary:
 
     @property
     def dropped(self) -> int:
-        """Images that newer ones overtook, over all sources."""
+        """Images that were replaced by newer ones, over all sources."""
         return sum(c.dropped for c in self.cameras)
 
     @property
@@ -75,17 +75,17 @@ class StreamSummary:
 
     @property
     def too_old(self) -> int:
-        """Images that were older than allowed, over all sources."""
+        """Frames older than the limit, over all sources."""
         return sum(c.too_old for c in self.cameras)
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why sources ended too early; empty where all went well."""
+        """Why sources ended early; empty where all went well."""
         return tuple(c.failure for c in self.cameras if c.failure)
 
     @property
     def fps(self) -> float:
-        """Frames through the detector a second, over all sources; 0.0 without frames."""
+        """Frames per second through the detector, over all sources; 0.0 without frames."""
         return self.frames / self.wall_s if self.frames and self.wall_s > 0 else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class StreamSummary:
 
 @dataclass
 class StreamCounters:
-    """What is counted while a stream runs; each number is written by one thread alone."""
+    """Counters of a running stream; each number is written by a single thread."""
 
     frames: list[int]
     too_old_before: list[int]
@@ -119,11 +119,11 @@ class StreamCounters:
 
     @classmethod
     def of(cls, sources: int) -> StreamCounters:
-        """A fresh one for so many sources."""
+        """New counters for a number of sources."""
         return cls([0] * sources, [0] * sources, [0] * sources, [None] * sources)
 
     def summary(self, sources: Sequence[Source], wall_s: float) -> StreamSummary:
-        """What was counted, with what the sources have counted themselves."""
+        """The summary, with the sources' own counts."""
         return StreamSummary(
             cameras=tuple(
                 CameraSummary(

@@ -160,7 +160,7 @@ def _gone(camera: str, within_s: float = 10.0) -> bool:
     """Whether no thread of a camera is left, or ends soon."""
     deadline_s = time.monotonic() + within_s
     while time.monotonic() < deadline_s:
-        if not [t for t in threading.enumerate() if t.name in (f"read {camera}", f"watch {camera}")]:
+        if not [t for t in threading.enumerate() if t.name in (f"read {camera}", f"monitor {camera}")]:
             return True
         time.sleep(0.01)
     return False
@@ -192,12 +192,12 @@ def test_reader_that_never_returns_is_noticed(caplog: Any, blocked: threading.Ev
     with pytest.raises(SourceError, match="cam: no image for"):
         list(source)
     source.close()
-    assert "left behind" in caplog.text
+    assert "abandoned" in caplog.text
     blocked.set()
     assert camera.released.wait(5) and _gone("cam")
 
 
-def test_blocked_read_is_left_behind_and_its_late_image_thrown_away(
+def test_blocked_read_is_abandoned_and_its_late_image_thrown_away(
     told: Any, caplog: Any, blocked: threading.Event
 ) -> None:
     hanging, healthy = FakeCamera(3, blocked.wait), FakeCamera(10_000, lambda: False, 0.01)
@@ -207,14 +207,14 @@ def test_blocked_read_is_left_behind_and_its_late_image_thrown_away(
             indices.append(frame.index)
             if len(indices) == 10:
                 break
-        assert source.left_behind == 1 and source.connections == 2
+        assert source.abandoned == 1 and source.connections == 2
         hanging.left = 1  # the driver comes back with an image, which is seconds old by now
         blocked.set()
-        assert hanging.released.wait(5) and _wait(lambda: source.left_behind == 0)
+        assert hanging.released.wait(5) and _wait(lambda: source.abandoned == 0)
         indices += [frame.index for frame, _ in zip(source, range(5), strict=False)]
     assert indices == sorted(set(indices))
     assert told.statuses == ["starting", "live", "lost", "live", "ended"]
-    assert "left behind" in caplog.text and _gone("cam")
+    assert "abandoned" in caplog.text and _gone("cam")
 
 
 def test_late_image_between_two_connections_is_thrown_away(blocked: threading.Event, told: Any) -> None:
@@ -230,13 +230,13 @@ def test_late_image_between_two_connections_is_thrown_away(blocked: threading.Ev
     assert told.count("live") == 1
 
 
-def test_no_more_than_three_threads_are_left_behind(told: Any, blocked: threading.Event, monkeypatch: Any) -> None:
+def test_no_more_than_three_threads_are_abandoned(told: Any, blocked: threading.Event, monkeypatch: Any) -> None:
     monkeypatch.setattr(live, "_RETRY_FIRST_S", 0.02)
     driver = Driver(*(FakeCamera(1, blocked.wait) for _ in range(9)))
     with LiveSource(driver, "cam", SETTINGS, on_event=told) as source:
         assert _wait(lambda: "hangs in 3 threads" in told.events[-1].message)
         time.sleep(0.5)
-        assert source.left_behind == 3 and len(driver.opened_s) == 3
+        assert source.abandoned == 3 and len(driver.opened_s) == 3
         blocked.set()  # the driver is mended
         assert _wait(lambda: len(driver.opened_s) > 3)
     assert _gone("cam")

@@ -97,7 +97,7 @@ def test_end_in_mid_image_is_an_error(pipe: tuple[int, int]) -> None:
     os.close(write)
     with (
         RawImages("raw:2x2", "stdin", read) as source,
-        pytest.raises(SourceError, match="in the midst of image 1; are size and format those of the writer"),
+        pytest.raises(SourceError, match="in the middle of image 1; are size and format those of the writer"),
     ):
         list(source)
     assert source.ended

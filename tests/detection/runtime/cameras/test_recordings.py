@@ -70,7 +70,7 @@ def test_video_that_breaks_off_gives_what_is_there_and_says_so(tmp_path: Path) -
     writer.release()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     frames: list[Frame] = []
-    with open_source(path) as source, pytest.raises(SourceError, match=r"broke off after \d+ images of 60"):
+    with open_source(path) as source, pytest.raises(SourceError, match=r"ends after \d+ images of 60"):
         frames.extend(iter(source.__iter__().__next__, None))
     assert 5 < len(frames) < 55
     assert source.unreadable == 60 - len(frames)
@@ -95,7 +95,7 @@ class _EmptyVideo:
 
 def test_video_without_one_readable_image() -> None:
     capture = _EmptyVideo()
-    with pytest.raises(SourceError, match="not one image of it can be read"):
+    with pytest.raises(SourceError, match="none of its images can be read"):
         VideoFile(capture, "x.mp4", "x")
     assert capture.released
 

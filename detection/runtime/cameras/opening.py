@@ -1,4 +1,4 @@
-"""What cameras at a URL have in common, whatever their protocol."""
+"""How live cameras are opened: supervised, or once; and why a camera at a URL gives no video."""
 
 from __future__ import annotations
 
@@ -15,6 +15,25 @@ from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener
 
 
+def open_live(connect: Connect, camera: str, settings: LiveSettings, on_event: Listener | None) -> LiveSource:
+    """A live camera, as `CameraKind.opens` gives it.
+
+    Args:
+        connect: opens the camera.
+        camera: its name in outputs.
+        settings: how to read it.
+        on_event: receives each change of its status. None: it is opened here and now, and ends when it is lost.
+
+    Raises:
+        SourceError: it was to be opened here and now, and is not there.
+
+    """
+    if on_event is not None:
+        return LiveSource(connect, camera, settings, on_event=on_event)
+    opened = connect(settings.read_timeout_s)
+    return LiveSource(lambda _: opened, camera, settings, retry=False)
+
+
 def open_network(connect: Connect, camera: str, settings: LiveSettings, on_event: Listener | None) -> Source:
     """A network stream; where it is opened here and now and has an end, it is read like a file.
 
@@ -29,7 +48,7 @@ def open_network(connect: Connect, camera: str, settings: LiveSettings, on_event
 
     """
     if on_event is not None:
-        return LiveSource(connect, camera, settings, on_event=on_event)
+        return open_live(connect, camera, settings, on_event)
     opened = connect(settings.read_timeout_s)
     if opened.capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
         return VideoFile(opened.capture, without_secrets(settings.source), camera, settings.max_fps)
