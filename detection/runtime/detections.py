@@ -1,4 +1,4 @@
-"""`Detections`, the one answer every detector gives, and `Frame`, the image it was given."""
+"""`Detections`, the result of every detector, and `Frame`, an image of a camera."""
 
 from __future__ import annotations
 
@@ -34,14 +34,19 @@ def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ..
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one image. Arrays are read-only; a transform returns a new object.
+    """Detections in one image. Arrays are copied and read-only; a transform returns a new object.
+
+        found = Detector("weeds.onnx")(image)
+        sure = found[found.scores > 0.5]  # by a mask, a slice or indices
+        print(len(sure), sure.boxes_xyxy, sure.labels)
+        theirs = sure.to_supervision()
 
     Attributes:
         boxes_xyxy: float32 (N, 4) in absolute pixels of the image that came in,
             continuous corners (a box around pixel column 3 alone spans 3.0 to 4.0).
         scores: float32 (N,), 0 to 1.
         labels: int64 (N,), index into the model's class names.
-        track_ids: int64 (N,), or None where nothing was tracked.
+        track_ids: int64 (N,), or None where nothing was tracked; -1 for a tentative track.
 
     Raises:
         ValueError: shapes disagree, labels are not integers, or a box is not finite.
@@ -66,7 +71,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """Nothing found."""
+        """No detections."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     @property
@@ -79,7 +84,7 @@ class Detections:
         return len(self.boxes_xyxy)
 
     def __getitem__(self, index: slice | NDArray[Any]) -> Detections:
-        """The detections that a slice, a boolean mask (N,) or an index array picks."""
+        """The detections selected by a slice, a boolean mask (N,) or an index array."""
         tracks = None if self.track_ids is None else self.track_ids[index]
         return Detections(self.boxes_xyxy[index], self.scores[index], self.labels[index], tracks)
 
@@ -127,15 +132,15 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of one camera, and when it was taken.
+    """One image of one camera, and when it was captured.
 
     Attributes:
         image: uint8 (H, W, 3), BGR as OpenCV gives it.
-        camera: the source's name, as it stands in the outputs.
-        index: 0, 1, 2, ... as the camera delivered them; a gap is a dropped image.
-        captured_ns: `time.monotonic_ns()` when the image was grabbed.
+        camera: name of the source in outputs.
+        index: 0, 1, 2, ... in the order of delivery; a gap means dropped images.
+        captured_ns: `time.monotonic_ns()` when the image was grabbed; it travels to the last output.
         stream_s: the image's own time stamp in its stream, in seconds from the stream's start; None
-            where it carries none. It says how far apart images were taken, `captured_ns` how old they are.
+            where it has none. It gives the time between images, `captured_ns` their age.
 
     """
 

@@ -1,4 +1,4 @@
-"""`Detector`: a deploy graph (.onnx) as a function from images to `Detections`."""
+"""`Detector`: an end-to-end graph (.onnx) as a function from images to `Detections`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Prepared:
 
     Attributes:
         pixels: uint8 (H, W, 3) RGB, H and W those of the network's input.
-        placement: where the image lies in it; takes boxes back.
+        placement: of the image in it; maps boxes back.
 
     """
 
@@ -43,18 +43,18 @@ def to_detections(
 ) -> Detections:
     """The last step of every detector: padded rows in input pixels -> `Detections` of the image.
 
-    Rows are dropped where they are empty (label -1), below their class's threshold, or without area
-    once clipped to the image (they lay in the letterbox's grey part).
+    Rows are dropped if they are empty (label -1), below their class's threshold, or without area
+    after clipping to the image (in the grey part of the letterbox).
 
     Args:
         boxes_xyxy: float32 (K, 4), xyxy in pixels of the network's input.
         scores: float32 (K,), 0 to 1.
         labels: int64 (K,), -1 where empty.
         placement: the image's, from `letterbox`.
-        score_thresholds: one per class; at and above it a box is reported.
+        score_thresholds: one per class; boxes with this score or more are reported.
 
     Raises:
-        ModelFileError: a label beyond the last class.
+        ModelFileError: a label above the last class.
 
     """
     # Compared as float32: a score of 0.7 is at a threshold of 0.7, though float32(0.7) < 0.7.
@@ -71,34 +71,36 @@ def to_detections(
 
 
 class Detector:
-    """A deploy graph, loaded and checked, ready to be called with images.
+    """An end-to-end graph, loaded and checked: call it with an image.
 
         detector = Detector("weeds.onnx")
         detections = detector(cv2.imread("field.jpg"))
+        for box_xyxy, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels):
+            print(detector.class_names[label], score, box_xyxy)
 
-    One `Detector` may be called from several threads: it holds no state between calls.
+    A `Detector` may be called from several threads: it holds no state between calls.
 
     Args:
         path: the .onnx that `swath export` wrote.
         providers: "openvino" alone (the package of that name), or onnxruntime's execution providers in
             order of preference, by full name or short: "cpu", "cuda", "tensorrt", "coreml", "directml".
-            None is onnxruntime's CPU alone: anything else is used when it is asked for, and asking for
-            one that does not come to life, or does not compute this graph, is an error. A graph is
-            computed in what the file was checked in; "openvino:bf16", "cuda:tf32" or "tensorrt:fp16" is
-            faster and another detector: `swath evaluate` says what it costs.
+            None is onnxruntime on the CPU. A requested provider that is not live, or does not run this
+            graph, is an error, never a fallback. The graph runs in the precision of the file's parity
+            check; "openvino:bf16", "cuda:tf32" or "tensorrt:fp16" is faster and gives other boxes:
+            measure it with `swath evaluate`.
         threads: threads within one operator; None leaves it to the backend (physical cores).
-        score_thresholds: None takes the model file's own, one per class. One number counts for all
-            classes (0.0 gives everything that the graph gives), a sequence has one per class.
+        score_thresholds: None takes the model file's own, one per class. One number applies to all
+            classes (0.0 reports all boxes of the graph), a sequence has one per class.
 
     Attributes:
-        metadata: what the model file says of itself.
-        backend: what computes the graph.
-        providers: the providers that are live: "openvino", or as onnxruntime names them.
-        score_thresholds: float32 (classes,), those in force.
+        metadata: of the model file.
+        backend: runs the graph.
+        providers: the live providers: "openvino", or as onnxruntime names them.
+        score_thresholds: float32 (classes,), those in use.
 
     Raises:
         ModelFileError: missing, not an .onnx, not Swath's, damaged, or written by a newer Swath.
-        DeviceError: a provider that was asked for is not here, did not come to life, or leaves the graph
+        DeviceError: a requested provider is not installed, is not live, or leaves the graph
             to the CPU.
         ValueError: `score_thresholds` has another length than the classes or is not from 0 to 1, or
             `threads` is below 1.
@@ -127,12 +129,12 @@ class Detector:
 
     @property
     def runs_on(self) -> str:
-        """By what, where and at which size it runs, in words."""
+        """Library, device and input size, for users."""
         height, width = self.metadata.input_size_hw
         return f"{self.backend.runs_on}, input {height} x {width}"
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
-        """What is in one image.
+        """Detect in one image.
 
         Args:
             image_bgr: uint8 (H, W, 3), any size.
@@ -147,7 +149,7 @@ class Detector:
         return self.detect_batch([image_bgr])[0]
 
     def detect_batch(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """What is in each of some images, run in batches of at most `metadata.max_batch`.
+        """Detect in several images, in batches of at most `metadata.max_batch`.
 
         Args:
             images_bgr: uint8 (H, W, 3) each, of any and of different sizes; may be empty.
@@ -180,9 +182,9 @@ class Detector:
         return self.backend.run(pixels_rgb)
 
     def infer_all(self, pixels_rgb: Sequence[NDArray[np.uint8]]) -> Raw:
-        """The same of several images, uint8 (H, W, 3) RGB each, one or more; one row each.
+        """The same for a list of one or more images, uint8 (H, W, 3) RGB each; one row each.
 
-        More than `metadata.max_batch` are run in several goes.
+        More than `metadata.max_batch` are run in several batches.
         """
         if len(pixels_rgb) == 1:  # needs no copy
             return self.infer(pixels_rgb[0][None])
@@ -194,28 +196,28 @@ class Detector:
 
     @property
     def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
-        """The backend's own call with nothing around it: what `swath bench` holds the detector against.
+        """The backend's own call without Swath's, for `swath bench`.
 
-        Takes pixels as `infer` does; gives boxes, scores and labels as `Raw` holds them.
+        Takes pixels as `infer` does; returns boxes, scores and labels as in `Raw`.
         """
         return self.backend.bare_run
 
     def finish(
         self, raw: Raw, row: int, placement: Placement, score_thresholds: NDArray[np.float32] | None = None
     ) -> Detections:
-        """Third stage: what row `row` of `raw` says of the image that lies at `placement`.
+        """Third stage: the detections in row `row` of `raw`, mapped back to the image by `placement`.
 
-        `score_thresholds`, float32 (classes,), count instead of those in force where they are given.
+        `score_thresholds`, float32 (classes,), replace those in use where they are given.
         """
         thresholds = self.score_thresholds if score_thresholds is None else score_thresholds
         return to_detections(raw.boxes[row], raw.scores[row], raw.labels[row], placement, thresholds)
 
     def set_score_thresholds(self, score_thresholds: float | Sequence[float] | None) -> None:
-        """Report boxes from these scores on, from the next call; arguments and errors as of the class."""
+        """Change the score thresholds from the next call on; arguments and errors as of the class."""
         self.score_thresholds = _thresholds(score_thresholds, self.metadata)
 
     def warm_up(self, runs: int = 2) -> None:
-        """Run on a grey image, so that the first real one does not pay for allocations."""
+        """Run on a grey image, so that the first real one does not wait for allocations."""
         height, width = self.metadata.input_size_hw
         for _ in range(runs):
             self.infer(np.full((1, height, width, 3), self.metadata.letterbox_pad_value, np.uint8))

@@ -1,4 +1,4 @@
-"""Detections drawn on an image, for people to look at."""
+"""Draws detections on an image."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def annotate(
     truth_xyxy: NDArray[np.float32] | None = None,
     counted: Mapping[str, int] | None = None,
 ) -> NDArray[np.uint8]:
-    """A copy of an image with boxes, a chip "class 0.87" (and track) at each, and lines at the top.
+    """A copy of an image with boxes, a label "class 0.87" (and track id) at each, and lines of text at the top.
 
     Lines and text grow with the image, so that a 12-megapixel photo reads like a small one.
 
     Args:
         image_bgr: uint8 (H, W, 3); stays as it is.
-        detections: boxes in its pixels; a track id below 1 is none, and not drawn.
+        detections: boxes in its pixels; track ids below 1 are not drawn.
         class_names: by label.
-        hud: text in the top left corner, None for none.
-        scores: whether a chip gives the score; labels that a person gave have none.
+        hud: text in the top left corner; None for none.
+        scores: whether to show scores; ground truth has none.
         truth_xyxy: float32 (M, 4), boxes to compare with, dashed in white; None for none.
-        counted: plants so far by class name, under the text at the top; their sum where all have no room.
+        counted: plants so far by class name, under the text at the top; their sum where they do not all fit.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -58,7 +58,7 @@ def annotate(
     height, width = canvas.shape[:2]
     text_px = min(max(11.0, 0.024 * min(height, width)), 0.2 * min(height, width))
     line_px = max(2, round(text_px / 7))
-    # The surest last, so that it lies on top.
+    # The highest score last, so that it is on top.
     order = np.argsort(detections.scores, kind="stable")
     for i in order:
         _box(canvas, detections.boxes_xyxy[i], class_colour(int(detections.labels[i])), line_px)
@@ -69,7 +69,7 @@ def annotate(
     if counted and any(counted.values()):
         seen = [(label, name) for label, name in enumerate(class_names) if counted.get(name)]
         counts += [(f"{name} {counted[name]:,}", class_colour(label)) for label, name in seen]
-        if len(counts) * 2 * text_px > 0.45 * height:  # they would hide the field
+        if len(counts) * 2 * text_px > 0.45 * height:  # they would cover the image
             counts = [(f"{sum(counted.values()):,} plants", None)]
     lines += counts
     hud_wh = _hud(canvas, lines, text_px) if lines else (0, 0)

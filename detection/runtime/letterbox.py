@@ -1,7 +1,7 @@
-"""The one rule by which an image is fitted to the network's input, and its inverse.
+"""How an image is fitted to the network's input, and the inverse.
 
-Training, evaluation, the export check and the robot all call this file; the rule is written into
-the model file by its name, so that a robot refuses a file made by another rule.
+Training, evaluation, the parity check and the robot all use this file; the rule's name is stored in
+the model file, so that a robot refuses a file made with another rule.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PAD_VALUE = 114
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one image came to lie in the network's input.
+    """Where an image lies in the network's input.
 
     Attributes:
         scale_xy: input pixels per image pixel along x and y. They differ by the rounding to
-            whole pixels only; keeping both makes the inverse exact.
+            whole pixels only; both are kept so that the inverse is exact.
         image_hw: height and width of the image in pixels.
-        fitted_hw: height and width, in the input, of what is seen of the image.
+        fitted_hw: height and width of the fitted image in the input.
 
     """
 
@@ -79,7 +79,7 @@ def letterbox(image_bgr: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[N
         size_hw: height and width of the input.
 
     Returns:
-        The input, uint8 (size_h, size_w, 3) RGB, and the placement that takes boxes back.
+        The input, uint8 (size_h, size_w, 3) RGB, and the placement that maps boxes back.
 
     """
     place = placement((image_bgr.shape[0], image_bgr.shape[1]), size_hw)
@@ -87,7 +87,7 @@ def letterbox(image_bgr: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[N
     image = image_bgr
     while image.shape[0] >= 2 * size_hw[0] or image.shape[1] >= 2 * size_hw[1]:
         rows, columns = max(1, image.shape[0] // 2), max(1, image.shape[1] // 2)
-        # by exactly two is OpenCV's quick path
+        # by exactly two is OpenCV's fast path
         image = cv2.resize(image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     if image.shape[:2] != place.fitted_hw:
         image = cv2.resize(image, (fitted_w, fitted_h), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]

@@ -1,6 +1,6 @@
-"""What computes a deploy graph: onnxruntime by one of its providers, or OpenVINO. `Detector` takes any of them.
+"""Backends that run an end-to-end graph: onnxruntime with one of its providers, or OpenVINO.
 
-Importing this loads neither: a backend is imported when it is asked for.
+Importing this loads neither: a backend is imported when it is opened.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ def open_backend(
     providers: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> Backend:
-    """The backend of a model file, alive and checked.
+    """Open the backend of a model file and check that it is live.
 
     Args:
         path: the .onnx.
-        metadata: what it says of itself.
-        providers: as `Detector` takes them; None or none of them is onnxruntime on the CPU.
+        metadata: of the file.
+        providers: as in `Detector`; None or an empty list is onnxruntime on the CPU.
         threads: within one operator; None leaves it to the backend.
 
     Raises:
-        ModelFileError: the graph cannot be read, or is not what its metadata says.
-        DeviceError: a provider that is not here, not truly live, or cannot compute in what was asked for.
+        ModelFileError: the graph cannot be read, or does not match its metadata.
+        DeviceError: a provider is not installed or not live, or does not support the requested precision.
         ValueError: `threads` is below 1.
 
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, got {threads}")
-    asked = [split(name) for name in providers or ("cpu",)]
-    names = [name for name, _ in asked]
-    compute = next((wanted for _, wanted in asked if wanted), None)
+    requested = [split(name) for name in providers or ("cpu",)]
+    names = [name for name, _ in requested]
+    compute = next((wanted for _, wanted in requested if wanted), None)
     if OPENVINO in map(full_name, names):
         if len(names) > 1:
-            raise DeviceError(f"{', '.join(names)}: openvino computes the whole graph; ask for it alone")
+            raise DeviceError(f"{', '.join(names)}: openvino runs the whole graph; name no other provider")
         from detection.runtime.backends.openvino_backend import OpenVinoBackend
 
         return OpenVinoBackend(path, metadata, threads=threads, compute=compute)

@@ -1,4 +1,4 @@
-"""What `Detector` asks of a backend, and what a deploy graph promises to it."""
+"""`Backend`, the interface that `Detector` uses, and the signature of an end-to-end graph."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from detection.runtime.metadata import ModelMetadata
 
 INPUT = "images"
 OUTPUTS = {"boxes": ("float32", 3), "scores": ("float32", 2), "labels": ("int64", 2)}
-"""dtype and number of axes of what a deploy graph gives, by name."""
+"""dtype and number of axes of the outputs of an end-to-end graph, by name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What the deploy graph gives for N images: K rows each, padded.
+    """Outputs of an end-to-end graph for N images: K rows each, padded.
 
     Attributes:
         boxes: float32 (N, K, 4), xyxy in pixels of the network's input.
@@ -38,12 +38,12 @@ class Raw:
 
 
 class Backend(Protocol):
-    """A deploy graph, ready to be computed.
+    """An end-to-end graph, ready to run.
 
     Attributes:
         name: the library and its version.
-        providers: what is live, in order of preference.
-        runs_on: by what and where it computes, in words.
+        providers: the live providers, in order of preference.
+        runs_on: library, version and device, for users.
 
     """
 
@@ -52,22 +52,22 @@ class Backend(Protocol):
     runs_on: str
 
     def run(self, pixels_rgb: NDArray[np.uint8]) -> Raw:
-        """Compute. May be called from several threads.
+        """Run the graph. May be called from several threads.
 
         Args:
             pixels_rgb: uint8 (N, H, W, 3) RGB, N from 1 to the file's `max_batch`.
 
         Returns:
-            Arrays that no later call changes.
+            Arrays that later calls do not change.
 
         """
         ...
 
     @property
     def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
-        """The library's own call with nothing of ours around it, pixels as `run` takes them -> boxes, scores, labels.
+        """The library's own call, without Swath's: pixels as for `run` -> boxes, scores, labels.
 
-        What `swath bench` calls the limit. From one thread; N as the library is ready for it, 1 at least.
+        `swath bench` measures it as the lower limit. From one thread; N as the library was prepared for, at least 1.
         """
         ...
 
@@ -83,10 +83,10 @@ class Tensor(NamedTuple):
 def check_signature(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], metadata: ModelMetadata, path: Path
 ) -> int | None:
-    """Compare the graph's inputs and outputs with the contract and with its own metadata.
+    """Check the inputs and outputs of a graph against the signature and its own metadata.
 
     Returns:
-        The number of images that it takes; None: from 1 to `metadata.max_batch`.
+        The fixed number of images that it takes; None: from 1 to `metadata.max_batch`.
 
     Raises:
         ModelFileError: they differ.

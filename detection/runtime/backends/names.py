@@ -1,4 +1,4 @@
-"""Names of what can compute a graph: short ones to type, full ones as onnxruntime gives them."""
+"""Names of providers: short ones to type, full ones as onnxruntime has them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SUFFIX = "executionprovider"
 
 
 def split(name: str) -> tuple[str, str | None]:
-    """`openvino:bf16` -> `openvino` and `bf16`, what to compute in; `openvino` -> `openvino` and None."""
+    """`openvino:bf16` -> `openvino` and the precision `bf16`; `openvino` -> `openvino` and None."""
     provider, _, compute = name.partition(":")
     return provider, compute.lower() or None
 
@@ -48,7 +48,7 @@ def short_name(full: str) -> str:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two names mean one provider: also those that have no short name here (`rocm`, `qnn`)."""
+    """Whether two names mean the same provider, including those without a short name here (`rocm`, `qnn`)."""
     a, b = full_name(one), full_name(other)
     if OPENVINO in (a.lower().removesuffix(_SUFFIX), b.lower().removesuffix(_SUFFIX)):
         return a.lower() == b.lower()

@@ -1,4 +1,4 @@
-"""Which provider really ran a graph's nodes: a session may name a GPU and compute on the CPU."""
+"""Which provider ran a graph's nodes: a session may list a GPU and compute on the CPU."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _HEAVY = ("Conv", "MatMul", "Gemm")
-"""What a detector's time goes into; QLinearConv, FusedConv, ConvTranspose, FusedMatMul... hold one of these too."""
+"""Where a detector's time goes; names such as QLinearConv, FusedConv and FusedMatMul contain one of these."""
 
 
 @dataclass(frozen=True)
 class NodeShare:
-    """Nodes that ran, by provider.
+    """Number of nodes that ran, by provider.
 
     Attributes:
-        nodes: all of them; a part of the graph that a provider compiled into one counts as one.
-        heavy: convolutions and matrix products, and such compiled parts.
+        nodes: all nodes; a subgraph that a provider compiled counts as one.
+        heavy: convolutions and matrix products, and compiled subgraphs.
 
     """
 
@@ -27,12 +27,12 @@ class NodeShare:
 
     @classmethod
     def of_profile(cls, path: Path) -> NodeShare:
-        """Read from what `InferenceSession.end_profiling` wrote for one run."""
+        """From the file that `InferenceSession.end_profiling` wrote for one run."""
         nodes: Counter[str] = Counter()
         heavy: Counter[str] = Counter()
         for event in json.loads(path.read_text(encoding="utf-8")):
-            told = event.get("args", {})
-            provider, kind = told.get("provider"), told.get("op_name", "")
+            args = event.get("args", {})
+            provider, kind = args.get("provider"), args.get("op_name", "")
             if not provider:
                 continue
             nodes[provider] += 1
@@ -41,12 +41,12 @@ class NodeShare:
                 heavy[provider] += 1
         return cls(dict(nodes), dict(heavy))
 
-    def why_not_on(self, asked: Sequence[str]) -> str:
-        """Why this was no run on any of `asked` (full names); empty where it was one."""
-        here = sum(self.nodes.get(name, 0) for name in asked)
-        heavy_here = sum(self.heavy.get(name, 0) for name in asked)
+    def why_not_on(self, providers: Sequence[str]) -> str:
+        """Why the graph did not run on any of `providers` (full names); empty where it did."""
+        here = sum(self.nodes.get(name, 0) for name in providers)
+        heavy_here = sum(self.heavy.get(name, 0) for name in providers)
         total, heavy = sum(self.nodes.values()), sum(self.heavy.values())
         if here and (heavy_here or not heavy):
             return ""
-        by = ", ".join(f"{name} {count}" for name, count in sorted(self.nodes.items())) or "nobody"
+        by = ", ".join(f"{name} {count}" for name, count in sorted(self.nodes.items())) or "none"
         return f"{here} of {total} nodes and {heavy_here} of {heavy} convolutions ran on it (by provider: {by})"

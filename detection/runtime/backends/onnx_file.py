@@ -1,8 +1,8 @@
-"""The metadata of an .onnx, read without loading its graph, by no library.
+"""The metadata of an .onnx, read without loading its graph or a library.
 
 An .onnx is one protobuf message, `ModelProto` (onnx/onnx.proto): field 7 is the graph, field 14 (`metadata_props`,
 repeated) holds messages of two strings, key (1) and value (2). The rest is skipped by its length, so a file of any
-size costs a few page reads.
+size takes a few page reads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise ModelFileError(f"{path}: there is no such model file") from None
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # mmap says the same of an empty file
+    except ValueError as error:  # mmap raises it for an empty file
         raise ModelFileError(f"{path}: not a readable .onnx model ({error})") from None
 
 
@@ -43,7 +43,7 @@ def _props(content: mmap.mmap) -> dict[str, str]:
             entry = {key: content[a:b].decode() for key, a, b in _fields(content, start, end)}
             found[entry.get(_KEY, "")] = entry.get(_VALUE, "")
     if not has_graph:
-        raise ValueError("it holds no graph")
+        raise ValueError("it has no graph")
     return found
 
 
@@ -54,7 +54,7 @@ def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, i
     2: a length and so many bytes, 5: 4 bytes.
 
     Raises:
-        ValueError: no such message, or a cut one.
+        ValueError: not such a message, or a truncated one.
 
     """
     while at < end:

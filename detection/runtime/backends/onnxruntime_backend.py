@@ -1,4 +1,4 @@
-"""A deploy graph computed by onnxruntime: on the CPU, or by a provider that has to prove that it is live."""
+"""An end-to-end graph run by onnxruntime: on the CPU, or by a provider that is verified to be live."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class OnnxruntimeBackend:
 
     Args:
         path: the .onnx.
-        metadata: what it says of itself.
+        metadata: of the file.
         providers: full or short names in order of preference.
         threads: within one operator; None: as many as there are physical cores.
-        compute: "fp32", "tf32", "bf16" or "fp16" where the first provider has a choice; None is what the file
-            was checked in.
+        compute: "fp32", "tf32", "bf16" or "fp16" where the first provider supports it; None is the precision
+            of the file's parity check.
 
     Attributes:
-        nodes: which provider ran how many nodes; None on the CPU alone, where there is nothing to ask.
+        nodes: how many nodes each provider ran; None on the CPU alone.
 
     """
 
@@ -50,17 +50,17 @@ class OnnxruntimeBackend:
         threads: int | None = None,
         compute: str | None = None,
     ) -> None:
-        asked = _available(providers)
-        told = with_options(asked, path, metadata, compute, ort.__version__)
-        forbid_tf32([name for name, _ in told], compute)
+        names = _available(providers)
+        with_their_options = with_options(names, path, metadata, compute, ort.__version__)
+        forbid_tf32([name for name, _ in with_their_options], compute)
         self.nodes: NodeShare | None = None
-        with _profile_folder() if asked != [CPU] else contextlib.nullcontext() as folder:
-            self._session = _open_session(path, told, asked, threads, folder)
+        with _profile_folder() if names != [CPU] else contextlib.nullcontext() as folder:
+            self._session = _open_session(path, with_their_options, names, threads, folder)
             fixed = check_signature(
                 _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs()), metadata, path
             )
             if folder is not None:
-                self.nodes = _proven(self._session, path, asked, (fixed or 1, *metadata.input_size_hw, 3))
+                self.nodes = _verified(self._session, path, names, (fixed or 1, *metadata.input_size_hw, 3))
         self.name = f"onnxruntime {ort.__version__}"
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         self.runs_on = f"{self.name}, {self.providers[0]}"
@@ -81,9 +81,9 @@ class OnnxruntimeBackend:
 
 
 class BoundRuns:
-    """Runs whose input has a place on the device that is made once for each number of images.
+    """Runs with an input buffer on the device, allocated once for each batch size.
 
-    One at a time: the place is shared. Outputs come to the CPU.
+    One at a time: the buffer is shared. Outputs are copied to the CPU.
     """
 
     def __init__(self, session: Any, device: str) -> None:
@@ -96,28 +96,28 @@ class BoundRuns:
         """See `Backend.run`."""
         with self._lock:
             if pixels_rgb.shape not in self._bindings:
-                place = ort.OrtValue.ortvalue_from_shape_and_type(pixels_rgb.shape, np.uint8, self._device, 0)
+                buffer = ort.OrtValue.ortvalue_from_shape_and_type(pixels_rgb.shape, np.uint8, self._device, 0)
                 binding = self._session.io_binding()
-                binding.bind_ortvalue_input(INPUT, place)
-                self._bindings[pixels_rgb.shape] = (place, binding)
-            place, binding = self._bindings[pixels_rgb.shape]
-            place.update_inplace(np.ascontiguousarray(pixels_rgb))
-            for name in OUTPUTS:  # anew, or the arrays of the last run would be written over
+                binding.bind_ortvalue_input(INPUT, buffer)
+                self._bindings[pixels_rgb.shape] = (buffer, binding)
+            buffer, binding = self._bindings[pixels_rgb.shape]
+            buffer.update_inplace(np.ascontiguousarray(pixels_rgb))
+            for name in OUTPUTS:  # again, otherwise the arrays of the last run would be overwritten
                 binding.bind_output(name, "cpu")
             self._session.run_with_iobinding(binding)
             return Raw(*binding.copy_outputs_to_cpu())
 
 
 def _profile_folder() -> tempfile.TemporaryDirectory[str]:
-    # a session that failed to start may hold its file open, which Windows does not let us delete
+    # a session that failed to start may keep its file open, and Windows does not delete open files
     return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
 
-def _available(asked: Sequence[str]) -> list[str]:
-    """Full provider names of what was asked for, checked against what this onnxruntime has."""
+def _available(requested: Sequence[str]) -> list[str]:
+    """Full names of the requested providers, all of which this onnxruntime has."""
     here = ort.get_available_providers()
     resolved = []
-    for name in asked:
+    for name in requested:
         full = next((known for known in here if same(known, name)), None)
         if full is None:
             names = ", ".join(map(short_name, here))
@@ -128,8 +128,8 @@ def _available(asked: Sequence[str]) -> list[str]:
 
 def _open_session(
     path: Path,
-    told: list[tuple[str, dict[str, str]]],
-    asked: list[str],
+    with_their_options: list[tuple[str, dict[str, str]]],
+    requested: list[str],
     threads: int | None,
     profile_folder: str | None,
 ) -> Any:
@@ -137,45 +137,45 @@ def _open_session(
 
     Raises:
         ModelFileError: the file cannot be read as a graph.
-        DeviceError: a provider did not come to life.
+        DeviceError: a provider did not start.
 
     """
     options = ort.SessionOptions()
-    # What goes wrong comes back as an exception; onnxruntime's own lines would bury ours.
+    # Errors are raised as exceptions; onnxruntime's own messages would hide ours.
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
-    names = ", ".join(asked)
-    if asked != [CPU]:
+    names = ", ".join(requested)
+    if requested != [CPU]:
         wheels = installed_versions(RUNTIMES)
         if conflict := runtime_conflict(wheels):
             raise DeviceError(f"{names}: {' and '.join(wheels)} are installed side by side: {conflict}")
         load_gpu_libraries()
-    for _, given in told:
-        if "trt_engine_cache_path" in given:  # TensorRT's provider makes the last folder of a path only
+    for _, given in with_their_options:
+        if "trt_engine_cache_path" in given:  # TensorRT's provider creates only the last folder of a path
             _make_folder(Path(given["trt_engine_cache_path"]))
     if profile_folder is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(profile_folder, "nodes"))
-    if DIRECTML in asked:  # it refuses both; see its page in onnxruntime's documentation
+    if DIRECTML in requested:  # it supports neither; see its page in onnxruntime's documentation
         options.enable_mem_pattern = False
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     try:
-        # enable_fallback=0: by default onnxruntime retries on the CPU, and only prints that it did.
-        session = ort.InferenceSession(str(path), options, providers=told, enable_fallback=0)
+        # enable_fallback=0: by default onnxruntime retries on the CPU and only prints a message.
+        session = ort.InferenceSession(str(path), options, providers=with_their_options, enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
         reason = _first_line(error)
-        if asked == [CPU]:
+        if requested == [CPU]:
             raise ModelFileError(f"{path}: not a readable .onnx model ({reason})") from error
         raise DeviceError(f"{path}: did not start on {names} ({reason}); does it load on the CPU?") from error
-    session.disable_fallback()  # nor silently on to the CPU later, when a run fails
+    session.disable_fallback()  # nor fall back to the CPU later, when a run fails
     live = session.get_providers()
-    dead = [name for name in asked if name not in live]
+    dead = [name for name in requested if name not in live]
     if dead:
         session.end_profiling()
         raise DeviceError(
-            f"{', '.join(dead)} was asked for but did not come to life (live: {', '.join(live)}); "
-            "check the driver and CUDA libraries (swath doctor), or ask for the CPU"
+            f"{', '.join(dead)} was requested but is not live (live: {', '.join(live)}); "
+            "check the driver and CUDA libraries (swath doctor), or use the CPU"
         )
     return session
 
@@ -184,42 +184,42 @@ def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        why = f"cannot be made ({error.strerror}), TensorRT keeps its engines there; set XDG_CACHE_HOME"
+        why = f"cannot be created ({error.strerror}), TensorRT keeps its engines there; set XDG_CACHE_HOME"
         raise DeviceError(f"{path}: {why}") from None
 
 
-def _proven(session: Any, path: Path, asked: Sequence[str], shape: tuple[int, ...]) -> NodeShare:
-    """Run once on black images and see who did it. The session records no more after that.
+def _verified(session: Any, path: Path, requested: Sequence[str], shape: tuple[int, ...]) -> NodeShare:
+    """Run once on black images and check which provider did it. Ends the session's profiling.
 
     Raises:
-        DeviceError: it runs, but not on what was asked for.
+        DeviceError: it does not run, or not on the requested providers.
 
     """
     try:
         session.run(list(OUTPUTS), {INPUT: np.zeros(shape, np.uint8)})
     except Exception as error:
-        raise DeviceError(f"{path}: does not run on {', '.join(asked)} ({_first_line(error)})") from error
+        raise DeviceError(f"{path}: does not run on {', '.join(requested)} ({_first_line(error)})") from error
     finally:
         profile = Path(session.end_profiling())
     nodes = NodeShare.of_profile(profile)
-    others = [name for name in asked if name != CPU]
+    others = [name for name in requested if name != CPU]
     if why := nodes.why_not_on(others):
-        raise DeviceError(f"{path}: {', '.join(others)} is live but does not compute this graph: {why}")
+        raise DeviceError(f"{path}: {', '.join(others)} is live but does not run this graph: {why}")
     return nodes
 
 
 def load_gpu_libraries(*, quiet: bool = True) -> None:
-    """Let onnxruntime find the CUDA libraries that came as Python packages, where it can.
+    """Let onnxruntime find the CUDA libraries of installed Python packages, where it can.
 
     Args:
-        quiet: from now on onnxruntime says nothing by itself.
+        quiet: onnxruntime logs nothing from now on.
 
     """
     preload = getattr(ort, "preload_dlls", None)
     if quiet:
         ort.set_default_logger_severity(4)
     if preload is not None:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses; we check liveness
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what is missing; liveness is checked later
             preload()
 
 

@@ -1,4 +1,4 @@
-"""A deploy graph computed by OpenVINO on the CPU: the package `openvino`, an extra of its own."""
+"""An end-to-end graph run by OpenVINO on the CPU: the package `openvino`, an optional extra."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _DTYPES = {"u8": "uint8", "f32": "float32", "i64": "int64"}
 class OpenVinoBackend:
     """See `detection.runtime.backends.contract.Backend`.
 
-    OpenVINO by itself computes in bfloat16 where the CPU can (avx512_bf16, AMX) and says nothing of it: another
-    detector than the one that was checked. So it is told to compute in float32, whatever the file's precision:
-    int8 layers stay int8, and weights kept in 16 bits are widened.
+    By default OpenVINO computes in bfloat16 where the CPU supports it (avx512_bf16, AMX), without a message: a
+    different detector from the one that was checked. So it is set to compute in float32, whatever the file's
+    precision: int8 layers stay int8, and 16-bit weights are widened.
 
-    Single images get a graph of fixed shape, compiled at once; batches share one of any N, compiled by the first.
+    Single images use a graph of fixed shape, compiled at once; batches share one of any N, compiled by the first.
 
     Args:
         path: the .onnx.
-        metadata: what it says of itself.
-        threads: that compute; None: OpenVINO's choice, all physical cores.
+        metadata: of the file.
+        threads: number of threads; None: OpenVINO's choice, all physical cores.
         compute: "fp32" (None), "bf16" or "fp16".
 
     """
@@ -45,7 +45,7 @@ class OpenVinoBackend:
     ) -> None:
         wanted = _TYPES.get(compute or "fp32")
         if wanted is None:
-            raise DeviceError(f"openvino does not compute in {compute}; it can: {', '.join(_TYPES)}")
+            raise DeviceError(f"openvino does not compute in {compute}; it supports: {', '.join(_TYPES)}")
         ov = import_openvino()
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": wanted,
@@ -68,14 +68,14 @@ class OpenVinoBackend:
             raise DeviceError(f"{path}: OpenVINO cannot compile it ({_last_line(error)})") from error
         live = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if live != wanted:
-            raise DeviceError(f"openvino was asked to compute in {wanted} and computes in {live} on this CPU")
+            raise DeviceError(f"openvino was set to compute in {wanted} and computes in {live} on this CPU")
         self._requests[self._fixed or 1] = compiled.create_infer_request()
         self.name = f"OpenVINO {version(ov)}"
         self.providers: tuple[str, ...] = (OPENVINO,)
         self.runs_on = f"{self.name}, {DEVICE} in {live}"
 
     def run(self, pixels_rgb: NDArray[np.uint8]) -> Raw:
-        """See `Backend.run`. One at a time: a single stream has all the threads."""
+        """See `Backend.run`. One at a time: a single inference stream uses all threads."""
         with self._lock:
             key = len(pixels_rgb) if len(pixels_rgb) in self._requests else None
             if key not in self._requests:
@@ -86,7 +86,7 @@ class OpenVinoBackend:
 
     @property
     def bare_run(self) -> Callable[[NDArray[np.uint8]], list[NDArray[Any]]]:
-        """See `Backend.bare_run`; for as many images as the file has fixed, or one."""
+        """See `Backend.bare_run`; for the file's fixed batch size, or one image."""
         infer = self._requests[self._fixed or 1].infer
 
         def run(pixels_rgb: NDArray[np.uint8]) -> list[NDArray[Any]]:
@@ -105,11 +105,11 @@ class OpenVinoBackend:
 
 
 def import_openvino() -> Any:
-    """The package, imported so that it reports to nobody.
+    """Import the package without its telemetry.
 
     `import openvino` sends "imported", the version and a client id to Google Analytics by way of the package
     `openvino-telemetry`, unless the user has opted out (seen in 2026.4.1: openvino/tools/ovc/__init__.py). Where that
-    package is missing OpenVINO takes a stub of its own, so it is made to be missing for the moment.
+    package is missing OpenVINO uses a stub of its own, so it is hidden during the import.
 
     Raises:
         DeviceError: not installed, or it does not load.
@@ -127,7 +127,7 @@ def import_openvino() -> Any:
 
 @contextmanager
 def _hidden(name: str) -> Iterator[None]:
-    """Make importing `name` fail for as long as this lasts."""
+    """Within the context, importing `name` fails."""
     missing = object()
     before: Any = sys.modules.get(name, missing)
     sys.modules[name] = None  # type: ignore[assignment]
@@ -157,6 +157,6 @@ def _tensors(ports: Any) -> list[Tensor]:
 
 
 def _last_line(error: Exception) -> str:
-    """OpenVINO's messages go from where to what."""
+    """The last line of an OpenVINO message has the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

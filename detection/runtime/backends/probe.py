@@ -1,8 +1,9 @@
-"""Is a provider of onnxruntime, or OpenVINO, alive? Asked in a process of its own: what fails to load can end one.
+"""Is a provider of onnxruntime, or OpenVINO, live? Tried in a child process, because a failing library can end it.
 
     python -m detection.runtime.backends.probe CUDAExecutionProvider
 
-prints one JSON line, `{"live": true, "reason": "", "told": ""}`.
+prints one JSON line, `{"live": true, "reason": "", "details": ""}`: the protocol of the child process, which only
+`__main__` below writes; `probe` reads it.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ from detection.runtime.backends.openvino_backend import DEVICE, import_openvino,
 PROBE_ONNX = base64.b64decode(
     "CAgSADpEChEKAXgKAXgSAXkiBk1hdE11bBIFcHJvYmVaEwoBeBIOCgwIARIICgIICAoCCAhiEwoBeRIOCgwIARIICgIICAoCCAhCBAoAEA0="
 )
-"""A graph of one node, y = x x of float32 (8, 8): something that every provider can compute."""
+"""A graph of one node, y = x x of float32 (8, 8), which every provider can run."""
 
-_PATIENCE_S = 60  # TensorRT takes its time to build even this
+_PATIENCE_S = 60  # TensorRT takes long to build even this
 
 
 @dataclass(frozen=True)
 class Liveness:
-    """What came of it.
+    """Outcome of `probe`.
 
     Attributes:
-        live: whether the provider itself ran the graph; a silent fall back to another is no life.
-        reason: why not, in a line; empty where it is live.
-        told: what else it says of itself, in words.
+        live: whether the provider itself ran the graph, without a fallback to another.
+        reason: why not, in one line; empty where it is live.
+        details: versions and devices, for users.
 
     """
 
     live: bool
     reason: str
-    told: str = ""
+    details: str = ""
 
 
 def probe(provider: str) -> Liveness:
@@ -53,18 +54,18 @@ def probe(provider: str) -> Liveness:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
-        return Liveness(False, f"gave no answer in {_PATIENCE_S} s")
+        return Liveness(False, f"did not answer within {_PATIENCE_S} s")
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        return Liveness(False, f"ended its process (exit {done.returncode})")
-    # onnxruntime tells the cause to stderr alone, and the exception that it could not
+        return Liveness(False, f"its process ended (exit {done.returncode})")
+    # onnxruntime prints the cause to stderr; the exception does not have it
     why_not = "" if answer["live"] else _cause(done.stderr) or answer["reason"]
-    return Liveness(answer["live"], why_not, answer["told"])
+    return Liveness(answer["live"], why_not, answer["details"])
 
 
-def _cause(said: str) -> str:
-    for line in said.splitlines():
+def _cause(stderr: str) -> str:
+    for line in stderr.splitlines():
         if "with error: " in line:
             return line.split("with error: ", 1)[1].strip()
     return ""
@@ -85,12 +86,12 @@ def _run(provider: str) -> Liveness:
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             return Liveness(False, (str(error).strip().splitlines() or [type(error).__name__])[0][:200])
     if set(ran) != {provider}:
-        return Liveness(False, f"the graph was run by {', '.join(sorted(ran)) or 'nobody'} instead")
-    return Liveness(bool(right), "" if right else "it computes wrongly")
+        return Liveness(False, f"the graph was run by {', '.join(sorted(ran)) or 'no provider'} instead")
+    return Liveness(bool(right), "" if right else "its result is wrong")
 
 
 def _run_openvino() -> Liveness:
-    """What OpenVINO would do if it were told nothing is worth knowing: it may compute in bfloat16."""
+    """With OpenVINO's defaults, to report its default precision: it may be bfloat16."""
     try:
         ov = import_openvino()
         core = ov.Core()
@@ -101,11 +102,11 @@ def _run_openvino() -> Liveness:
         devices = ", ".join(
             f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices
         )
-    except Exception as error:  # a broken installation raises whatever it likes
+    except Exception as error:  # a broken installation can raise anything
         return Liveness(False, (str(error).strip().splitlines() or [type(error).__name__])[0][:200])
-    chooses = "" if by_itself == "f32" else f"; by itself it would compute in {by_itself}, Swath tells it f32"
-    told = f"{version(ov)}, devices: {devices}{chooses}"
-    return Liveness(bool(right), "" if right else "it computes wrongly", told)
+    chooses = "" if by_itself == "f32" else f"; its default is {by_itself}, Swath sets f32"
+    details = f"{version(ov)}, devices: {devices}{chooses}"
+    return Liveness(bool(right), "" if right else "its result is wrong", details)
 
 
 if __name__ == "__main__":

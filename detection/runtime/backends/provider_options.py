@@ -1,4 +1,4 @@
-"""What onnxruntime's providers are told, so that they give the boxes that the file was checked for.
+"""Options of onnxruntime's providers, chosen so that they reproduce the boxes of the file's parity check.
 
 Names and meanings: onnxruntime.ai/docs/execution-providers, CUDA, TensorRT, CoreML and DirectML pages.
 """
@@ -20,7 +20,7 @@ from detection.runtime.metadata import ModelMetadata
 Options = dict[str, str]
 
 _CHOICES = {CUDA: ("fp32", "tf32"), TENSORRT: ("fp32", "tf32", "bf16", "fp16")}
-"""What a provider can be told to compute in; the others have no choice."""
+"""Precisions that a provider supports; the others have no option for it."""
 
 TENSORRT_WHEELS = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 
@@ -34,11 +34,11 @@ def with_options(
         providers: full names, in order of preference.
         path: the model file; TensorRT's engines are kept by its content.
         metadata: of it.
-        compute: what the first of them is to compute in; None is what the file was checked in.
+        compute: precision of the first of them; None is that of the file's parity check.
         runtime_version: of onnxruntime.
 
     Raises:
-        DeviceError: a provider that cannot compute in `compute`.
+        DeviceError: the provider does not support `compute`.
 
     """
     if TENSORRT in providers and CUDA not in providers:
@@ -47,9 +47,9 @@ def with_options(
     for name in providers[:1] if compute else ():
         choices = _CHOICES.get(name, ())
         if compute not in choices:
-            can = ", ".join(choices) or "what the file holds"
-            raise DeviceError(f"{short_name(name)} does not compute in {compute}; it can: {can}")
-    told = []
+            supported = ", ".join(choices) or "the file's own precision"
+            raise DeviceError(f"{short_name(name)} does not compute in {compute}; it supports: {supported}")
+    chosen = []
     for name in providers:
         options: Options = {}
         if name == CUDA:
@@ -58,26 +58,26 @@ def with_options(
             options = tensorrt_options(metadata, compute, engine_folder(path, metadata, compute, runtime_version))
         elif name == COREML:
             options = {"ModelFormat": "MLProgram"}
-        told.append((name, options))
-    return told
+        chosen.append((name, options))
+    return chosen
 
 
 def cuda_options(compute: str | None) -> Options:
-    """For CUDA.
+    """Options of CUDA.
 
-    TF32 rounds the factors of a product to 10 bits: boxes differ from PyTorch's by more than parity allows. The
-    exhaustive search for convolutions, the default, makes the first image of each batch size wait for seconds.
+    TF32 rounds the factors of a product to 10 bits: boxes differ from PyTorch's by more than the parity check allows.
+    The default exhaustive search for convolutions delays the first image of each batch size by seconds.
     """
     return {
         "cudnn_conv_algo_search": "HEURISTIC",
         "use_tf32": "1" if compute == "tf32" else "0",
-        # the graph's shapes are few: an arena that doubles only takes memory from others on a Jetson
+        # the graph has few shapes: a doubling arena only wastes memory on a Jetson
         "arena_extend_strategy": "kSameAsRequested",
     }
 
 
 def tensorrt_options(metadata: ModelMetadata, compute: str | None, folder: Path) -> Options:
-    """For TensorRT: engines for 1 to `max_batch` images, tuned for one, built once and kept in `folder`."""
+    """Options of TensorRT: engines for 1 to `max_batch` images, optimised for one, kept in `folder`."""
     height, width = metadata.input_size_hw
     lowest = compute or metadata.precision
     return {
@@ -95,9 +95,9 @@ def tensorrt_options(metadata: ModelMetadata, compute: str | None, folder: Path)
 
 
 def forbid_tf32(providers: list[str], compute: str | None) -> None:
-    """TensorRT takes TF32 unless the whole process is told not to; onnxruntime has no option for it.
+    """Disable TF32 in TensorRT, which uses it by default; onnxruntime has no option for it.
 
-    Must come before the CUDA libraries are loaded. Who has set the variable knows better.
+    Must be called before the CUDA libraries are loaded. A variable that the user has set is kept.
     """
     if TENSORRT in providers and compute != "tf32":
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")

@@ -1,4 +1,4 @@
-"""The stack that signals are handled on, kept from libraries that change it."""
+"""Protects the signal stack of a thread from libraries that change it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class StackT(ctypes.Structure):
 
 @contextmanager
 def signal_stack_kept() -> Iterator[None]:
-    """Give this thread, on Linux, the signal stack back that it had before.
+    """Restore the signal stack of this thread after the context, on Linux.
 
-    OpenVINO (seen in 2026.4.1) gives the thread that compiles a graph a signal stack of its own, and puts the earlier
-    one back when the graph goes. Of two graphs that go in the order in which they came, the second puts back the
-    first one's, which is freed: the next signal that Python handles, Ctrl-C for one, ends the process.
+    OpenVINO (seen in 2026.4.1) sets a signal stack of its own for the thread that compiles a graph, and restores the
+    earlier one when the graph is deleted. If two graphs are deleted in the order of their creation, the second
+    restores the first one's, which is freed: the next signal that Python handles, such as Ctrl-C, ends the process.
     """
     if sys.platform != "linux":
         yield

@@ -1,4 +1,4 @@
-"""Which wheels of onnxruntime are installed: two of them overwrite one another, and the GPU is lost."""
+"""Which wheels of onnxruntime are installed: two of them overwrite each other, and the GPU is lost."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ RUNTIMES = (
     *("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
     *("onnxruntime-training", "onnxruntime-qnn", "onnxruntime-rocm", "onnxruntime-migraphx"),
 )
-"""Distributions that all put a package `onnxruntime` in the same place."""
+"""Distributions that all install a package `onnxruntime`."""
 
 
 def installed_versions(names: Sequence[str]) -> dict[str, str]:
-    """Of packages, by name; those that are not installed are left out."""
+    """Versions of installed packages, by name."""
     found = {}
     for name in names:
         try:
@@ -24,7 +24,7 @@ def installed_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def runtime_conflict(wheels: Mapping[str, str]) -> str | None:
-    """What is wrong with these wheels of onnxruntime (versions by name), and what to type; None: nothing."""
+    """What is wrong with these wheels of onnxruntime (versions by name), and what to do; None: nothing."""
     if len(wheels) < 2:
         return None
-    return f"they overwrite one another; pip uninstall {' '.join(wheels)}, then install one"
+    return f"they overwrite each other; pip uninstall {' '.join(wheels)}, then install one"

@@ -16,6 +16,7 @@ from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.recording import RecordingWriter, adopt_unfinished
 from detection.runtime.blackbox.relabel import RelabelWriter
 from detection.runtime.blackbox.ring import Kept, Ring
+from detection.runtime.blackbox.settings import BlackBoxSettings
 from detection.runtime.blackbox.uncertain import UncertainImages, detect_uncertain
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
@@ -58,19 +59,15 @@ class BlackBox(Output):
     `write` keeps a reference and returns; a thread of low priority encodes and writes. So it needs no `Queued`
     around it. Images given to it must not be modified afterwards.
 
+        settings = BlackBoxSettings(folder="season/blackbox", before_s=5)
+        with BlackBox(settings, controls) as box:
+            run_stream(controls, sources, [box])  # box.trigger("reason") saves the last seconds, from any thread
+
     Args:
-        folder: made where it is missing.
+        settings: folder, times, memory and quota.
         controls: of the stream: the detector in use.
-        before_s: how far back an incident reaches.
-        after_s: how long it continues after its last fault.
-        memory_bytes: of images in memory, over all cameras.
-        quota_bytes: of everything in `folder`; the oldest is deleted.
         max_age_ms: an image older than this when its detections are ready is a fault; None: none is.
-        as_jpeg: keep JPEGs: twelve times as many in the same memory, but a replay sees other pixels.
-        pause_s: minimum time between two incidents of the same fault, in seconds.
-        slicers: region and tiles by camera name, as `run_stream` takes them.
-        uncertain_every_s: seconds between two uncertain images of a camera; None saves none.
-        uncertain_band: maximum distance of an uncertain score from its class's threshold.
+        slicers: region and tiles by camera name, as in `StreamOptions`.
 
     Attributes:
         incidents: recordings finished since the start.
@@ -82,33 +79,26 @@ class BlackBox(Output):
 
     def __init__(
         self,
-        folder: Path | str,
+        settings: BlackBoxSettings,
         controls: Controls,
         *,
-        before_s: float = 10.0,
-        after_s: float = 5.0,
-        memory_bytes: int = 512_000_000,
-        quota_bytes: int = 5_000_000_000,
         max_age_ms: float | None = None,
-        as_jpeg: bool = False,
-        pause_s: float = 300.0,
         slicers: Mapping[str, FrameSlicer] | None = None,
-        uncertain_every_s: float | None = 10.0,
-        uncertain_band: float = 0.1,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = settings.folder
         self.incidents = 0
         self._controls = controls
-        self._after_ns = int(after_s * 1e9)
-        self._before_ns = int(before_s * 1e9)
+        self._after_ns = int(settings.after_s * 1e9)
+        self._before_ns = int(settings.before_s * 1e9)
         self._max_age_ms = max_age_ms
-        self._as_jpeg = as_jpeg
+        self._as_jpeg = settings.as_jpeg
         self._slicers = slicers or {}
-        self._disk = BoundedFolder(self.folder, quota_bytes)
+        self._disk = BoundedFolder(self.folder, round(settings.quota_mb * 1e6))
         adopt_unfinished(self._disk, KIND)
-        self._ring = Ring(before_s, memory_bytes)
-        self._pauses = Pauses(pause_s)
-        self._uncertain = None if uncertain_every_s is None else UncertainImages(uncertain_band, uncertain_every_s)
+        self._ring = Ring(settings.before_s, round(settings.memory_mb * 1e6))
+        self._pauses = Pauses(settings.pause_s)
+        every_s = settings.uncertain_every_s
+        self._uncertain = None if every_s is None else UncertainImages(settings.uncertain_band, every_s)
         self._relabel = RelabelWriter(self._disk)
         self._model: tuple[Detector, str] | None = None
         self._changed = threading.Condition()
@@ -136,7 +126,7 @@ class BlackBox(Output):
             self._model = (detector, _digest(detector.path))
         thresholds = self._controls.score_thresholds
         if self._max_age_ms is not None and record["age_ms"] > self._max_age_ms:
-            message = f"image {record['age_ms']:.0f} ms old when its detections were ready; the limit is {self._max_age_ms:g} ms"
+            message = f"image {record['age_ms']:.0f} ms old when detected; the limit is {self._max_age_ms:g} ms"
             self.event(Event("age", frame.camera, "above limit", message))
         kept = Kept(frame, frame.camera, frame.captured_ns, detections, record, thresholds, self._model[1])
         with self._changed:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from detection.runtime.settings import Positive, Settings
 
 
-class CameraSettings(BaseModel):
+class CameraSettings(Settings):
     """What a source is and how to read it; the settings of every kind have these.
 
     `detection.runtime.cameras.sources.camera_settings` makes those of the right kind.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
     name: str | None = Field(

@@ -130,7 +130,7 @@ def openvino_finding(tried: Liveness | None, *, required: bool) -> Finding:
         return Finding(OPENVINO, bad, 'not installed: pip install "swath[openvino]"')
     if not tried.live:
         return Finding(OPENVINO, bad, f"not live: {tried.reason}")
-    return Finding(OPENVINO, "ok", f"live: it ran a graph; {tried.told}")
+    return Finding(OPENVINO, "ok", f"live: it ran a graph; {tried.details}")
 
 
 def tensorrt_finding(wheels: Mapping[str, str]) -> Finding:

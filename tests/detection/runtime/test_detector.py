@@ -271,7 +271,7 @@ def test_provider_that_is_unknown(model_path: Path) -> None:
 
 
 def test_the_cpu_of_onnxruntime_has_no_choice_of_precision(model_path: Path) -> None:
-    with pytest.raises(DeviceError, match="cpu does not compute in bf16; it can: what the file holds"):
+    with pytest.raises(DeviceError, match="cpu does not compute in bf16; it supports: the file's own precision"):
         Detector(model_path, providers=["cpu:bf16"])
 
 
@@ -299,7 +299,7 @@ def test_provider_that_silently_is_not_live_is_an_error(model_path: Path, monkey
         "InferenceSession",
         lambda content, options, **_: real(content, options, providers=["CPUExecutionProvider"]),
     )
-    with pytest.raises(DeviceError, match="CUDAExecutionProvider was asked for but did not come to life"):
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider was requested but is not live"):
         Detector(model_path, providers=["cuda"])
 
 

@@ -34,6 +34,6 @@ def test_a_part_compiled_into_one_node_holds_the_convolutions(tmp_path: Path) ->
 
 def test_nobody_and_a_graph_without_convolutions(tmp_path: Path) -> None:
     assert "0 of 0 nodes" in share(tmp_path / "p").why_not_on([CUDA])
-    assert "by provider: nobody" in share(tmp_path / "p").why_not_on([CUDA])
+    assert "by provider: none" in share(tmp_path / "p").why_not_on([CUDA])
     assert share(tmp_path / "p", ("Add", CUDA), ("Mul", CPU)).why_not_on([CUDA]) == ""
     assert "0 of 1 nodes" in share(tmp_path / "p", ("Add", CPU)).why_not_on([CUDA])

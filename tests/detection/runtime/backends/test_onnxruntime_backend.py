@@ -74,7 +74,7 @@ def test_two_wheels_of_onnxruntime_are_an_error_for_all_but_the_cpu(
         Detector(model_path, providers=["cuda"])
     assert str(error.value) == (
         "CUDAExecutionProvider: onnxruntime and onnxruntime-gpu and onnxruntime-openvino are installed side by side: "
-        "they overwrite one another; pip uninstall onnxruntime onnxruntime-gpu onnxruntime-openvino, then install one"
+        "they overwrite each other; pip uninstall onnxruntime onnxruntime-gpu onnxruntime-openvino, then install one"
     )
     assert Detector(model_path).providers == ("CPUExecutionProvider",)
 

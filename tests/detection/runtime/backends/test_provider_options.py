@@ -72,8 +72,8 @@ def test_tensorrt_has_cuda_behind_it(tiny: ModuleType, model_path: Path) -> None
 
 
 def test_a_precision_that_a_provider_cannot_choose_is_refused(tiny: ModuleType, model_path: Path) -> None:
-    for name, compute, can in ((CPU, "bf16", "what the file holds"), (CUDA, "fp16", "fp32, tf32")):
-        with pytest.raises(DeviceError, match=f"does not compute in {compute}; it can: {can}"):
+    for name, compute, can in ((CPU, "bf16", "the file's own precision"), (CUDA, "fp16", "fp32, tf32")):
+        with pytest.raises(DeviceError, match=f"does not compute in {compute}; it supports: {can}"):
             with_options([name], model_path, tiny.metadata(), compute, "1")
 
 

@@ -21,6 +21,7 @@ from detection.runtime.blackbox.button import triggered_by_signal
 from detection.runtime.blackbox.folder import BoundedFolder
 from detection.runtime.blackbox.recording import Recording, read_recording
 from detection.runtime.blackbox.relabel import RelabelWriter
+from detection.runtime.blackbox.settings import BlackBoxSettings
 from detection.runtime.blackbox.uncertain import LowThresholdDetections
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
@@ -38,8 +39,10 @@ def make_box(tmp_path: Path, fresh_detector: Detector) -> Any:
     boxes = []
 
     def make(**settings: Any) -> BlackBox:
+        beside = {key: settings.pop(key) for key in ("max_age_ms", "slicers") if key in settings}
         settings = {"before_s": 5.0, "after_s": 0.2, "uncertain_every_s": None, **settings}
-        boxes.append(BlackBox(tmp_path / "box", Controls(fresh_detector), **settings))
+        kept = BlackBoxSettings(folder=tmp_path / "box", **settings)
+        boxes.append(BlackBox(kept, Controls(fresh_detector), **beside))
         return boxes[-1]
 
     yield make
@@ -157,7 +160,7 @@ def test_closing_saves_the_incident_within_a_second(make_box: Make, feed: Any) -
 
 
 def test_memory_stays_below_its_limit_and_the_loss_is_counted(make_box: Make, feed: Any, eventually: Any) -> None:
-    box = make_box(before_s=1000, memory_bytes=10 * 36_000)
+    box = make_box(before_s=1000, memory_mb=10 * 0.036)
     feed(box, range(40), interval_s=0)
     assert box._ring.size_bytes <= 360_000
     box.event(lost())
@@ -167,7 +170,7 @@ def test_memory_stays_below_its_limit_and_the_loss_is_counted(make_box: Make, fe
 
 def test_a_full_memory_costs_exactness_before_images(make_box: Make, feed: Any) -> None:
     """All of memory is to be saved, and more comes at once: what there is no time for becomes a JPEG."""
-    box = make_box(before_s=1000, after_s=50, memory_bytes=30 * 36_000)
+    box = make_box(before_s=1000, after_s=50, memory_mb=30 * 0.036)
     feed(box, range(40), interval_s=0)
     box.trigger()
     feed(box, range(40, 100), interval_s=0.01)
@@ -179,7 +182,7 @@ def test_a_full_memory_costs_exactness_before_images(make_box: Make, feed: Any) 
 
 
 def test_as_jpeg_reaches_further_back(make_box: Make, feed: Any, eventually: Any) -> None:
-    box = make_box(before_s=1000, memory_bytes=10 * 36_000, as_jpeg=True)
+    box = make_box(before_s=1000, memory_mb=10 * 0.036, as_jpeg=True)
     feed(box, range(20))
     eventually(lambda: box._ring.next_unpacked() is None)
     box.event(lost())
@@ -191,7 +194,7 @@ def test_as_jpeg_reaches_further_back(make_box: Make, feed: Any, eventually: Any
 def test_an_unwritable_folder_is_said_at_once(tmp_path: Path, fresh_detector: Detector) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        BlackBox(tmp_path / "file", Controls(fresh_detector))
+        BlackBox(BlackBoxSettings(folder=tmp_path / "file"), Controls(fresh_detector))
 
 
 # --- images to be labelled again ---
@@ -260,7 +263,7 @@ def test_a_standing_machine_is_not_saved_again_and_again(
 
 def test_the_whole_folder_keeps_its_quota(make_box: Make, feed: Any, eventually: Any) -> None:
     quota = 1_000_000
-    box = make_box(quota_bytes=quota, uncertain_every_s=0.1, pause_s=0)
+    box = make_box(quota_mb=quota / 1e6, uncertain_every_s=0.1, pause_s=0)
     for round_ in range(4):
         feed(box, range(20 * round_, 20 * round_ + 20), interval_s=0.01, brightness=182)
         box.trigger()
@@ -306,12 +309,14 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from detection.runtime.blackbox.black_box import BlackBox
+from detection.runtime.blackbox.settings import BlackBoxSettings
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.outputs.contract import make_record
 from detection.runtime.streaming.controls import Controls
 detector = Detector(sys.argv[1], threads=1)
-box = BlackBox(Path(sys.argv[2]), Controls(detector), before_s=60, after_s=60, uncertain_every_s=None)
+settings = BlackBoxSettings(folder=sys.argv[2], before_s=60, after_s=60, uncertain_every_s=None)
+box = BlackBox(settings, Controls(detector))
 for i in range(100_000):
     image = np.random.default_rng(i).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     frame = Frame(image, "front", i, time.monotonic_ns())

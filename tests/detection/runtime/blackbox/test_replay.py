@@ -14,6 +14,7 @@ from detection.cli.replay import replay
 from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.recorded_source import open_recording
 from detection.runtime.blackbox.recording import read_recording
+from detection.runtime.blackbox.settings import BlackBoxSettings
 from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
@@ -31,7 +32,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Pat
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("box")
     detector = Detector(model_path, threads=1, score_thresholds=[0.5, 0.9])
-    with BlackBox(folder, Controls(detector), before_s=300, after_s=300, uncertain_every_s=None) as box:
+    settings = BlackBoxSettings(folder=folder, before_s=300, after_s=300, uncertain_every_s=None)
+    with BlackBox(settings, Controls(detector)) as box:
         for i in range(40):
             camera = "left" if i % 4 else "right"
             image = rng.integers(0, 140, (rng.integers(60, 200), rng.integers(60, 200), 3), dtype=np.uint8)
@@ -200,7 +202,8 @@ def test_a_image_that_is_gone_fails_the_replay(model_path: Path, recording: Path
 def test_a_stream_with_a_black_box_replays_the_same(model_path: Path, video_path: Path, tmp_path: Path) -> None:
     """The whole way: a video through the stream, the box asked to save in the middle, the recording replayed."""
     detector = Detector(model_path, threads=1)
-    with BlackBox(tmp_path / "box", Controls(detector), after_s=0.1, uncertain_every_s=None) as box:
+    settings = BlackBoxSettings(folder=tmp_path / "box", after_s=0.1, uncertain_every_s=None)
+    with BlackBox(settings, Controls(detector)) as box:
 
         class Button(Output):
             def write(self, frame: Frame, detections: Detections, record: Record) -> None:
@@ -246,7 +249,8 @@ def test_regions_and_tiles_are_replayed_too(
         image[70:100, 20:30, 2] = 255
         cv2.imwrite(str(folder / f"{i}.png"), image)
     controls = Controls(detector)
-    with BlackBox(tmp_path / "box", controls, after_s=0.1, uncertain_every_s=None, slicers=slicers) as box:
+    settings = BlackBoxSettings(folder=tmp_path / "box", after_s=0.1, uncertain_every_s=None)
+    with BlackBox(settings, controls, slicers=slicers) as box:
         with open_source(folder) as source:
             run_stream(controls, [source], [box], StreamOptions(slicers=slicers))
         box.trigger()

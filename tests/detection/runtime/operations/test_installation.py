@@ -65,11 +65,11 @@ def test_openvino_must_live_only_where_it_is_asked_for():
 
 def test_openvino_is_probed_and_says_what_it_would_compute_in():
     outcome = probe("openvino")
-    assert outcome.live and "devices: CPU (" in outcome.told
+    assert outcome.live and "devices: CPU (" in outcome.details
     import openvino
 
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        assert "by itself it would compute in bf16, Swath tells it f32" in outcome.told
+        assert "its default is bf16, Swath sets f32" in outcome.details
 
 
 def test_which_backend_to_take():
