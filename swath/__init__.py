@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from detection.runtime import Detections as Detections
     from detection.runtime import Detector as Detector
     from detection.runtime import Frame as Frame
+    from detection.runtime import FrameSlicer as FrameSlicer
     from detection.runtime import JsonlOutput as JsonlOutput
+    from detection.runtime import StreamOptions as StreamOptions
     from detection.runtime import SwathError as SwathError
     from detection.runtime import VideoOutput as VideoOutput
     from detection.runtime import open_source as open_source
@@ -45,8 +47,10 @@ _HOMES = {
     "Detections": "detection.runtime",
     "Detector": "detection.runtime",
     "Frame": "detection.runtime",
+    "FrameSlicer": "detection.runtime",
     "JsonlOutput": "detection.runtime",
     "PlantTracker": "detection.runtime.tracking.tracker",
+    "StreamOptions": "detection.runtime",
     "SwathError": "detection.runtime",
     "VideoOutput": "detection.runtime",
     "evaluate": "detection.evaluation.evaluate",

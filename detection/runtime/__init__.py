@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from detection.runtime.outputs.jsonl import JsonlOutput as JsonlOutput
     from detection.runtime.streaming.options import StreamOptions as StreamOptions
     from detection.runtime.streaming.pipeline import run_stream as run_stream
+    from detection.runtime.streaming.slices import FrameSlicer as FrameSlicer
     from detection.runtime.streaming.summary import StreamSummary as StreamSummary
 
 # Resolved on first use: `swath --help` must not wait for cv2 and onnxruntime.
@@ -48,6 +49,7 @@ _HOMES = {
     "VideoOutput": "outputs.annotated_video",
     "Source": "cameras.source",
     "open_source": "cameras.sources",
+    "FrameSlicer": "streaming.slices",
     "StreamOptions": "streaming.options",
     "StreamSummary": "streaming.summary",
     "run_stream": "streaming.pipeline",

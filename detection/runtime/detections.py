@@ -141,6 +141,8 @@ class Frame:
         captured_ns: `time.monotonic_ns()` when the image was grabbed; it travels to the last output.
         stream_s: the image's own time stamp in its stream, in seconds from the stream's start; None
             where it has none. It gives the time between images, `captured_ns` their age.
+        captured_utc_ns: when the image was captured, in nanoseconds since 1970 (UTC), where its source says so, as
+            recordings of robots do; None where it does not.
 
     """
 
@@ -149,6 +151,7 @@ class Frame:
     index: int
     captured_ns: int
     stream_s: float | None = None
+    captured_utc_ns: int | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from detection.runtime.cameras.frame_rate import FrameRateLimiter
-from detection.runtime.cameras.image_messages import ImageMessage, decode_message
+from detection.runtime.cameras.image_messages import decode_message
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
@@ -109,16 +109,13 @@ class BagImages(Source):
             index = self._index
             self._index += 1
             if found is not None:
-                return Frame(found.image, self.camera, index, captured_ns, self._stream_s(found, logged_s))
+                taken_s = found.stamp_s or logged_s  # 0 is a stamp that was not set
+                self._first_s = taken_s if self._first_s is None else self._first_s
+                stream_s, utc_ns = taken_s - self._first_s, round(taken_s * 1e9)
+                return Frame(found.image, self.camera, index, captured_ns, stream_s, utc_ns)
             self.unreadable += 1
             _log.warning("%s: image %d cannot be read, left out", self._shown_as, index)
         return None
-
-    def _stream_s(self, message: ImageMessage, logged_s: float) -> float:
-        taken_s = message.stamp_s or logged_s  # 0 is a stamp that was not set
-        if self._first_s is None:
-            self._first_s = taken_s
-        return taken_s - self._first_s
 
     def close(self) -> None:
         """Close the file."""
@@ -132,10 +129,10 @@ def pick_topic(path: Path, topics: Collection[str], topic: str | None) -> str:
     Args:
         path: of the recording, for messages.
         topics: those with images.
-        topic: the one that is asked for; None where there is one only.
+        topic: the one to read; None where there is one only.
 
     Raises:
-        SourceError: no such topic, or several and none is asked for.
+        SourceError: no such topic, or several and none is given.
 
     """
     listed = ", ".join(sorted(topics)) or "none"

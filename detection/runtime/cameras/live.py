@@ -181,7 +181,7 @@ class LiveSource(Source):
             self._current = Connection(
                 lambda: self._open_camera(silence_s),
                 self.camera,
-                # The stream may be analysed twice, and the camera asked why there is none.
+                # The stream may be analysed twice, and the camera queried about why there is none.
                 open_patience_s=2 * self._settings.open_timeout_s + REFUSAL_TIMEOUT_S,
                 max_fps=self._settings.max_fps,
                 deliver=self._deliver,

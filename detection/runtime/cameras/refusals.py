@@ -1,4 +1,4 @@
-"""Why a camera on the network gives no video: it is asked again, because FFmpeg does not say."""
+"""Why a camera on the network gives no video: queried again, because FFmpeg does not report the reason."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def why_refused(url: str, timeout_s: float) -> Refusal | None:
             answer = _ask(connection, scheme, parts.netloc, target or "/", None)
             if answer.startswith(b"401") and credentials:
                 user, _, password = credentials.partition(":")
-                proof = _proof(
+                authorization = _authorization(
                     answer, scheme, target or "/", urllib.parse.unquote(user), urllib.parse.unquote(password)
                 )
                 with socket.create_connection(address, timeout_s) as again:
                     again.settimeout(timeout_s)
-                    answer = _ask(again, scheme, parts.netloc, target or "/", proof)
+                    answer = _ask(again, scheme, parts.netloc, target or "/", authorization)
     except ConnectionRefusedError:
         return Refusal("nothing listens there")
     except socket.gaierror:
@@ -84,13 +84,13 @@ def why_refused(url: str, timeout_s: float) -> Refusal | None:
     return Refusal(_MEANINGS.get(status, f"it answers {status}"), credentials=status in (401, 403))
 
 
-def _ask(connection: socket.socket, scheme: str, host: str, target: str, proof: str | None) -> bytes:
+def _ask(connection: socket.socket, scheme: str, host: str, target: str, authorization: str | None) -> bytes:
     """The answer from its status on, "401 Unauthorized", with the headers; empty where it is none."""
     if scheme == "rtsp":
         lines = [f"DESCRIBE {target} RTSP/1.0", "CSeq: 1", "Accept: application/sdp"]
     else:
         lines = [f"GET {target} HTTP/1.1", f"Host: {host}", "Connection: close"]
-    lines += [f"Authorization: {proof}"] if proof else []
+    lines += [f"Authorization: {authorization}"] if authorization else []
     connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
     answer = b""
     while b"\r\n\r\n" not in answer and len(answer) < 16384:
@@ -102,7 +102,7 @@ def _ask(connection: socket.socket, scheme: str, host: str, target: str, proof: 
     return answer[found.start(1) :] if found else b""
 
 
-def _proof(answer: bytes, scheme: str, target: str, user: str, password: str) -> str | None:
+def _authorization(answer: bytes, scheme: str, target: str, user: str, password: str) -> str | None:
     """The Authorization header that the answer's challenge asks for; Digest before Basic."""
     challenges = re.findall(r"(?im)^WWW-Authenticate:\s*(\w+)\s+(.*?)\s*$", answer.decode("latin-1"))
     by_kind = {kind.lower(): value for kind, value in challenges}
@@ -113,8 +113,8 @@ def _proof(answer: bytes, scheme: str, target: str, user: str, password: str) ->
         )
         digest: Any = urllib.request.AbstractDigestAuthHandler(urllib.request.HTTPPasswordMgrWithDefaultRealm())
         digest.passwd = SimpleNamespace(find_user_password=lambda realm, uri: (user, password))
-        proof = digest.get_authorization(request, challenge)
-        return f"Digest {proof}" if proof else None
+        authorization = digest.get_authorization(request, challenge)
+        return f"Digest {authorization}" if authorization else None
     if "basic" in by_kind:
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
     return None

@@ -26,7 +26,7 @@ class RtspSettings(LiveSettings):
     )
     stream_clock: bool = Field(
         True,
-        description="of RTSP: tell late images by the stream's own time stamps; false where they do not follow the "
+        description="of RTSP: detect late images by the stream's own time stamps; false where they do not follow the "
         "clock: then an image's age counts from its arrival",
     )
 

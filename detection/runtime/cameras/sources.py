@@ -29,7 +29,7 @@ def camera_settings(source: str | Path, **settings: Any) -> CameraSettings:
 
     Args:
         source: as `open_source` takes it.
-        settings: `name`, and what its kind can be told: `max_fps`, `open_timeout_s`, `read_timeout_s`, `max_age_s`,
+        settings: `name`, and the settings of its kind: `max_fps`, `open_timeout_s`, `read_timeout_s`, `max_age_s`,
             `transport`, `stream_clock`; `docs/robot/cameras.md` has them all.
 
     Raises:

@@ -222,7 +222,7 @@ print(quick_s, sorted(training & set(sys.modules)))
 def test_public_names_resolve() -> None:
     import detection.runtime as runtime
 
-    assert len(runtime.__all__) == 16
+    assert len(runtime.__all__) == 18
     for name in runtime.__all__:
         assert getattr(runtime, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):

@@ -140,8 +140,12 @@ def test_ros2_messages_in_an_mcap(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("encoding", ["json", "protobuf"])
 def test_foxglove_images_in_an_mcap(tmp_path: Path, encoding: str) -> None:
     messages = [(FOXGLOVE_COMPRESSED, encoding, _foxglove(encoding, i)) for i in range(10)]
-    with open_source(write_mcap(tmp_path / "a.mcap", {"/left/image": messages})) as source:
+    path = write_mcap(tmp_path / "a.mcap", {"/left/image": messages})
+    with open_source(path) as source:
         _check(source)
+    with open_source(path) as source:  # to a microsecond: the stamps pass through seconds in float64
+        utc_ns = [frame.captured_utc_ns for frame in source]
+    assert utc_ns == pytest.approx([1_700_000_000_000_000_000 + i * 100_000_000 for i in range(10)], rel=0, abs=1000)
 
 
 @pytest.mark.parametrize("storage", list(StoragePlugin))
