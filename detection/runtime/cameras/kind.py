@@ -15,7 +15,7 @@ Opens = Callable[[Any, str, Listener | None], Source]
 """Takes the kind's settings, the camera's name in outputs, and who receives changes of its status.
 
 Without a listener a live camera is opened here and now, is an error where it is not there, and ends when it is lost.
-With one it is supervised: opened, and opened again, in the background. Raises `SourceError`.
+With one it is supervised: opened, and reopened, in the background. Raises `SourceError`.
 """
 
 
