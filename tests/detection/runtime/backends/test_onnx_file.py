@@ -28,7 +28,7 @@ def test_a_file_without_metadata_has_none(tiny: ModuleType, tmp_path: Path) -> N
     ("content", "why"),
     [
         (b"", "cannot mmap an empty file"),
-        (b"\x08\x08", "it holds no graph"),  # field 1 = 8 alone
+        (b"\x08\x08", "it has no graph"),  # field 1 = 8 alone
         (b"\x3a\x05abc", "cut off"),  # a graph of 5 bytes, of which 3 are there
         (b"\x3a\x00\x72\x04\x0a\x09ab", "cut off"),  # a key longer than the entry around it
         (b"\x3a\x00\x72\x04\x0a\x02\xff\xff", "can't decode"),

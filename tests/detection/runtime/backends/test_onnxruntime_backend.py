@@ -56,7 +56,7 @@ def test_a_provider_that_is_named_but_computes_nothing_is_an_error(
 ) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(ort, "InferenceSession", Pretender)
-    with pytest.raises(DeviceError, match="is live but does not compute this graph: 0 of [1-9][0-9]* nodes") as error:
+    with pytest.raises(DeviceError, match="is live but does not run this graph: 0 of [1-9][0-9]* nodes") as error:
         Detector(model_path, providers=["cuda"])
     assert "by provider: CPUExecutionProvider" in str(error.value) and "\n" not in str(error.value)
 

@@ -78,10 +78,10 @@ def test_another_precision_only_where_it_is_asked_for_and_there(model_path: Path
     if "BF16" in can:
         assert ", CPU in bf16," in Detector(model_path, providers=["openvino:bf16"]).runs_on
     else:
-        with pytest.raises(DeviceError, match="asked to compute in bf16"):
+        with pytest.raises(DeviceError, match="set to compute in bf16"):
             Detector(model_path, providers=["openvino:bf16"])
     if "FP16" not in can:  # it would take float32 or bfloat16 without a word
-        with pytest.raises(DeviceError, match="asked to compute in f16 and computes in (bf16|f32) on this CPU"):
+        with pytest.raises(DeviceError, match="set to compute in f16 and computes in (bf16|f32) on this CPU"):
             Detector(model_path, providers=["openvino:fp16"])
     with pytest.raises(DeviceError, match="does not compute in tf32; it supports: fp32, bf16, fp16"):
         Detector(model_path, providers=["openvino:tf32"])

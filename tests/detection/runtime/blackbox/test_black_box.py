@@ -291,7 +291,7 @@ def test_a_dataset_that_made_room_is_not_written_on(tmp_path: Path, make_field_i
 def test_a_part_is_one_labelling_job_of_one_set_of_classes(
     tmp_path: Path, make_field_image: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relabel, "IMAGES_A_PART", 2)
+    monkeypatch.setattr(relabel, "IMAGES_PER_PART", 2)
     disk = BoundedFolder(tmp_path, 10_000_000)
     writer = RelabelWriter(disk)
     for i, names in enumerate([("weed",), ("weed",), ("weed",), ("weed", "crop")]):

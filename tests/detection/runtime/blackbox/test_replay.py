@@ -194,7 +194,7 @@ def test_a_image_that_is_gone_fails_the_replay(model_path: Path, recording: Path
     (copy / read_recording(copy).frames[12].image).unlink()
     assert replay_command(model_path, copy, as_fast=True, threads=1) == 1
     stderr = capfd.readouterr().err
-    assert "gone or damaged" in stderr and "were not reached" in stderr
+    assert "missing or damaged" in stderr and "were not reached" in stderr
     with pytest.raises(OutputError, match="2 cameras"):
         replay_command(model_path, copy, video=tmp_path / "v.mp4")
 
