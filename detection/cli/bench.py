@@ -54,13 +54,13 @@ def bench(
 ) -> None:
     """Measure latency, throughput, start and memory of a model here, and how fast a sprayer may drive with it.
 
-    Needs no torch. Models and source are opened before anything is measured. Ctrl-C ends it after the current call
-    and shows what was measured so far.
+    Needs no torch. Ctrl-C shows what was measured so far.
     """
     from rich.console import Console
 
     from detection.cli.bench_tables import bench_tables
-    from detection.runtime.bench.bench import MeasureOptions, contestants, measure
+    from detection.runtime.bench.bench import MeasureOptions, measure
+    from detection.runtime.bench.contestant import contestants
     from detection.runtime.bench.images import Recording
     from detection.runtime.bench.report import to_json
     from detection.runtime.bench.safe_speed import Sprayer

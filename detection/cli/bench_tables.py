@@ -10,8 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from detection.runtime.bench.bench import Contestant, Measurement, summary_ms
+from detection.runtime.bench.bench import Measurement
 from detection.runtime.bench.cold_start import ColdStart
+from detection.runtime.bench.contestant import Contestant, summary_ms
 from detection.runtime.bench.report import machine_facts, median_start, safe_speed
 from detection.runtime.bench.safe_speed import Sprayer
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import detection
-from detection.runtime.bench.bench import STAGES, Contestant, Measurement, percentile_ms, summary_ms
+from detection.runtime.bench.bench import Measurement
 from detection.runtime.bench.cold_start import ColdStart
+from detection.runtime.bench.contestant import STAGES, Contestant, percentile_ms, summary_ms
 from detection.runtime.bench.safe_speed import SafeSpeed, Sprayer, highest_safe_speed
 
 SCHEMA = 1

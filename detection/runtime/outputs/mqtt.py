@@ -5,40 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import re
-import secrets
-import socket
-import ssl
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qsl
 
-from detection.runtime.errors import OutputError
 from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.backlog import Backlog
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.outputs.kind import NETWORK, Flag, OutputContext, OutputKind, Package
-from detection.runtime.outputs.link import Link, parse_address, unquote_of
+from detection.runtime.outputs.link import Link, parse_address
+from detection.runtime.outputs.mqtt_client import FORM, PORTS, client_for, options_of, prefix_of
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessageInfo
+    from paho.mqtt.client import MQTTMessageInfo
 
     from detection.runtime.detections import Detections, Frame
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_PREFIX = "swath"
-"""Of all topics, where the URL names none."""
-
-KEEPALIVE_S = 10
-"""A connection that is silent without being closed is given up after at most twice this time."""
-
-_FORM = "MQTT address mqtt://USER:PASSWORD@HOST:PORT/PREFIX?qos=1"
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
-_OPTIONS = ("qos", "client_id", "ca")
-_CONNECT_TIMEOUT_S = 5.0
 _MAX_IN_FLIGHT = 20
 _POLL_S = 0.05
 _FLUSH_S = 0.5
@@ -90,13 +76,13 @@ class MqttOutput(Output):
     def __init__(self, url: str, listener: Listener = ignore_event) -> None:
         from detection.runtime.cameras.names import without_secrets  # loads the kinds of cameras
 
-        parts = parse_address(url, tuple(_PORTS), _FORM)
-        options = _options(parts)
+        parts = parse_address(url, tuple(PORTS), FORM)
+        options = options_of(parts)
         self.sent = 0
         self._shown = without_secrets(url)
         self._qos = int(options.get("qos", "0"))
-        self._prefix = _prefix(parts)
-        self._client = _client(parts, options)
+        self._prefix = prefix_of(parts)
+        self._client = client_for(parts, options)
         self._client.will_set(f"{self._prefix}/status", b"offline", qos=1, retain=True)
         self._client.on_connect = self._on_connect
         self._refusal = ""
@@ -258,51 +244,6 @@ def _reason(code: int) -> str:
     from paho.mqtt.client import error_string
 
     return error_string(code).rstrip(".").lower()
-
-
-def _options(parts: SplitResult) -> dict[str, str]:
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for key in options:
-        if key not in _OPTIONS:
-            raise OutputError(f"{_FORM}: unknown option {key!r}; there are {', '.join(_OPTIONS)}")
-    if options.get("qos", "0") not in ("0", "1"):
-        raise OutputError(f"{_FORM}: qos is 0 or 1")
-    if "client_id" in options and not options["client_id"]:
-        raise OutputError(f"{_FORM}: client_id is empty")
-    if "ca" in options and parts.scheme != "mqtts":
-        raise OutputError(f"{_FORM}: ca goes with mqtts://")
-    return options
-
-
-def _prefix(parts: SplitResult) -> str:
-    prefix = unquote_of(parts.path.strip("/")) or DEFAULT_PREFIX
-    if re.search(r"[+#\x00-\x1f\x7f]|//", prefix) or len(prefix) > 1000:
-        raise OutputError(f"{_FORM}: not a valid PREFIX of topics")
-    return prefix
-
-
-def _client(parts: SplitResult, options: dict[str, str]) -> Client:
-    try:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion
-    except ImportError:
-        raise OutputError('MQTT needs paho-mqtt: pip install "swath[stream]"') from None
-    # Two clients of one name disconnect each other without end, so the default name is unique.
-    name = options.get("client_id") or f"swath-{socket.gethostname()[:40]}-{secrets.token_hex(3)}"
-    client = Client(CallbackAPIVersion.VERSION2, client_id=name)
-    client.connect_timeout = _CONNECT_TIMEOUT_S
-    client.max_inflight_messages_set(0)  # the bound is ours
-    user = unquote_of(parts.username)
-    if user is not None:
-        client.username_pw_set(user, unquote_of(parts.password))
-    if parts.scheme == "mqtts":
-        try:
-            client.tls_set(options.get("ca"))
-        except (OSError, ssl.SSLError):
-            raise OutputError(f"MQTT: {options.get('ca')}: not a certificate that can be read") from None
-    assert parts.hostname is not None  # parse_address
-    client.connect_async(parts.hostname, parts.port or _PORTS[parts.scheme], KEEPALIVE_S)
-    return client
 
 
 def _open(url: str, context: OutputContext) -> list[Output]:

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detection.runtime.bench import bench
-from detection.runtime.bench.bench import Contestant, MeasureOptions, contestants, measure, percentile_ms, summary_ms
+from detection.runtime.bench.bench import MeasureOptions, measure
 from detection.runtime.bench.cold_start import ColdStart, cold_start
+from detection.runtime.bench.contestant import Contestant, contestants, percentile_ms, summary_ms
 from detection.runtime.bench.energy import EnergyMeter
 from detection.runtime.bench.images import Recording, synthetic_images
 from detection.runtime.detector import Detector
