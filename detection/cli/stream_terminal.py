@@ -68,7 +68,7 @@ class _View(Closing, MachineObserver):
         self._task = self._bar.add_task("stream", total=None, last="")
 
     def opened(self, sources: Sequence[Source], urls: Mapping[str, str]) -> None:
-        """Say where to look, and begin the bar."""
+        """Print the addresses, and begin the bar."""
         for name, url in urls.items():
             self._console.print(f"{name}: {url}", markup=False, highlight=False, soft_wrap=True)
         lengths = [source.length for source in sources]

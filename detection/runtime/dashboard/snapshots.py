@@ -48,11 +48,11 @@ class Snapshots:
             "size_wh": [image.shape[1], image.shape[0]],
             **about,
         }
-        drawn = annotate(image, shown.detections, class_names, counted=shown.record["counted"])
+        annotated = annotate(image, shown.detections, class_names, counted=shown.record["counted"])
         camera = plain(record["camera"])
         stem = f"{camera}-{time.strftime('%Y-%m-%d_%H-%M-%S', time.localtime(captured_unix_s))}-{record['frame']}"
         files = {
-            "annotated": (f"{stem}-annotated.jpg", to_jpeg(drawn, _QUALITY)),
+            "annotated": (f"{stem}-annotated.jpg", to_jpeg(annotated, _QUALITY)),
             "plain": (f"{stem}.jpg", to_jpeg(image, _QUALITY)),
             "json": (f"{stem}.json", json.dumps(numbers, indent=2).encode()),
         }

@@ -44,6 +44,11 @@ class MachineModel(Settings):
             raise ValueError("score and score_thresholds exclude each other: name the classes, or give one for all")
         return self
 
+    @property
+    def providers(self) -> list[str] | None:
+        """The provider as `Detector` takes it; None: onnxruntime on the CPU."""
+        return None if self.provider is None else [self.provider]
+
     def thresholds(self, class_names: tuple[str, ...], own: tuple[float, ...]) -> float | tuple[float, ...] | None:
         """The thresholds as `Detector` takes them; None: the model file's own.
 
@@ -60,7 +65,7 @@ class MachineModel(Settings):
         unknown = ", ".join(sorted(set(self.score_thresholds) - set(class_names)))
         if unknown:
             raise ValueError(
-                f"model.score_thresholds: the model does not find {unknown}, but {', '.join(class_names)}"
+                f"model.score_thresholds: the model does not detect {unknown}, but {', '.join(class_names)}"
             )
         given = self.score_thresholds
         return tuple(given.get(name, value) for name, value in zip(class_names, own, strict=True))

@@ -26,7 +26,7 @@ _RECORDING_TIMEOUT_S = 10.0
 
 
 def check_machine(machine: Machine, *, cameras: bool = False) -> Iterator[Finding]:
-    """Look at everything that a machine names, without starting it.
+    """Check everything that a machine refers to, without starting it.
 
     Args:
         machine: what is to run.

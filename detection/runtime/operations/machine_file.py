@@ -66,7 +66,7 @@ def load_machine(path: Path, environment: Mapping[str, str] | None = None, *, fi
 
     """
     if not path.is_file():
-        raise MachineError(f"{path}: no such file; `swath machine example` shows how one looks")
+        raise MachineError(f"{path}: no such file; `swath machine example` prints one")
     content = read_mapping(path, MachineError, what="a machine", model=Machine)
     if isinstance(content.get("model"), dict):
         content["model"] = renamed(content["model"], MACHINE_MODEL, f"{path}: model")

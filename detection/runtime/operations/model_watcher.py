@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from detection.runtime.closing import Closing
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, SwathError
 from detection.runtime.events import Event, Listener, ignore_event
-from detection.runtime.metadata import ModelMetadata
+from detection.runtime.operations.machine import MachineModel
 from detection.runtime.parity.report import parity_fault
 from detection.runtime.parity.verify import unpadded
 from detection.runtime.streaming.controls import Controls
@@ -25,9 +25,6 @@ from detection.runtime.streaming.controls import Controls
 _log = logging.getLogger(__name__)
 _TICK_S = 0.1
 _CHECK_EVERY_S = 1.0
-
-Thresholds = Callable[[ModelMetadata], float | Sequence[float] | None]
-"""Thresholds of a new file; None: its own. Raises ValueError where they do not fit it."""
 
 
 class ModelWatcher(Closing):
@@ -40,43 +37,21 @@ class ModelWatcher(Closing):
 
     Args:
         controls: of the stream; gets the new detector.
-        path: what is watched.
+        model: path, provider, thresholds, and which new files are accepted.
         listener: receives an event for each attempt.
-        providers, threads: as `Detector` takes them.
-        thresholds: of a new detector; None: the file's own.
-        other_classes: also accept files that detect other classes.
-        unverified: also accept files without a passed parity check.
-        watch: check the path every second; False: only when `reload` is called.
 
     """
 
-    def __init__(
-        self,
-        controls: Controls,
-        path: Path,
-        *,
-        listener: Listener = ignore_event,
-        providers: Sequence[str] | None = None,
-        threads: int | None = None,
-        thresholds: Thresholds | None = None,
-        other_classes: bool = False,
-        unverified: bool = False,
-        watch: bool = True,
-    ) -> None:
-        self.path = path
+    def __init__(self, controls: Controls, model: MachineModel, listener: Listener = ignore_event) -> None:
+        self.path = model.path
         self.swaps = 0
         self.refusals = 0
         self._controls = controls
+        self._model = model
         self._listener = listener
-        self._providers = providers
-        self._threads = threads
-        self._thresholds = thresholds
-        self._other_classes = other_classes
-        self._unverified = unverified
-        self._watch = watch
         self._requested = False
         self._closing = threading.Event()
-        self._tried = self._seen = _signature(path)
+        self._tried = self._seen = _signature(model.path)
         self._thread = threading.Thread(target=self._run, name="model watcher", daemon=True)
         self._thread.start()
 
@@ -88,7 +63,7 @@ class ModelWatcher(Closing):
         checked_s = time.monotonic()
         while not self._closing.wait(_TICK_S):
             requested, self._requested = self._requested, False
-            if not requested and (not self._watch or time.monotonic() - checked_s < _CHECK_EVERY_S):
+            if not requested and (not self._model.watch or time.monotonic() - checked_s < _CHECK_EVERY_S):
                 continue
             checked_s = time.monotonic()
             before, self._seen = self._seen, _signature(self.path)
@@ -108,7 +83,7 @@ class ModelWatcher(Closing):
             self._refuse(f"{self.path}: cannot be loaded ({type(error).__name__})")
         else:
             if _signature(self.path) != self._tried:
-                self._requested = not self._watch  # replaced once more meanwhile: the next check loads that one
+                self._requested = not self._model.watch  # replaced once more meanwhile: the next check loads that one
                 return
             self._controls.replace(detector)
             self.swaps += 1
@@ -125,15 +100,14 @@ class ModelWatcher(Closing):
 
     def _checked(self) -> Detector:
         running = self._controls.detector
-        detector = Detector(self.path, providers=self._providers, threads=self._threads)
+        detector = Detector(self.path, providers=self._model.providers, threads=self._model.threads)
         metadata = detector.metadata
-        if not self._unverified and (fault := parity_fault(self.path, metadata)):
+        if not self._model.unverified and (fault := parity_fault(self.path, metadata)):
             raise ModelFileError(fault)
-        if not self._other_classes and metadata.class_names != running.class_names:
+        if not self._model.other_classes and metadata.class_names != running.class_names:
             new, old = ", ".join(metadata.class_names), ", ".join(running.class_names)
             raise ModelFileError(f"{self.path}: detects {new}; the running model detects {old}")
-        if self._thresholds is not None:
-            detector.set_score_thresholds(self._thresholds(metadata))
+        detector.set_score_thresholds(self._model.thresholds(metadata.class_names, metadata.score_thresholds))
         detector.warm_up()
         noise = np.random.default_rng(0).integers(0, 256, (1, *metadata.input_size_hw, 3), dtype=np.uint8)
         if unpadded(detector.infer(noise), 0) is None:

@@ -16,9 +16,8 @@ from detection.runtime.cameras.sources import close_sources, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError
-from detection.runtime.events import CameraStatus, Event, Listener
+from detection.runtime.events import CameraStatus, Event
 from detection.runtime.files import write_whole
-from detection.runtime.metadata import ModelMetadata
 from detection.runtime.operations.cores import share_cores
 from detection.runtime.operations.json_log import json_log
 from detection.runtime.operations.machine import Machine, MachineModel
@@ -89,7 +88,7 @@ def run_machine(
 
     The model and what can be opened at once are opened before any output: where one of them fails, nothing
     is written. A camera that is off is waited for, beside the others. SIGINT (Ctrl-C) and SIGTERM end it
-    within a second, with whole files; a second one at once. SIGHUP looks for a new model file.
+    within a second, with whole files; a second one at once. SIGHUP reloads the model file.
 
     Args:
         machine: model, cameras, outputs and limits.
@@ -128,7 +127,7 @@ def run_machine(
         for box in (output for output in outputs.all if isinstance(output, BlackBox)):
             stack.enter_context(triggered_by_signal(box))
         if any(source.live for source in sources):
-            watcher = stack.enter_context(_watch(machine.model, controls, publish))
+            watcher = stack.enter_context(ModelWatcher(controls, machine.model, publish))
             stack.enter_context(reloads_on_hangup(watcher))
         status = _Status(sources, observer)
         observer.opened(sources, outputs.urls)
@@ -177,37 +176,14 @@ def _seconds(ms: float | None) -> float | None:
     return None if ms is None else ms / 1e3
 
 
-def _detector(settings: MachineModel, threads: int | None) -> Detector:
-    detector = Detector(
-        settings.path, providers=None if settings.provider is None else [settings.provider], threads=threads
-    )
-    _set_thresholds(detector, settings)
-    return detector
-
-
-def _set_thresholds(detector: Detector, settings: MachineModel) -> None:
+def _detector(model: MachineModel, threads: int | None) -> Detector:
+    detector = Detector(model.path, providers=model.providers, threads=threads)
     try:
-        detector.set_score_thresholds(_thresholds(settings, detector.metadata))
+        thresholds = model.thresholds(detector.metadata.class_names, detector.metadata.score_thresholds)
+        detector.set_score_thresholds(thresholds)
     except ValueError as error:
         raise ModelFileError(str(error)) from None
-
-
-def _thresholds(settings: MachineModel, metadata: ModelMetadata) -> float | tuple[float, ...] | None:
-    return settings.thresholds(metadata.class_names, metadata.score_thresholds)
-
-
-def _watch(settings: MachineModel, controls: Controls, listener: Listener) -> ModelWatcher:
-    return ModelWatcher(
-        controls,
-        settings.path,
-        listener=listener,
-        providers=None if settings.provider is None else [settings.provider],
-        threads=settings.threads,
-        thresholds=lambda metadata: _thresholds(settings, metadata),
-        other_classes=settings.other_classes,
-        unverified=settings.unverified,
-        watch=settings.watch,
-    )
+    return detector
 
 
 def _duty(machine: Machine) -> DutyCycle | None:

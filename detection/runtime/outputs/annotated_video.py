@@ -1,4 +1,4 @@
-"""`VideoOutput`: the frames with their boxes drawn in, as a video."""
+"""`VideoOutput`: the frames with their boxes, as a video."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LONGEST_TICKS = 2**32 - 1  # 13 hours: an image's duration has 32 bits
 
 
 class VideoOutput(Output):
-    """The frames with their boxes drawn in, as an MP4 (MPEG-4 part 2) that plays in the images' own time.
+    """The frames with their boxes, as an MP4 (MPEG-4 part 2) that plays in the images' own time.
 
     The file stands under its name from the first second on and grows by a fragment a second
     (`FragmentedMp4`), so one whose writer was killed plays up to the last fragment. The first frame
@@ -115,14 +115,14 @@ class VideoOutput(Output):
             return
         time_s = self._time.seconds(frame)
         hud = f"{frame.camera}  frame {frame.index}  {record['age_ms']:.0f} ms"
-        drawn = annotate(frame.image, detections, self._class_names, hud, counted=record["counted"])
-        drawn = self._fitted(drawn)
+        annotated = annotate(frame.image, detections, self._class_names, hud, counted=record["counted"])
+        annotated = self._fitted(annotated)
         if self._times_s and self._is_due(time_s):
             self._finish_fragment(time_s)
         try:
             if self._encoder is None:
-                self._encoder = _Encoder(self._part, self._fps, drawn.shape[1::-1])
-            self._encoder.write(drawn)
+                self._encoder = _Encoder(self._part, self._fps, annotated.shape[1::-1])
+            self._encoder.write(annotated)
         except OSError as error:
             raise self._error(error) from None
         self._times_s.append(time_s)
@@ -179,14 +179,14 @@ class VideoOutput(Output):
         except OSError as error:
             raise self._error(error) from None
 
-    def _fitted(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = drawn.shape[:2]
+    def _fitted(self, annotated: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = annotated.shape[:2]
         if self._size_hw is None:
             # Video codecs halve the colour's resolution: sizes must be even. A last odd row is cut off.
             self._size_hw = (max(2, height & ~1), max(2, width & ~1))
         if (height, width) == self._size_hw:
-            return drawn
-        if not self._said and max(abs(a - b) for a, b in zip(drawn.shape, self._size_hw, strict=False)) > 1:
+            return annotated
+        if not self._said and max(abs(a - b) for a, b in zip(annotated.shape, self._size_hw, strict=False)) > 1:
             self._said = True
             _log.warning(
                 "%s: images differ in size; fitted to the first one's %d x %d",
@@ -194,7 +194,7 @@ class VideoOutput(Output):
                 self._size_hw[1],
                 self._size_hw[0],
             )
-        return _fit(drawn, self._size_hw)
+        return _fit(annotated, self._size_hw)
 
     def _error(self, error: OSError) -> OutputError:
         return OutputError(f"{self.path}: cannot be written ({error.strerror})")

@@ -190,7 +190,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def _serve(host: str, port: int, registry: CollectorRegistry) -> _Server:
-    # prometheus_client's start_http_server gives a half-open connection a thread for ever.
+    # prometheus_client's start_http_server keeps a thread for each half-open connection.
     from prometheus_client.exposition import MetricsHandler
 
     class Handler(MetricsHandler):

@@ -96,7 +96,7 @@ def to_message(record: Record, grabbed_ns: int, messages: Any) -> Any:
     """A record as `Detection2DArray`.
 
     Args:
-        record: its boxes, xyxy in pixels, become centre and size; its track the detection's `id`.
+        record: its boxes, xyxy in pixels, become center and size; its track the detection's `id`.
         grabbed_ns: the header's stamp, nanoseconds of the ROS clock.
         messages: the module `vision_msgs.msg`.
 

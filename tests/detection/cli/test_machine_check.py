@@ -58,7 +58,7 @@ def test_a_machine_that_can_be_started(write: Any, capsys: pytest.CaptureFixture
     ("changes", "cameras", "why"),
     [
         ({"model": {"path": "none.onnx"}}, False, "there is no such model file"),
-        ({"model": {"path": "weeds.onnx", "score_thresholds": {"thistle": 0.4}}}, False, "does not find thistle"),
+        ({"model": {"path": "weeds.onnx", "score_thresholds": {"thistle": 0.4}}}, False, "does not detect thistle"),
         ({"parity": {}}, False, "no parity report"),
         ({"source": "/nowhere/drive.mp4"}, False, "there is no such file"),
         ({"source": "/nowhere/drive.mp4"}, True, "there is no such video"),

@@ -18,7 +18,7 @@ from tests.detection.conftest import swath
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A deploy graph that finds red (weed) and green (crop) rectangles."""
+    """An end-to-end graph that finds red (weed) and green (crop) rectangles."""
     spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "runtime" / "tiny_model.py")
     assert spec is not None and spec.loader is not None
     tiny: ModuleType = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""A deploy graph small enough to check by hand.
+"""An end-to-end graph small enough to check by hand.
 
 It finds, in each image, the bounds of the pixels that are bright in one channel: red is class 0,
 green class 1. Its score is the highest value of that channel / 255. So every value can be foretold.

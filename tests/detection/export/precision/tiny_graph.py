@@ -1,4 +1,4 @@
-"""A deploy graph in miniature: pixels, two convolutions, then a tail that needs float32."""
+"""An end-to-end graph in miniature: pixels, two convolutions, then a tail that needs float32."""
 
 from __future__ import annotations
 

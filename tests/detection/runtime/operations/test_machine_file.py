@@ -83,7 +83,7 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, old: str, new:
 
 
 def test_no_file_and_no_mapping(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match="no such file; `swath machine example` shows how one looks"):
+    with pytest.raises(MachineError, match="no such file; `swath machine example` prints one"):
         load_machine(tmp_path / "none.yaml", {})
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(MachineError, match="a machine is a mapping with the keys name, model, cameras"):
@@ -122,7 +122,7 @@ def test_thresholds_by_class() -> None:
     assert thresholds() is None
     assert thresholds(score=0.3) == 0.3
     assert thresholds(score_thresholds={"crop": 0.9}) == (0.4, 0.9)
-    with pytest.raises(ValueError, match="does not find thistle, but weed, crop"):
+    with pytest.raises(ValueError, match="does not detect thistle, but weed, crop"):
         thresholds(score_thresholds={"thistle": 0.9})
 
 

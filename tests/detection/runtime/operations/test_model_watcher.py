@@ -15,6 +15,7 @@ import pytest
 
 from detection.runtime.detector import Detector
 from detection.runtime.events import Event
+from detection.runtime.operations.machine import MachineModel
 from detection.runtime.operations.model_watcher import ModelWatcher, reloads_on_hangup
 from detection.runtime.streaming.controls import Controls
 
@@ -55,7 +56,8 @@ class Bench:
         draft.replace(self.path)
 
     def watch(self, **settings: Any) -> ModelWatcher:
-        return ModelWatcher(self.controls, self.path, listener=self.events.append, threads=1, **settings)
+        model = MachineModel.model_validate({"path": self.path, "threads": 1, **settings})
+        return ModelWatcher(self.controls, model, self.events.append)
 
     def last(self, number: int) -> Event:
         eventually(lambda: len(self.events) >= number)
@@ -149,18 +151,14 @@ def test_what_is_allowed_is_allowed(bench: Bench) -> None:
 
 
 def test_a_machines_own_thresholds_are_kept_or_the_file_refused(bench: Bench) -> None:
-    def thresholds(told: Any) -> tuple[float, ...]:
-        if "weed" not in told.class_names:
-            raise ValueError("model.score_thresholds: the model does not find weed")
-        return (0.2, 0.3)
-
-    with bench.watch(watch=False, other_classes=True, thresholds=thresholds) as watcher:
+    given = {"weed": 0.2, "crop": 0.3}
+    with bench.watch(watch=False, other_classes=True, score_thresholds=given) as watcher:
         watcher.reload()
         assert bench.last(1).status == "swapped"
         assert bench.controls.score_thresholds == pytest.approx((0.2, 0.3))
         bench.put(class_names=("a", "b"))
         watcher.reload()
-        assert "does not find weed" in bench.last(2).message
+        assert "does not detect crop, weed" in bench.last(2).message
 
 
 def test_a_slow_copy_is_not_read_half_way(bench: Bench) -> None:
@@ -200,6 +198,7 @@ import gc, json, os, sys, time, threading
 from pathlib import Path
 import numpy as np
 from detection.runtime.detector import Detector
+from detection.runtime.operations.machine import MachineModel
 from detection.runtime.operations.model_watcher import ModelWatcher
 from detection.runtime.streaming.controls import Controls
 
@@ -213,7 +212,7 @@ controls = Controls(Detector(path, threads=2))
 image = np.zeros((64, 96, 3), np.uint8)
 image[8:20, 10:30, 2] = 255
 levels, answers = [], 0
-with ModelWatcher(controls, path, watch=False, threads=2) as watcher:
+with ModelWatcher(controls, MachineModel(path=path, watch=False, threads=2)) as watcher:
     for swap in range(1, 26):
         watcher.reload()
         while watcher.swaps < swap:  # the stream goes on meanwhile, and is right all the time
