@@ -21,9 +21,10 @@ from data.formats import load_dataset
 from data.formats.coco import save_coco
 from data.loading.tiles import tile_dataset
 from detection.cli.terminal import TerminalWatcher
-from detection.evaluation.evaluate import evaluate, load_detector
+from detection.evaluation.detectors import load_detector
+from detection.evaluation.evaluate import evaluate
 from detection.evaluation.metrics_json import metrics_json
-from detection.evaluation.tta import Flipped, views_of
+from detection.evaluation.tta import FlipTTA, flips_of
 from detection.models.checkpoint import LAST
 from detection.recipe.reading import load_recipe
 from detection.training.train import train
@@ -47,7 +48,7 @@ def main() -> None:
     dataset = load_dataset(recipe.data.train, split="train", **recipe.data.reading)
     parts = np.array_split(np.arange(len(dataset)), args.folds)
     console = Console(stderr=True)
-    suffix, and_tta = ("_tta", ", TTA") if args.tta else ("", "")  # never both in one mean
+    suffix, with_tta = ("_tta", ", TTA") if args.tta else ("", "")  # never both in one mean
     for fold, held_out in enumerate(parts):
         if args.only is not None and fold != args.only:
             continue
@@ -65,7 +66,7 @@ def main() -> None:
         if recipe.data.tiles is not None:
             test, _ = tile_dataset(test, recipe.data.tiles)
         detector = load_detector(best)
-        scored = evaluate(Flipped(detector, views_of(own)) if args.tta else detector, test)
+        scored = evaluate(FlipTTA(detector, flips_of(own.augment.view)) if args.tta else detector, test)
         (folder / f"metrics{suffix}.json").write_text(metrics_json(scored, str(best)), encoding="utf-8")
 
     # folds of earlier calls count too, so that --only can be called once for each
@@ -74,7 +75,7 @@ def main() -> None:
         for fold in range(args.folds)
         if (args.out / f"fold{fold}" / f"metrics{suffix}.json").is_file()
     }
-    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} images, {args.folds} folds{and_tta}")
+    table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} images, {args.folds} folds{with_tta}")
     for fold, row in rows.items():
         table.add_row(str(fold), *(f"{row[k]:.3f}" for k in SHOWN))
     means = {k: statistics.fmean(row[k] for row in rows.values()) for k in SHOWN}

@@ -147,7 +147,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from detection.runtime.detections import Detections
-from detection.runtime.parity.verify import Reference, file_digest
+from detection.runtime.parity.reference import Reference, file_digest
 model = Path(sys.argv[1])
 nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
 black = np.zeros((64, 96, 3), np.uint8)

@@ -17,14 +17,13 @@ from data.check.check import Part
 from data.check.findings import Example, Finding, Report
 from data.errors import DataError
 from data.images import read_image
+from data.palette import LINE_COLOURS_HEX
 
 SHOWN = 4
 """The most thumbnails, or pairs of them, below each finding."""
 
 _THUMBNAIL_PX = 260
 _JPEG_QUALITY = 80
-# Okabe and Ito's palette, distinguishable with every kind of colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARK = (0, 94, 213)  # vermilion, BGR
 _WITHOUT_IMAGES = ("background", "exif-orientation")
 
@@ -48,7 +47,7 @@ def page(report: Report, parts: Sequence[Part], *, title: str) -> str:
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         report=report,
         sources={part.name: part.dataset.name for part in parts if part.dataset},
-        colours=dict(zip(names, _COLOURS * (1 + len(names) // len(_COLOURS)), strict=False)),
+        colours=dict(zip(names, LINE_COLOURS_HEX * (1 + len(names) // len(LINE_COLOURS_HEX)), strict=False)),
         findings=[(found, _shown(found)) for found in report.findings],
         charts={heading: _bars(parts_) for heading, parts_ in charts.items()},
     )

@@ -23,6 +23,7 @@ from data.errors import DataError
 from data.loading.cache import CacheOptions
 from data.loading.samples import FitToInput
 from data.loading.sampling import SamplingOptions
+from data.palette import CLASS_COLOURS_HEX
 
 AMOUNTS = (0.25, 0.6, 1.0)
 """How strong each field effect is shown."""
@@ -30,8 +31,6 @@ AMOUNTS = (0.25, 0.6, 1.0)
 _JPEG_QUALITY = 82
 _LINE_PX = 2
 _EXAMPLES = 4  # images that the rows of effects take turns with
-# Okabe and Ito's palette, distinguishable with colour blindness; RGB.
-_COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#009E73")
 _BASIC_ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Flips and turns": (
         "eight ways to lay an image, or an oblique view's two",
@@ -104,7 +103,7 @@ def html_preview(
         size_hw=size_hw,
         settings={key: value for key, value in settings.model_dump().items() if key not in probabilities},
         on=[(key, getattr(settings, key)) for key in probabilities if getattr(settings, key)],
-        classes=[(c, _COLOURS[k % len(_COLOURS)]) for k, c in enumerate(dataset.class_names)],
+        classes=[(c, CLASS_COLOURS_HEX[k % len(CLASS_COLOURS_HEX)]) for k, c in enumerate(dataset.class_names)],
         rows=rows,
         whole=whole,
         inputs=inputs,
@@ -206,7 +205,7 @@ def _figure(caption: str, sample: Sample) -> dict[str, Any]:
     image = sample.image_bgr.copy()
     for box, label in _largest_first(sample):
         x1, y1, x2, y2 = (round(float(v)) for v in box)
-        colour = _COLOURS[label % len(_COLOURS)]
+        colour = CLASS_COLOURS_HEX[label % len(CLASS_COLOURS_HEX)]
         bgr = tuple(int(colour[k : k + 2], 16) for k in (5, 3, 1))
         cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), (20, 20, 20), _LINE_PX + 1)
         cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), bgr, _LINE_PX)

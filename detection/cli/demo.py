@@ -145,7 +145,7 @@ def score_drive(jsonl: Path, annotations: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    from detection.evaluation.matching import judge
+    from detection.evaluation.matching import match_detections
     from detection.runtime.detections import Detections
 
     truth = json.loads(annotations.read_text(encoding="utf-8"))
@@ -163,7 +163,7 @@ def score_drive(jsonl: Path, annotations: Path) -> dict[str, Any]:
     detections = hits = 0
     for line in lines:
         found = line["detections"]
-        outcome = judge(
+        matched = match_detections(
             np.array(boxes_of[line["frame"]], np.float32).reshape(-1, 4),
             np.array(labels_of[line["frame"]], np.int64),
             Detections(
@@ -172,8 +172,8 @@ def score_drive(jsonl: Path, annotations: Path) -> dict[str, Any]:
                 np.array([by_name[d["class"]] for d in found], np.int64),
             ),
         )
-        detections += len(outcome.kept)
-        hits += int(outcome.hit.sum())
+        detections += len(matched.kept)
+        hits += int(matched.true_positive.sum())
     boxes = len(truth["annotations"])
     return {
         "frames": len(lines),

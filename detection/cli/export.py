@@ -5,18 +5,25 @@ Heavy imports stand inside the command, so that `swath --help` answers at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from detection.cli.help import example
+
+if TYPE_CHECKING:
+    from detection.export.precision.lowering import Lowering
+    from detection.models.checkpoint import Trained
 
 EXAMPLE = example(
     "swath export runs/crop_weed --out crop_weed.onnx",
     "swath export runs/crop_weed --out crop_weed.onnx --goal 'weed:crop-hits<=0.01'",
     "swath export runs/crop_weed --out crop_weed_int8.onnx --precision int8 --calibration photos/train",
 )
+
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def export(
@@ -27,23 +34,23 @@ def export(
     ] = "fp32",
     calibration: Annotated[
         str | None,
-        typer.Option(metavar="DATASET", help="Images to calibrate int8 on; the run's training images if left out."),
+        typer.Option(metavar="DATASET", help="Images to calibrate int8 with; default: the run's training images."),
     ] = None,
     goal: Annotated[
         list[str],
         typer.Option(
             metavar="[CLASS:]GOAL",
-            help="What thresholds are to give on the validation images: f1, recall>=0.95, precision>=0.9, "
-            "crop-hits<=0.01.",
+            help="Goal of the score thresholds on the validation images: f1, recall>=0.95, precision>=0.9, "
+            "crop-hits<=0.01. Default: f1.",
         ),
     ] = [],  # noqa: B006  (typer reads it, nothing changes it)
     crop: Annotated[
-        list[str], typer.Option("--crop", metavar="NAME", help="A class that must not be hit; 'crop' if left out.")
+        list[str], typer.Option("--crop", metavar="NAME", help="A class that must not be hit; default: 'crop'.")
     ] = [],  # noqa: B006
 ) -> None:
-    """Write the deploy graph: one .onnx, compared with PyTorch, or refused.
+    """Write the end-to-end ONNX graph, if it passes the parity check against PyTorch.
 
-    Leaves the .onnx, its .parity.json and its .reference.npz, which swath verify compares with.
+    Leaves the .onnx, its parity report .parity.json, and .reference.npz, which swath verify compares with.
     """
     from detection.evaluation.thresholds import Goal
 
@@ -51,51 +58,58 @@ def export(
         goals = [Goal.parse(text) for text in goal]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--goal") from None
-    if precision not in ("fp32", "fp16", "int8"):
-        raise typer.BadParameter(f"{precision!r} is none of fp32, fp16, int8", param_hint="--precision")
+    if precision not in PRECISIONS:
+        raise typer.BadParameter(f"{precision!r} is none of {', '.join(PRECISIONS)}", param_hint="--precision")
     if calibration and precision != "int8":
         raise typer.BadParameter("only --precision int8 is calibrated", param_hint="--calibration")
     if out.suffix != ".onnx":
         raise typer.BadParameter(f"{out} must end in .onnx", param_hint="--out")
     from data.formats import load_dataset
     from detection.cli.terminal import TerminalWatcher
-    from detection.export.export import calibration_images, deploy_graph_of, parity_images
+    from detection.export.export import ExportOptions
     from detection.export.export import export as write
-    from detection.export.precision.lowering import Fp16, Int8, Lowering, said_of
+    from detection.export.graph.end_to_end import end_to_end_graph
+    from detection.export.precision.lowering import summary_lines
+    from detection.export.run_images import parity_images
     from detection.models.checkpoint import load_trained
 
     trained = load_trained(run)
-    graph = deploy_graph_of(trained)  # says at once if there is none
+    graph = end_to_end_graph(trained)  # fails at once if there is none
     images, held_out = parity_images(trained, load_dataset)
-    lower: Lowering | None = Fp16() if precision == "fp16" else None
-    if precision == "int8":
-        shown = load_dataset(calibration, split="train") if calibration else calibration_images(trained, load_dataset)
-        lower = Int8(shown)
+    options = ExportOptions(goals, crop, _lowering(precision, calibration, trained), graph)
     with TerminalWatcher() as watcher:
         if not held_out:
             watcher.note("no validation split: compared on the training images; no metrics go into the file")
-        report = write(
-            trained,
-            out,
-            images=images,
-            held_out=held_out,
-            progress=watcher.progress,
-            graph=graph,
-            goals=goals,
-            crops=crop,
-            lower=lower,
-        )
-        for name, chosen in report["thresholds"].items():
-            rate, verb = chosen["rate"], "reached" if chosen["reached"] else "NOT reached"
-            watcher.note(
-                f"{name}: threshold {chosen['threshold']:.3f}; {chosen['goal']} {verb} ({rate['count']} of "
-                f"{rate['of']}, 95 % interval {rate['low']:.3f} to {rate['high']:.3f})"
-            )
-        for line in said_of(report):
+        report = write(trained, out, images=images, held_out=held_out, options=options, progress=watcher.progress)
+        for line in (*_threshold_lines(report), *summary_lines(report)):
             watcher.note(line)
-    near = f"corners within {report['max_box_error_px']:.4f} px" if precision == "fp32" else report["agreement_means"]
-    alike = report["boxes"] if precision == "fp32" else f"{report['agreement']:.1%} of {report['boxes']}"
+    exact = precision == "fp32"
+    closeness = f"corners within {report['max_box_error_px']:.4f} px" if exact else report["agreement_criterion"]
+    boxes = report["boxes"] if exact else f"{report['agreement']:.1%} of {report['boxes']}"
     typer.echo(
-        f"{out}: agrees with PyTorch on {alike} boxes of {report['images']} images "
-        f"({near}, AP within {report['delta_ap_points']:.2f} points)"
+        f"{out}: agrees with PyTorch on {boxes} boxes of {report['images']} images "
+        f"({closeness}, AP within {report['delta_ap_points']:.2f} points)"
     )
+
+
+def _lowering(precision: str, calibration: str | None, trained: Trained) -> Lowering | None:
+    from data.formats import load_dataset
+    from detection.export.precision.lowering import Fp16, Int8
+    from detection.export.run_images import calibration_images
+
+    if precision == "fp16":
+        return Fp16()
+    if precision == "int8":
+        if calibration:
+            return Int8(load_dataset(calibration, split="train"))
+        return Int8(calibration_images(trained, load_dataset))
+    return None
+
+
+def _threshold_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    for name, chosen in report["thresholds"].items():
+        rate, verb = chosen["rate"], "reached" if chosen["reached"] else "NOT reached"
+        yield (
+            f"{name}: threshold {chosen['threshold']:.3f}; {chosen['goal']} {verb} ({rate['count']} of "
+            f"{rate['of']}, 95 % interval {rate['low']:.3f} to {rate['high']:.3f})"
+        )

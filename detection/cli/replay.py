@@ -59,7 +59,7 @@ def replay(
     from detection.runtime.files import write_whole
     from detection.runtime.outputs.annotated_video import VideoOutput
     from detection.runtime.outputs.jsonl import JsonlOutput
-    from detection.runtime.parity.verify import file_digest
+    from detection.runtime.parity.reference import file_digest
     from detection.runtime.signals import stopped_by_signals
     from detection.runtime.streaming.options import StreamOptions
     from detection.runtime.streaming.pipeline import run_stream

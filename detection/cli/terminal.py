@@ -156,18 +156,18 @@ def metrics_table(metrics: CocoMetrics, title: str) -> Table:
 
 
 def intervals_line(found: Mapping[str, Interval], grouped_by: str, groups: int) -> str:
-    """The headline numbers with their intervals, in a line."""
+    """The headline metrics with their intervals, in one line."""
     parts = [f"{name} {i.value:.3f} ({i.low:.3f} to {i.high:.3f})" for name, i in found.items() if i.value >= 0]
     return f"95 % intervals, {groups} groups by {grouped_by}: {', '.join(parts)}" if parts else "no boxes to find"
 
 
 def differences_table(changes: Mapping[str, Difference], models: Sequence[Path]) -> Table:
-    """What the second model changes, and whether that is real."""
+    """Differences of the second model from the first, with their significance."""
     table = Table("", "first", "second", "change", "95 % interval", "", title=f"{models[0]} against {models[1]}")
     for name, d in changes.items():
-        verdict = ("better" if d.change.value > 0 else "worse") if d.real else "no difference shown"
+        result = ("better" if d.change.value > 0 else "worse") if d.significant else "not significant"
         ends = f"{d.change.low:+.3f} to {d.change.high:+.3f}"
-        table.add_row(name, f"{d.first:.3f}", f"{d.second:.3f}", f"{d.change.value:+.3f}", ends, verdict)
+        table.add_row(name, f"{d.first:.3f}", f"{d.second:.3f}", f"{d.change.value:+.3f}", ends, result)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Which detection is a hit at which overlap, decided as pycocotools decides it, for all overlaps at once."""
+"""COCO matching: which detections are true positives at which IoU, as pycocotools decides it, for all at once."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from detection.evaluation.curves import Matches
 from detection.runtime.boxes import covered_share, iou
 
 LOOSE_IOU = 0.3
-"""Plants have fuzzy edges: an overlap at which boxes of the same plant, drawn by two people, agree."""
+"""Plants have fuzzy edges: an IoU at which boxes of the same plant, drawn by two people, agree."""
 
 OVERLAPS = np.concatenate([[LOOSE_IOU], np.linspace(0.5, 0.95, 10)])
-"""What detections are judged at: 0.3, then COCO's ten."""
+"""IoU thresholds of the matching: 0.3, then COCO's ten."""
 
-MOST_IN_A_IMAGE = 100
-"""So many of each class COCO counts in one image, the best ones."""
+MAX_DETECTIONS = 100
+"""COCO counts this many detections of each class in one image, the best ones."""
 
 _LEAST = np.minimum(OVERLAPS, 1 - 1e-10)
 
 
 def match(dataset: Dataset, results: Sequence[Mapping[str, Any]]) -> Matches:
-    """Match detections to boxes, image by image and class by class.
+    """Match detections to ground-truth boxes, image by image and class by class.
 
-    pycocotools' `evaluateImg` for boxes of any size: best score first, each takes the box of its class that it
-    overlaps most among those that are free, of equal ones the last; failing that it may lie in a crowd, where it
-    counts as nothing. Its accumulation is left to others; the same matches are held to give the same AP.
+    pycocotools' `evaluateImg` for boxes of any size: best score first, each detection takes the free
+    box of its class with the highest IoU, of equal ones the last; a detection without one that lies in a crowd region
+    is ignored. Tests hold AP from these matches to pycocotools' own.
 
     Args:
-        dataset: the truth.
+        dataset: the ground truth.
         results: COCO results, as `detection.evaluation.coco_metrics.coco_results` gives them.
 
     """
@@ -42,7 +42,7 @@ def match(dataset: Dataset, results: Sequence[Mapping[str, Any]]) -> Matches:
         by_image.setdefault(result["image_id"], []).append(result)
     boxes = np.zeros((len(dataset), len(dataset.class_names)), np.int64)
     image, label, score = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    hit, ignored = [np.zeros((len(OVERLAPS), 0), bool)], [np.zeros((len(OVERLAPS), 0), bool)]
+    true_positive, ignored = [np.zeros((len(OVERLAPS), 0), bool)], [np.zeros((len(OVERLAPS), 0), bool)]
     # pycocotools goes by image id, which decides between equal scores
     for index in np.argsort([p.image_id for p in dataset.images], kind="stable"):
         truth = dataset.images[index]
@@ -54,40 +54,40 @@ def match(dataset: Dataset, results: Sequence[Mapping[str, Any]]) -> Matches:
         found_xyxy[:, 2:] += found_xyxy[:, :2]
         for own in np.unique(labels):
             rows = np.flatnonzero(labels == own)
-            rows = rows[np.argsort(-scores[rows], kind="stable")][:MOST_IN_A_IMAGE]
+            rows = rows[np.argsort(-scores[rows], kind="stable")][:MAX_DETECTIONS]
             real, crowd = (
                 truth.boxes_xyxy[(truth.labels == own) & which] for which in (~truth.iscrowd, truth.iscrowd)
             )
-            hits = _hits(iou(found_xyxy[rows][:, None], real))
-            swallowed = covered_share(found_xyxy[rows][:, None], crowd).max(axis=1, initial=0.0) >= _LEAST[:, None]
+            matched = _matched(iou(found_xyxy[rows][:, None], real))
+            in_crowd = covered_share(found_xyxy[rows][:, None], crowd).max(axis=1, initial=0.0) >= _LEAST[:, None]
             image.append(np.full(len(rows), index))
             label.append(np.full(len(rows), own))
             score.append(scores[rows])
-            hit.append(hits)
-            ignored.append(swallowed & ~hits)
+            true_positive.append(matched)
+            ignored.append(in_crowd & ~matched)
     return Matches.in_order(
         OVERLAPS,
         np.concatenate(image),
         np.concatenate(label),
         np.concatenate(score),
-        np.concatenate(hit, axis=1),
+        np.concatenate(true_positive, axis=1),
         np.concatenate(ignored, axis=1),
         boxes,
     )
 
 
-def _hits(iou: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which detections, in their order, find a box: (n, m) overlaps -> bool (T, n)."""
-    hits = np.zeros((len(_LEAST), len(iou)), bool)
+def _matched(iou: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which detections, in their order, get a box: IoU (n, m) -> bool (T, n)."""
+    matched = np.zeros((len(_LEAST), len(iou)), bool)
     if not iou.size:
-        return hits
+        return matched
     free = np.ones((len(_LEAST), iou.shape[1]), bool)
     last = iou.shape[1] - 1
     for row in np.flatnonzero(iou.max(axis=1) >= _LEAST[0]):
-        # from the right, so that of equal overlaps the last comes first
+        # from the right, so that of equal IoU the last comes first
         wanted = np.where(free, iou[row], -1.0)[:, ::-1]
         best = last - wanted.argmax(axis=1)
         good = np.flatnonzero(wanted.max(axis=1) >= _LEAST)
-        hits[good, row] = True
+        matched[good, row] = True
         free[good, best[good]] = False
-    return hits
+    return matched

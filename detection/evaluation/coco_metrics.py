@@ -1,4 +1,4 @@
-"""COCO's numbers by pycocotools itself, and what follows from the same judgement: AP30, LAMR, best-F1 thresholds."""
+"""COCO metrics by pycocotools itself, and AP30, LAMR and best-F1 thresholds from the same matching."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""The 12 numbers, in pycocotools' order."""
+"""COCO's 12 metrics, in pycocotools' order."""
 
 Engine = Literal["pycocotools", "faster-coco-eval"]
-"""Who computes the 12 numbers: both give the same ones, the second on big sets many times sooner."""
+"""What computes the 12 metrics: both give the same values, the second much faster on large datasets."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMetrics:
-    """One class: fractions, -1 where there is nothing to find.
+    """Metrics of one class: fractions, -1 where it has no boxes.
 
     Attributes:
         AP, AP50, AP75, AR100: as COCO defines them, of this class alone.
-        AP30: the same at IoU 0.3.
-        LAMR: see `detection.evaluation.curves.log_average_miss_rate`; 0 is best.
-        boxes: boxes to find.
-        threshold: the score at which F1 at IoU 0.5 is highest; None where nothing can be found.
+        AP30: AP at IoU 0.3.
+        LAMR: log-average miss rate, see `detection.evaluation.curves.log_average_miss_rate`; 0 is best.
+        boxes: ground-truth boxes.
+        threshold: the score of the highest F1 at IoU 0.5; None where there is no true positive.
         precision, recall: at that threshold, at IoU 0.5.
         curve_recall, curve_precision, curve_score: float (101,), the precision-recall curve at IoU 0.5.
 
@@ -56,18 +56,18 @@ class ClassMetrics:
     curve_score: NDArray[np.float64]
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """The numbers, without the curve."""
+        """The metrics as a dict, without the curve."""
         names = ("AP", "AP50", "AP75", "AR100", "AP30", "LAMR", "boxes", "threshold", "precision", "recall")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class SizeMetrics:
-    """Boxes of one of COCO's sizes, mean over classes; -1 where there is nothing to find.
+    """Metrics of one of COCO's size ranges, mean over classes; -1 where there are no boxes.
 
     Attributes:
-        AP, AP50: of them.
-        boxes: to find.
+        AP, AP50: of boxes of this size.
+        boxes: ground-truth boxes.
 
     """
 
@@ -78,15 +78,15 @@ class SizeMetrics:
 
 @dataclass(frozen=True, eq=False)
 class CocoMetrics:
-    """The numbers of a dataset (fractions, -1 where undefined), each class's own, and what they were made of.
+    """Metrics of a dataset and of each class: fractions, -1 where undefined.
 
     Attributes:
-        coco: the 12 numbers, by `NAMES`.
+        coco: the 12 metrics, by `NAMES`.
         AP30: mean over classes, at IoU 0.3.
         LAMR: mean over classes of the log-average miss rate; 0 is best.
         per_class: by name.
         sizes: `small` (area below 32 x 32 pixels), `medium` and `large` (from 96 x 96 on).
-        matches: every detection, and at which overlaps it is a hit.
+        matches: every detection, and at which IoU it is a true positive.
 
     """
 
@@ -99,7 +99,7 @@ class CocoMetrics:
 
 
 def ground_truth(dataset: Dataset) -> dict[str, Any]:
-    """The dataset as the COCO dict that pycocotools reads; boxes become xywh here and nowhere else."""
+    """The dataset as the COCO dict that pycocotools reads; boxes become xywh here."""
     annotations: list[dict[str, Any]] = []
     for image in dataset.images:
         for box, label, area, crowd in zip(
@@ -126,11 +126,17 @@ def ground_truth(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def coco_results(dataset: Dataset, found: Sequence[Detections]) -> list[dict[str, Any]]:
-    """Detections, one per image in the dataset's order, labelled as the dataset, as COCO results."""
+def coco_results(dataset: Dataset, detections: Sequence[Detections]) -> list[dict[str, Any]]:
+    """Detections as COCO results.
+
+    Args:
+        dataset: the images.
+        detections: one per image in the dataset's order, labelled as the dataset.
+
+    """
     results: list[dict[str, Any]] = []
-    for image, detections in zip(dataset.images, found, strict=True):
-        for box, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True):
+    for image, found in zip(dataset.images, detections, strict=True):
+        for box, score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True):
             x1, y1, x2, y2 = (float(v) for v in box)
             results.append(
                 {
@@ -144,26 +150,26 @@ def coco_results(dataset: Dataset, found: Sequence[Detections]) -> list[dict[str
 
 
 def coco_metrics(dataset: Dataset, results: list[dict[str, Any]], engine: Engine = "pycocotools") -> CocoMetrics:
-    """Score COCO results against the dataset.
+    """Compute the metrics of COCO results on a dataset.
 
     Args:
-        dataset: the truth.
+        dataset: the ground truth.
         results: as `coco_results` gives them.
-        engine: who computes the 12 numbers and each class's own.
+        engine: what computes the 12 metrics, of the dataset and of each class.
 
     Raises:
         SwathError: the engine is not installed.
 
     """
-    judge = _judged(ground_truth(dataset), results, engine)
+    coco_eval = _evaluated(ground_truth(dataset), results, engine)
     matches = match(dataset, results)
     loose = average_precision(matches)[0, 0]  # (class,) at `LOOSE_IOU`
-    # the judge sorts the category ids; the dataset may not
-    at = {category: k for k, category in enumerate(judge.params.catIds)}
+    # COCOeval sorts the category ids; the dataset may not
+    at = {category: k for k, category in enumerate(coco_eval.params.catIds)}
     missed = log_average_miss_rate(matches)
     per_class = {
         name: _class_metrics(
-            judge,
+            coco_eval,
             at[category],
             AP30=float(loose[label]),
             LAMR=float(missed[label]),
@@ -171,8 +177,10 @@ def coco_metrics(dataset: Dataset, results: list[dict[str, Any]], engine: Engine
         )
         for label, (name, category) in enumerate(zip(dataset.class_names, dataset.category_ids, strict=True))
     }
-    coco = {n: float(v) for n, v in zip(NAMES, judge.stats, strict=True)}
-    return CocoMetrics(coco, mean_defined(loose), mean_defined(missed), per_class, _sizes(judge, dataset), matches)
+    coco = {n: float(v) for n, v in zip(NAMES, coco_eval.stats, strict=True)}
+    return CocoMetrics(
+        coco, mean_defined(loose), mean_defined(missed), per_class, _sizes(coco_eval, dataset), matches
+    )
 
 
 def _classes(engine: Engine) -> tuple[Any, Any]:
@@ -186,9 +194,9 @@ def _classes(engine: Engine) -> tuple[Any, Any]:
     return faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
 
 
-def _judged(truth: dict[str, Any], results: list[dict[str, Any]], engine: Engine) -> Any:
-    """COCO's evaluation, done: a `COCOeval` of either engine."""
-    coco, judge_class = _classes(engine)
+def _evaluated(truth: dict[str, Any], results: list[dict[str, Any]], engine: Engine) -> Any:
+    """A finished `COCOeval` of either engine."""
+    coco, evaluator_class = _classes(engine)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         there, found = coco(), coco()
         there.dataset = truth
@@ -198,37 +206,39 @@ def _judged(truth: dict[str, Any], results: list[dict[str, Any]], engine: Engine
         else:  # loadRes cannot take an empty list
             found.dataset = {**truth, "annotations": []}
             found.createIndex()
-        judge = judge_class(there, found, "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge
+        coco_eval = evaluator_class(there, found, "bbox")
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+    return coco_eval
 
 
-def usable_scores(metrics: CocoMetrics, class_names: Sequence[str]) -> NDArray[np.float32]:
-    """Per class the score of its best F1, float32 (C,); above 1 for a class of which nothing found was right."""
+def best_f1_thresholds(metrics: CocoMetrics, class_names: Sequence[str]) -> NDArray[np.float32]:
+    """Score of the best F1 of each class, float32 (C,); above 1 for a class without a true positive."""
     thresholds = [metrics.per_class[name].threshold for name in class_names]
     return np.array([1.1 if t is None else t for t in thresholds], np.float32)
 
 
-def _sizes(judge: Any, dataset: Dataset) -> dict[str, SizeMetrics]:
+def _sizes(coco_eval: Any, dataset: Dataset) -> dict[str, SizeMetrics]:
     areas = np.concatenate([p.areas_px[~p.iscrowd] for p in dataset.images] + [np.zeros(0, np.float32)])
     found = {}
-    for index, (name, (least, most)) in enumerate(zip(judge.params.areaRngLbl, judge.params.areaRng, strict=True)):
+    for index, (name, (least, most)) in enumerate(
+        zip(coco_eval.params.areaRngLbl, coco_eval.params.areaRng, strict=True)
+    ):
         if name != "all":
-            precision = judge.eval["precision"][:, :, :, index, -1]  # (IoU, recall, class)
+            precision = coco_eval.eval["precision"][:, :, :, index, -1]  # (IoU, recall, class)
             inside = int(((areas >= least) & (areas <= most)).sum())
             found[name] = SizeMetrics(mean_defined(precision), mean_defined(precision[0]), inside)
     return found
 
 
-def _class_metrics(judge: Any, k: int, *, AP30: float, LAMR: float, boxes: int) -> ClassMetrics:
-    precision = judge.eval["precision"][:, :, k, 0, -1]  # (IoU, recall), all areas, 100 detections
-    recall = judge.eval["recall"][:, k, 0, -1]
-    at_50, scores_50 = precision[0], judge.eval["scores"][0, :, k, 0, -1]
-    points = judge.params.recThrs
+def _class_metrics(coco_eval: Any, k: int, *, AP30: float, LAMR: float, boxes: int) -> ClassMetrics:
+    precision = coco_eval.eval["precision"][:, :, k, 0, -1]  # (IoU, recall), all areas, 100 detections
+    recall = coco_eval.eval["recall"][:, k, 0, -1]
+    at_50, scores_50 = precision[0], coco_eval.eval["scores"][0, :, k, 0, -1]
+    points = coco_eval.params.recThrs
     f1 = np.where(at_50 > 0, 2 * at_50 * points / np.maximum(at_50 + points, 1e-12), 0)
-    best = int(f1.round(9).argmax())  # of those that are equal but for rounding the first, by any engine
+    best = int(f1.round(9).argmax())  # of values equal but for rounding the first, with either engine
     usable = f1[best] > 0
     return ClassMetrics(
         AP=mean_defined(precision),

@@ -1,4 +1,4 @@
-"""Two detectors on the same images: which is better, and whether that is more than luck."""
+"""Two detectors on the same images: the differences of their metrics, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from detection.evaluation.evaluate import Evaluation
+from detection.evaluation.evaluation import Evaluation
 from detection.evaluation.intervals import CONFIDENCE, Difference, differences
 from detection.runtime.errors import SwathError
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
-    """Two detectors on the same images, by the names of the headline numbers.
+    """Compare two detectors by their headline metrics, on the same images.
+
+    Args:
+        first: one detector's evaluation.
+        second: the other's; changes are second minus first.
 
     Raises:
         SwathError: the images or their boxes are not the same.
@@ -22,15 +26,15 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
     if one.fingerprint() != other.fingerprint():
         raise SwathError(
             f"the two models see different images of {one.name} ({len(one)} and {len(other)}), so they "
-            "cannot be compared: --whole and --unlabelled read them alike"
+            "cannot be compared: --whole and --unlabelled make both read them in the same way"
         )
     return differences(first.metrics.matches, second.metrics.matches, first.resamples)
 
 
 def comparison_json(changes: dict[str, Difference], models: Sequence[Path], second: Evaluation) -> str:
-    """`comparison.json`: stable keys, fractions."""
+    """Content of `comparison.json`: stable keys, fractions."""
     content = {
-        "schema": 1,
+        "schema": 2,
         "first": str(models[0]),
         "second": str(models[1]),
         "dataset": second.dataset.name,
@@ -39,7 +43,7 @@ def comparison_json(changes: dict[str, Difference], models: Sequence[Path], seco
         "grouped_by": second.grouped_by,
         "groups": len(set(second.groups)),
         "differences": {
-            name: {"first": d.first, "second": d.second, "change": d.change.to_dict(), "real": d.real}
+            name: {"first": d.first, "second": d.second, "change": d.change.to_dict(), "significant": d.significant}
             for name, d in changes.items()
         },
     }

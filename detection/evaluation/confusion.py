@@ -1,4 +1,4 @@
-"""What is taken for what, with a row and a column for the background; and what a score is worth."""
+"""Confusion matrix with a row and a column for the background, and the matched pairs that it counts."""
 
 from __future__ import annotations
 
@@ -10,42 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from detection.evaluation.curves import Matches
-from detection.evaluation.matching import MATCH_IOU, judge
+from detection.evaluation.matching import MATCH_IOU, match_detections
 from detection.runtime.boxes import covered_share, iou
 from detection.runtime.detections import Detections
 
-BINS = 10
-
-Kind = Literal["hit", "confused", "false", "missed"]
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """How often detections of a score are hits.
-
-    Attributes:
-        count: int (BINS,), detections in each tenth of the scores from 0 to 1.
-        score: float (BINS,), their mean score, 0 where there are none.
-        hits: float (BINS,), the share of them that are hits.
-        error: mean distance of the two, weighed by `count`; None without detections.
-
-    """
-
-    count: NDArray[np.int64]
-    score: NDArray[np.float64]
-    hits: NDArray[np.float64]
-    error: float | None
+Kind = Literal["true_positive", "confusion", "false_positive", "false_negative"]
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A box of the truth and what was found there; one of them may be missing.
+    """A ground-truth box and the detection matched to it; one of them may be missing.
 
     Attributes:
         image: its index in the dataset.
-        truth_xyxy, truth_label: the box, and its class; None and -1 where nothing stands.
-        found_xyxy, found_label, score: the detection; None, -1 and 0 where nothing was found.
+        truth_xyxy, truth_label: the box, and its class; None and -1 without one.
+        found_xyxy, found_label, score: the detection; None, -1 and 0 without one.
 
     """
 
@@ -58,40 +37,44 @@ class Pair:
 
     @property
     def kind(self) -> Kind:
-        """What came of it."""
+        """Kind of match; a confusion is a false positive and a false negative in one."""
         if self.truth_xyxy is None:
-            return "false"
+            return "false_positive"
         if self.found_xyxy is None:
-            return "missed"
-        return "hit" if self.truth_label == self.found_label else "confused"
+            return "false_negative"
+        return "true_positive" if self.truth_label == self.found_label else "confusion"
 
 
-def pairs(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.float32] | float) -> Iterator[Pair]:
-    """Every box and every detection once, image by image.
+def pairs(
+    dataset: Dataset, detections: Sequence[Detections], thresholds: NDArray[np.float32] | float
+) -> Iterator[Pair]:
+    """Match every ground-truth box and every detection one to one, image by image.
 
-    Hits are found as everywhere (same class, best score first, IoU 0.5); then what is left of the detections
-    takes what is left of the boxes, best score first and whatever the class. Crowds count as nothing.
+    True positives are matched first (same class, best score first, IoU 0.5); then the remaining detections take the
+    remaining boxes, best score first, of any class. Detections in crowd regions are ignored.
 
     Args:
-        dataset: the truth.
-        found: detections, one for each image in its order, labelled as the dataset.
+        dataset: the ground truth.
+        detections: one for each image in its order, labelled as the dataset.
         thresholds: per class, or one for all; detections below are left out.
 
     """
-    for number, (image, seen) in enumerate(zip(dataset.images, found, strict=True)):
+    for number, (image, seen) in enumerate(zip(dataset.images, detections, strict=True)):
         real = ~image.iscrowd
         boxes, labels = image.boxes_xyxy[real], image.labels[real]
-        outcome = judge(boxes, labels, seen, thresholds)
-        kept = outcome.kept
+        matched = match_detections(boxes, labels, seen, thresholds)
+        kept = matched.kept
         free = np.ones(len(boxes), bool)
         overlaps = iou(kept.boxes_xyxy[:, None], boxes)
         in_crowd = (
             covered_share(kept.boxes_xyxy[:, None], image.boxes_xyxy[~real]).max(axis=1, initial=0.0) >= MATCH_IOU
         )
-        # hits first: each takes the box that it took in `judge`, found again in the same order
-        for index in np.argsort(~outcome.hit, kind="stable"):
+        # true positives first: each takes the box of `match_detections`, found again in the same order
+        for index in np.argsort(~matched.true_positive, kind="stable"):
             own, label, score = kept.boxes_xyxy[index], int(kept.labels[index]), float(kept.scores[index])
-            wanted = free & (labels == label) & outcome.found if outcome.hit[index] else free & ~outcome.found
+            wanted = (
+                free & (labels == label) & matched.found if matched.true_positive[index] else free & ~matched.found
+            )
             overlap = np.where(wanted, overlaps[index], 0.0)
             if len(overlap) and overlap.max() >= MATCH_IOU:
                 box = int(overlap.argmax())
@@ -103,43 +86,18 @@ def pairs(dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.
             yield Pair(number, left, label, None, -1, 0.0)
 
 
-def confusion_matrix(matched: Iterable[Pair], classes: int) -> NDArray[np.int64]:
-    """Boxes of the truth by row, what was found there by column; the last of each is background.
+def confusion_matrix(matched_pairs: Iterable[Pair], classes: int) -> NDArray[np.int64]:
+    """Confusion matrix: ground truth by row, detections by column; the last of each is background.
 
     Args:
-        matched: as `pairs` gives them.
-        classes: how many there are.
+        matched_pairs: as `pairs` gives them.
+        classes: number of classes.
 
     Returns:
-        int64 (C + 1, C + 1). Its corner is 0: background that is left alone has no number.
+        int64 (C + 1, C + 1). Its corner is 0: true negatives cannot be counted.
 
     """
     matrix = np.zeros((classes + 1, classes + 1), np.int64)
-    for pair in matched:
+    for pair in matched_pairs:
         matrix[pair.truth_label, pair.found_label] += 1  # -1 is the last row, or column
     return matrix
-
-
-def calibration(matches: Matches, label: int | None = None, iou: float = MATCH_IOU) -> Calibration:
-    """Whether of detections of score 0.7 seven in ten are hits.
-
-    F. Kueppers et al., "Multivariate Confidence Calibration for Object Detection" (CVPR Workshops 2020): the
-    detection expected calibration error, over the score alone.
-
-    Args:
-        matches: of the dataset.
-        label: one class; None: all together.
-        iou: from which overlap on a detection is a hit.
-
-    """
-    own = slice(None) if label is None else matches.of_class(label)
-    t = matches.at(iou)
-    counts = ~matches.ignored[t, own]
-    score, hit = matches.score[own][counts], matches.hit[t, own][counts]
-    place = np.minimum((score * BINS).astype(np.int64), BINS - 1)
-    count = np.bincount(place, minlength=BINS)
-    scale = np.maximum(count, 1)
-    scores = np.bincount(place, weights=score, minlength=BINS) / scale
-    hits = np.bincount(place, weights=hit, minlength=BINS) / scale
-    error = float((count * np.abs(scores - hits)).sum() / count.sum()) if len(score) else None
-    return Calibration(count, scores, hits, error)

@@ -1,4 +1,4 @@
-"""Every detection of a dataset and whether it is a hit, and what is read off it: AP, its resamples, miss rates."""
+"""Matched detections of a dataset, and what is computed from them: AP, its resamples, miss rates."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-"""Where COCO samples precision."""
+"""Recalls at which COCO samples precision."""
 
 _FALSE_PER_IMAGE = np.logspace(-2, 0, 9)
 _LEAST_MISS_RATE = 1e-10
 _EPSILON = float(np.spacing(1))  # as pycocotools keeps its quotients defined
-_CHUNK = 4_000_000  # detections times resamples at once
-_STEPS = 1000  # of the scores of a class, where its resamples are many
+_CHUNK = 4_000_000  # detections times resamples computed at once
+_STEPS = 1000  # points of a class's curve when it is resampled
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The detections of a whole dataset, by class, best score first, equal scores in pycocotools' order.
+    """The matched detections of a dataset, by class, best score first, equal scores in pycocotools' order.
 
     Attributes:
-        iou: float (T,), the overlaps that they were judged at: 0.3, then COCO's ten.
-        image: int64 (D,), its index in the dataset.
+        iou: float (T,), IoU thresholds of the matching: 0.3, then COCO's ten.
+        image: int64 (D,), index of the image in the dataset.
         label: int64 (D,).
         score: float64 (D,).
-        hit: bool (T, D), whether it found a box.
-        ignored: bool (T, D), whether it counts neither as a hit nor as false (it lies in a crowd).
-        boxes: int64 (P, C), how many boxes of each class there are to find in each image.
+        true_positive: bool (T, D), whether it is matched to a ground-truth box.
+        ignored: bool (T, D), whether it counts neither as true nor as false positive (it lies in a crowd region).
+        boxes: int64 (P, C), number of ground-truth boxes of each class in each image.
 
     """
 
@@ -36,7 +36,7 @@ class Matches:
     image: NDArray[np.int64]
     label: NDArray[np.int64]
     score: NDArray[np.float64]
-    hit: NDArray[np.bool_]
+    true_positive: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
     boxes: NDArray[np.int64]
 
@@ -47,41 +47,40 @@ class Matches:
         image: NDArray[np.int64],
         label: NDArray[np.int64],
         score: NDArray[np.float64],
-        hit: NDArray[np.bool_],
+        true_positive: NDArray[np.bool_],
         ignored: NDArray[np.bool_],
         boxes: NDArray[np.int64],
     ) -> Matches:
-        """The same, brought in order; rows of equal label and score keep theirs."""
+        """Matches sorted as this class requires; detections of equal label and score keep their order."""
         order = np.lexsort((-score, label))
-        return cls(iou, image[order], label[order], score[order], hit[:, order], ignored[:, order], boxes)
+        return cls(iou, image[order], label[order], score[order], true_positive[:, order], ignored[:, order], boxes)
 
     def at(self, iou: float) -> int:
-        """The row of `hit` and `ignored` for one of the overlaps."""
+        """Row of `true_positive` and `ignored` for one of the IoU thresholds."""
         return int(np.abs(self.iou - iou).argmin())
 
     def only(self, images: NDArray[np.bool_]) -> Matches:
-        """What was found, and is to be found, in some of the images, bool (P,); the others stay, empty."""
+        """The matches of some images, selected by bool (P,); the other images stay, without boxes or detections."""
         kept = images[self.image]
         return Matches(
             self.iou,
             self.image[kept],
             self.label[kept],
             self.score[kept],
-            self.hit[:, kept],
+            self.true_positive[:, kept],
             self.ignored[:, kept],
             self.boxes * images[:, None],
         )
 
     def of_class(self, label: int) -> slice:
-        """Where the detections of a class stand."""
+        """Slice of the detections of a class."""
         return slice(*np.searchsorted(self.label, (label, label + 1)))
 
 
 def average_precision(matches: Matches, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """AP of every class at every overlap, of the dataset or of resamples of its images.
+    """AP of every class at every IoU, of the dataset or of resamples of its images.
 
-    With all weights 1 it is what pycocotools computes, operation by operation. An image of weight 2 counts as if
-    it were there twice.
+    With all weights 1 it is what pycocotools computes, operation by operation. An image of weight 2 counts twice.
 
     Args:
         matches: of the dataset.
@@ -97,9 +96,9 @@ def average_precision(matches: Matches, weights: NDArray[np.float64] | None = No
 
 
 def resampled_precision(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same of many resamples of many detections, soon: curves of a class in 1000 steps of its scores at most.
+    """The same for many resamples of many detections, faster: curves have at most 1000 points per class.
 
-    What the steps leave out of the dataset's own AP is added to every resample.
+    The error of this on the dataset itself is added to the AP of every resample.
 
     Args:
         matches: of the dataset.
@@ -135,10 +134,10 @@ def _class_ap(matches: Matches, label: int, weights: NDArray[np.float64]) -> NDA
         for t in range(len(matches.iou)):
             ignored = matches.ignored[t, own]
             so_far = np.cumsum(weight * ~ignored, axis=1) if ignored.any() else counted
-            # precision falls wherever there is no hit: the curve is made of the hits alone
-            at = np.flatnonzero(matches.hit[t, own] & ~ignored)
-            hits = np.cumsum(weight[:, at], axis=1)
-            found[rows, t] = _sampled(hits, so_far[:, at], to_find[rows])
+            # precision falls at every false positive: the curve consists of the true positives alone
+            at = np.flatnonzero(matches.true_positive[t, own] & ~ignored)
+            true_positives = np.cumsum(weight[:, at], axis=1)
+            found[rows, t] = _sampled(true_positives, so_far[:, at], to_find[rows])
     return found
 
 
@@ -146,7 +145,7 @@ def _class_ap_in_steps(matches: Matches, label: int, weights: NDArray[np.float64
     """(B, T); the best detections one by one, then in steps of equal size."""
     own = matches.of_class(label)
     count, images = own.stop - own.start, len(matches.boxes)
-    rank, single = np.arange(count), _STEPS // 2  # at the top of the curve every detection tells
+    rank, single = np.arange(count), _STEPS // 2  # at the top of the curve every detection matters
     rest = single + (rank - single) * (_STEPS - single) // (count - single)
     place = matches.image[own] * _STEPS + np.where(rank < single, rank, rest)
 
@@ -159,27 +158,27 @@ def _class_ap_in_steps(matches: Matches, label: int, weights: NDArray[np.float64
     found = np.empty((len(weights), len(matches.iou)))
     for t in range(len(matches.iou)):
         ignored = matches.ignored[t, own]
-        hits = so_far(matches.hit[t, own] & ~ignored)
-        found[:, t] = _sampled(hits, so_far(~ignored) if ignored.any() else counted, to_find)
+        true_positives = so_far(matches.true_positive[t, own] & ~ignored)
+        found[:, t] = _sampled(true_positives, so_far(~ignored) if ignored.any() else counted, to_find)
     return found
 
 
 def _sampled(
-    hits: NDArray[np.float64], counted: NDArray[np.float64], to_find: NDArray[np.float64]
+    true_positives: NDArray[np.float64], counted: NDArray[np.float64], to_find: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Mean precision at COCO's recalls, each row a curve; -1 without boxes."""
-    precision = hits / (counted + _EPSILON)
+    precision = true_positives / (counted + _EPSILON)
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     precision = np.hstack([precision, np.zeros((len(precision), 1))])  # recalls that are not reached
-    mean = np.full(len(hits), -1.0)
+    mean = np.full(len(true_positives), -1.0)
     for row in np.flatnonzero(to_find > 0):
-        at = np.searchsorted(hits[row] / to_find[row], RECALLS, side="left")
+        at = np.searchsorted(true_positives[row] / to_find[row], RECALLS, side="left")
         mean[row] = precision[row, at].mean()
     return mean
 
 
 def recall_at_end(matches: Matches, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Share of the boxes that any detection found, of every class at every overlap: what COCO averages to AR100.
+    """Largest recall of every class at every IoU: what COCO averages to AR100.
 
     Args:
         matches: of the dataset.
@@ -196,26 +195,26 @@ def recall_at_end(matches: Matches, weights: NDArray[np.float64] | None = None) 
     recall = np.full((len(weights), len(matches.iou), classes), -1.0)
     place = matches.image * classes + matches.label
     for t in range(len(matches.iou)):
-        good = matches.hit[t] & ~matches.ignored[t]
-        hits = weights @ np.bincount(place[good], minlength=images * classes).reshape(images, classes)
-        np.divide(hits, to_find, out=recall[:, t], where=to_find > 0)
+        good = matches.true_positive[t] & ~matches.ignored[t]
+        true_positives = weights @ np.bincount(place[good], minlength=images * classes).reshape(images, classes)
+        np.divide(true_positives, to_find, out=recall[:, t], where=to_find > 0)
     return recall
 
 
 def mean_defined(values: NDArray[np.float64]) -> float:
-    """Mean of what is defined (above -1); -1 where nothing is."""
+    """Mean of the defined values (above -1); -1 if there are none."""
     return float(values[values > -1].mean()) if (values > -1).any() else -1.0
 
 
 def log_average_miss_rate(matches: Matches, iou: float = 0.5) -> NDArray[np.float64]:
-    """Share of boxes missed, the geometric mean over 0.01 to 1 false detections an image: 0 is best.
+    """Log-average miss rate: geometric mean of the miss rate over 0.01 to 1 false positives per image; 0 is best.
 
     P. Dollar et al., "Pedestrian Detection: An Evaluation of the State of the Art" (TPAMI 2012), section 3: at nine
     rates evenly spaced in log space, each the miss rate at the highest recall that keeps to it.
 
     Args:
         matches: of the dataset.
-        iou: from which overlap on a detection is a hit.
+        iou: from which IoU on a detection is a true positive.
 
     Returns:
         float (C,), -1 for classes without boxes.
@@ -227,9 +226,9 @@ def log_average_miss_rate(matches: Matches, iou: float = 0.5) -> NDArray[np.floa
     for label in np.flatnonzero(matches.boxes.sum(axis=0)):
         own = matches.of_class(int(label))
         counts = ~matches.ignored[t, own]
-        hits = np.cumsum(matches.hit[t, own] & counts)
-        false = np.cumsum(~matches.hit[t, own] & counts) / images
-        recall = np.append(0.0, hits / matches.boxes[:, label].sum())
+        true_positives = np.cumsum(matches.true_positive[t, own] & counts)
+        false = np.cumsum(~matches.true_positive[t, own] & counts) / images
+        recall = np.append(0.0, true_positives / matches.boxes[:, label].sum())
         missed = 1 - recall[np.searchsorted(false, _FALSE_PER_IMAGE, side="right")]
         rates[label] = np.exp(np.log(np.maximum(missed, _LEAST_MISS_RATE)).mean())
     return rates

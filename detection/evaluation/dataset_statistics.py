@@ -1,4 +1,4 @@
-"""What a dataset holds: what a reader must know before believing a figure of it."""
+"""Statistics of a dataset: what a reader must know before trusting metrics on it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from data import Dataset
 
 MOST_VALUES = 12
-"""Of an attribute, at most so many values are named."""
+"""An attribute with more values is summarised by their number."""
 
 
 @dataclass(frozen=True)
-class ClassCard:
-    """One class.
+class ClassStatistics:
+    """Statistics of one class.
 
     Attributes:
-        boxes: to find; crowds are left out.
-        images: that hold one.
-        crowds: groups that are neither to be found nor false.
-        side_px: the 5, 50 and 95 percentiles of the square root of a box's area; None without boxes.
+        boxes: number of boxes, without crowd regions.
+        images: number of images with at least one.
+        crowds: number of crowd regions, which are ignored.
+        side_px: 5th, 50th and 95th percentile of the square root of a box's area; None without boxes.
 
     """
 
@@ -34,22 +34,22 @@ class ClassCard:
 
 
 @dataclass(frozen=True)
-class DatasetCard:
-    """The whole.
+class DatasetStatistics:
+    """Statistics of a dataset.
 
     Attributes:
-        images: how many.
-        empty: how many of them hold no box.
-        sizes: (height, width, how many images), the most frequent first.
+        images: number of images.
+        empty: number of images without a box.
+        sizes: (height, width, number of images), the most frequent first.
         classes: by name.
-        attributes: by name, how many images have which value; those with many values by their number alone.
+        attributes: by name, the number of images of each value; of attributes with many values, their number.
 
     """
 
     images: int
     empty: int
     sizes: tuple[tuple[int, int, int], ...]
-    classes: Mapping[str, ClassCard]
+    classes: Mapping[str, ClassStatistics]
     attributes: Mapping[str, Mapping[str, int] | int]
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,18 +57,18 @@ class DatasetCard:
         return asdict(self)
 
 
-def dataset_card(dataset: Dataset) -> DatasetCard:
-    """Count what there is."""
+def dataset_statistics(dataset: Dataset) -> DatasetStatistics:
+    """Count images, boxes, sizes and attribute values."""
     sizes = Counter(image.size_hw for image in dataset.images)
     values: dict[str, Counter[str]] = {}
     for image in dataset.images:
         for key, value in image.attributes.items():
             values.setdefault(key, Counter())[value] += 1
-    return DatasetCard(
+    return DatasetStatistics(
         images=len(dataset),
         empty=sum(not (~image.iscrowd).any() for image in dataset.images),
         sizes=tuple((*size_hw, count) for size_hw, count in sizes.most_common()),
-        classes={name: _class_card(dataset, label) for label, name in enumerate(dataset.class_names)},
+        classes={name: _class_statistics(dataset, label) for label, name in enumerate(dataset.class_names)},
         attributes={
             key: dict(found.most_common()) if len(found) <= MOST_VALUES else len(found)
             for key, found in sorted(values.items())
@@ -76,11 +76,11 @@ def dataset_card(dataset: Dataset) -> DatasetCard:
     )
 
 
-def _class_card(dataset: Dataset, label: int) -> ClassCard:
+def _class_statistics(dataset: Dataset, label: int) -> ClassStatistics:
     own = [(p.boxes_xyxy[(p.labels == label) & ~p.iscrowd], (p.labels == label) & p.iscrowd) for p in dataset.images]
     boxes = np.concatenate([one for one, _ in own]) if own else np.zeros((0, 4))
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    return ClassCard(
+    return ClassStatistics(
         boxes=len(boxes),
         images=sum(len(one) > 0 for one, _ in own),
         crowds=sum(int(crowds.sum()) for _, crowds in own),

@@ -1,4 +1,4 @@
-"""What AP50 is lost to: each kind of mistake, and what the figure would be without it."""
+"""Error breakdown after TIDE: each type of error, and the AP50 that fixing it alone would gain."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import Dataset
-from detection.evaluation.coco_matching import MOST_IN_A_IMAGE
+from detection.evaluation.coco_matching import MAX_DETECTIONS
 from detection.evaluation.curves import RECALLS, mean_defined
 from detection.evaluation.matching import MATCH_IOU
 from detection.runtime.boxes import covered_share, iou
 from detection.runtime.detections import Detections
 
 KINDS = ("class", "location", "both", "duplicate", "background", "missed")
-"""The kinds of mistakes, in the order of the paper."""
+"""The types of errors, in the order of the paper."""
 
 BACKGROUND_IOU = 0.1
-"""A detection that overlaps nothing by as much lies on background."""
+"""A detection without such an IoU with any box lies on background."""
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A kind of mistake.
+class ErrorType:
+    """One type of error.
 
     Attributes:
-        count: how often it was made, whatever the score; a mistake of low score costs little.
-        AP50: what is gained if these alone are put right, a fraction.
+        count: number of such errors, at any score; errors of a low score cost little.
+        AP50: gain in AP50 if these errors alone were fixed, a fraction.
 
     """
 
@@ -38,35 +38,34 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class LostAP:
-    """Where a detector loses AP50.
+class ErrorBreakdown:
+    """AP50 lost to each type of error.
 
     Attributes:
-        AP50: as pycocotools computes it, -1 where there is nothing to find.
-        kinds: by the names of `KINDS`. They do not add up to what is missing: mistakes hide behind one another.
-        hit_iou: mean overlap of the boxes that were found with their boxes of the truth; None where none was.
+        AP50: as pycocotools computes it, -1 without boxes.
+        kinds: by the names of `KINDS`. The gains do not add up to 1 - AP50: one error can hide another.
+        mean_iou: mean IoU of the true positives; None without any.
 
     """
 
     AP50: float
-    kinds: Mapping[str, Loss]
-    hit_iou: float | None
+    kinds: Mapping[str, ErrorType]
+    mean_iou: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """For `metrics.json`."""
-        kinds = {name: {"count": loss.count, "AP50": loss.AP50} for name, loss in self.kinds.items()}
-        return {"kinds": kinds, "hit_iou": self.hit_iou}
+        kinds = {name: {"count": error.count, "AP50": error.AP50} for name, error in self.kinds.items()}
+        return {"kinds": kinds, "mean_iou": self.mean_iou}
 
 
 @dataclass
 class _Rows:
-    """All detections, best score first within an image, and what they are.
+    """All detections, best score first within an image, and their error types.
 
     Attributes:
         label, score: of each.
-        kind: index into `KINDS`, -1 for a hit.
-        target: the box of the truth that a mistake of class or location was about, -1 for none; counted over the
-            whole dataset.
+        kind: index into `KINDS`, -1 for a true positive.
+        target: the ground-truth box of a class or location error, -1 for none; numbered over the whole dataset.
 
     """
 
@@ -76,30 +75,31 @@ class _Rows:
     target: NDArray[np.int64]
 
 
-def lost_ap(dataset: Dataset, found: Sequence[Detections]) -> LostAP:
-    """Split what is missing from AP50 by the kinds of mistakes.
+def error_breakdown(dataset: Dataset, detections: Sequence[Detections]) -> ErrorBreakdown:
+    """Attribute the AP50 that a detector loses to types of errors.
 
     D. Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors" (ECCV 2020), at IoU 0.5 and
-    0.1. A detection is, if not a hit: a duplicate (its class's box is found already), of the wrong class (it covers
-    a box of another), badly located (overlaps a box of its class too little), both, or on background. A box is
-    missed if no mistake of class or location was about it. Where the paper's conditions overlap, that order holds.
+    0.1. A detection that is no true positive is a duplicate (the box of its class is matched already), of the wrong
+    class (it matches a box of another), badly localised (IoU with a box of its class below 0.5), both, or on
+    background. A box is missed if it is the target of no class or location error. Where the paper's conditions
+    overlap, this order decides.
 
     Args:
-        dataset: the truth.
-        found: detections, one for each image in its order, labelled as the dataset.
+        dataset: the ground truth.
+        detections: one for each image in its order, labelled as the dataset.
 
     """
-    rows, labels, taken, overlaps = _judged(dataset, found)
+    rows, labels, taken, overlaps = _classified(dataset, detections)
     classes = len(dataset.class_names)
     boxes = np.bincount(labels, minlength=classes)
-    hit = rows.kind < 0
-    whole = _mean_ap(rows.label, rows.score, hit, boxes)
+    correct = rows.kind < 0
+    whole = _mean_ap(rows.label, rows.score, correct, boxes)
 
     def without(kind: int) -> float:
         wrong = rows.kind == kind
-        keep, right, label = ~wrong, hit.copy(), rows.label.copy()
+        keep, right, label = ~wrong, correct.copy(), rows.label.copy()
         if KINDS[kind] in ("class", "location"):
-            # the best of those about a box that nothing has found becomes its hit, the others go
+            # the best error at a box that is not matched becomes its true positive, the others go
             order = np.flatnonzero(wrong)
             order = order[np.argsort(-rows.score[order], kind="stable")]
             order = order[~taken[rows.target[order]]]
@@ -113,18 +113,18 @@ def lost_ap(dataset: Dataset, found: Sequence[Detections]) -> LostAP:
     about[rows.target[rows.target >= 0]] = True
     missed = ~taken & ~about
     left = boxes - np.bincount(labels[missed], minlength=classes)
-    kinds = {name: Loss(int((rows.kind == k).sum()), without(k) - whole) for k, name in enumerate(KINDS[:-1])}
-    # a class all of whose boxes are missed has no curve any more; without them it is perfect
+    kinds = {name: ErrorType(int((rows.kind == k).sum()), without(k) - whole) for k, name in enumerate(KINDS[:-1])}
+    # a class all of whose boxes are missed has no curve left; without them it is perfect
     gone = (boxes > 0) & (left == 0)
-    aps = np.where(gone, 1.0, _aps(rows.label, rows.score, hit, left))
-    kinds["missed"] = Loss(int(missed.sum()), mean_defined(aps) - whole)
-    return LostAP(whole, kinds, float(np.mean(overlaps)) if overlaps else None)
+    aps = np.where(gone, 1.0, _aps(rows.label, rows.score, correct, left))
+    kinds["missed"] = ErrorType(int(missed.sum()), mean_defined(aps) - whole)
+    return ErrorBreakdown(whole, kinds, float(np.mean(overlaps)) if overlaps else None)
 
 
-def _judged(
-    dataset: Dataset, found: Sequence[Detections]
+def _classified(
+    dataset: Dataset, detections: Sequence[Detections]
 ) -> tuple[_Rows, NDArray[np.int64], NDArray[np.bool_], list[float]]:
-    """Every detection's kind; each box's label and whether it was found; the hits' overlaps."""
+    """Every detection's error type; each box's label and whether it is matched; IoU of the true positives."""
     parts: list[_Rows] = []
     labels: list[NDArray[np.int64]] = []
     taken: list[NDArray[np.bool_]] = []
@@ -132,11 +132,11 @@ def _judged(
     before = 0
     # pycocotools goes by image id, which decides between equal scores
     for index in np.argsort([image.image_id for image in dataset.images], kind="stable"):
-        image, seen = dataset.images[index], found[index]
+        image, seen = dataset.images[index], detections[index]
         seen = _first_of_each_class(seen[np.argsort(-seen.scores, kind="stable")])
         real = ~image.iscrowd
         truth_labels = image.labels[real]
-        got, kind, target, ignored = _judge_image(
+        got, kind, target, ignored = _classify_image(
             iou(seen.boxes_xyxy[:, None], image.boxes_xyxy[real]),
             covered_share(seen.boxes_xyxy[:, None], image.boxes_xyxy[~real]),
             seen.labels,
@@ -161,7 +161,7 @@ def _judged(
     )
 
 
-def _judge_image(
+def _classify_image(
     iou: NDArray[np.float64],
     crowd_iou: NDArray[np.float64],
     labels: NDArray[np.int64],
@@ -169,7 +169,7 @@ def _judge_image(
     crowd_labels: NDArray[np.int64],
     overlaps: list[float],
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Which boxes are found; each detection's kind, the box it is about, and whether a crowd swallows it."""
+    """Which boxes are matched; each detection's error type, its target, and whether a crowd region ignores it."""
     got = np.zeros(len(truth_labels), bool)
     kind = np.full(len(labels), -1)
     target = np.full(len(labels), -1)
@@ -200,22 +200,22 @@ def _judge_image(
 
 
 def _first_of_each_class(seen: Detections) -> Detections:
-    """The best of each class, as many as COCO counts in one image."""
+    """The best detections of each class, as many as COCO counts in one image."""
     rank = np.zeros(len(seen), int)
     for label in np.unique(seen.labels):
         own = seen.labels == label
         rank[own] = np.arange(own.sum())
-    return seen[rank < MOST_IN_A_IMAGE]
+    return seen[rank < MAX_DETECTIONS]
 
 
 def _aps(
-    label: NDArray[np.int64], score: NDArray[np.float64], hit: NDArray[np.bool_], boxes: NDArray[np.int64]
+    label: NDArray[np.int64], score: NDArray[np.float64], correct: NDArray[np.bool_], boxes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Each class's AP as COCO samples it; -1 for classes without boxes."""
     aps = np.full(len(boxes), -1.0)
     for k in np.flatnonzero(boxes):
         own = np.flatnonzero(label == k)
-        right = hit[own[np.argsort(-score[own], kind="stable")]]
+        right = correct[own[np.argsort(-score[own], kind="stable")]]
         found = np.cumsum(right)
         precision = found / np.arange(1, len(right) + 1)
         precision = np.maximum.accumulate(precision[::-1])[::-1]
@@ -225,6 +225,6 @@ def _aps(
 
 
 def _mean_ap(
-    label: NDArray[np.int64], score: NDArray[np.float64], hit: NDArray[np.bool_], boxes: NDArray[np.int64]
+    label: NDArray[np.int64], score: NDArray[np.float64], correct: NDArray[np.bool_], boxes: NDArray[np.int64]
 ) -> float:
-    return mean_defined(_aps(label, score, hit, boxes))
+    return mean_defined(_aps(label, score, correct, boxes))

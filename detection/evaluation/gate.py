@@ -1,4 +1,4 @@
-"""Figures that must be reached, so that a script can stop where they are not."""
+"""Metrics that must be reached, for scripts: `swath evaluate --fail-below` and `--worst-slice`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from detection.evaluation.coco_metrics import NAMES
-from detection.evaluation.evaluate import Evaluation
+from detection.evaluation.evaluation import Evaluation
 from detection.runtime.errors import SwathError
 
-FIGURES = (*NAMES, "AP30")
-"""What a floor can be set for."""
+METRICS = (*NAMES, "AP30")
+"""Metrics for which a minimum can be required."""
 
 OF_A_CLASS = ("AP", "AP50", "AP75", "AP30", "AR100")
-"""Those of them that each class has."""
+"""Those that each class has too."""
 
 
 @dataclass(frozen=True)
-class Floor:
-    """A figure, of one class where one is named, and the least that it may be."""
+class Minimum:
+    """The least acceptable value of a metric.
 
-    figure: str
-    least: float
+    Attributes:
+        metric: one of `METRICS`.
+        value: a fraction.
+        class_name: the class; None: the mean over classes.
+
+    """
+
+    metric: str
+    value: float
     class_name: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Floor:
+    def parse(cls, text: str) -> Minimum:
         """`AP50=0.6`, or `weed:AP50=0.5` for one class.
 
         Raises:
@@ -33,18 +40,18 @@ class Floor:
 
         """
         left, _, number = text.partition("=")
-        class_name, colon, figure = left.rpartition(":")
+        class_name, colon, metric = left.rpartition(":")
         try:
-            least = float(number)
+            value = float(number)
         except ValueError:
-            least = -1.0
-        known = OF_A_CLASS if class_name else FIGURES
-        if figure not in known or not 0 <= least <= 1 or (colon and not class_name):
-            raise ValueError(f"{text!r} is not like AP50=0.6 or weed:AP50=0.5; figures: {', '.join(known)}")
-        return cls(figure, least, class_name or None)
+            value = -1.0
+        known = OF_A_CLASS if class_name else METRICS
+        if metric not in known or not 0 <= value <= 1 or (colon and not class_name):
+            raise ValueError(f"{text!r} is not like AP50=0.6 or weed:AP50=0.5; metrics: {', '.join(known)}")
+        return cls(metric, value, class_name or None)
 
     def check(self, class_names: Sequence[str]) -> None:
-        """Before a detector runs for minutes.
+        """Check the class name, before a detector runs for minutes.
 
         Raises:
             SwathError: there is no such class.
@@ -55,38 +62,38 @@ class Floor:
 
 
 def failures(
-    evaluation: Evaluation, floors: Sequence[Floor], worst_slice: float | None, key: str | None = None
+    evaluation: Evaluation, minimums: Sequence[Minimum], worst_slice: float | None, key: str | None = None
 ) -> tuple[str, ...]:
-    """What is not reached, a line each.
+    """The requirements that are not met, one line each.
 
-    An undefined figure (-1: nothing to find) has not been reached.
+    An undefined metric (-1: no boxes) does not meet a requirement.
 
     Args:
         evaluation: of a detector.
-        floors: that it must reach.
-        worst_slice: the least AP50 of every slice; None: slices may be as they are.
+        minimums: that it must reach.
+        worst_slice: least AP50 of every slice; None: no requirement.
         key: only slices by this key; None: all.
 
     """
     lines = []
-    for floor in floors:
-        value = _figure(evaluation, floor)
-        if value < floor.least:
-            of = f" of {floor.class_name}" if floor.class_name else ""
-            got = "undefined: nothing to find" if value < 0 else f"{value:.3f}"
-            lines.append(f"{floor.figure}{of} is {got}, at least {floor.least:g} is wanted")
+    for minimum in minimums:
+        value = _value(evaluation, minimum)
+        if value < minimum.value:
+            of = f" of {minimum.class_name}" if minimum.class_name else ""
+            got = "undefined: no boxes" if value < 0 else f"{value:.3f}"
+            lines.append(f"{minimum.metric}{of} is {got}, at least {minimum.value:g} is required")
     if worst_slice is not None:
         for part in evaluation.parts:
             if key in (None, part.key) and part.AP50.value < worst_slice:
                 lines.append(
                     f"AP50 is {part.AP50.value:.3f} where {part.key} is {part.value} ({part.images} images, "
-                    f"{part.boxes} boxes), at least {worst_slice:g} is wanted"
+                    f"{part.boxes} boxes), at least {worst_slice:g} is required"
                 )
     return tuple(lines)
 
 
-def _figure(evaluation: Evaluation, floor: Floor) -> float:
+def _value(evaluation: Evaluation, minimum: Minimum) -> float:
     metrics = evaluation.metrics
-    if floor.class_name is not None:
-        return float(getattr(metrics.per_class[floor.class_name], floor.figure))
-    return metrics.AP30 if floor.figure == "AP30" else float(metrics.coco[floor.figure])
+    if minimum.class_name is not None:
+        return float(getattr(metrics.per_class[minimum.class_name], minimum.metric))
+    return metrics.AP30 if minimum.metric == "AP30" else float(metrics.coco[minimum.metric])

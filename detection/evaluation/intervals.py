@@ -1,4 +1,4 @@
-"""How sure a figure is: images drawn again by whole groups, and two detectors compared on the same draws."""
+"""Confidence intervals: bootstrap resampling of whole groups of images, also of paired differences."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from detection.evaluation.curves import Matches, average_precision, recall_at_end, resampled_precision
 
 HEADLINE = ("AP", "AP50", "AP75", "AP30", "AR100")
-"""The numbers that get an interval."""
+"""The metrics with an interval."""
 
 CONFIDENCE = 0.95
 FEW_GROUPS = 10
-"""With fewer, an interval comes out too narrow: what varies between fields is not among so few."""
+"""With fewer groups an interval is too narrow: so few do not show how fields vary."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and where it would lie if other groups had been photographed.
+    """A metric with its 95 % interval: the range expected with other groups of images.
 
     Attributes:
-        value: of the dataset as it is, -1 where undefined.
-        low, high: ends of the 95 % interval; equal to `value` where there is but one group.
+        value: of the dataset, -1 where undefined.
+        low, high: ends of the interval; equal to `value` with a single group.
 
     """
 
@@ -39,10 +39,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the second detector is.
+    """Difference of a metric between two detectors.
 
     Attributes:
-        first, second: the figure of each.
+        first, second: the metric of each.
         change: second minus first, with the interval of that difference on the same images.
 
     """
@@ -52,26 +52,26 @@ class Difference:
     change: Interval
 
     @property
-    def real(self) -> bool:
-        """Whether the interval leaves zero out."""
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
         return self.change.low > 0 or self.change.high < 0
 
     @property
     def by_chance(self) -> float:
-        """How much of the change's size may be chance: down to the near end of its interval, or all of it."""
+        """The part of the change that may be sampling error: down to the near end of its interval, or all of it."""
         surely = max(self.change.low, -self.change.high, 0.0)
         return max(abs(self.change.value) - surely, 0.0)
 
 
 def draw_groups(groups: Sequence[str], count: int, seed: int) -> NDArray[np.float64]:
-    """Resamples that take groups whole, as many as there are, with replacement.
+    """Bootstrap resamples of whole groups, with replacement.
 
     A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8: images of one
-    field are alike, so that drawing them one by one would promise too much.
+    field are similar, so that resampling single images would give too narrow intervals.
 
     Args:
         groups: of each image.
-        count: resamples.
+        count: number of resamples.
         seed: 0 or more.
 
     Returns:
@@ -87,11 +87,11 @@ def draw_groups(groups: Sequence[str], count: int, seed: int) -> NDArray[np.floa
 
 
 def headline(matches: Matches, weights: NDArray[np.float64] | None = None) -> dict[str, NDArray[np.float64]]:
-    """The numbers of `HEADLINE` for each resample, float (B,), -1 where undefined.
+    """The metrics of `HEADLINE` for each resample, float (B,), -1 where undefined.
 
     Args:
         matches: of the dataset.
-        weights: as `average_precision` takes them; None: the dataset as it is.
+        weights: as `average_precision` takes them; None: the dataset itself.
 
     """
     ap = average_precision(matches) if weights is None else resampled_precision(matches, weights)
@@ -107,52 +107,57 @@ def headline(matches: Matches, weights: NDArray[np.float64] | None = None) -> di
 
 
 def intervals(matches: Matches, weights: NDArray[np.float64]) -> dict[str, Interval]:
-    """Each number of `HEADLINE` with its 95 % interval (percentiles of the resamples).
+    """Each metric of `HEADLINE` with its 95 % interval (percentiles of the resamples).
 
     Args:
         matches: of the dataset.
         weights: resamples, as `draw_groups` gives them.
 
     """
-    value, drawn = headline(matches), headline(matches, weights)
-    return {name: Interval(float(value[name][0]), *_ends(drawn[name], float(value[name][0]))) for name in HEADLINE}
+    value, resampled = headline(matches), headline(matches, weights)
+    return {
+        name: Interval(float(value[name][0]), *_ends(resampled[name], float(value[name][0]))) for name in HEADLINE
+    }
 
 
 def class_intervals(matches: Matches, weights: NDArray[np.float64]) -> list[Interval]:
     """AP50 of each class, by label, with its 95 % interval."""
     t = matches.at(0.5)
     at_50 = replace(
-        matches, iou=matches.iou[t : t + 1], hit=matches.hit[t : t + 1], ignored=matches.ignored[t : t + 1]
+        matches,
+        iou=matches.iou[t : t + 1],
+        true_positive=matches.true_positive[t : t + 1],
+        ignored=matches.ignored[t : t + 1],
     )
-    value, drawn = average_precision(at_50)[0, 0], resampled_precision(at_50, weights)[:, 0]
-    return [Interval(float(one), *_ends(drawn[:, label], float(one))) for label, one in enumerate(value)]
+    value, resampled = average_precision(at_50)[0, 0], resampled_precision(at_50, weights)[:, 0]
+    return [Interval(float(one), *_ends(resampled[:, label], float(one))) for label, one in enumerate(value)]
 
 
 def differences(first: Matches, second: Matches, weights: NDArray[np.float64]) -> dict[str, Difference]:
-    """Two detectors on the same images: each number's change, with the interval of the paired difference.
+    """Differences of two detectors on the same images, with the intervals of the paired differences.
 
     Args:
         first: one detector's.
         second: the other's, of the same images in the same order.
-        weights: resamples; both are judged on the same ones, so that what makes an image hard cancels out.
+        weights: resamples, the same for both, so that the difficulty of an image cancels out.
 
     """
-    values, drawn = [headline(m) for m in (first, second)], [headline(m, weights) for m in (first, second)]
+    values, resampled = [headline(m) for m in (first, second)], [headline(m, weights) for m in (first, second)]
     found = {}
     for name in HEADLINE:
         one, other = (float(v[name][0]) for v in values)
-        defined = (drawn[0][name] > -1) & (drawn[1][name] > -1)
+        defined = (resampled[0][name] > -1) & (resampled[1][name] > -1)
         change = other - one if min(one, other) > -1 else 0.0
-        ends = _ends((drawn[1][name] - drawn[0][name])[defined], change, least=-np.inf)
+        ends = _ends((resampled[1][name] - resampled[0][name])[defined], change, least=-np.inf)
         found[name] = Difference(one, other, Interval(change, *ends))
     return found
 
 
-def _ends(drawn: NDArray[np.float64], value: float, *, least: float = -1.0) -> tuple[float, float]:
-    drawn = drawn[drawn > least]
-    if not len(drawn):
+def _ends(resampled: NDArray[np.float64], value: float, *, least: float = -1.0) -> tuple[float, float]:
+    resampled = resampled[resampled > least]
+    if not len(resampled):
         return value, value
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

@@ -1,4 +1,4 @@
-"""`metrics.json`, what an evaluation leaves for machines; `docs/reference/metrics.md` explains every key."""
+"""`metrics.json`, the machine-readable result of an evaluation; `docs/reference/metrics.md` explains every key."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from detection.evaluation.confusion import calibration
-from detection.evaluation.evaluate import Evaluation
+from detection.evaluation.calibration import calibration
+from detection.evaluation.evaluation import Evaluation
 from detection.evaluation.intervals import CONFIDENCE
+
+SCHEMA = 2
+"""Of `metrics.json`. Schema 1 named some keys differently, see docs/reference/metrics.md."""
 
 
 def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, Any] | None = None) -> str:
-    """`metrics.json`: stable keys, fractions, -1 where undefined."""
+    """Content of `metrics.json`: stable keys, fractions, -1 where undefined.
+
+    Args:
+        evaluation: of a detector.
+        model: path of the detector, as given.
+        robustness: the `to_dict` of a `Robustness`, if it was evaluated.
+
+    """
     dataset = evaluation.dataset
     content = {
-        "schema": 1,
+        "schema": SCHEMA,
         "model": model,
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint(),
@@ -32,10 +42,10 @@ def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, An
             **{name: interval.to_dict() for name, interval in evaluation.intervals.items()},
         },
         "operating_point": {
-            "thresholds": "the model's own" if evaluation.own_thresholds else "best F1 on these images",
-            **evaluation.at_work.to_dict(),
+            "thresholds": "the model's own" if evaluation.model_thresholds else "best F1 on these images",
+            **evaluation.operating_point.to_dict(),
         },
-        "counting": {name: one.to_dict() for name, one in evaluation.counts.items()},
+        "counting": {name: one.to_dict() for name, one in evaluation.counting.items()},
         "spraying": _spraying_json(evaluation),
         "per_class": {
             n: m.to_dict() | {"AP50_interval": evaluation.class_intervals[n].to_dict()}
@@ -44,8 +54,8 @@ def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, An
         "sizes": {name: asdict(size) for name, size in evaluation.metrics.sizes.items()},
         "latency_ms": evaluation.latency_ms,
         "runs_on": evaluation.runs_on,
-        "dataset_card": evaluation.card.to_dict(),
-        "lost_AP50": evaluation.lost.to_dict(),
+        "dataset_statistics": evaluation.statistics.to_dict(),
+        "error_breakdown": evaluation.error_breakdown.to_dict(),
         "slices": {
             value: {"coco": dict(m.coco), "per_class": {n: c.to_dict() for n, c in m.per_class.items()}}
             for value, m in evaluation.slices.items()
@@ -65,7 +75,7 @@ def metrics_json(evaluation: Evaluation, model: str, robustness: Mapping[str, An
 
 def _calibration_json(evaluation: Evaluation) -> dict[str, Any]:
     got = calibration(evaluation.metrics.matches)
-    bins = {"count": got.count.tolist(), "score": got.score.tolist(), "hits": got.hits.tolist()}
+    bins = {"count": got.count.tolist(), "score": got.score.tolist(), "precision": got.precision.tolist()}
     return {"error": got.error, **bins}
 
 

@@ -1,4 +1,4 @@
-"""The point at which a robot works: each class's threshold, why it was chosen, and what it gives."""
+"""Operating point: score thresholds of all classes, chosen for goals, with their precision and recall."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
 
 CROP = "crop"
-"""The class that must not be hit, where nobody says which it is."""
+"""The class that must not be hit, where none is named."""
 
 
 @dataclass(frozen=True)
-class AtWork:
+class ClassOperatingPoint:
     """One class at its threshold.
 
     Attributes:
-        threshold: at and above it a detection counts.
+        threshold: a detection counts at or above this score.
         precision, recall: at IoU 0.5, with their intervals.
 
     """
@@ -44,7 +44,7 @@ class AtWork:
 
     @property
     def f1(self) -> float:
-        """Of precision and recall."""
+        """Harmonic mean of precision and recall."""
         both = self.precision.value + self.recall.value
         return 2 * self.precision.value * self.recall.value / both if both else 0.0
 
@@ -56,15 +56,15 @@ class AtWork:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """All classes at work.
+    """All classes at their thresholds.
 
     Attributes:
-        classes: by name; only such as have a threshold.
-        crop_hits: share of the crop plants taken for a weed; None where no class is a crop.
+        classes: by name; only those with a threshold.
+        crop_hits: share of the crop plants detected as weeds; None without a crop class.
 
     """
 
-    classes: Mapping[str, AtWork]
+    classes: Mapping[str, ClassOperatingPoint]
     crop_hits: Rate | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class OperatingPoint:
 
 
 def crop_labels(class_names: Sequence[str], crops: Sequence[str]) -> list[int]:
-    """The labels of what must not be hit; without a name the class `crop`, if there is one.
+    """Labels of the classes that must not be hit; without a name the class `crop`, if there is one.
 
     Raises:
         SwathError: no such class, or no class that is not a crop.
@@ -90,43 +90,45 @@ def crop_labels(class_names: Sequence[str], crops: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """What thresholds are chosen and judged on.
+class ScoredDetections:
+    """Detections of a dataset with everything that thresholds are chosen from.
 
     Attributes:
-        dataset: the truth.
-        found: detections, one for each image in its order, labelled as the dataset.
-        matches: of them.
-        resamples: (B, P), of the images.
+        dataset: the ground truth.
+        detections: one for each image in its order, labelled as the dataset.
+        matches: of these detections.
+        resamples: (B, P), how often each image is in each bootstrap resample.
 
     """
 
     dataset: Dataset
-    found: Sequence[Detections]
+    detections: Sequence[Detections]
     matches: Matches
     resamples: NDArray[np.float64]
 
 
-def choose_thresholds(judged: Judged, goals: Sequence[Goal], crops: Sequence[str] = ()) -> dict[str, Choice]:
-    """A threshold for every class: its own goal, else the one for all classes, else the best F1.
+def choose_thresholds(
+    scored: ScoredDetections, goals: Sequence[Goal], crops: Sequence[str] = ()
+) -> dict[str, Choice]:
+    """Choose a threshold for every class: by its own goal, else by the one for all classes, else by the best F1.
 
     Args:
-        judged: images that training did not see.
+        scored: on images that training did not see.
         goals: at most one for each class, and one for all.
-        crops: names of what must not be hit; see `crop_labels`.
+        crops: names of the classes that must not be hit; see `crop_labels`.
 
     Raises:
-        SwathError: a goal of a class that there is not, two for one class, or `crop-hits` without a crop or of one.
+        SwathError: a goal for an unknown class, two for one class, or `crop-hits` without a crop or of one.
 
     """
-    names = judged.dataset.class_names
+    names = scored.dataset.class_names
     labels = crop_labels(names, crops)
     own = _goals_by_class(goals, names, labels)
     plants: CropPlants | None = None
     if any(goal.kind == "crop-hits" for goal in own.values()):
-        plants = crop_plants(judged.dataset, judged.found, labels)
+        plants = crop_plants(scored.dataset, scored.detections, labels)
     return {
-        name: choose(own[name], judged.matches, label, plants, judged.resamples) for label, name in enumerate(names)
+        name: choose(own[name], scored.matches, label, plants, scored.resamples) for label, name in enumerate(names)
     }
 
 
@@ -148,29 +150,33 @@ def _goals_by_class(goals: Sequence[Goal], names: Sequence[str], crops: Sequence
     found = {}
     for label, name in enumerate(names):
         goal = of_one.get(name) or (of_all[0] if of_all else Goal("f1"))
-        # a crop cannot be taken for itself: what it is detected by is free for the best F1
+        # a crop cannot be detected as itself by mistake: its own threshold is free for the best F1
         found[name] = Goal("f1") if goal.kind == "crop-hits" and label in crops else goal
     if not crops and any(goal.kind == "crop-hits" for goal in found.values()):
         raise SwathError(f"--goal crop-hits: which class is the crop? Say --crop NAME: {', '.join(names)}")
     return found
 
 
-def operating_point(judged: Judged, thresholds: NDArray[np.float32], crops: Sequence[str] = ()) -> OperatingPoint:
-    """What thresholds give.
+def operating_point(
+    scored: ScoredDetections, thresholds: NDArray[np.float32], crops: Sequence[str] = ()
+) -> OperatingPoint:
+    """Precision, recall and crop hits at given thresholds.
 
     Args:
-        judged: the images.
-        thresholds: float32 (C,); above 1: nothing of that class counts.
-        crops: names of what must not be hit; see `crop_labels`.
+        scored: the detections.
+        thresholds: float32 (C,); above 1: no detection of that class counts.
+        crops: names of the classes that must not be hit; see `crop_labels`.
 
     """
-    names, matches, weights = judged.dataset.class_names, judged.matches, judged.resamples
+    names, matches, weights = scored.dataset.class_names, scored.matches, scored.resamples
     least = thresholds.astype(np.float64)
     classes = {
-        name: AtWork(at, precision_at(matches, label, at, weights), recall_at(matches, label, at, weights))
+        name: ClassOperatingPoint(
+            at, precision_at(matches, label, at, weights), recall_at(matches, label, at, weights)
+        )
         for label, (name, at) in enumerate(zip(names, least.tolist(), strict=True))
         if at <= 1
     }
     labels = crop_labels(names, crops)
-    plants = crop_plants(judged.dataset, judged.found, labels, least) if labels else None
-    return OperatingPoint(classes, plants.taken_for_weeds(weights) if plants else None)
+    plants = crop_plants(scored.dataset, scored.detections, labels, least) if labels else None
+    return OperatingPoint(classes, plants.detected_as_weeds(weights) if plants else None)

@@ -1,4 +1,4 @@
-"""`report.html`: what a person wants to see of an evaluation, in one file that needs no network."""
+"""`report.html`: an evaluation as one page that needs no network."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.files import write_whole
+from detection.evaluation.calibration import calibration
 from detection.evaluation.coco_metrics import ClassMetrics
-from detection.evaluation.confusion import calibration
-from detection.evaluation.evaluate import RESAMPLES, Evaluation
+from detection.evaluation.evaluation import RESAMPLES, Evaluation
 from detection.evaluation.matching import MATCH_IOU
 from detection.evaluation.metrics_json import metrics_json
 from detection.evaluation.report_images import shown
 from detection.evaluation.robustness import STRENGTHS, Robustness
-from detection.models.checkpoint import write_whole
+from detection.runtime.palette import LINE_COLOURS_HEX
 
-MISTAKES = {
-    "class": "covers a plant of another class",
-    "location": "on the right plant, but laid badly: IoU below 0.5",
-    "both": "of another class and laid badly",
-    "duplicate": "one more box on a plant that is found already",
-    "background": "on nothing that is labelled",
-    "missed": "a plant that no detection was about",
+ERROR_TYPES = {
+    "class": "correct location, wrong class",
+    "location": "correct class, poor location: IoU from 0.1 to below 0.5",
+    "both": "wrong class and poor location",
+    "duplicate": "second box on an object that is already detected",
+    "background": "no labelled object there",
+    "missed": "labelled object without any detection",
 }
-"""The kinds of mistakes of `detection.evaluation.error_breakdown`, in a reader's words."""
-
-_CURVE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Explanations of `detection.evaluation.error_breakdown.KINDS`."""
 
 
 def write_evaluation(
@@ -41,7 +40,7 @@ def write_evaluation(
     """Write `metrics.json`, `detections.json` (COCO results) and `report.html` into `folder`.
 
     Raises:
-        DataError: an image that the report shows cannot be read any more.
+        DataError: an image that the report shows cannot be read any more, or a file cannot be written.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,11 +50,16 @@ def write_evaluation(
         "report.html": html_report(evaluation, model=model, robustness=robustness),
     }
     for name, text in texts.items():
-        write_whole(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        write_whole(folder / name, text)
 
 
 def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | None = None) -> str:
-    """The page as text."""
+    """The page as HTML.
+
+    Raises:
+        DataError: an image that the page shows cannot be read any more.
+
+    """
     dataset, metrics = evaluation.dataset, evaluation.metrics
     kinds = Counter(pair.kind for pair in evaluation.pairs)
     images, crops = shown(dataset, evaluation.pairs)
@@ -78,29 +82,29 @@ def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | 
         sizes=metrics.sizes,
         latency_ms=evaluation.latency_ms,
         runs_on=evaluation.runs_on,
-        card=evaluation.card,
+        statistics=evaluation.statistics,
         intervals=evaluation.intervals,
         grouped_by=evaluation.grouped_by,
         groups=len(set(evaluation.groups)),
         resamples=RESAMPLES,
-        lost=evaluation.lost,
-        at_work=evaluation.at_work,
-        counts=evaluation.counts,
+        error_breakdown=evaluation.error_breakdown,
+        operating_point=evaluation.operating_point,
+        counting=evaluation.counting,
         sprayer=evaluation.sprayer,
         sprayed=evaluation.sprayed,
         at_best=evaluation.sprayed_at_best,
         trade_off=evaluation.trade_off,
-        own_thresholds=evaluation.own_thresholds,
-        mistakes=MISTAKES,
+        model_thresholds=evaluation.model_thresholds,
+        error_types=ERROR_TYPES,
         parts=evaluation.parts,
         robustness=robustness,
         strengths=STRENGTHS,
         confusion=_confusion(evaluation.confusion, dataset.class_names),
         calibration=calibration(metrics.matches),
         notices=evaluation.notices,
-        hits=kinds["hit"],
-        false_alarms=kinds["false"] + kinds["confused"],
-        missed=kinds["missed"] + kinds["confused"],
+        true_positives=kinds["true_positive"],
+        false_positives=kinds["false_positive"] + kinds["confusion"],
+        false_negatives=kinds["false_negative"] + kinds["confusion"],
         curves=_curves(metrics.per_class),  # type: ignore[arg-type]
         images=images,
         crops=crops,
@@ -109,7 +113,7 @@ def html_report(evaluation: Evaluation, *, model: str, robustness: Robustness | 
 
 
 def _confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Of each row its name, and of each cell the count and its share of the row."""
+    """Name of each row, and count and share of the row of each cell."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return [
         (name, list(zip(counts.tolist(), row.tolist(), strict=True)))
@@ -127,8 +131,8 @@ def _curves(per_class: dict[str, ClassMetrics]) -> list[dict[str, Any]]:
         curves.append(
             {
                 "name": name,
-                "colour": _CURVE_COLOURS[number % len(_CURVE_COLOURS)],
-                "dash": ("", "6 3", "2 2")[number // len(_CURVE_COLOURS) % 3],
+                "colour": LINE_COLOURS_HEX[number % len(LINE_COLOURS_HEX)],
+                "dash": ("", "6 3", "2 2")[number // len(LINE_COLOURS_HEX) % 3],
                 "points": " ".join(f"{100 * r:.1f},{100 - 100 * p:.1f}" for r, p in points),
                 "f1": _f1_over_score(scored),
                 "at": None

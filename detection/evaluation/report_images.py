@@ -1,4 +1,4 @@
-"""The images of a report: those with the most mistakes, and the worst mistakes one by one."""
+"""Images of a report: those with the most errors, and the worst errors one by one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from detection.evaluation.confusion import Kind, Pair
 from detection.evaluation.error_breakdown import BACKGROUND_IOU
 from detection.evaluation.matching import MATCH_IOU
 from detection.runtime.boxes import iou
+from detection.runtime.palette import BLUISH_GREEN, SKY_BLUE, VERMILLION, bgr
 
 SHOWN_IMAGES = 12
-"""So many whole images are shown: those with the most mistakes."""
+"""Number of whole images shown: those with the most errors."""
 
-SHOWN_MISTAKES = 12
-"""So many mistakes of each kind: the surest false detections and confusions, the largest missed boxes."""
+SHOWN_ERRORS = 12
+"""Number of errors shown of each kind: false positives and confusions by score, missed boxes by size."""
 
 _THUMBNAIL_WIDTH_PX = 560
 _CROP_PX, _AROUND = 220, 1.8  # a crop's side, and how much of it shows beyond the boxes
 _LEAST_CROP = 0.08  # of the image's longer side
 _JPEG_QUALITY = 82
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.38
-# Okabe and Ito's palette, told apart by every kind of colour vision; BGR for OpenCV.
-_HIT, _FALSE, _MISSED = (115, 158, 0), (0, 94, 213), (233, 180, 86)
+_CORRECT, _FALSE, _MISSED = bgr(BLUISH_GREEN), bgr(VERMILLION), bgr(SKY_BLUE)
 
 
 @dataclass(frozen=True)
@@ -39,43 +39,43 @@ class Shown:
 
     Attributes:
         name: of its file.
-        jpeg: in base64.
-        hits, false_alarms, missed: how many of each; a confusion is one of both.
+        jpeg: the image as base64.
+        true_positives, false_positives, false_negatives: number of each; a confusion counts as both errors.
 
     """
 
     name: str
     jpeg: str
-    hits: int
-    false_alarms: int
-    missed: int
+    true_positives: int
+    false_positives: int
+    false_negatives: int
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One mistake.
+    """One error.
 
     Attributes:
-        kind: of mistake.
-        classes: names of the classes it is about, for the reader to filter by.
-        words: what went wrong.
+        kind: of error.
+        classes: names of the classes involved, to filter by.
+        caption: description of the error.
         name: of the image's file.
-        jpeg: in base64.
+        jpeg: the image as base64.
 
     """
 
     kind: Kind
     classes: tuple[str, ...]
-    words: str
+    caption: str
     name: str
     jpeg: str
 
 
 def shown(dataset: Dataset, matched: Sequence[Pair]) -> tuple[list[Shown], list[Crop]]:
-    """What the report shows; every image is read once, and none is kept.
+    """Images and crops for the report; every image is read once, and none is kept.
 
     Args:
-        dataset: the truth.
+        dataset: the ground truth.
         matched: as `detection.evaluation.confusion.pairs` gives them.
 
     Raises:
@@ -85,13 +85,13 @@ def shown(dataset: Dataset, matched: Sequence[Pair]) -> tuple[list[Shown], list[
     of_image: list[list[Pair]] = [[] for _ in dataset.images]
     for pair in matched:
         of_image[pair.image].append(pair)
-    # a confusion is a false detection and a missed box at once
-    count = [sum({"hit": 0, "confused": 2}.get(pair.kind, 1) for pair in own) for own in of_image]
+    # a confusion is a false positive and a false negative at once
+    count = [sum({"true_positive": 0, "confusion": 2}.get(pair.kind, 1) for pair in own) for own in of_image]
     whole = sorted(range(len(dataset)), key=lambda i: -count[i])[:SHOWN_IMAGES]
     worst: list[Pair] = []
-    for kind in ("false", "confused", "missed"):
+    for kind in ("false_positive", "confusion", "false_negative"):
         own = [pair for pair in matched if pair.kind == kind]
-        worst += sorted(own, key=_size_of if kind == "missed" else _score_of, reverse=True)[:SHOWN_MISTAKES]
+        worst += sorted(own, key=_size_of if kind == "false_negative" else _score_of, reverse=True)[:SHOWN_ERRORS]
     images: dict[int, Shown] = {}
     crops: dict[int, Crop] = {}
     for index in sorted({*whole, *(pair.image for pair in worst)}):
@@ -113,20 +113,20 @@ def _size_of(pair: Pair) -> float:
     return 0.0 if box is None else float(np.prod(box[2:] - box[:2]))
 
 
-def _in_words(pair: Pair, names: Sequence[str], truth: LabelledImage) -> str:
+def _caption(pair: Pair, names: Sequence[str], truth: LabelledImage) -> str:
     if pair.found_xyxy is None:
         return f"{names[pair.truth_label]} missed"
     found = f"{names[pair.found_label]} {pair.score:.2f}"
-    if pair.kind != "false":
-        return f"{names[pair.truth_label]} taken for {found}"
+    if pair.kind != "false_positive":
+        return f"{names[pair.truth_label]} detected as {found}"
     real = ~truth.iscrowd
     overlaps = iou(pair.found_xyxy, truth.boxes_xyxy[real])
     if overlaps.max(initial=0.0) < BACKGROUND_IOU:
-        return f"{found} where nothing is labelled"
+        return f"{found} on background"
     nearest = names[int(truth.labels[real][overlaps.argmax()])]
     if overlaps.max() < MATCH_IOU:
-        return f"{found} laid badly: overlaps a {nearest} by {overlaps.max():.2f}"
-    return f"{found} on a {nearest} that has its box already"
+        return f"{found} poorly located: IoU {overlaps.max():.2f} with a {nearest}"
+    return f"{found}: second box on a {nearest}"
 
 
 def _crop(dataset: Dataset, image: NDArray[np.uint8], pair: Pair) -> Crop:
@@ -142,14 +142,14 @@ def _crop(dataset: Dataset, image: NDArray[np.uint8], pair: Pair) -> Crop:
     part = np.asarray(cv2.resize(image[y1:y2, x1:x2], None, fx=scale, fy=scale, interpolation=how), np.uint8)
     offset = np.array([x1, y1, x1, y1])
     truth = dataset.images[pair.image]
-    for box in truth.boxes_xyxy[~truth.iscrowd]:  # all of them: one beside it may be what was meant
+    for box in truth.boxes_xyxy[~truth.iscrowd]:  # all of them: the intended one may be beside it
         _outline(part, (box - offset) * scale, _MISSED, dashed=True)
     if pair.found_xyxy is not None:
         _outline(part, (pair.found_xyxy - offset) * scale, _FALSE)
     names = dataset.class_names
     classes = tuple(names[label] for label in dict.fromkeys((pair.truth_label, pair.found_label)) if label >= 0)
     file = dataset.images[pair.image].path.name
-    return Crop(pair.kind, classes, _in_words(pair, names, truth), file, _jpeg(part))
+    return Crop(pair.kind, classes, _caption(pair, names, truth), file, _jpeg(part))
 
 
 def _whole(dataset: Dataset, index: int, image: NDArray[np.uint8], own: Sequence[Pair]) -> Shown:
@@ -159,25 +159,25 @@ def _whole(dataset: Dataset, index: int, image: NDArray[np.uint8], own: Sequence
     names = dataset.class_names
     captions: list[tuple[NDArray[Any], tuple[int, int, int], str]] = []
     for pair in own:
-        if pair.truth_xyxy is not None and pair.kind != "hit":
+        if pair.truth_xyxy is not None and pair.kind != "true_positive":
             box = pair.truth_xyxy * scale
             _outline(image, box, _MISSED, dashed=True)
             captions.append((box, _MISSED, f"missed {names[pair.truth_label]}"))
     for pair in own:
         if pair.found_xyxy is not None:
-            box, hit = pair.found_xyxy * scale, pair.kind == "hit"
-            _outline(image, box, _HIT if hit else _FALSE)
+            box, hit = pair.found_xyxy * scale, pair.kind == "true_positive"
+            _outline(image, box, _CORRECT if hit else _FALSE)
             name = names[pair.found_label]
-            captions.append((box, _HIT, name) if hit else (box, _FALSE, f"{name} {pair.score:.2f}"))
-    _write_captions(image, captions)
+            captions.append((box, _CORRECT, name) if hit else (box, _FALSE, f"{name} {pair.score:.2f}"))
+    write_captions(image, captions)
     kinds = [pair.kind for pair in own]
-    confused = kinds.count("confused")
+    confused = kinds.count("confusion")
     return Shown(
         dataset.images[index].path.name,
         _jpeg(image),
-        kinds.count("hit"),
-        kinds.count("false") + confused,
-        kinds.count("missed") + confused,
+        kinds.count("true_positive"),
+        kinds.count("false_positive") + confused,
+        kinds.count("false_negative") + confused,
     )
 
 
@@ -202,8 +202,8 @@ def _outline(
             cv2.line(image, start, end, colour, 2, cv2.LINE_AA)
 
 
-def _write_captions(image: NDArray[np.uint8], captions: list[tuple[NDArray[Any], tuple[int, int, int], str]]) -> None:
-    """A chip of the box's colour at each box, where it hides the least of the chips before it."""
+def write_captions(image: NDArray[np.uint8], captions: list[tuple[NDArray[Any], tuple[int, int, int], str]]) -> None:
+    """Draw a caption at each box in its colour, placed to cover earlier captions as little as possible."""
     height, width = image.shape[:2]
     taken: list[tuple[int, int, int, int]] = []
     for box, colour, text in captions:

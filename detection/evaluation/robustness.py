@@ -1,4 +1,4 @@
-"""How much a detector loses when light, weather, dirt, speed or the camera are against it."""
+"""Robustness: AP under field effects of light, weather, dirt, motion and the camera."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from data.augmentation.effects import KINDS
 from data.augmentation.settings import AugmentSettings
 from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
-from detection.evaluation.evaluate import ImageDetector
+from detection.evaluation.detectors import ImageDetector, dataset_labels
+from detection.evaluation.evaluate import relabelled
 from detection.runtime.detections import Detections
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ EFFECTS = tuple(kind.name for kind in KINDS if kind.group in ("geometry", "photo
 """The effects that are applied: those of the augmentation that keep one image with its own boxes."""
 
 STRENGTHS = (0.2, 0.6, 1.0)
-"""Of the data module's scale: 0 is hardly to be seen, 1 the strongest that training draws."""
+"""On the scale of the augmentation: 0 is hardly visible, 1 the strongest that training uses."""
 
-_SEED = 7  # of every effect on every image: two detectors see the same
+_SEED = 7  # of every effect on every image: the same for every detector
 _MIN_VISIBILITY = 0.3
 
 
@@ -43,18 +44,18 @@ class Robustness:
     effects: Mapping[str, Mapping[float, Mapping[str, float]]]
 
     def drop(self, effect: str, strength: float) -> float:
-        """Share of the clean AP that is lost; below 0 where it rises, 0 where there is none to lose."""
+        """Relative drop: share of the clean AP that is lost; below 0 where AP rises, 0 where the clean AP is 0."""
         clean = self.clean["AP"]
         return 1 - self.effects[effect][strength]["AP"] / clean if clean > 0 else 0.0
 
     @property
     def mean_drop(self) -> float:
-        """Over all effects and strengths."""
+        """Mean relative drop over all effects and strengths."""
         return float(np.mean([self.drop(effect, s) for effect in self.effects for s in STRENGTHS]))
 
     @property
     def worst(self) -> tuple[str, float]:
-        """The effect, and its strength, under which most is lost."""
+        """The effect and strength with the largest drop."""
         return max(((e, s) for e in self.effects for s in STRENGTHS), key=lambda place: self.drop(*place))
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,25 +78,24 @@ def robustness(
     camera: AugmentSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
-    """Show the detector every image under every effect at three strengths.
+    """Evaluate a detector on every image under every effect at three strengths.
 
     D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
     (ICLR 2019), with the corruptions of a field. An image is shrunk to the scale of the network's input before an
-    effect falls on it, so that nothing of the effect is averaged away.
+    effect is applied, so that shrinking does not average the effect away.
 
     Args:
         detector: knows the dataset's classes by name; others are left out.
-        dataset: the truth.
-        size_hw: the network's input.
-        camera: of which recipe the view, the ground sampling distance and the speeds are; None: the defaults.
+        dataset: the ground truth.
+        size_hw: height and width of the network's input in pixels.
+        camera: settings with the view, ground sampling distance and speeds of the camera; None: the defaults.
         progress: called after each image of each effect.
 
     Raises:
         DataError: an image cannot be read.
 
     """
-    known = {name: label for label, name in enumerate(dataset.class_names)}
-    labels_of = np.array([known.get(name, -1) for name in detector.class_names], np.int64)
+    labels, _ = dataset_labels(detector, dataset)
     settings = camera or AugmentSettings()
     plans: list[tuple[str | None, float]] = [(None, 0.0), *((effect, s) for effect in EFFECTS for s in STRENGTHS)]
     augments = [_only(effect, strength, size_hw, settings) for effect, strength in plans]
@@ -103,20 +103,18 @@ def robustness(
     found: list[list[Detections]] = [[] for _ in plans]
     for index, (image, pixels) in enumerate(dataset.read()):
         for number, augment in enumerate(augments):
-            # in the place of the labels go the boxes' numbers: what is dropped on the way is then known
+            # the boxes' numbers in place of labels: shows which boxes were dropped
             shown, boxes, rows = augment(
                 pixels, image.boxes_xyxy, np.arange(len(image.labels)), seed=_SEED + 1000 * index
             )
-            seen = detector(shown)
-            labels = labels_of[seen.labels] if len(seen) else seen.labels
-            found[number].append(Detections(seen.boxes_xyxy, seen.scores, labels)[labels >= 0])
+            found[number].append(relabelled(detector(shown), labels))
             images[number].append(_shown(image, shown.shape[:2], boxes, rows))
             if progress:
                 progress(index * len(plans) + number + 1, len(dataset) * len(plans))
     scored = []
-    for part, answers in zip(images, found, strict=True):
+    for part, detections in zip(images, found, strict=True):
         truth = replace(dataset, images=tuple(part))
-        coco = coco_metrics(truth, coco_results(truth, answers)).coco
+        coco = coco_metrics(truth, coco_results(truth, detections)).coco
         scored.append({"AP": coco["AP"], "AP50": coco["AP50"]})
     effects: dict[str, dict[float, dict[str, float]]] = {effect: {} for effect in EFFECTS}
     for (name, strength), numbers in zip(plans, scored, strict=True):
@@ -135,7 +133,7 @@ def _only(effect: str | None, strength: float, size_hw: tuple[int, int], camera:
 
 
 def _shown(image: LabelledImage, size_hw: tuple[int, ...], boxes: Any, rows: Any) -> LabelledImage:
-    """The image as the effect left it; areas of masks keep their share of the box."""
+    """The labelled image after an effect; areas of masks keep their share of the box."""
     old = image.boxes_xyxy[rows]
     share = image.areas_px[rows] / np.maximum(np.prod(old[:, 2:] - old[:, :2], axis=1), 1e-9)
     return replace(

@@ -1,4 +1,4 @@
-"""The same figures of a part of the images: of one field, one light, one density of plants; the worst first."""
+"""Slices: metrics of images that share an attribute value or a density of plants, the worst first."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from data import Dataset
 from detection.evaluation.curves import Matches
 from detection.evaluation.intervals import Interval, intervals
 
-DENSITY = "boxes in the image"
-"""The slice that every dataset has: thirds of the images, by how many boxes they hold."""
+DENSITY = "boxes per image"
+"""Key of the slices that every dataset has: thirds of the images by their number of boxes."""
 
-_MOST_VALUES = 20  # an attribute with more of them is a name, not a kind
+_MOST_VALUES = 20  # an attribute with more values is an identifier, not a category
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Images that share something.
+    """Metrics of images that share an attribute value.
 
     Attributes:
-        key, value: what they share, such as `light` and `dusk`.
-        images, boxes: how many there are.
-        groups: that the images are of; the intervals of one alone say nothing.
+        key, value: the attribute, such as `light` and `dusk`.
+        images: number of images.
+        groups: number of their groups; with a single one the intervals are meaningless.
+        boxes: number of ground-truth boxes.
         AP50: with its interval.
-        AP: likewise.
+        AP: with its interval.
 
     """
 
@@ -54,14 +55,14 @@ def slices(
     *,
     key: str | None = None,
 ) -> tuple[Slice, ...]:
-    """Every slice in which there is something to find, the lowest AP50 first.
+    """Every slice with at least one box, the lowest AP50 first.
 
     Args:
-        dataset: the truth.
-        matches: of it.
+        dataset: the ground truth.
+        matches: of its detections.
         weights: resamples, as `detection.evaluation.intervals.draw_groups` gives them.
-        groups: of each image, by which they were drawn.
-        key: an attribute that is wanted however many values it has.
+        groups: of each image, as used for the resamples.
+        key: an attribute to include however many values it has.
 
     """
     found = []
@@ -80,17 +81,17 @@ def slices(
 
 
 def _parts(dataset: Dataset, wanted: str | None) -> Mapping[str, Mapping[str, Sequence[int]]]:
-    """By key and value, the indices of the images; only keys that tell images apart."""
+    """Indices of the images by key and value; only keys that divide the dataset."""
     parts: dict[str, dict[str, list[int]]] = {}
     for index, image in enumerate(dataset.images):
         for key, value in image.attributes.items():
             parts.setdefault(key, {}).setdefault(value, []).append(index)
-    telling = {
+    dividing = {
         key: values
         for key, values in parts.items()
         if key == wanted or (1 < len(values) <= _MOST_VALUES and len(values) < len(dataset))
     }
-    return telling | _densities(dataset)
+    return dividing | _densities(dataset)
 
 
 def _densities(dataset: Dataset) -> dict[str, dict[str, list[int]]]:
@@ -101,6 +102,13 @@ def _densities(dataset: Dataset) -> dict[str, dict[str, list[int]]]:
     low, high = (int(v) for v in np.quantile(filled, [1 / 3, 2 / 3], method="lower"))
     if low == high:
         return {}
-    parts = {f"1 to {low}": (counts > 0) & (counts <= low), f"{low + 1} to {high}": (counts > low) & (counts <= high)}
-    parts |= {f"{high + 1} and more": counts > high}
+    parts = {
+        _span(1, low): (counts > 0) & (counts <= low),
+        _span(low + 1, high): (counts > low) & (counts <= high),
+    }
+    parts |= {f"{high + 1} or more": counts > high}
     return {DENSITY: {name: np.flatnonzero(mask).tolist() for name, mask in parts.items()}}
+
+
+def _span(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} to {most}"

@@ -1,4 +1,4 @@
-"""What a detector is worth in the field: plants counted, weeds hit, crop hit, ground sprayed."""
+"""Field metrics: plants counted, weeds hit, crop hit, ground sprayed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from detection.evaluation.thresholds import Rate, share
 from detection.runtime.detections import Detections
 
 CURVE_SCORES = tuple(round(0.05 * k, 2) for k in range(1, 20))
-"""Thresholds of the trade-off curve."""
+"""Score thresholds of the trade-off curve."""
 
 _MASK_PX = 480  # the longer side of the ground that is sprayed on: a box's share is right to about a hundredth
 
 
 @dataclass(frozen=True)
 class Counted:
-    """How well one class is counted, image by image.
+    """Counting errors of one class, image by image.
 
     Attributes:
-        images: how many were counted.
+        images: number of images.
         truth, found: plants in all of them.
         mean_error: mean of |found - truth| in an image (MAE).
         bias: mean of found - truth.
-        r2: share of the variance of the truth that the counts explain; None where the truth never varies.
-        mean_error_per_m, bias_per_m: the same along each metre driven (up the image); None: nobody said how much
-            ground a pixel covers.
+        r2: coefficient of determination R²; None where the truth never varies.
+        mean_error_per_m, bias_per_m: the same per metre driven (up the image); None: the ground sampling distance
+            is not known.
 
     """
 
@@ -51,14 +51,14 @@ class Counted:
 
 @dataclass(frozen=True)
 class Sprayer:
-    """Nozzles side by side across the way, each on for one pulse length at a time; driving goes up in the image.
+    """A row of nozzles across the direction of travel, switched in pulses; the machine drives up the image.
 
     Attributes:
-        gsd_mm: ground that one pixel covers.
-        pitch_mm: from nozzle to nozzle.
-        pulse_mm: the shortest length of ground that a nozzle can be on for.
+        gsd_mm: ground sampling distance, the ground that one pixel covers.
+        pitch_mm: distance between nozzles.
+        pulse_mm: the shortest length of ground that a nozzle can spray.
         height_mm: of the nozzles above the ground.
-        angle_deg: of the spray; with the height, how wide the ground is that a nozzle wets.
+        angle_deg: spray angle; with the height it gives the width that a nozzle wets.
 
     Raises:
         ValueError: a number out of its range.
@@ -114,13 +114,13 @@ class Sprayer:
 
 @dataclass(frozen=True)
 class Sprayed:
-    """What spraying on what was found comes to.
+    """Result of simulated spraying.
 
     Attributes:
-        weeds_hit: weeds whose middle is wetted.
-        crop_hit: crop plants whose middle is wetted.
+        weeds_hit: weeds whose center is wetted.
+        crop_hit: crop plants whose center is wetted.
         weed_coverage: share of the area of all weeds' boxes that is wetted.
-        area: share of the ground that is wetted; herbicide saved against broadcast is 1 - area.
+        area: share of the ground that is wetted; the herbicide saved against broadcast spraying is 1 - area.
 
     """
 
@@ -131,7 +131,7 @@ class Sprayed:
 
     @property
     def saved(self) -> float:
-        """Herbicide saved against spraying everything, a fraction."""
+        """Herbicide saved against broadcast spraying, a fraction."""
         return 1 - self.area
 
     def to_dict(self) -> dict[str, object]:
@@ -143,13 +143,13 @@ class Sprayed:
 def counted(
     dataset: Dataset, found: Sequence[Detections], thresholds: NDArray[np.floating], gsd_mm: float | None = None
 ) -> dict[str, Counted]:
-    """Every class's counts, by name; crowds are no plants and images with one of a class are left out for it.
+    """Count every class, by name; for a class, images with a crowd region of it are left out.
 
     Args:
-        dataset: the truth.
+        dataset: the ground truth.
         found: detections, one for each image in its order, labelled as the dataset.
-        thresholds: per class, from which score on a detection counts.
-        gsd_mm: ground that one pixel covers.
+        thresholds: score thresholds per class.
+        gsd_mm: ground sampling distance; None: not known.
 
     """
     results = {}
@@ -190,14 +190,14 @@ def sprayed(
     crops: Sequence[int],
     resamples: NDArray[np.float64],
 ) -> Sprayed:
-    """Every image driven over, nozzles on wherever their ground meets a detection that is no crop.
+    """Simulate spraying of every image: a nozzle is on wherever its ground meets a detection of no crop.
 
     Args:
-        dataset: the truth.
+        dataset: the ground truth.
         found: detections, one for each image in its order, labelled as the dataset.
-        thresholds: per class, from which score on a detection counts.
-        sprayer: that drives over it; its first nozzle's ground begins at the image's left edge.
-        crops: labels of what must not be hit; everything else is a weed.
+        thresholds: score thresholds per class.
+        sprayer: its first nozzle's ground begins at the image's left edge.
+        crops: labels of the classes that must not be hit; all others are weeds.
         resamples: (B, P), for the intervals.
 
     """
@@ -231,7 +231,7 @@ def sprayed(
 
 
 def perfect(dataset: Dataset) -> list[Detections]:
-    """The truth as a detector would answer that never errs: what nozzles this wide cannot do better."""
+    """The detections of a perfect detector: the upper bound for a sprayer."""
     real = [~image.iscrowd for image in dataset.images]
     return [
         Detections(p.boxes_xyxy[own], np.ones(int(own.sum()), np.float32), p.labels[own])
@@ -246,7 +246,7 @@ def trade_off(
     crops: Sequence[int],
     resamples: NDArray[np.float64],
 ) -> list[tuple[float, Sprayed]]:
-    """Weeds hit against ground sprayed, for one threshold of all classes after another (`CURVE_SCORES`)."""
+    """Weeds hit against ground sprayed, for each threshold of `CURVE_SCORES` common to all classes."""
     classes = len(dataset.class_names)
     return [(s, sprayed(dataset, found, np.full(classes, s), sprayer, crops, resamples)) for s in CURVE_SCORES]
 
@@ -254,13 +254,13 @@ def trade_off(
 def wetted(
     boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int], sprayer: Sprayer, scale: float = 1.0
 ) -> NDArray[np.uint8]:
-    """The ground that is wet after driving over it.
+    """Mask of the wetted ground.
 
     Args:
-        boxes_xyxy: float32 (N, 4), what is sprayed on, in pixels of the image.
-        size_hw: of the image in pixels.
-        sprayer: that drives over it.
-        scale: of the result against the image.
+        boxes_xyxy: float32 (N, 4), the boxes to spray, in pixels of the image.
+        size_hw: height and width of the image in pixels.
+        sprayer: the nozzles.
+        scale: of the mask relative to the image.
 
     Returns:
         uint8 (h, w), 1 where it is wet.
@@ -283,7 +283,7 @@ def wetted(
 
 
 class _Plants:
-    """Plants image by image, and whether each is wet."""
+    """Plants by image, and whether each is wetted."""
 
     def __init__(self) -> None:
         self.wet: list[NDArray[np.bool_]] = [np.zeros(0, bool)]

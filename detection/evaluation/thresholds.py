@@ -1,4 +1,4 @@
-"""The score from which on a detection counts, chosen for a stated goal, and what it gives on other images."""
+"""Score thresholds chosen for a stated goal, with the rate that they give."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Kind = Literal["f1", "recall", "precision", "crop-hits"]
 
 _GOAL = re.compile(r"(?:(?P<name>.+):)?(?P<kind>f1|recall>=|precision>=|crop-hits<=)(?P<limit>[0-9.eE+-]+)?")
 _ABOVE_ALL = 1.0  # scores stay below it
-_MARGIN = 0.01  # by so much another backend's scores may differ
+_MARGIN = 0.01  # another backend's scores may differ by this much
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a threshold is to give.
+    """Goal of a score threshold.
 
     Attributes:
-        kind: `f1`: the best F1; `recall`: the highest threshold that finds `limit` of the boxes; `precision`: the
-            most boxes with `limit` of the detections right; `crop-hits`: the most weeds with, at 95 % confidence, no
-            more than `limit` of the crop plants taken for one (their middle lies in a detection of a weed).
+        kind: `f1`: the best F1; `recall`: the highest threshold with a recall of `limit`; `precision`: the highest
+            recall with a precision of `limit`; `crop-hits`: the most weeds such that, at 95 % confidence, at most
+            `limit` of the crop plants are detected as weeds (their center lies in a detection of a weed).
         limit: a fraction; None for `f1`.
-        class_name: whose; None: every class that it can be said of.
+        class_name: the class; None: every class that the goal applies to.
 
     """
 
@@ -70,11 +70,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of things, with its 95 % interval.
+    """A proportion with its 95 % interval.
 
     Attributes:
-        count: how many of them.
-        of: how many there are.
+        count: numerator.
+        of: denominator.
         low, high: ends of the interval.
 
     """
@@ -86,7 +86,7 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """The share; 0 of nothing."""
+        """The proportion; 0 if there is nothing to count."""
         return self.count / self.of if self.of else 0.0
 
     def to_dict(self) -> dict[str, float | int]:
@@ -96,13 +96,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold for a goal.
+    """A threshold chosen for a goal.
 
     Attributes:
-        goal: in words.
-        threshold: at and above it a detection counts.
-        reached: whether the images that it was chosen on reach the goal.
-        rate: what the goal is about (precision for `f1`), on these images.
+        goal: as text.
+        threshold: a detection counts at or above this score.
+        reached: whether the goal is reached on the images that it was chosen on.
+        rate: the rate that the goal is about (precision for `f1`), on these images.
 
     """
 
@@ -113,15 +113,15 @@ class Choice:
 
 
 def share(hit: NDArray[np.bool_], image: NDArray[np.int64], weights: NDArray[np.float64]) -> Rate:
-    """How many of some things are so, with an interval that knows which of them stand in one field.
+    """A proportion with an interval that accounts for groups of images.
 
-    The wider one at each end of two: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits
-    illustrated in the case of the binomial" (Biometrika 1934), which holds where none or all are so; and the
-    percentiles of the resamples, which see that things of one group are alike.
+    At each end the wider of two: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits
+    illustrated in the case of the binomial" (Biometrika 1934), which is valid at 0 and 1 too; and the
+    percentiles of the bootstrap resamples, which account for the similarity within a group.
 
     Args:
-        hit: bool (N,), of each thing.
-        image: int (N,), where it is.
+        hit: bool (N,), whether an item counts.
+        image: int (N,), index of its image.
         weights: (B, P), resamples of the images, as `detection.evaluation.intervals.draw_groups` gives them.
 
     """
@@ -141,9 +141,9 @@ def share(hit: NDArray[np.bool_], image: NDArray[np.int64], weights: NDArray[np.
 
 
 def recall_at(matches: Matches, label: int, threshold: float, weights: NDArray[np.float64]) -> Rate:
-    """Share of the class's boxes that are found at IoU 0.5."""
+    """Recall of a class at a score threshold, at IoU 0.5."""
     own, t = matches.of_class(label), matches.at(MATCH_IOU)
-    good = matches.hit[t, own] & ~matches.ignored[t, own] & (matches.score[own] >= threshold)
+    good = matches.true_positive[t, own] & ~matches.ignored[t, own] & (matches.score[own] >= threshold)
     found = np.bincount(matches.image[own][good], minlength=len(matches.boxes))
     boxes = matches.boxes[:, label]
     image = np.repeat(np.arange(len(boxes)), boxes)
@@ -152,19 +152,19 @@ def recall_at(matches: Matches, label: int, threshold: float, weights: NDArray[n
 
 
 def precision_at(matches: Matches, label: int, threshold: float, weights: NDArray[np.float64]) -> Rate:
-    """Share of the class's detections that are hits at IoU 0.5."""
+    """Precision of a class at a score threshold, at IoU 0.5."""
     own, t = matches.of_class(label), matches.at(MATCH_IOU)
     kept = ~matches.ignored[t, own] & (matches.score[own] >= threshold)
-    return share(matches.hit[t, own][kept], matches.image[own][kept], weights)
+    return share(matches.true_positive[t, own][kept], matches.image[own][kept], weights)
 
 
 @dataclass(frozen=True, eq=False)
 class CropPlants:
-    """Every crop plant, and how surely it is taken for a weed.
+    """Every crop plant, with the highest score at which it is detected as a weed.
 
     Attributes:
-        image: int64 (N,), where it stands.
-        score: float64 (N,), the best score of a detection of no crop whose box holds the plant's middle; 0: none.
+        image: int64 (N,), index of its image.
+        score: float64 (N,), the best score of a detection of no crop whose box contains the plant's center; 0: none.
 
     """
 
@@ -172,23 +172,23 @@ class CropPlants:
     score: NDArray[np.float64]
 
     def hits(self, threshold: float, weights: NDArray[np.float64]) -> Rate:
-        """Share of them that are taken for a weed from a score on."""
+        """Share of them that are detected as weeds at a score threshold."""
         return share(self.score >= threshold, self.image, weights)
 
-    def taken_for_weeds(self, weights: NDArray[np.float64]) -> Rate:
-        """Share of them on which there is any such detection."""
+    def detected_as_weeds(self, weights: NDArray[np.float64]) -> Rate:
+        """Share of them with any such detection."""
         return share(self.score > 0, self.image, weights)
 
 
 def crop_plants(
     dataset: Dataset, found: Sequence[Detections], crops: Sequence[int], thresholds: NDArray[np.float64] | None = None
 ) -> CropPlants:
-    """The crop plants of a dataset against what was found there.
+    """The crop plants of a dataset, compared with the detections of weeds.
 
     Args:
-        dataset: the truth; groups (crowds) are left out.
+        dataset: the ground truth; crowd regions are left out.
         found: detections, one for each image in its order, labelled as the dataset.
-        crops: labels of what must not be hit.
+        crops: labels of the classes that must not be hit.
         thresholds: per class; detections below are left out. None: all.
 
     """
@@ -210,16 +210,16 @@ def crop_plants(
 def choose(
     goal: Goal, matches: Matches, label: int, plants: CropPlants | None, weights: NDArray[np.float64]
 ) -> Choice:
-    """The threshold of a class for a goal.
+    """Choose the threshold of a class for a goal.
 
-    It lies half-way between the last score that counts and the next below, so that rounding moves nothing across;
-    for `crop-hits` 0.01 above the score of the next crop plant, or half-way where that is nearer.
+    It lies half-way between the last score that counts and the next below, so that rounding changes nothing; for
+    `crop-hits` 0.01 above the score of the next crop plant, or half-way where that is nearer.
 
     Args:
-        goal: what is wanted.
-        matches: of the images to choose on: such as training did not see.
-        label: whose threshold.
-        plants: what `crop_plants` gives; needed for `crop-hits`.
+        goal: to reach.
+        matches: on images that training did not see.
+        label: of the class.
+        plants: as `crop_plants` gives them; needed for `crop-hits`.
         weights: resamples of these images.
 
     Raises:
@@ -232,7 +232,7 @@ def choose(
         return _fewest_crops(goal, plants, weights)
     own, t = matches.of_class(label), matches.at(MATCH_IOU)
     kept = ~matches.ignored[t, own]
-    score, hit = matches.score[own][kept], matches.hit[t, own][kept]
+    score, hit = matches.score[own][kept], matches.true_positive[t, own][kept]
     last = np.append(score[1:] < score[:-1], True)[: len(score)]  # equal scores count together
     score, hits, count = score[last], np.cumsum(hit)[last], np.arange(1, len(hit) + 1)[last]
     boxes = int(matches.boxes[:, label].sum())
@@ -246,7 +246,7 @@ def choose(
         enough = np.flatnonzero(figure >= (goal.limit or 0))
         reached = bool(len(enough))
         if goal.kind == "recall":
-            at = int(enough[0]) if reached else len(score) - 1  # all that there is
+            at = int(enough[0]) if reached else len(score) - 1  # all detections
         else:
             at = int(enough[-1]) if reached else -1
     threshold = _between(score, at)
@@ -255,7 +255,7 @@ def choose(
 
 
 def _fewest_crops(goal: Goal, plants: CropPlants, weights: NDArray[np.float64]) -> Choice:
-    """The lowest threshold at which the interval's upper end keeps to the limit; else the one that hits none."""
+    """The lowest threshold at which the interval's upper end is within the limit; else the one without crop hits."""
     scores = np.unique(plants.score[plants.score > 0])[::-1]
     best: Choice | None = None
     for at in range(-1, len(scores)):
@@ -271,13 +271,13 @@ def _fewest_crops(goal: Goal, plants: CropPlants, weights: NDArray[np.float64]) 
 
 
 def _between(scores: NDArray[np.float64], at: int) -> float:
-    """A threshold under which the falling `scores` up to `at` count, and the next does not; -1: none counts."""
+    """A threshold at which the descending `scores` up to `at` count, and the next does not; -1: none counts."""
     above = float(scores[at]) if at >= 0 else _ABOVE_ALL
     below = float(scores[at + 1]) if at + 1 < len(scores) else 0.0
     return (above + below) / 2
 
 
 def _just_above(scores: NDArray[np.float64], at: int) -> float:
-    """The same, but as low as it can be: what lies between two crop plants' scores are weeds."""
+    """The same, but as low as possible: all scores between those of two crop plants are of weeds."""
     below = float(scores[at + 1]) if at + 1 < len(scores) else 0.0
     return min(_between(scores, at), below + _MARGIN)

@@ -1,16 +1,12 @@
-"""From a trained detector to one .onnx that proves itself before it is written."""
+"""`export`: a trained detector becomes one .onnx that agrees with PyTorch, or nothing is written."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +14,55 @@ import onnx
 import onnxruntime
 import torch
 import torchvision
-from torchvision.models.detection import FasterRCNN
 
 import detection
 from data import Dataset
-from data.loading.tiles import tile_dataset
-from detection.evaluation.coco_metrics import CocoMetrics
-from detection.evaluation.evaluate import evaluate
+from data.files import write_whole
+from detection.evaluation.evaluate import EvaluationOptions, evaluate
+from detection.evaluation.evaluation import Evaluation
 from detection.evaluation.operating import choose_thresholds
 from detection.evaluation.thresholds import Choice, Goal
-from detection.export.graph.one_stage import DeployGraph
-from detection.export.graph.suppression import onnx_translations
-from detection.export.graph.two_stage import TwoStageGraph
+from detection.export.graph.end_to_end import end_to_end_graph
+from detection.export.model_metadata import metadata_of, score_thresholds
+from detection.export.onnx_file import to_onnx
+from detection.export.parity_check import CheckResult, ParityCheck, Progress
 from detection.export.precision.lowering import Lowering
 from detection.export.precision.timing import median_ms
-from detection.export.reference import Progress, Proof, Verdict
-from detection.models.checkpoint import Trained, write_whole
+from detection.models.checkpoint import Trained
 from detection.models.torch_detector import TorchDetector
-from detection.recipe.reading import written_recipe
-from detection.runtime import letterbox as letterbox_rule
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
-from detection.runtime.metadata import KEY, SCHEMA_VERSION, Licences, ModelMetadata
-from detection.runtime.parity.verify import BATCHES, Reference
+from detection.runtime.metadata import KEY
+from detection.runtime.parity.reference import Reference
+from detection.runtime.parity.verify import BATCHES
 
-MAX_BATCH = 8
-DEFAULT_THRESHOLD = 0.3
-"""Score threshold of a class where no validation split says a better one."""
+PARITY_SCHEMA = 2
+"""Of the parity report. Schema 1 had other names, see `detection.runtime.compatibility`."""
 
 _LEARNED_NOTHING = 0.01  # AP
-
-_OPSET = 20
 
 
 class ExportError(SwathError):
     """A detector that cannot be exported, or a file that does not agree with PyTorch."""
 
 
-def deploy_graph_of(trained: Trained) -> DeployGraph | TwoStageGraph:
-    """The deploy graph of a trained detector."""
-    size_hw = trained.config.size_hw
-    if isinstance(trained.model, FasterRCNN):
-        return TwoStageGraph(trained.model, size_hw).eval()
-    return DeployGraph(trained.model, trained.config.label_offset, size_hw).eval()
+@dataclass(frozen=True, eq=False)
+class ExportOptions:
+    """How a detector is exported.
+
+    Attributes:
+        goals: what the score thresholds shall achieve on the parity images; none: the best F1 of each class.
+        crops: names of the classes that must not be hit.
+        lowering: makes a graph of lower precision from the float32 one, once that has passed; None: float32.
+        graph: exported in place of the detector's own end-to-end graph, if that exists already, as a module or as
+            the ONNX model of a float32 export.
+
+    """
+
+    goals: Sequence[Goal] = ()
+    crops: Sequence[str] = ()
+    lowering: Lowering | None = None
+    graph: torch.nn.Module | onnx.ModelProto | None = None
 
 
 def export(
@@ -69,128 +71,128 @@ def export(
     *,
     images: Dataset,
     held_out: bool,
+    options: ExportOptions | None = None,
     progress: Progress | None = None,
-    graph: torch.nn.Module | onnx.ModelProto | None = None,
-    goals: Sequence[Goal] = (),
-    crops: Sequence[str] = (),
-    lower: Lowering | None = None,
 ) -> dict[str, Any]:
-    """Write the deploy graph `out`, its parity report and PyTorch's answers beside it, or nothing.
+    """Write the end-to-end graph `out`, its parity report and its reference, or nothing.
+
+        trained = load_trained(Path("runs/weeds"))
+        report = export(trained, Path("weeds.onnx"), images=load_dataset("photos/val"), held_out=True)
+        report["max_box_error_px"]                       # largest distance of a corner from PyTorch's
 
     Args:
         trained: the detector.
-        out: the .onnx; the report gets its name with `.parity.json` for `.onnx`, the answers with
-            `.reference.npz` (see `detection.runtime.parity.verify`).
+        out: the .onnx to write. Beside it go the parity report, `.parity.json`, and PyTorch's detections,
+            `.reference.npz`, which `swath verify` compares with (see `detection.runtime.parity.verify`).
         images: labelled images to compare the file with PyTorch on.
-        held_out: whether training did not see them: only then do their metrics and best-F1
-            thresholds go into the file.
+        held_out: whether training did not see them: only then do their metrics and best-F1 thresholds go into
+            the file.
+        options: thresholds and precision; None: best F1, float32.
         progress: called with (task, done, total).
-        graph: exported instead of the detector's own deploy graph, for tests of the refusal; or that one, as a
-            float32 export made it, to be lowered without being exported again.
-        goals: what the thresholds are to give on `images`; none: the best F1 of each class.
-        crops: names of the classes that must not be hit.
-        lower: makes the float32 graph one of lower precision, once that has proved itself; None: it stays.
 
     Returns:
         The parity report; under `thresholds`, by class, why each was chosen.
 
     Raises:
-        SwathError: goals that cannot be chosen for, or that were asked for without images held out.
+        SwathError: goals that cannot be met, or that were given without images held out.
         ExportError: the file does not agree with PyTorch.
-        DataError: an image cannot be read.
+        DataError: an image cannot be read, or a file cannot be written.
 
     """
-    if goals and not held_out:
+    options = options or ExportOptions()
+    if options.goals and not held_out:
         raise SwathError("--goal: thresholds are chosen on images that training did not see: set data.val, train")
-    graph = graph or deploy_graph_of(trained)
-    reference = TorchDetector.of(trained)
-    truth = evaluate(
-        reference, images, crops=crops, progress=lambda *done: progress("PyTorch", *done) if progress else None
+    graph = options.graph or end_to_end_graph(trained)
+    pytorch = TorchDetector.of(trained)
+    evaluation = evaluate(
+        pytorch,
+        images,
+        EvaluationOptions(crops=tuple(options.crops)),
+        progress=lambda done, total: progress("PyTorch", done, total) if progress else None,
     )
-    chosen = choose_thresholds(truth.judged, goals, crops) if goals else {}
-    coco = truth.metrics.coco
-    proof = Proof(trained, reference, truth, progress)
+    chosen = choose_thresholds(evaluation.scored, options.goals, options.crops) if options.goals else {}
+    size_hw = trained.config.size_hw
+    check = ParityCheck(pytorch, evaluation, size_hw, progress)
+    metrics = evaluation.metrics if held_out else None
+    thresholds = score_thresholds(trained.class_names, metrics, chosen)
 
-    def told(precision: str, report: dict[str, Any]) -> str:
-        return _metadata(trained, truth.metrics, report, held_out, chosen, precision).to_json()
+    def describe(model: onnx.ModelProto, precision: str, report: dict[str, Any]) -> None:
+        about = metadata_of(trained, precision=precision, thresholds=thresholds, metrics=metrics, parity=report)
+        onnx.helper.set_model_props(model, {KEY: about.to_json()})
 
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder, "draft.onnx")
 
-        def judged(model: onnx.ModelProto, precision: str, task: str | None = None) -> Verdict:
-            onnx.helper.set_model_props(model, {KEY: told(precision, {})})
+        def checked(model: onnx.ModelProto, precision: str, task: str | None = None) -> CheckResult:
+            describe(model, precision, {})
             draft.write_bytes(model.SerializeToString())
-            return proof.judge(Detector(draft, score_thresholds=0.0), task)
+            return check(Detector(draft, score_thresholds=0.0), task)
 
-        def proved(verdict: Verdict) -> Verdict:
-            if verdict.faults:
-                why = "; ".join(verdict.faults)
-                if 0 <= coco["AP"] < _LEARNED_NOTHING:
-                    why += f" (PyTorch's AP is {coco['AP']:.4f}: what has learned next to nothing is as sure of one "
-                    why += "box as of the next, and the last bit decides; train it longer)"
-                raise ExportError(f"{out}: not written, it would not agree with PyTorch: {why}")
-            return verdict
-
-        model = graph if isinstance(graph, onnx.ModelProto) else _to_onnx(graph, trained)
-        verdict = proved(judged(model, "fp32"))
+        model = graph if isinstance(graph, onnx.ModelProto) else to_onnx(graph, size_hw)
+        result = _passed(checked(model, "fp32"), out, evaluation)
         precision, lowered = "fp32", {}
-        if lower is not None:
-            precision, whole, made_from = lower.precision, model, verdict
-            model, made = lower(whole, lambda candidate, task: judged(candidate, precision, task), progress)
-            verdict = proved(judged(model, precision))
-            lowered = {precision: made, "made_from": _found(made_from), "size_and_speed": _gain(whole, model, proof)}
-        report = {
-            "schema": 1,
-            "precision": precision,
-            **_found(verdict),
-            "ap_pytorch": coco["AP"],
-            "aps_pytorch": coco["APs"],
-            **lowered,
-            "thresholds": {
-                name: {"goal": c.goal, "threshold": c.threshold, "reached": c.reached, "rate": c.rate.to_dict()}
-                for name, c in chosen.items()
-            },
-            "compared_on": images.name,
-            "compared_on_fingerprint": images.fingerprint(),
-            "held_out": held_out,
-            "batches": list(BATCHES),
-            "versions": {
-                "swath": detection.__version__,
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
-                "onnx": onnx.__version__,
-                "onnxruntime": onnxruntime.__version__,
-            },
-        }
-    onnx.helper.set_model_props(model, {KEY: told(precision, report)})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    content = model.SerializeToString()
-    answers = replace(proof.asked, model_sha256=hashlib.sha256(content).hexdigest()).to_bytes()
-    write_whole(Reference.path_of(out), lambda path: path.write_bytes(answers))
-    write_whole(out, lambda path: path.write_bytes(content))
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    write_whole(out.with_suffix(".parity.json"), lambda path: path.write_text(text, encoding="utf-8"))
+        lowering = options.lowering
+        if lowering is not None:
+            precision, full, full_result = lowering.precision, model, result
+            model, made = lowering(full, lambda candidate, task: checked(candidate, precision, task), progress)
+            result = _passed(checked(model, precision), out, evaluation)
+            lowered = {
+                precision: made,
+                "fp32_parity": full_result.to_dict(),
+                "size_and_speed": _size_and_speed(full, model, check.reference),
+            }
+    report = {
+        "schema": PARITY_SCHEMA,
+        "precision": precision,
+        **result.to_dict(),
+        "ap_pytorch": evaluation.metrics.coco["AP"],
+        "aps_pytorch": evaluation.metrics.coco["APs"],
+        **lowered,
+        "thresholds": {name: _threshold_report(choice) for name, choice in chosen.items()},
+        "compared_on": images.name,
+        "compared_on_fingerprint": images.fingerprint(),
+        "held_out": held_out,
+        "batches": list(BATCHES),
+        "versions": _versions(),
+    }
+    describe(model, precision, report)
+    _write(out, model, check.reference, report)
     return report
 
 
-def _found(verdict: Verdict) -> dict[str, Any]:
-    """What the parity report says of a file."""
-    small_fall = verdict.small_fall_points
+def _passed(result: CheckResult, out: Path, evaluation: Evaluation) -> CheckResult:
+    """The result, if it passed.
+
+    Raises:
+        ExportError: it did not.
+
+    """
+    if result.passed:
+        return result
+    why = "; ".join(result.faults)
+    ap = evaluation.metrics.coco["AP"]
+    if 0 <= ap < _LEARNED_NOTHING:
+        why += (
+            f" (PyTorch's AP is {ap:.4f}: a detector that has learned next to nothing gives all boxes nearly the "
+            "same score, and the last bit decides between them; train it longer)"
+        )
+    raise ExportError(f"{out}: not written, it would not agree with PyTorch: {why}")
+
+
+def _threshold_report(choice: Choice) -> dict[str, Any]:
     return {
-        **verdict.outcome.to_dict(),
-        "ap_onnx": verdict.ap,
-        "aps_onnx": verdict.aps,
-        "delta_ap_points": round(verdict.delta_points, 4),
-        "delta_ap_chance_points": round(verdict.chance_points, 4),
-        "small_ap_fall_points": None if small_fall is None else round(small_fall, 4),
+        "goal": choice.goal,
+        "threshold": choice.threshold,
+        "reached": choice.reached,
+        "rate": choice.rate.to_dict(),
     }
 
 
-def _gain(whole: onnx.ModelProto, lowered: onnx.ModelProto, proof: Proof) -> dict[str, Any]:
-    """What lower precision brings: bytes of the files, and time here on the CPU."""
-    before, after = median_ms([whole, lowered], proof.asked.inputs_rgb[0])
+def _size_and_speed(full: onnx.ModelProto, lowered: onnx.ModelProto, reference: Reference) -> dict[str, Any]:
+    """Gain of the lower precision: bytes of the files, and latency on this machine's CPU."""
+    before, after = median_ms([full, lowered], reference.inputs_rgb[0])
     return {
-        "fp32_bytes": whole.ByteSize(),
+        "fp32_bytes": full.ByteSize(),
         "bytes": lowered.ByteSize(),
         "fp32_cpu_ms": round(before, 2),
         "cpu_ms": round(after, 2),
@@ -198,94 +200,21 @@ def _gain(whole: onnx.ModelProto, lowered: onnx.ModelProto, proof: Proof) -> dic
     }
 
 
-def _metadata(
-    trained: Trained,
-    metrics: CocoMetrics,
-    report: dict[str, Any],
-    held_out: bool,
-    chosen: Mapping[str, Choice],
-    precision: str,
-) -> ModelMetadata:
-    config = trained.config
-    terms = trained.recipe.get("data", {}).get("licence", "not stated")
-
-    def threshold(name: str) -> float:
-        if name in chosen:
-            return chosen[name].threshold
-        best = metrics.per_class[name].threshold if held_out and name in metrics.per_class else None
-        return DEFAULT_THRESHOLD if best is None else best
-
-    return ModelMetadata(
-        schema_version=SCHEMA_VERSION,
-        swath_version=detection.__version__,
-        preset=config.preset,
-        backbone=config.backbone,
-        class_names=trained.class_names,
-        input_size_hw=config.size_hw,
-        letterbox_rule=letterbox_rule.RULE,
-        letterbox_pad_value=letterbox_rule.PAD_VALUE,
-        score_thresholds=tuple(round(threshold(name), 6) for name in trained.class_names),
-        score_floor=config.pre_nms_score_threshold,
-        nms_iou=config.nms_iou,
-        max_detections=config.max_detections,
-        max_batch=MAX_BATCH,
-        precision=precision,
-        dataset_fingerprint=trained.dataset_fingerprint,
-        metrics=dict(metrics.coco) if held_out else {},
-        parity=report,
-        licences=Licences(weights=trained.weights_licence, data=terms),
-    )
+def _versions() -> dict[str, str]:
+    return {
+        "swath": detection.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
 
 
-def _to_onnx(graph: torch.nn.Module, trained: Trained) -> onnx.ModelProto:
-    height, width = trained.config.size_hw
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    # The exporter talks: to stdout, through logging and by warnings about itself. Errors still raise.
-    chatter = logging.getLogger("torch.onnx")
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                graph,
-                (example,),
-                dynamo=True,
-                input_names=["images"],
-                output_names=["boxes", "scores", "labels"],
-                dynamic_shapes=({0: batch},),
-                opset_version=_OPSET,
-                custom_translation_table=onnx_translations(),
-            )
-    finally:
-        chatter.setLevel(level)
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    # Node documentation holds stack traces with this machine's paths.
-    for node in model.graph.node:
-        node.ClearField("doc_string")
-        del node.metadata_props[:]
-    return model
-
-
-def calibration_images(trained: Trained, load: Callable[..., Dataset]) -> Dataset:
-    """What int8 is calibrated on where nothing is named: the run's training images."""
-    data = written_recipe(trained.recipe).data
-    return _cut(load(data.train, split="train", **data.reading), trained)
-
-
-def parity_images(trained: Trained, load: Callable[..., Dataset]) -> tuple[Dataset, bool]:
-    """What a run's export is checked on: its validation split, or, where it had none, its training images."""
-    data = written_recipe(trained.recipe).data
-    split = "val" if data.val else "train"
-    return _cut(load(data.val or data.train, split=split, **data.reading), trained), bool(data.val)
-
-
-def _cut(images: Dataset, trained: Trained) -> Dataset:
-    """The tiles of images, where the run learned tiles."""
-    tiles = written_recipe(trained.recipe).data.tiles
-    return images if tiles is None else tile_dataset(images, tiles)[0]
-
-
-__all__: Sequence[str] = ("ExportError", "calibration_images", "deploy_graph_of", "export", "parity_images")
+def _write(out: Path, model: onnx.ModelProto, reference: Reference, report: dict[str, Any]) -> None:
+    """The model file and the two beside it, each whole or not at all."""
+    content = model.SerializeToString()
+    beside = replace(reference, model_sha256=hashlib.sha256(content).hexdigest()).to_bytes()
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    write_whole(Reference.path_of(out), beside)
+    write_whole(out, content)
+    write_whole(out.with_suffix(".parity.json"), text)

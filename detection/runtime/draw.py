@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.detections import Detections
+from detection.runtime.palette import CLASS_COLOURS_RGB, bgr
 
 Colour = tuple[int, int, int]
 
-# Okabe & Ito's colours, which colour-blind people tell apart too, as RGB; in the order in which they
-# stand out from leaves and soil, so that green comes last. Black is left out.
-_PALETTE_RGB = (0x56B4E9, 0xE69F00, 0xCC79A7, 0xF0E442, 0xD55E00, 0x0072B2, 0x009E73)
 _BLACK: Colour = (20, 20, 20)
 _WHITE: Colour = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -23,8 +21,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 def class_colour(label: int) -> Colour:
     """The colour of a class as BGR, 0 to 255 each; repeats after seven classes."""
-    rgb = _PALETTE_RGB[label % len(_PALETTE_RGB)]
-    return rgb & 0xFF, rgb >> 8 & 0xFF, rgb >> 16
+    return bgr(CLASS_COLOURS_RGB[label % len(CLASS_COLOURS_RGB)])
 
 
 def annotate(

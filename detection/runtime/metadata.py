@@ -1,4 +1,4 @@
-"""What a deploy graph says of itself: one JSON in the .onnx, under the key `swath`."""
+"""Metadata of an end-to-end graph: one JSON in the .onnx, under the key `swath`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detection.runtime import letterbox
+from detection.runtime.compatibility import current_model_metadata
 from detection.runtime.errors import ModelFileError
 
 KEY = "swath"
 """The entry of the ONNX `metadata_props` that holds the JSON."""
 
-SCHEMA_VERSION = 1
-"""The newest schema that this version of Swath reads."""
+SCHEMA_VERSION = 2
+"""The schema that this version of Swath writes, and the newest that it reads. Schema 1 had other names."""
 
 
 class Licences(BaseModel):
-    """Under what terms the parts may be used."""
+    """Licences of what the model was made from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,12 +28,12 @@ class Licences(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """All that a robot must know of a model file. `extra` is ignored within one schema version."""
+    """What a robot needs to know about a model file. Unknown keys of the same schema version are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: int = Field(description="of this JSON")
-    swath_version: str = Field(description="the Swath that wrote the file")
+    schema_version: int = Field(description="schema of this JSON")
+    swath_version: str = Field(description="version of Swath that wrote the file")
     preset: str = Field(description="name of the detector's preset")
     backbone: str = Field(description="name of the backbone")
     class_names: tuple[str, ...] = Field(min_length=1, description="label 0, 1, ... by name")
@@ -40,23 +41,25 @@ class ModelMetadata(BaseModel):
     letterbox_rule: str = Field(description="how images are fitted to the input, by name")
     letterbox_pad_value: int = Field(description="grey level of the input outside the image, 0 to 255")
     score_thresholds: tuple[float, ...] = Field(description="per class: at and above it a box is reported")
-    score_floor: float = Field(description="the graph itself drops boxes at or below this score")
-    nms_iou: float = Field(description="within a class, boxes that overlap more are suppressed")
+    pre_nms_score_threshold: float = Field(description="the graph itself drops boxes at or below this score")
+    nms_iou: float = Field(description="IoU above which the lower-scored of two boxes of one class is suppressed")
     max_detections: int = Field(description="K, the fixed number of rows of the graph's outputs")
     max_batch: int = Field(description="the graph was checked for batches of 1 up to this many images")
     precision: str = Field(description="fp32, fp16 or int8")
     dataset_fingerprint: str = Field(description="of the training images and labels")
     metrics: dict[str, Any] = Field(description="measured at export on the validation split; may be empty")
-    parity: dict[str, Any] = Field(description="how far the file was from PyTorch at export")
+    parity: dict[str, Any] = Field(description="parity report: how far the file was from PyTorch at export")
     licences: Licences
 
     def to_json(self) -> str:
-        """The JSON that goes under `KEY`."""
+        """The JSON to store under `KEY`."""
         return self.model_dump_json()
 
 
 def parse(text: str | None, path: str) -> ModelMetadata:
-    """The metadata of the model file `path`, whose entry under `KEY` is `text` (None: it has none).
+    """Parse the metadata of the model file `path`, whose entry under `KEY` is `text` (None: it has none).
+
+    Names of schema 1 are read too, see `detection.runtime.compatibility`.
 
     Raises:
         ModelFileError: not written by Swath, written by a newer Swath, damaged, or made for
@@ -75,7 +78,7 @@ def parse(text: str | None, path: str) -> ModelMetadata:
             f"{path}: schema {version} is newer than the {SCHEMA_VERSION} this Swath reads; upgrade swath"
         )
     try:
-        metadata = ModelMetadata.model_validate(content)
+        metadata = ModelMetadata.model_validate(current_model_metadata(content, path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

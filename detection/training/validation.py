@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from data import Dataset
-from detection.evaluation.coco_metrics import usable_scores
+from detection.evaluation.coco_metrics import best_f1_thresholds
 from detection.evaluation.evaluate import evaluate
 from detection.models.torch_detector import TorchDetector
 from detection.training.visualisation import draw_detections, fixed_images
@@ -60,7 +60,7 @@ class Validator:
         detector = TorchDetector(scored, self.preset, self.class_names, self.size_hw)
         with torch.compiler.set_stance("force_eager"):  # compiling for single images costs more than it saves
             outcome = evaluate(detector, self.dataset, progress=progress)
-        thresholds = usable_scores(outcome.metrics, self.dataset.class_names)
-        image_bgr = draw_detections(self.dataset, fixed_images(self.dataset), outcome.found, thresholds)
+        thresholds = best_f1_thresholds(outcome.metrics, self.dataset.class_names)
+        image_bgr = draw_detections(self.dataset, fixed_images(self.dataset), outcome.detections, thresholds)
         per_class = {name: of_class.AP for name, of_class in outcome.metrics.per_class.items()}
         return ValidationResult(outcome.metrics.coco, per_class, image_bgr[..., ::-1])

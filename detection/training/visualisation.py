@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from data.loading.loader import Batch
-from detection.evaluation.matching import judge
+from detection.evaluation.matching import match_detections
 from detection.models.checkpoint import save_batch, write_whole
 from detection.runtime.detections import Detections
 from detection.runtime.draw import annotate
@@ -71,9 +71,9 @@ def draw_detections(
         pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=shrinks), np.uint8)
         wanted = ~image.iscrowd
         truth, labels = image.boxes_xyxy[wanted], image.labels[wanted]
-        outcome = judge(truth, labels, found[index], thresholds)
-        kept = outcome.kept
-        missed = ~outcome.found
+        matched = match_detections(truth, labels, found[index], thresholds)
+        kept = matched.kept
+        missed = ~matched.found
         scaled = Detections(kept.boxes_xyxy * scale, kept.scores, kept.labels)
         pixels = annotate(pixels, scaled, dataset.class_names, truth_xyxy=truth * scale)
         for box, label in zip(truth[missed] * scale, labels[missed], strict=True):

@@ -37,7 +37,8 @@ from data.formats import load_dataset
 from data.formats.coco import save_coco
 from data.formats.convert import convert
 from detection.evaluation.coco_metrics import coco_metrics
-from detection.evaluation.evaluate import evaluate, load_detector
+from detection.evaluation.detectors import load_detector
+from detection.evaluation.evaluate import evaluate
 from detection.recipe.reading import load_recipe
 from detection.recipe.schema import Recipe
 from detection.training.train import pretrain, train

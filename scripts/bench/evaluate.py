@@ -26,7 +26,7 @@ from rich.table import Table
 
 from data import Dataset, LabelledImage
 from detection.evaluation.coco_metrics import Engine, coco_metrics, coco_results, ground_truth
-from detection.evaluation.evaluate import score
+from detection.evaluation.evaluate import EvaluationOptions, score
 from detection.evaluation.metrics_json import metrics_json
 from detection.runtime.detections import Detections
 
@@ -100,7 +100,7 @@ def made_up(file: Path, images: int, boxes: int, classes: int) -> tuple[Dataset,
 
 def everything(dataset: Dataset, found: list[Detections], engine: Engine) -> float:
     """As `swath evaluate` does it after inference, but for the page's images."""
-    return float(json.loads(metrics_json(score(dataset, found, engine=engine), "-"))["coco"]["AP"])
+    return float(json.loads(metrics_json(score(dataset, found, EvaluationOptions(engine=engine)), "-"))["coco"]["AP"])
 
 
 def bare(dataset: Dataset, results: list[dict[str, object]]) -> float:

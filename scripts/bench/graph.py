@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 
 from data import load_dataset
-from detection.export.precision.network import find_body, named, trunk
+from detection.export.precision.network import find_network, named, trunk
 from detection.runtime import Detector
 from detection.runtime.letterbox import letterbox
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     whole = named(onnx.load(args.model))
-    graphs = {"whole": whole, "network": trunk(whole, find_body(whole))}
+    graphs = {"whole": whole, "network": trunk(whole, find_network(whole))}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or one would slow the other
@@ -53,7 +53,9 @@ def main() -> None:
     for name, times in warm.items():
         print(f"{name}: {np.median(times):.2f} ms")
     found = np.mean([len(detector(image)) for image in images])
-    print(f"postprocessing: {100 * share:.1f} % of the whole, with {found:.0f} boxes an image above the score floor")
+    print(
+        f"postprocessing: {100 * share:.1f} % of the whole, with {found:.0f} boxes an image above the score threshold"
+    )
 
 
 if __name__ == "__main__":

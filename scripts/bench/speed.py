@@ -30,7 +30,7 @@ from ultralytics_venv import ultralytics_env, ultralytics_python
 
 from data import load_dataset
 from data.images import read_image
-from detection.export.export import export
+from detection.export.export import ExportOptions, export
 from detection.export.precision.lowering import Int8
 from detection.models.checkpoint import load_trained
 
@@ -79,7 +79,7 @@ def swath_models(run: Path, images: Any, out: Path) -> Iterator[dict[str, Any]]:
     for precision in ("fp32", "int8"):
         path = out / f"swath_{precision}.onnx"
         lower = None if precision == "fp32" else Int8(images)
-        export(trained, path, images=images, held_out=False, lower=lower)
+        export(trained, path, images=images, held_out=False, options=ExportOptions(lowering=lower))
         name = f"swath {trained.config.preset}"
         yield {"kind": "swath", "name": name, "precision": precision, "model": str(path)}
 

@@ -89,6 +89,18 @@ def version_0_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .onnx of `run`, its parity report and reference beside it. Read-only: copy what you change."""
+    from data import load_dataset
+    from detection.export.export import export
+    from detection.models.checkpoint import load_trained
+
+    out = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
+    return out
+
+
 @pytest.fixture
 def coco_file(tmp_path: Path):
     """Writes a COCO dataset of plain grey images with the given boxes; gives the path of its JSON."""

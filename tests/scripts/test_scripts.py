@@ -61,8 +61,8 @@ def test_cross_validation_tests_every_image_once_and_trains_on_none_of_its_own(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "folds" / "fold0" / "run" / "best.safetensors").read_bytes() == trained
     assert "2 folds, TTA" in done.stdout
-    flipped = json.loads((tmp_path / "folds" / "cross_validation_tta.json").read_text())
-    assert [fold["fold"] for fold in flipped["folds"]] == [0]  # the other was scored without
+    augmented = json.loads((tmp_path / "folds" / "cross_validation_tta.json").read_text())
+    assert [fold["fold"] for fold in augmented["folds"]] == [0]  # the other was scored without
     assert json.loads((tmp_path / "folds" / "cross_validation.json").read_text()) == result
 
 

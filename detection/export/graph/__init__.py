@@ -1,1 +1,1 @@
-"""The deploy graph: what `swath export` writes, as one exportable module for each family of detectors."""
+"""The end-to-end graph that `swath export` writes: one exportable module for each family of detectors."""

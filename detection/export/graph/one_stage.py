@@ -1,4 +1,4 @@
-"""The deploy graph of FCOS, RetinaNet and SSD: uint8 images in, fixed-size detections out."""
+"""The end-to-end graph of FCOS, RetinaNet and SSD: uint8 images in, fixed-size detections out."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from detection.export.graph.suppression import survivors
 from detection.runtime.errors import SwathError
 
 
-class DeployGraph(nn.Module):
+class OneStageGraph(nn.Module):
     """A torchvision one-stage detector with a postprocessing of fixed shapes, equal to torchvision's own.
 
-    torchvision keeps, per image and level (SSD: class), the candidates above the score floor,
-    at most `topk_candidates`; decodes and clips them; suppresses within each class; keeps the best
-    `detections_per_img`. Here the same happens with masks instead of shapes that depend on the data,
-    so that the graph exports and its cost does not depend on the field.
+    torchvision keeps, per image and level (SSD: class), the boxes above the score threshold,
+    at most `topk_candidates` (the pre-NMS top-k); decodes and clips them; suppresses within each class;
+    keeps the best `detections_per_img`. Here the same happens with masks instead of shapes that depend on the data,
+    so that the graph can be exported and its cost does not depend on the image.
 
     Args:
         model: FCOS, RetinaNet or SSD as `build_model` gives it; put in eval mode.
@@ -40,7 +40,7 @@ class DeployGraph(nn.Module):
     def __init__(self, model: nn.Module, label_offset: int, size_hw: tuple[int, int]) -> None:
         super().__init__()
         if not isinstance(model, FCOS | RetinaNet | SSD):
-            raise SwathError(f"no one-stage deploy graph for {type(model).__name__}: only for FCOS, RetinaNet, SSD")
+            raise SwathError(f"no one-stage graph for {type(model).__name__}: only for FCOS, RetinaNet, SSD")
         self.model: Any = model.eval()
         self.label_offset = label_offset
         self.size_hw = size_hw
@@ -50,12 +50,12 @@ class DeployGraph(nn.Module):
             features = self._features(images)
             anchors: Tensor = model.anchor_generator(ImageList(images, [size_hw]), features)[0]
         if isinstance(model, FCOS):
-            # What its box coder makes of an anchor at every call: its centre, and its size with the signs of xyxy.
-            centres, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-            anchors = torch.cat([centres, centres, -sizes, sizes], dim=1)
+            # What its box coder makes of an anchor at every call: its center, and its size with the signs of xyxy.
+            centers, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+            anchors = torch.cat([centers, centers, -sizes, sizes], dim=1)
         self.register_buffer("anchors", anchors)
         self.register_buffer("along_x", torch.tensor([1.0, 0.0, 1.0, 0.0]))
-        # Anchors of one level follow each other; SSD takes its candidates over all levels at once.
+        # Anchors of one level follow each other; SSD takes its top-k over all levels at once.
         cells = [f.shape[-2] * f.shape[-1] for f in features]
         per_cell = [1] if isinstance(model, SSD) else model.anchor_generator.num_anchors_per_location()
         self.level_sizes = (
@@ -80,14 +80,13 @@ class DeployGraph(nn.Module):
         inputs = self.normalise(images)
         head = self.model.head(self._features(inputs))
         if isinstance(self.model, SSD):
-            boxes, scores, labels = self._ssd_candidates(head)
+            boxes, scores, labels = self._ssd_top_k(head)
         else:
-            boxes, scores, labels = self._level_candidates(head)
+            boxes, scores, labels = self._level_top_k(head)
         return self._suppress(clipped(boxes, self.size_hw), scores, labels)
 
-    def _level_candidates(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _level_top_k(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The best (position, class) pairs of each level: boxes (N, M, 4), scores (N, M), labels (N, M)."""
-        # One class at a position needs no division to tell which position and class an index means.
         classes = head["cls_logits"].shape[-1]
         start = 0
         scores, anchor_index, labels = [], [], []
@@ -109,8 +108,8 @@ class DeployGraph(nn.Module):
             torch.cat(labels, dim=1),
         )
 
-    def _ssd_candidates(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The best positions of each class, as `_level_candidates` gives them."""
+    def _ssd_top_k(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The best positions of each class, as `_level_top_k` gives them."""
         by_class = torch.softmax(head["cls_logits"], dim=-1)[..., 1:].transpose(1, 2)  # (N, C, A)
         classes, anchors = by_class.shape[1:]
         count = min(self.model.topk_candidates, anchors)
@@ -137,13 +136,13 @@ class DeployGraph(nn.Module):
 
 
 def best_of(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The outputs of a deploy graph: the best of what survived.
+    """The outputs of an end-to-end graph: the best of the boxes that survived NMS.
 
     Args:
         boxes_xyxy: float (N, M, 4).
         scores: float (N, M), 0 where a box did not survive.
         labels: int64 (N, M).
-        most: how many, fewer where M is less.
+        most: how many (K); fewer where M is less.
 
     Returns:
         boxes (N, K, 4), scores (N, K) sorted, labels (N, K); 0, 0 and -1 where empty.
@@ -156,6 +155,6 @@ def best_of(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, most: int) -> tu
 
 
 def clipped(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Boxes float (..., 4) in pixels of the input, cut at its edges."""
+    """Boxes float (..., 4) in pixels of the input, clipped to it."""
     height, width = size_hw
     return boxes_xyxy.clamp(min=0).minimum(boxes_xyxy.new_tensor([width, height, width, height]))

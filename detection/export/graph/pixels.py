@@ -1,4 +1,4 @@
-"""The first step of every deploy graph: pixels as a camera gives them -> as the network was trained on them."""
+"""The first step of every end-to-end graph: normalisation of a camera's pixels as in training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 
 class Normalisation(nn.Module):
-    """torchvision's own, for bytes whose colours lie innermost.
+    """torchvision's normalisation, for uint8 images with channels last.
 
     Args:
         transform: of the detector.

@@ -27,7 +27,7 @@ class RoiAtlas(nn.Module):
     share. That is exact, for only RoIs thinner than a cell reach so far, and across them nothing changes.
 
     Args:
-        pool: as the detector has it; sees a first image here if it has not yet.
+        pool: of the detector; runs once here on `features`, if it has not run before.
         features: the feature maps (1, C, h, w) of an image by name, finest first.
         size_hw: height and width of the input in pixels.
 
@@ -46,7 +46,7 @@ class RoiAtlas(nn.Module):
         self.output_size: tuple[int, int] = pool.output_size
         self.sampling: int = pool.sampling_ratio
         self.level_of = pool.map_levels
-        # Maps that are all as coarse as the first (MobileNet's two) are never asked for.
+        # Maps that are all as coarse as the first (MobileNet's two) are never used.
         if self.level_of.k_min == self.level_of.k_max:
             del self.names[1:]
         sizes = [(features[name].shape[-2], features[name].shape[-1]) for name in self.names]
@@ -97,7 +97,7 @@ class RoiAtlas(nn.Module):
 
 
 def _plan(sizes_hw: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """How large each level's cell of the atlas is (height, width), and where it begins (x, y)."""
+    """Each level's cell of the atlas: its size (height, width) and its origin (x, y)."""
     (first_h, first_w), *others = ((h + _MARGIN, w + _MARGIN) for h, w in sizes_hw)
     height = max(first_h, sum(h for h, _ in others))
     cells, places, y = [(height, first_w)], [(0, 0)], 0

@@ -1,8 +1,8 @@
-"""Non-maximum suppression in groups that know nothing of each other, as one operator of fixed shape.
+"""Non-maximum suppression (NMS) in independent groups, as one operator of fixed shape.
 
-torchvision's `nms` has one group, and gives as many indices as it pleases. To keep groups apart by it, their boxes
-have to be moved apart, which costs float32 precision: at 5,000 pixels a corner is known to 0.0005, enough to let
-another of two proposals survive. ONNX has the groups in its own `NonMaxSuppression`; this operator is that one.
+torchvision's `nms` has one group, and returns a number of indices that depends on the data. Groups could be kept
+apart by shifting their boxes, but that costs float32 precision: at 5,000 pixels a corner is rounded to 0.0005, enough
+for the other of two proposals to survive. ONNX's own `NonMaxSuppression` has groups; this operator is that one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_threshold: float, li
 
 
 def onnx_translations() -> dict[Any, Any]:
-    """What `torch.onnx.export` is to write for the operator: its `custom_translation_table`."""
+    """The operator in ONNX, as the `custom_translation_table` of `torch.onnx.export`."""
     from onnxscript import opset20
 
     op: Any = opset20  # its types know nothing of Python's numbers, which it takes

@@ -1,4 +1,4 @@
-"""The deploy graph of Faster R-CNN: as `one_stage`, with proposals of fixed number in between."""
+"""The end-to-end graph of Faster R-CNN: as `one_stage`, with a fixed number of proposals in between."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TwoStageGraph(nn.Module):
         return self._detections(proposals, alive, logits, codes)
 
     def _proposals(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The first stage: boxes (N, R, 4) inside the image, and bool (N, R) which of them there are."""
+        """The first stage: boxes (N, R, 4) inside the image, and a mask bool (N, R) of those that exist."""
         rpn = self.model.rpn
         start = 0
         boxes, scores = [], []
@@ -102,7 +102,7 @@ class TwoStageGraph(nn.Module):
     def _detections(
         self, proposals: Tensor, alive: Tensor, logits: Tensor, codes: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` gives, from logits (N * R, 1 + C) and codes (N * R, 4 * (1 + C))."""
+        """The outputs of `forward`, from logits (N * R, 1 + C) and codes (N * R, 4 * (1 + C))."""
         heads = self.model.roi_heads
         count = proposals.shape[1]
         scores = torch.softmax(logits, dim=-1)[:, 1:]  # without the background
@@ -120,6 +120,6 @@ class TwoStageGraph(nn.Module):
 
 
 def _larger(boxes_xyxy: Tensor, smallest_px: float) -> Tensor:
-    """Whether both sides of boxes (..., 4) are at least so long: bool (...)."""
+    """Whether both sides of boxes (..., 4) are at least `smallest_px` long: bool (...)."""
     sides = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
     return (sides >= smallest_px).all(dim=-1)

@@ -1,4 +1,4 @@
-"""Images that show a network all that it will meet, and what flows through it when it sees them."""
+"""Calibration for int8: the choice of representative images, and the activation ranges on them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from detection.runtime.letterbox import letterbox
 Method = Literal["minmax", "percentile"]
 
 IMAGES = 64
-"""So many images are calibrated on, where there are as many."""
+"""Number of images to calibrate on, at most."""
 
-_POOL = 1000  # images looked at to choose from, spread evenly over the dataset
+_POOL = 1000  # images to choose from, spread evenly over the dataset
 _THUMBNAIL_PX = 8
 _BINS = 16
 _HISTOGRAM_BINS = 2048
@@ -30,25 +30,31 @@ _PERCENTILE = 99.99
 
 
 def choose(images: Dataset, count: int = IMAGES, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """The `count` images that leave no other far from all of them, in the dataset's order; always the same ones.
+    """Choose `count` images that represent a dataset, in its order; deterministic.
 
-    K-centre greedy (Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985) over the layout of
-    colours and their histograms, so that every field, day and light has its say, and a thousand images of one row
-    count for little. First comes the image nearest to the mean, then always the one farthest from those chosen.
+    K-center greedy (Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985) over image signatures
+    (colour layout and histograms), so that every field, day and light is represented, and a thousand images of one
+    row count for little. First comes the image nearest to the mean, then always the one farthest from those chosen.
+
+    Args:
+        images: to choose from; of very many, 1,000 spread evenly.
+        count: how many.
+        progress: called with (done, total) images.
+
     """
     pool = images.spread(_POOL)
     if len(pool) <= count:
         return pool
-    looks = []
+    signatures = []
     for done, (_, image) in enumerate(pool.read(), 1):
-        looks.append(_look(image))
+        signatures.append(_signature(image))
         if progress:
             progress(done, len(pool))
-    return pool.subset(sorted(spread(np.stack(looks), count)))
+    return pool.subset(sorted(spread(np.stack(signatures), count)))
 
 
 def spread(points: NDArray[np.float32], count: int) -> list[int]:
-    """K-centre greedy: indices of `count` of the points, float (N, D), in the order of their choice."""
+    """K-center greedy: indices of `count` of the points, float (N, D), in the order of their choice."""
     chosen = [int(np.linalg.norm(points - points.mean(0), axis=1).argmin())]
     nearest = np.linalg.norm(points - points[chosen[0]], axis=1)
     while len(chosen) < min(count, len(points)):
@@ -57,18 +63,18 @@ def spread(points: NDArray[np.float32], count: int) -> list[int]:
     return chosen
 
 
-def _look(image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """An image in 240 numbers: where which colour is, and how much there is of each lightness and tint."""
+def _signature(image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Image signature of 240 numbers: colour layout, and histograms of lightness and the two chroma channels."""
     small = cv2.resize(image_bgr, (64, 64), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB)
     layout = cv2.resize(lab, (_THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     shares = [np.histogram(lab[..., c], _BINS, (0, 256))[0] / lab[..., c].size for c in range(3)]
-    # the root of a share: distances of histograms by Hellinger; both halves weigh about the same
+    # square roots of shares: Hellinger distance of histograms; both halves weigh about the same
     return np.concatenate([layout.ravel() / _THUMBNAIL_PX, np.sqrt(np.concatenate(shares))]).astype(np.float32)
 
 
 def inputs_of(images: Dataset, size_hw: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """The images as the network sees them, uint8 (H, W, 3) RGB."""
+    """The images letterboxed to the network's input, uint8 (H, W, 3) RGB."""
     return (letterbox(image, size_hw)[0] for _, image in images.read())
 
 
@@ -80,19 +86,19 @@ def measure(
     method: Method = "minmax",
     progress: Callable[[int, int], None] | None = None,
 ) -> Ranges:
-    """Ranges of some tensors of a graph over some inputs.
+    """Activation ranges of some tensors of a graph over some inputs.
 
     Args:
-        model: float32, with the single input of a deploy graph.
-        tensors: of it, by name.
+        model: float32, with the single input of an end-to-end graph.
+        tensors: their names.
         inputs: uint8 (H, W, 3) RGB each; at least one.
-        method: `minmax` takes the least and the greatest value seen. `percentile` leaves out one value of ten
-            thousand, half at each end: outliers then clip, and all others get finer steps.
+        method: `minmax` takes the least and the greatest value. `percentile` leaves out one value in ten
+            thousand, half at each end: outliers are clipped, and all others get finer steps.
         progress: called with (done, total).
 
     """
     with tempfile.TemporaryDirectory() as folder:
-        # one session that gives what flows; results are looked at image by image, so that memory stays small
+        # one session that returns the activations, read image by image, so that memory stays small
         watched = onnx.ModelProto()
         watched.CopyFrom(model)
         there = {value.name for value in watched.graph.output}
@@ -101,7 +107,7 @@ def measure(
         path.write_bytes(watched.SerializeToString())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        # fused operators would hide what flows between them
+        # fused operators would hide the activations between them
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     watch = _Extremes() if method == "minmax" else _Histograms()
@@ -133,7 +139,7 @@ class _Extremes:
 
 
 class _Histograms:
-    """How often each tensor has which value; bins grow as greater values come."""
+    """A histogram of each tensor's values; bins widen as greater values arrive."""
 
     def __init__(self) -> None:
         self.counts: dict[str, NDArray[np.int64]] = {}

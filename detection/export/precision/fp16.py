@@ -1,4 +1,4 @@
-"""float16: the network's weights and what flows between them; inputs, outputs and postprocessing stay as they were.
+"""float16 weights and activations of the network; inputs, outputs and postprocessing stay in float32.
 
 For GPUs and for ARM: on x86 onnxruntime has no float16 convolution and converts back to float32 before each one.
 
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from detection.export.precision.network import find_body, named
+from detection.export.precision.network import find_network, named
 
 _FLOAT32 = (
     "InstanceNormalization",
@@ -32,14 +32,14 @@ _HALF = "_fp16"  # after the name of a tensor
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same deploy graph with its network in float16; weights beyond +-65504 are clipped to that.
+    """The same end-to-end graph with its network in float16; weights beyond +-65504 are clipped to that.
 
     Every tensor keeps its name in float32; its float16 twin, where there is one, is named after it. A value is
     converted once, however many nodes use it.
     """
     model = named(model)
-    body = find_body(model)
-    inside = set(body.nodes)
+    network = find_network(model)
+    inside = set(network.nodes)
     graph = model.graph
     weights = {w.name: w for w in graph.initializer if w.data_type == TensorProto.FLOAT}
 
@@ -56,7 +56,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             # a Resize keeps its scales in float32: it uses them by their own name
             continue
         for index, name in enumerate(node.input):
-            if name not in body.floats or (node.op_type == "Resize" and index):
+            if name not in network.floats or (node.op_type == "Resize" and index):
                 needed.add(name)
                 continue
             if name not in twins:
@@ -68,7 +68,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             node.input[index] = name + _HALF
         nodes.append(node)
         for index, name in enumerate(node.output):
-            if name in body.floats:
+            if name in network.floats:
                 twins.add(name)
                 node.output[index] = name + _HALF
                 if name in needed:

@@ -1,4 +1,4 @@
-"""What backends make of pairs of QuantizeLinear and DequantizeLinear, and how a graph must look for them."""
+"""Graph rewrites that make backends fuse pairs of QuantizeLinear and DequantizeLinear as intended."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from detection.export.precision.network import WEIGHTED
 
 
 def bytes_as_they_are(model: onnx.ModelProto) -> dict[str, tuple[np.float32, np.uint8]]:
-    """Where the network gets (byte - mean) x factor, both the same for all colours, let its integers be the bytes.
+    """Use the pixels' own bytes as quantised input, where the normalisation is the same for all three channels.
 
-    A range of -1 to 1 has its zero between two integers, and rounds two grey levels to one. What the nearest integer
-    is off the mean goes into the biases: exact, but that the zeros around the image move by up to half a grey
-    level. Backends see that nothing has to be computed, nor brought into another order: in onnxruntime the whole
-    graph takes three quarters of the time.
+    The network reads (byte - mean) x factor. A range of -1 to 1 has its zero between two integers, and rounds two
+    grey levels to one. The difference between the mean and the nearest integer goes into the biases: exact, except
+    that the zero padding around the image moves by up to half a grey level. Backends then have nothing to compute and
+    no layout to change: in onnxruntime the whole graph takes three quarters of the time.
 
     Returns:
-        The scale and zero of the tensor whose integers they are, by name; empty where there is none.
+        Scale and zero point of the input tensor, by name; empty where this does not apply.
 
     """
     constants = {weight.name: weight for weight in model.graph.initializer}
@@ -42,10 +42,10 @@ def bytes_as_they_are(model: onnx.ModelProto) -> dict[str, tuple[np.float32, np.
             weight, bias = (numpy_helper.to_array(constants[key]) for key in node.input[1:3])
             moved = (bias + off * weight.sum(axis=(1, 2, 3))).astype(np.float32)
             constants[node.input[2]].CopyFrom(numpy_helper.from_array(moved, node.input[2]))
-        told = (
+        constants_of_bytes = (
             numpy_helper.from_array(np.asarray(v), f"{name}_byte_{k}") for k, v in (("scale", scale), ("zero", zero))
         )
-        model.graph.initializer.extend(told)
+        model.graph.initializer.extend(constants_of_bytes)
         scaled.op_type = "DequantizeLinear"
         scaled.input[:] = [cast.input[0], f"{name}_byte_scale", f"{name}_byte_zero"]
         nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
@@ -57,12 +57,12 @@ def bytes_as_they_are(model: onnx.ModelProto) -> dict[str, tuple[np.float32, np.
 
 
 def keep_float_weights(model: onnx.ModelProto) -> None:
-    """Stop onnxruntime from putting the weights of layers in float into integers after all.
+    """Stop onnxruntime from quantising the weights of layers that stay in float.
 
-    Where a convolution reads from integers and writes to integers, perhaps by way of a Relu or Clip, its optimiser
+    Where a convolution reads from integers and writes to integers, perhaps through a Relu or Clip, its optimiser
     (WeightBiasQuantization, seen in 1.31) makes its weights int8 with one scale for all channels: worse than our own,
-    and ruin for a depthwise one. A LeakyRelu of slope 1 between them changes nothing, stops it, and is fused into the
-    convolution. It takes the place of an activation, as that vanishes into the integers that follow.
+    and useless for a depthwise convolution. A LeakyRelu of slope 1 between them changes nothing, prevents this, and
+    is fused into the convolution. It replaces an activation, as that is absorbed by the quantisation that follows.
     """
     users: dict[str, list[onnx.NodeProto]] = {}
     maker = {name: node for node in model.graph.node for name in node.output}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from detection.export.precision.fusion import bytes_as_they_are, keep_float_weights
-from detection.export.precision.network import WEIGHTED, Body
+from detection.export.precision.network import WEIGHTED, Network
 
 _GLUE = ("Add", "Concat", "Resize", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip")
 """Operators with integer kernels, that are converted where they stand between converted ones."""
@@ -32,54 +32,54 @@ _SAME_SCALE = ("Resize", "MaxPool")
 
 @dataclass(frozen=True)
 class Ranges:
-    """What flowed through a network: least and greatest value of each tensor, by name."""
+    """Activation ranges of a network: least and greatest value of each tensor, by name."""
 
     lows: dict[str, float]
     highs: dict[str, float]
 
     def scale_and_zero(self, name: str) -> tuple[np.float32, np.uint8]:
-        """Of a tensor in uint8. Zero is always among the values, exactly: it is what convolutions are padded with."""
+        """Scale and zero point of a tensor in uint8. Zero is represented exactly: convolutions are padded with it."""
         low, high = min(self.lows[name], 0.0), max(self.highs[name], 0.0)
         scale = np.float32((high - low) / 255 if high > low else 1.0)
         return scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255))
 
 
 def read_as(name: str) -> str:
-    """Under which name a tensor is read after it went through integers."""
+    """Name of a tensor after it has been quantised and dequantised."""
     return name + _READ
 
 
-def calibrated_tensors(model: onnx.ModelProto, body: Body) -> list[str]:
-    """The tensors whose ranges `to_int8` may need: what goes into the network's nodes, and what comes out of them."""
-    inside = set(body.nodes)
+def calibrated_tensors(model: onnx.ModelProto, network: Network) -> list[str]:
+    """The tensors whose ranges `to_int8` may need: inputs and outputs of the network's nodes."""
+    inside = set(network.nodes)
     weights = {weight.name for weight in model.graph.initializer}
     names = [
         name
         for node in model.graph.node
         if node.name in inside and node.op_type in (*WEIGHTED, *_GLUE)
         for name in (*node.input, *node.output)
-        if name in body.floats and name not in weights
+        if name in network.floats and name not in weights
     ]
     return list(dict.fromkeys(names))
 
 
-def to_int8(model: onnx.ModelProto, body: Body, ranges: Ranges, layers: Collection[str]) -> onnx.ModelProto:
-    """The same deploy graph with some layers in 8-bit integers.
+def to_int8(model: onnx.ModelProto, network: Network, ranges: Ranges, layers: Collection[str]) -> onnx.ModelProto:
+    """The same end-to-end graph with some layers in 8-bit integers.
 
     Args:
         model: float32, its nodes named (`detection.export.precision.network.named`), or its trunk.
-        body: the network in it.
+        network: the network in it.
         ranges: of every tensor that `calibrated_tensors` names.
-        layers: of `body.layers`, those to convert.
+        layers: those of `network.layers` to convert.
 
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    converted = {name for layer in layers for name in body.layers[layer]}
-    converted |= _glue(copy, body, converted)
+    converted = {name for layer in layers for name in network.layers[layer]}
+    converted |= _glue(copy, network, converted)
     _drop_activations(copy, converted)
     pixels = bytes_as_they_are(copy) if layers else {}
-    writer = _Writer(copy, body, ranges, pixels)
+    writer = _Writer(copy, network, ranges, pixels)
     made = {name for node in copy.graph.node if node.name in converted for name in node.output}
     for node in copy.graph.node:
         for index, name in enumerate(node.input):
@@ -99,13 +99,13 @@ def to_int8(model: onnx.ModelProto, body: Body, ranges: Ranges, layers: Collecti
     return copy
 
 
-def _glue(model: onnx.ModelProto, body: Body, converted: set[str]) -> set[str]:
+def _glue(model: onnx.ModelProto, network: Network, converted: set[str]) -> set[str]:
     """The nodes that would otherwise cost a conversion to float32 and back, by name.
 
     All that flows in comes from integers, and something that it flows to takes integers. An activation right behind
     a converted node is always one: it vanishes into its scale.
     """
-    inside = set(body.nodes)
+    inside = set(network.nodes)
     weights = {weight.name for weight in model.graph.initializer}
     users: dict[str, set[str]] = {}
     maker: dict[str, str] = {}
@@ -116,7 +116,7 @@ def _glue(model: onnx.ModelProto, body: Body, converted: set[str]) -> set[str]:
     fed: set[str] = set()
     for node in model.graph.node:  # from images to boxes
         if node.name in inside and node.op_type in _GLUE:
-            flows = [maker.get(name, "") for name in node.input if name in body.floats and name not in weights]
+            flows = [maker.get(name, "") for name in node.input if name in network.floats and name not in weights]
             joins_constant = node.op_type in ("Add", "Concat") and any(name in weights for name in node.input)
             if flows and not joins_constant and all(name in converted or name in fed for name in flows):
                 fed.add(node.name)
@@ -132,7 +132,7 @@ def _glue(model: onnx.ModelProto, body: Body, converted: set[str]) -> set[str]:
 def _drop_activations(model: onnx.ModelProto, converted: set[str]) -> None:
     """Take out each converted Relu or Clip that alone uses a converted node: integers end where it would cut.
 
-    The range of its output begins at its lower end, so that uint8 can say nothing below, and ends where it ends.
+    The range of its output begins at its lower end, so that uint8 represents nothing below, and ends where it ends.
     """
     users: dict[str, int] = {}
     maker: dict[str, onnx.NodeProto] = {}
@@ -158,18 +158,18 @@ class _Writer:
     """The nodes and constants of a graph that is being converted, in order."""
 
     def __init__(
-        self, model: onnx.ModelProto, body: Body, ranges: Ranges, scales: dict[str, tuple[np.float32, np.uint8]]
+        self, model: onnx.ModelProto, network: Network, ranges: Ranges, scales: dict[str, tuple[np.float32, np.uint8]]
     ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._model = model
         self._ranges = ranges
         self._weights = {weight.name: weight for weight in model.graph.initializer}
-        self._floats = body.floats
+        self._floats = network.floats
         self._done: set[str] = set()
         self._scales = dict(scales)
 
     def flows(self, name: str) -> bool:
-        """Whether a tensor is float32 and no constant."""
+        """Whether a tensor is an activation in float32."""
         return name in self._floats and name not in self._weights
 
     def same_scale(self, name: str, other: str) -> None:
@@ -182,7 +182,7 @@ class _Writer:
         return self._scales[name]
 
     def through_integers(self, name: str) -> str:
-        """The name under which a tensor, made already, is read after it went through uint8."""
+        """Name of an existing tensor after it has been quantised to uint8 and dequantised."""
         if name not in self._done:
             self._done.add(name)
             scale, zero = self._scale_of(name)

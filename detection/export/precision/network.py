@@ -1,7 +1,7 @@
-"""Which part of a deploy graph is the network, found by its structure alone: no node is known by its name.
+"""The network within an end-to-end graph, found by structure alone: no node is identified by its name.
 
-A deploy graph normalises images, runs a network and turns what that says into boxes. Precision may be lowered in
-the network; pixels, coordinates of boxes and the order of scores need float32.
+An end-to-end graph normalises images, runs a network and decodes its outputs into boxes. Precision may be lowered in
+the network; pixels, box coordinates and the order of scores need float32.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ _EXACT = (
     "ArgMax",
     "Range",
 )
-"""Operators that choose or place boxes: nothing is followed through them."""
+"""Operators that select or place boxes: the search for the network stops at them."""
 
 
 @dataclass(frozen=True)
-class Body:
-    """The network within a deploy graph.
+class Network:
+    """The network within an end-to-end graph.
 
     Attributes:
         nodes: names of its nodes, in the graph's order: those that multiply by weights, and what lies between two of
             them.
-        layers: of each weight, by its name, the nodes that multiply by it, in the graph's order: one in a backbone,
-            one per level of the pyramid in a head.
-        answers: the tensors that leave it, in the graph's order: raw scores and codes of boxes.
+        layers: by name of a weight, the nodes that multiply by it, in the graph's order: one in a backbone, one per
+            pyramid level in a head.
+        outputs: the tensors that leave it, in the graph's order: raw scores and box codes.
         floats: names of all float32 tensors of the graph, weights included.
 
     """
 
     nodes: tuple[str, ...]
     layers: Mapping[str, tuple[str, ...]]
-    answers: tuple[str, ...]
+    outputs: tuple[str, ...]
     floats: frozenset[str]
 
 
 def named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model in which every node has a name of its own."""
+    """A copy of the model in which every node has a unique name."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     seen: set[str] = set()
@@ -64,8 +64,8 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def find_body(model: onnx.ModelProto) -> Body:
-    """The network within a deploy graph whose nodes have names of their own (see `named`)."""
+def find_network(model: onnx.ModelProto) -> Network:
+    """The network within an end-to-end graph whose nodes have unique names (see `named`)."""
     graph = model.graph
     weights = {weight.name for weight in graph.initializer if weight.data_type == TensorProto.FLOAT}
     floats = _floats(model) | weights
@@ -89,17 +89,17 @@ def find_body(model: onnx.ModelProto) -> Body:
     for node in weighted:
         layers.setdefault(node.input[1], []).append(node.name)
     ends = {value.name for value in graph.output}
-    answers = [
+    outputs = [
         name
         for node in nodes
         for name in node.output
         if name in floats and (name in ends or any(user.name not in inside for user in users.get(name, [])))
     ]
-    return Body(
+    return Network(
         tuple(node.name for node in nodes),
         {weight: tuple(names) for weight, names in layers.items()},
-        # What leaves it unchanged in meaning: not the shape of a feature map that something else asks for.
-        tuple(name for name in answers if name in ends or _is_computed_with(users[name], inside)),
+        # Tensors whose values are used: not those of which only the shape is read.
+        tuple(name for name in outputs if name in ends or _is_computed_with(users[name], inside)),
         frozenset(floats),
     )
 
@@ -109,7 +109,7 @@ def _is_computed_with(users: Iterable[onnx.NodeProto], inside: set[str]) -> bool
 
 
 def _reached(starts: Iterable[onnx.NodeProto], step: object) -> set[str]:
-    """Names of the nodes that lie one step or more from `starts`, none of them, nor anything behind them, exact."""
+    """Names of the nodes reached from `starts` in one step or more, without passing an operator of `_EXACT`."""
     assert callable(step)
     seen: set[str] = set()
     waiting = list(starts)
@@ -127,8 +127,8 @@ def _floats(model: onnx.ModelProto) -> set[str]:
     return {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
 
 
-def trunk(model: onnx.ModelProto, body: Body) -> onnx.ModelProto:
-    """The graph from the images to the network's answers, without the postprocessing."""
+def trunk(model: onnx.ModelProto, network: Network) -> onnx.ModelProto:
+    """The graph from the images to the network's outputs, without the postprocessing."""
     inputs = [value.name for value in model.graph.input]
     typed = onnx.shape_inference.infer_shapes(model)
-    return onnx.utils.Extractor(typed).extract_model(inputs, list(body.answers))
+    return onnx.utils.Extractor(typed).extract_model(inputs, list(network.outputs))

@@ -1,4 +1,4 @@
-"""Which layers 8 bits harm, and how few of them must stay in float."""
+"""The sensitivity of each layer to 8 bits, and the fewest layers that must stay in float."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from detection.export.precision.int8 import Ranges, read_as, to_int8
-from detection.export.precision.network import Body, trunk
+from detection.export.precision.network import Network, trunk
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One graph that was judged.
+    """One graph that was checked.
 
     Attributes:
-        in_float: so many layers stayed in float, the most sensitive ones.
-        holds: whether that was enough.
-        said: why not, or how well, in words.
+        layers_in_float: number of layers that stayed in float, the most sensitive ones.
+        passed: whether the graph was within its budget.
+        result: the figures or the faults, as text.
 
     """
 
-    in_float: int
-    holds: bool
-    said: str
+    layers_in_float: int
+    passed: bool
+    result: str
 
 
 def sensitivity(
     model: onnx.ModelProto,
-    body: Body,
+    network: Network,
     ranges: Ranges,
     inputs: Sequence[NDArray[np.uint8]],
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """How much noise each layer alone in 8 bits puts into the network's answers, the most harmful layer first.
+    """Sensitivity of each layer to 8 bits: signal-to-noise ratio of the outputs with this layer alone quantised.
 
-    Signal to noise in dB, the mean over the network's answers and over inputs of the noise's share of the energy.
+    In dB, from the noise's share of the energy averaged over outputs and inputs; the most sensitive layer first.
 
     Args:
         model: float32, its nodes named.
-        body: the network in it.
-        ranges: what flows in it.
+        network: the network in it.
+        ranges: its activation ranges.
         inputs: uint8 (H, W, 3) RGB each; a few are enough.
         progress: called with (done, total) layers.
 
     """
-    small = trunk(model, body)
-    truth = _answers(small, inputs)
+    small = trunk(model, network)
+    truth = _outputs(small, inputs)
     found: dict[str, float] = {}
-    for done, layer in enumerate(body.layers, 1):
-        found[layer] = _sqnr_db(truth, _answers(to_int8(small, body, ranges, [layer]), inputs))
+    for done, layer in enumerate(network.layers, 1):
+        found[layer] = _sqnr_db(truth, _outputs(to_int8(small, network, ranges, [layer]), inputs))
         if progress:
-            progress(done, len(body.layers))
+            progress(done, len(network.layers))
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def _answers(model: onnx.ModelProto, inputs: Sequence[NDArray[np.uint8]]) -> list[list[NDArray[np.float32]]]:
-    """What a trunk says, by input and answer: as the postprocessing reads it, so after its way through integers."""
+def _outputs(model: onnx.ModelProto, inputs: Sequence[NDArray[np.uint8]]) -> list[list[NDArray[np.float32]]]:
+    """Outputs of a trunk, by input and output: as the postprocessing reads them, so after dequantisation."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     made = {name for node in copy.graph.node for name in node.output}
@@ -73,41 +73,41 @@ def _answers(model: onnx.ModelProto, inputs: Sequence[NDArray[np.uint8]]) -> lis
     return [session.run(None, {model.graph.input[0].name: image[None]}) for image in inputs]
 
 
-def _sqnr_db(truth: list[list[NDArray[np.float32]]], answers: list[list[NDArray[np.float32]]]) -> float:
+def _sqnr_db(truth: list[list[NDArray[np.float32]]], outputs: list[list[NDArray[np.float32]]]) -> float:
     shares = [
         float(np.square(right - wrong).sum() / max(np.square(right).sum(), 1e-12))
-        for rights, wrongs in zip(truth, answers, strict=True)
+        for rights, wrongs in zip(truth, outputs, strict=True)
         for right, wrong in zip(rights, wrongs, strict=True)
     ]
     return float(-10 * np.log10(max(sum(shares) / len(shares), 1e-12)))
 
 
 def fewest_in_float(
-    layers: int, most: int, judge: Callable[[int], tuple[bool, str]]
+    layers: int, most: int, check: Callable[[int], tuple[bool, str]]
 ) -> tuple[int | None, list[Trial]]:
-    """How many of the most sensitive layers must stay in float: none, one, two, four ..., then halves between.
+    """The number of most sensitive layers that must stay in float: tries 0, 1, 2, 4, ..., then bisects.
 
     Args:
-        layers: there are.
-        most: so many may stay at most.
-        judge: whether the graph with so many left out holds, and that in words.
+        layers: number of all layers.
+        most: largest number that may stay in float.
+        check: whether the graph with so many layers in float passes, and the result as text.
 
     Returns:
-        The number, None where even `most` do not help; and every trial.
+        The number, None if even `most` is not enough; and every trial.
 
     """
     trials: list[Trial] = []
 
-    def holds(count: int) -> bool:
-        trials.append(Trial(count, *judge(count)))
-        return trials[-1].holds
+    def passes(count: int) -> bool:
+        trials.append(Trial(count, *check(count)))
+        return trials[-1].passed
 
     too_few, count = -1, 0
-    while not holds(count):
+    while not passes(count):
         if count >= most:
             return None, trials
         too_few, count = count, min(max(1, 2 * count), most, layers)
     while count - too_few > 1:
         middle = (too_few + count) // 2
-        too_few, count = (too_few, middle) if holds(middle) else (middle, count)
+        too_few, count = (too_few, middle) if passes(middle) else (middle, count)
     return count, trials

@@ -1,4 +1,4 @@
-"""How much faster a graph is than another, on this machine's CPU."""
+"""Latency of graphs compared on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _WARM_UPS = 2
 
 
 def median_ms(models: Sequence[onnx.ModelProto], image_rgb: NDArray[np.uint8], runs: int = 11) -> list[float]:
-    """Median time of each of some graphs for one image, on onnxruntime's CPU provider with its default threads.
+    """Median latency of each graph for one image, on onnxruntime's CPU provider with its default threads.
 
-    The graphs take turns, so that what else the machine does meets all of them alike.
+    The graphs take turns, so that other load on the machine affects all of them alike.
 
     Args:
-        models: deploy graphs.
+        models: end-to-end graphs.
         image_rgb: uint8 (H, W, 3), letterboxed.
         runs: of each.
 

@@ -22,7 +22,7 @@ from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
-from detection.runtime.parity.verify import file_digest
+from detection.runtime.parity.reference import file_digest
 from detection.runtime.streaming.controls import Controls
 from detection.runtime.streaming.slices import WHOLE_FRAME, FrameSlicer
 

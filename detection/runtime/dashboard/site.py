@@ -101,7 +101,7 @@ class Site:
             "thresholds": {
                 "score": dict(zip(names, map(_tidy, self.controls.score_thresholds), strict=False)),
                 "model": dict(zip(names, map(_tidy, detector.metadata.score_thresholds), strict=False)),
-                "lowest": _tidy(detector.metadata.score_floor),
+                "lowest": _tidy(detector.metadata.pre_nms_score_threshold),
             },
             "recording": self.recorder.to_json(),
             **self.live.to_json(),

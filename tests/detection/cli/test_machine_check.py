@@ -18,7 +18,7 @@ from detection.runtime.operations.machine_file import load_machine
 from detection.runtime.operations.systemd_unit import systemd_unit
 from tests.detection.conftest import swath
 
-PASSED = {"precision": "fp32", "images": 4, "unmatched_boxes": 0, "wrong_form": 0, "delta_ap_points": 0.0}
+PASSED = {"precision": "fp32", "images": 4, "unmatched_boxes": 0, "malformed_outputs": 0, "delta_ap_points": 0.0}
 PASSED = {**PASSED, "small_ap_fall_points": None}
 
 

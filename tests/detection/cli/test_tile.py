@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data import load_dataset
-from detection.export.export import parity_images
+from detection.export.run_images import parity_images
 from detection.models.checkpoint import load_trained
 from detection.recipe.reading import RecipeError, load_recipe
 from detection.training.train import train

@@ -29,11 +29,11 @@ def test_a_difference_on_every_image_is_real_and_none_is_none(coco_file):
     right = evaluate(Finds(10, 10, 50, 60), images)
     beside = evaluate(Finds(20, 10, 60, 60), images)  # IoU 0.6
     changes = compare(beside, right)
-    assert (changes["AP75"].first, changes["AP75"].second, changes["AP75"].real) == (0, 1, True)
+    assert (changes["AP75"].first, changes["AP75"].second, changes["AP75"].significant) == (0, 1, True)
     assert changes["AP75"].change.low == pytest.approx(1)
-    assert changes["AP50"].change.value == 0 and not changes["AP50"].real
+    assert changes["AP50"].change.value == 0 and not changes["AP50"].significant
     back = compare(right, beside)
-    assert back["AP75"].change.value == -1 and back["AP75"].real
+    assert back["AP75"].change.value == -1 and back["AP75"].significant
 
 
 def test_different_images_are_not_compared(coco_file):
@@ -50,7 +50,7 @@ def test_different_images_are_not_compared(coco_file):
 def test_the_command_with_two_models(run, rendered, tmp_path, capsys):
     code, said, _ = swath(capsys, "evaluate", run, run, rendered, "--by", "field", "--out", tmp_path / "both")
     assert code == 0
-    assert said.count("no difference shown") == 5
+    assert said.count("not significant") == 5
     written = json.loads((tmp_path / "both" / "comparison.json").read_text())
     metrics = json.loads((tmp_path / "both" / "second" / "metrics.json").read_text())
     assert written["grouped_by"] == "field" == metrics["intervals"]["grouped_by"]
@@ -58,7 +58,7 @@ def test_the_command_with_two_models(run, rendered, tmp_path, capsys):
     for name in ("AP", "AP50", "AP75", "AP30", "AR100"):
         difference = written["differences"][name]
         assert difference["first"] == difference["second"] == metrics["intervals"][name]["value"]
-        assert difference["change"] == {"value": 0, "low": 0, "high": 0} and difference["real"] is False
+        assert difference["change"] == {"value": 0, "low": 0, "high": 0} and difference["significant"] is False
     assert metrics["intervals"]["AP"]["value"] == pytest.approx(metrics["coco"]["AP"], abs=1e-12)
     assert (tmp_path / "both" / "first" / "report.html").is_file()
 
@@ -66,7 +66,7 @@ def test_the_command_with_two_models(run, rendered, tmp_path, capsys):
 def test_json_alone_is_on_standard_output(run, rendered, tmp_path, capsys):
     for models, name in (((run,), "metrics.json"), ((run, run), "comparison.json")):
         code, said, error = swath(capsys, "evaluate", *models, rendered, "--json", "--out", tmp_path / name)
-        assert code == 0 and said == (tmp_path / name / name).read_text() and json.loads(said)["schema"] == 1
+        assert code == 0 and said == (tmp_path / name / name).read_text() and json.loads(said)["schema"] == 2
         assert "report.html" in error and "sugar_beet" in error
 
 

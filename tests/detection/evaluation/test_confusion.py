@@ -3,9 +3,8 @@ import pytest
 
 from data import Dataset
 from data.dataset import LabelledImage
-from detection.evaluation.coco_metrics import coco_metrics, coco_results
-from detection.evaluation.confusion import calibration, confusion_matrix, pairs
-from detection.evaluation.matching import judge
+from detection.evaluation.confusion import confusion_matrix, pairs
+from detection.evaluation.matching import match_detections
 from detection.runtime.detections import Detections
 
 CROP, WEED, NOTHING = 0, 1, 2
@@ -44,8 +43,8 @@ def test_the_matrix_worked_on_paper():
     found = [
         seen(
             (0, 0, 40, 40, CROP, 0.9),  # a crop
-            (60, 0, 40, 38, WEED, 0.8),  # a crop taken for a weed
-            (60, 0, 40, 40, WEED, 0.7),  # the same once more: the crop is gone, so on nothing
+            (60, 0, 40, 38, WEED, 0.8),  # a crop detected as a weed
+            (60, 0, 40, 40, WEED, 0.7),  # the same once more: the crop is matched already
             (120, 0, 40, 40, WEED, 0.3),  # below the weed's threshold: missed
         ),
         seen((150, 50, 40, 40, CROP, 0.9), (60, 60, 20, 20, CROP, 0.9)),  # in the crowd; on bare ground
@@ -56,7 +55,7 @@ def test_the_matrix_worked_on_paper():
     assert lower[WEED].tolist() == [0, 1, 1]
 
 
-def test_a_hit_goes_before_a_better_overlap_of_another_class():
+def test_a_true_positive_goes_before_a_better_overlap_of_another_class():
     # the weed detection lies better on the crop, but the crop's own detection, of a lower score, gets it
     field = dataset(image(1, (0, 0, 40, 40, CROP, 0)))
     found = [seen((0, 0, 40, 40, WEED, 0.9), (0, 0, 40, 30, CROP, 0.5))]
@@ -78,24 +77,12 @@ def test_rows_count_the_boxes_and_columns_the_detections(seed):
     assert matrix[:2].sum(axis=1).tolist() == np.bincount(labels, minlength=2).tolist()
     assert matrix[:, :2].sum(axis=0).tolist() == np.bincount(kept, minlength=2).tolist()
     assert matrix[NOTHING, NOTHING] == 0
-    # as many hits as everywhere else
-    judged = [judge(p.boxes_xyxy, p.labels, f, 0.3) for p, f in zip(field.images, found, strict=True)]
-    assert matrix[CROP, CROP] + matrix[WEED, WEED] == sum(int(o.hit.sum()) for o in judged)
+    # as many true positives as everywhere else
+    matched = [match_detections(p.boxes_xyxy, p.labels, f, 0.3) for p, f in zip(field.images, found, strict=True)]
+    assert matrix[CROP, CROP] + matrix[WEED, WEED] == sum(int(one.true_positive.sum()) for one in matched)
     kinds = [pair.kind for pair in pairs(field, found, 0.3)]
-    assert kinds.count("confused") == matrix[CROP, WEED] + matrix[WEED, CROP]
-    assert (kinds.count("false"), kinds.count("missed")) == (matrix[NOTHING].sum(), matrix[:, NOTHING].sum())
-
-
-def test_calibration_worked_on_paper():
-    field = dataset(image(1, (0, 0, 40, 40, CROP, 0), (60, 0, 40, 40, CROP, 0), (100, 50, 90, 50, CROP, 1)))
-    rows = [(0, 0, 40, 40, CROP, 0.75), (60, 0, 40, 40, CROP, 0.875), (0, 60, 9, 9, CROP, 0.75)]
-    rows += [(60, 60, 9, 9, WEED, 1.0), (120, 60, 20, 20, CROP, 0.25)]  # a crowd's: counts as nothing
-    matches = coco_metrics(field, coco_results(field, [seen(*rows)])).matches
-    crop = calibration(matches, CROP)
-    assert crop.count.tolist() == [0, 0, 0, 0, 0, 0, 0, 2, 1, 0]
-    assert crop.hits[[7, 8]].tolist() == [0.5, 1] and crop.score[[7, 8]].tolist() == [0.75, 0.875]
-    assert crop.error == pytest.approx((2 * 0.25 + 0.125) / 3)
-    both = calibration(matches)
-    assert both.count[9] == 1 and both.error == pytest.approx((2 * 0.25 + 0.125 + 1) / 4)
-    nothing = coco_metrics(field, coco_results(field, [seen()])).matches
-    assert calibration(nothing).error is None
+    assert kinds.count("confusion") == matrix[CROP, WEED] + matrix[WEED, CROP]
+    assert (kinds.count("false_positive"), kinds.count("false_negative")) == (
+        matrix[NOTHING].sum(),
+        matrix[:, NOTHING].sum(),
+    )

@@ -3,7 +3,7 @@ import pytest
 
 from data import Dataset
 from data.dataset import LabelledImage
-from detection.evaluation.dataset_statistics import ClassCard, dataset_card
+from detection.evaluation.dataset_statistics import ClassStatistics, dataset_statistics
 
 CROP, WEED = 0, 1
 
@@ -28,18 +28,18 @@ def test_a_dataset_counted_by_hand():
             image(3, (50, 60), {"soil": "wet"}, (0, 0, 9, 9, WEED, 1)),
         ),
     )
-    card = dataset_card(field)
-    assert (card.images, card.empty) == (3, 1)
-    assert card.sizes == ((100, 200, 2), (50, 60, 1))
-    assert card.classes["crop"] == ClassCard(0, 0, 0, None)
-    weed = card.classes["weed"]
+    statistics = dataset_statistics(field)
+    assert (statistics.images, statistics.empty) == (3, 1)
+    assert statistics.sizes == ((100, 200, 2), (50, 60, 1))
+    assert statistics.classes["crop"] == ClassStatistics(0, 0, 0, None)
+    weed = statistics.classes["weed"]
     assert (weed.boxes, weed.images, weed.crowds) == (3, 2, 2)
     assert weed.side_px == pytest.approx((11, 20, 20))  # sides 10, 20, 20
-    assert card.attributes == {"day": {"1": 1, "2": 1}, "soil": {"wet": 2, "dry": 1}}
+    assert statistics.attributes == {"day": {"1": 1, "2": 1}, "soil": {"wet": 2, "dry": 1}}
 
 
 def test_attributes_of_many_values_are_numbered():
     images = [image(n, (9, 9), {"time": str(n)}) for n in range(1, 31)]
-    assert dataset_card(Dataset("made", ("crop",), (1,), tuple(images))).attributes == {"time": 30}
-    nothing = dataset_card(Dataset("made", ("crop",), (1,), ()))
+    assert dataset_statistics(Dataset("made", ("crop",), (1,), tuple(images))).attributes == {"time": 30}
+    nothing = dataset_statistics(Dataset("made", ("crop",), (1,), ()))
     assert (nothing.images, nothing.sizes, nothing.classes["crop"].boxes) == (0, (), 0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from data import Dataset
 from data.dataset import LabelledImage
 from detection.evaluation.coco_metrics import coco_metrics, coco_results
-from detection.evaluation.error_breakdown import KINDS, lost_ap
+from detection.evaluation.error_breakdown import KINDS, error_breakdown
 from detection.runtime.detections import Detections
 
 CROP, WEED = 0, 1
@@ -33,8 +33,8 @@ def seen(*rows):
     return Detections(boxes, table[:, 5], table[:, 4].astype(np.int64))
 
 
-def mistakes(lost):
-    return {name: loss.count for name, loss in lost.kinds.items() if loss.count}
+def errors(breakdown):
+    return {name: error.count for name, error in breakdown.kinds.items() if error.count}
 
 
 @pytest.mark.parametrize(
@@ -44,44 +44,49 @@ def mistakes(lost):
         ((100, 10, 40, 40, WEED, 0.9), "class", 50 / 101),  # crop would be whole
         ((125, 10, 40, 40, CROP, 0.9), "location", 1 - 51 / 2 / 101),  # IoU 0.23; right, all would be
         ((125, 10, 40, 40, WEED, 0.9), "both", 0.0),  # of a class that nothing is to be found of
-        ((10, 10, 40, 38, CROP, 0.4), "duplicate", 0.0),  # after all hits: costs nothing
-        ((10, 10, 40, 38, CROP, 0.9), "duplicate", 0.0),  # takes the hit itself; the other is the duplicate
+        ((10, 10, 40, 38, CROP, 0.4), "duplicate", 0.0),  # after all true positives: costs nothing
+        ((10, 10, 40, 38, CROP, 0.9), "duplicate", 0.0),  # is the true positive itself; the other is the duplicate
         ((60, 60, 30, 30, CROP, 0.9), "background", 51 / 2 / 101),
         ((60, 60, 30, 30, CROP, 0.4), "background", 0.0),
     ],
 )
 def test_each_kind_worked_on_paper(row, kind, gain):
     part = dataset(image(1, [(10, 10, 40, 40, CROP), (100, 10, 40, 40, CROP)]))
-    lost = lost_ap(part, [seen((10, 10, 40, 40, CROP, 0.5), row)])
+    breakdown = error_breakdown(part, [seen((10, 10, 40, 40, CROP, 0.5), row)])
     about = kind in ("class", "location")
-    assert mistakes(lost) == ({kind: 1} if about else {kind: 1, "missed": 1})
-    assert lost.kinds[kind].AP50 == pytest.approx(gain)
+    assert errors(breakdown) == ({kind: 1} if about else {kind: 1, "missed": 1})
+    assert breakdown.kinds[kind].AP50 == pytest.approx(gain)
     if not about:  # one of two boxes has no detection; without it the other one's curve is whole
-        assert lost.AP50 + lost.kinds["missed"].AP50 == pytest.approx(0.5 if gain else 1.0)
+        assert breakdown.AP50 + breakdown.kinds["missed"].AP50 == pytest.approx(0.5 if gain else 1.0)
 
 
 def test_nothing_found_and_nothing_to_find():
-    lost = lost_ap(dataset(image(1, [(10, 10, 40, 40, CROP)])), [Detections.empty()])
-    assert (lost.AP50, mistakes(lost), lost.kinds["missed"].AP50, lost.hit_iou) == (0.0, {"missed": 1}, 1.0, None)
-    empty = lost_ap(dataset(image(1, [])), [seen((1, 1, 9, 9, CROP, 0.5))])
-    assert empty.AP50 == -1 and mistakes(empty) == {"background": 1}
-    assert lost_ap(dataset(), []).AP50 == -1
+    breakdown = error_breakdown(dataset(image(1, [(10, 10, 40, 40, CROP)])), [Detections.empty()])
+    assert (breakdown.AP50, errors(breakdown), breakdown.kinds["missed"].AP50, breakdown.mean_iou) == (
+        0.0,
+        {"missed": 1},
+        1.0,
+        None,
+    )
+    empty = error_breakdown(dataset(image(1, [])), [seen((1, 1, 9, 9, CROP, 0.5))])
+    assert empty.AP50 == -1 and errors(empty) == {"background": 1}
+    assert error_breakdown(dataset(), []).AP50 == -1
 
 
 def test_of_two_about_one_box_the_better_is_put_right():
     part = dataset(image(1, [(10, 10, 40, 40, CROP), (100, 10, 40, 40, WEED)]))
     found = [seen((10, 10, 40, 40, WEED, 0.9), (11, 10, 40, 40, WEED, 0.8), (100, 10, 40, 40, WEED, 0.7))]
-    lost = lost_ap(part, found)
-    assert mistakes(lost) == {"class": 2} and lost.AP50 == pytest.approx(1 / 3 / 2)
-    assert lost.kinds["class"].AP50 == pytest.approx(1 - lost.AP50)
-    assert lost.hit_iou == 1
+    breakdown = error_breakdown(part, found)
+    assert errors(breakdown) == {"class": 2} and breakdown.AP50 == pytest.approx(1 / 3 / 2)
+    assert breakdown.kinds["class"].AP50 == pytest.approx(1 - breakdown.AP50)
+    assert breakdown.mean_iou == 1
 
 
 def test_crowds_swallow_detections():
     part = dataset(image(1, [(10, 10, 40, 40, CROP), (100, 0, 90, 90, CROP)], crowd=[1]))
     rows = [(10, 10, 40, 40, CROP, 0.5), (110, 10, 20, 20, CROP, 0.9), (150, 10, 20, 20, CROP, 0.8)]
-    lost = lost_ap(part, [seen(*rows)])
-    assert lost.AP50 == 1 and not mistakes(lost)
+    breakdown = error_breakdown(part, [seen(*rows)])
+    assert breakdown.AP50 == 1 and not errors(breakdown)
 
 
 numbers = st.integers(0, 8)
@@ -96,17 +101,17 @@ def test_its_ap50_is_pycocotools_own_and_mending_never_costs(content, crowds):
     made = [image(9 - k, boxes, crowd=[0] if crowds and boxes else []) for k, (boxes, _) in enumerate(content)]
     part = dataset(*made)
     found = [seen(*((*b, s) for b, s in rows)) for _, rows in content]
-    lost = lost_ap(part, found)
+    breakdown = error_breakdown(part, found)
     if part.images:
-        assert lost.AP50 == pytest.approx(coco_metrics(part, coco_results(part, found)).coco["AP50"], abs=1e-12)
-    assert set(lost.kinds) == set(KINDS)
-    assert all(loss.AP50 >= -1e-12 for loss in lost.kinds.values())
+        assert breakdown.AP50 == pytest.approx(coco_metrics(part, coco_results(part, found)).coco["AP50"], abs=1e-12)
+    assert set(breakdown.kinds) == set(KINDS)
+    assert all(error.AP50 >= -1e-12 for error in breakdown.kinds.values())
 
 
 def test_only_a_hundred_of_a_class_count():
     many = [(60, 60, 30, 30, CROP, 0.9)] * 100 + [(10, 10, 40, 40, CROP, 0.5), (10, 10, 40, 40, WEED, 0.4)]
     part = dataset(image(1, [(10, 10, 40, 40, CROP)]))
     found = [seen(*many)]
-    lost = lost_ap(part, found)
-    assert lost.AP50 == 0 == coco_metrics(part, coco_results(part, found)).coco["AP50"]
-    assert mistakes(lost) == {"class": 1, "background": 100}
+    breakdown = error_breakdown(part, found)
+    assert breakdown.AP50 == 0 == coco_metrics(part, coco_results(part, found)).coco["AP50"]
+    assert errors(breakdown) == {"class": 1, "background": 100}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data import load_dataset
-from detection.evaluation.evaluate import evaluate, load_detector
+from detection.evaluation.detectors import load_detector
+from detection.evaluation.evaluate import EvaluationOptions, evaluate
 from detection.evaluation.metrics_json import metrics_json
 from detection.evaluation.report import write_evaluation
 from detection.evaluation.spraying import Sprayer
@@ -61,11 +62,11 @@ def test_slices_are_scored_apart_and_an_unknown_key_is_refused(coco_file) -> Non
     path.write_text(json.dumps(content))
     dataset = load_dataset(path)
     oracle = Oracle(("crop", "weed"), (*BOX, 0.9, 1))
-    outcome = evaluate(oracle, dataset, slice_by="soil")
+    outcome = evaluate(oracle, dataset, EvaluationOptions(slice_by="soil"))
     scored = {value: part.coco["AP50"] for value, part in outcome.slices.items()}
     assert scored == pytest.approx({"dry": 0, "wet": 1})
     with pytest.raises(SwathError, match="--slice-by farm: .* there are: soil"):
-        evaluate(oracle, dataset, slice_by="farm")
+        evaluate(oracle, dataset, EvaluationOptions(slice_by="farm"))
 
 
 def test_what_is_written(coco_file, tmp_path: Path) -> None:
@@ -77,9 +78,9 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
         *("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
     ]
     assert metrics["per_class"]["crop"]["AP"] == 0
-    # weed: a hit among three detections of one score, the other two on background; the crop is missed
-    assert metrics["lost_AP50"]["hit_iou"] == 1
-    kinds = metrics["lost_AP50"]["kinds"]
+    # weed: a true positive among three detections of one score, the other two on background; the crop is missed
+    assert metrics["error_breakdown"]["mean_iou"] == 1
+    kinds = metrics["error_breakdown"]["kinds"]
     assert {name: kind["count"] for name, kind in kinds.items() if kind["count"]} == {"background": 2, "missed": 1}
     assert kinds["missed"]["AP50"] == pytest.approx(0.5)
     assert (metrics["images"], metrics["boxes"]) == (3, 2)
@@ -87,22 +88,22 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
     ends = metrics["intervals"]["AP50"]
     assert (ends["low"], ends["high"]) == (0, 1) and metrics["coco"]["AP50"] == ends["value"]
     assert (metrics["intervals"]["grouped_by"], metrics["intervals"]["groups"]) == ("photo", 3)
-    assert "the intervals stand on 3 groups of images (by photo)" in metrics["notices"][0]
+    assert "the intervals rest on 3 groups of images (by photo)" in metrics["notices"][0]
     assert metrics == json.loads(metrics_json(outcome, "<m>"))
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 3
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;m&gt;" in page and "<m>" not in page
-    # one hit, two false detections (in the image of the crop and in the empty one), one crop missed
-    for number, caption in ((1, "boxes found"), (1, "boxes missed"), (2, "false detections")):
+    # one true positive, two false positives (in the image of the crop and in the empty one), one crop missed
+    for number, caption in ((1, "true positives"), (1, "false negatives"), (2, "false positives")):
         assert f"<b>{number}</b>{caption}" in page
     # the one score of all weeds, at which precision is 1/3 and recall 1; F1 has its points there
-    assert "F1 over the score" in page and " 90.0," in page
+    assert "F1 over the score threshold" in page and " 90.0," in page
     assert list(metrics["latency_ms"]) == ["p50", "p95", "p99", "max"]
     assert 0 < metrics["latency_ms"]["p50"] <= metrics["latency_ms"]["max"]
-    assert metrics["dataset_card"]["classes"]["weed"]["boxes"] == 1 and "1 of them without a box" in page
+    assert metrics["dataset_statistics"]["classes"]["weed"]["boxes"] == 1 and "1 of them without a box" in page
     assert metrics["per_class"]["weed"]["AP50_interval"]["value"] == metrics["per_class"]["weed"]["AP50"]
     assert metrics["sizes"]["medium"]["boxes"] == 2
-    assert "a plant that no detection was about" in page and "<td>+0.500</td>" in page
+    assert "labelled object without any detection" in page and "<td>+0.500</td>" in page
     # each image, and a crop of each of the three mistakes
     assert page.count("data:image/jpeg") == 3 + 3
     assert "http" not in page.replace("http://www.w3.org", "")
@@ -111,18 +112,18 @@ def test_what_is_written(coco_file, tmp_path: Path) -> None:
 def test_every_key_is_explained(coco_file) -> None:
     dataset = load_dataset(coco_file([[(7, (10, 10, 40, 50))]]))
     sprayer = Sprayer.parse("gsd_mm=1")
-    outcome = evaluate(Oracle(("crop", "weed"), (*BOX, 0.9, 1)), dataset, sprayer=sprayer)
+    outcome = evaluate(Oracle(("crop", "weed"), (*BOX, 0.9, 1)), dataset, EvaluationOptions(sprayer=sprayer))
     metrics = json.loads(metrics_json(outcome, "m"), parse_constant=pytest.fail)  # nan is no JSON
     page = Path(__file__).parents[3] / "docs/reference/metrics.md"
     explained = set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
     keys = set(metrics)
-    for whole in ("coco", "intervals", "operating_point", "spraying", "dataset_card", "lost_AP50"):
+    for whole in ("coco", "intervals", "operating_point", "spraying", "dataset_statistics", "error_breakdown"):
         keys |= set(metrics[whole])
-    keys |= {*metrics["lost_AP50"]["kinds"], *metrics["calibration"], *metrics["confusion"]}
+    keys |= {*metrics["error_breakdown"]["kinds"], *metrics["calibration"], *metrics["confusion"]}
     for by_name in ("per_class", "counting", "sizes", "parts"):
         one = metrics[by_name]
         keys |= set(next(iter(one.values())) if isinstance(one, dict) else one[0] if one else ())
-    keys |= set(metrics["operating_point"]["classes"]["weed"]) | set(metrics["dataset_card"]["classes"]["weed"])
+    keys |= set(metrics["operating_point"]["classes"]["weed"]) | set(metrics["dataset_statistics"]["classes"]["weed"])
     assert keys <= explained
 
 
@@ -152,7 +153,7 @@ def test_a_sprayer_is_driven_over_the_images(run, rendered, tmp_path, capsys) ->
     assert spraying["area_sprayed"] + spraying["herbicide_saved"] == pytest.approx(1)
     assert set(metrics["counting"]) == set(load_dataset(rendered).class_names)
     page = (out / "report.html").read_text()
-    assert "of the crop hit" in page and "perfect detections" in page
+    assert "crop plants hit" in page and "perfect detector" in page
     for wrong in ("pitch_mm=50", "gsd_mm=-1"):
         code, _, error = swath(capsys, "evaluate", run, rendered, "--sprayer", wrong)
         assert code == 2 and "gsd_mm" in error

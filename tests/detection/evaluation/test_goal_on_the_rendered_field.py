@@ -7,7 +7,8 @@ import pytest
 
 from data.formats import load_dataset
 from data.synthetic import render_dataset
-from detection.evaluation.evaluate import evaluate, load_detector, score
+from detection.evaluation.detectors import load_detector
+from detection.evaluation.evaluate import EvaluationOptions, evaluate, score
 from detection.evaluation.operating import choose_thresholds
 from detection.evaluation.thresholds import Goal, crop_plants, recall_at
 from detection.recipe.reading import config_folder, load_recipe
@@ -21,7 +22,7 @@ REPETITIONS = 20
 @pytest.mark.timeout(3600)
 def test_crop_hits_of_one_percent_hold_on_other_fields(tmp_path: Path) -> None:
     render_dataset(tmp_path / "learned", images=160, fields=32, seed=1)
-    render_dataset(tmp_path / "judged", images=800, fields=160, seed=2)
+    render_dataset(tmp_path / "held_out", images=800, fields=160, seed=2)
     changes = [
         "data.val=null",
         "train.epochs=8",
@@ -30,8 +31,9 @@ def test_crop_hits_of_one_percent_hold_on_other_fields(tmp_path: Path) -> None:
         f"data.train={tmp_path / 'learned'}",
     ]
     best = train(load_recipe(config_folder() / "demo.yaml", changes), tmp_path / "run")
-    everything = evaluate(load_detector(best), load_dataset(tmp_path / "judged"), group_by="field")
-    dataset, found = everything.dataset, everything.found
+    by_field = EvaluationOptions(group_by="field")
+    everything = evaluate(load_detector(best), load_dataset(tmp_path / "held_out"), by_field)
+    dataset, found = everything.dataset, everything.detections
     crop = dataset.class_names.index(CROP)
     fields = sorted(set(everything.groups))
 
@@ -41,17 +43,19 @@ def test_crop_hits_of_one_percent_hold_on_other_fields(tmp_path: Path) -> None:
         halves = []
         for validation in (True, False):
             inside = [i for i, group in enumerate(everything.groups) if (group in chosen) == validation]
-            halves.append(score(dataset.subset(inside), [found[i] for i in inside], group_by="field").judged)
+            halves.append(score(dataset.subset(inside), [found[i] for i in inside], by_field).scored)
         validation, test = halves
         choices = choose_thresholds(validation, [Goal.parse("crop-hits<=0.01")], [CROP])
         weeds = [name for name in dataset.class_names if name != CROP]
         stated = choices[weeds[0]]
-        assert all(choices[name] == stated for name in weeds)  # of what hits the crop, whichever weed it is taken for
+        assert all(
+            choices[name] == stated for name in weeds
+        )  # of what hits the crop, whichever weed it is detected as
         assert stated.reached and stated.rate.high <= 0.01
 
         least = np.array([choices[name].threshold for name in dataset.class_names])
-        plants = crop_plants(test.dataset, test.found, [crop], least)
-        share = plants.taken_for_weeds(test.resamples)
+        plants = crop_plants(test.dataset, test.detections, [crop], least)
+        share = plants.detected_as_weeds(test.resamples)
         held += share.value <= stated.rate.high
         shares.append(share.value)
         for label, name in enumerate(dataset.class_names):

@@ -84,16 +84,16 @@ def test_one_group_has_no_spread_and_nothing_to_find_is_undefined():
 def test_a_paired_difference_is_surer_than_two_intervals():
     rng = np.random.default_rng(5)
     first, groups = fields(rng, 40)
-    better = first.hit[0] | (rng.random(240) < 0.15)  # mends some of the same images' mistakes
+    better = first.true_positive[0] | (rng.random(240) < 0.15)  # mends some of the same images' mistakes
     second = matches(better, first.image, first.score, 240)
     drawn = draw_groups(groups, 400, 1)
     apart = [intervals(m, drawn)["AR100"] for m in (first, second)]
     assert apart[0].high > apart[1].low  # two intervals that overlap would settle nothing
     change = differences(first, second, drawn)["AR100"]
-    assert change.real and change.change.low > 0
+    assert change.significant and change.change.low > 0
     assert change.change.value == pytest.approx(change.second - change.first)
     same = differences(first, first, drawn)
-    assert not any(d.real for d in same.values())
+    assert not any(d.significant for d in same.values())
     assert {(d.change.value, d.change.low, d.change.high) for d in same.values()} == {(0, 0, 0)}
 
 
@@ -105,9 +105,9 @@ def test_each_class_has_an_interval_of_its_own():
         np.concatenate([one.image, other.image]),
         np.repeat([0, 1], [len(one.image), len(other.image)]),
         np.concatenate([one.score, other.score]),
-        np.hstack([one.hit, other.hit]),
+        np.hstack([one.true_positive, other.true_positive]),
         np.hstack([one.ignored, other.ignored]),
-        np.hstack([one.boxes_xyxy, other.boxes_xyxy]),
+        np.hstack([one.boxes, other.boxes]),
     )
     drawn = draw_groups(groups, 200, 0)
     for own, interval in zip((one, other), class_intervals(both, drawn), strict=True):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from detection.evaluation.matching import judge
+from detection.evaluation.matching import match_detections
 from detection.runtime.detections import Detections
 
 
@@ -15,26 +15,26 @@ def found(*rows: tuple[tuple[float, float, float, float], float, int]) -> Detect
 
 def test_each_box_is_found_once_by_the_surest_detection() -> None:
     truth = boxes((0, 0, 10, 10), (20, 0, 30, 10))
-    outcome = judge(
+    matched = match_detections(
         truth,
         np.array([0, 0]),
         found(((0, 0, 10, 9), 0.5, 0), ((0, 0, 10, 10), 0.9, 0), ((20, 0, 30, 10), 0.8, 1)),
     )
-    # sorted by score: the exact one hits, the one of another class and the duplicate do not
-    assert outcome.kept.scores.tolist() == pytest.approx([0.9, 0.8, 0.5])
-    assert outcome.hit.tolist() == [True, False, False]
-    assert outcome.found.tolist() == [True, False]
-    assert outcome.mistakes == 3
+    # sorted by score: the exact one counts, the one of another class and the duplicate do not
+    assert matched.kept.scores.tolist() == pytest.approx([0.9, 0.8, 0.5])
+    assert matched.true_positive.tolist() == [True, False, False]
+    assert matched.found.tolist() == [True, False]
+    assert matched.errors == 3
 
 
 def test_thresholds_count_per_class_and_at_the_threshold_a_detection_stays() -> None:
     seen = found(((0, 0, 9, 9), 0.4, 0), ((0, 0, 9, 9), 0.4, 1))
-    assert judge(boxes(), np.zeros(0, int), seen, np.array([0.4, 0.41])).kept.labels.tolist() == [0]
-    assert len(judge(boxes(), np.zeros(0, int), seen).kept) == 2
+    assert match_detections(boxes(), np.zeros(0, int), seen, np.array([0.4, 0.41])).kept.labels.tolist() == [0]
+    assert len(match_detections(boxes(), np.zeros(0, int), seen).kept) == 2
 
 
 def test_nothing_to_find_and_nothing_found() -> None:
-    outcome = judge(boxes(), np.zeros(0, int), Detections.empty())
-    assert (len(outcome.kept), outcome.mistakes) == (0, 0)
-    missed = judge(boxes((0, 0, 5, 5)), np.array([1]), Detections.empty())
+    matched = match_detections(boxes(), np.zeros(0, int), Detections.empty())
+    assert (len(matched.kept), matched.errors) == (0, 0)
+    missed = match_detections(boxes((0, 0, 5, 5)), np.array([1]), Detections.empty())
     assert missed.found.tolist() == [False]

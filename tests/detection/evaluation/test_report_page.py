@@ -46,7 +46,7 @@ def test_filters_show_what_is_chosen(opened):
         "Promise.all([...document.images].map(async i => { await i.decode(); return {width: i.naturalWidth} }))"
     ))  # fmt: skip
     counted = 0
-    for kind in ("false", "confused", "missed"):
+    for kind in ("false_positive", "confusion", "false_negative"):
         page.check(f"input[value={kind}]")
         seen = [crop.get_attribute("data-kind") for crop in crops.all() if crop.is_visible()]
         assert set(seen) <= {kind}
@@ -68,10 +68,12 @@ def test_the_filters_are_reached_and_worked_by_the_keyboard_alone(opened):
     assert page.evaluate("document.activeElement.value") == "all"
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"  # where one is can be seen
-    for wanted in ("false", "confused", "missed"):
+    for wanted in ("false_positive", "confusion", "false_negative"):
         page.keyboard.press("ArrowRight")
         assert page.evaluate("document.activeElement.value") == wanted
-    assert {c.get_attribute("data-kind") for c in page.locator("#crops figure").all() if c.is_visible()} == {"missed"}
+    assert {c.get_attribute("data-kind") for c in page.locator("#crops figure").all() if c.is_visible()} == {
+        "false_negative"
+    }
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.name") == "class"
 

@@ -43,8 +43,8 @@ def test_each_slice_is_what_its_images_alone_would_give_and_the_worst_comes_firs
         if part.key == "light":
             indices = [i for i, p in enumerate(field.images) if p.attributes["light"] == part.value]
         else:
-            ends = part.value.replace(" and more", " to 99").split(" to ")
-            indices = [i for i, p in enumerate(field.images) if int(ends[0]) <= len(p.labels) <= int(ends[1])]
+            ends = part.value.replace(" or more", " to 99").split(" to ")
+            indices = [i for i, p in enumerate(field.images) if int(ends[0]) <= len(p.labels) <= int(ends[-1])]
         alone = field.subset(indices)
         metrics = coco_metrics(alone, coco_results(alone, [found[i] for i in indices]))
         assert (part.images, part.boxes) == (len(alone), alone.box_count)

@@ -1,19 +1,19 @@
 import numpy as np
 import pytest
 
-from detection.evaluation.tta import BOTH, LEFT_RIGHT, Flipped, fused_boxes
+from detection.evaluation.tta import FOUR_FLIPS, TWO_FLIPS, FlipTTA, flips_of, fused_boxes
 from detection.runtime.detections import Detections
 
 WIDTH, HEIGHT = 60, 40
 
 
-def answer(*rows: tuple[float, float, float, float, float, int]):
+def output(*rows: tuple[float, float, float, float, float, int]):
     table = np.array(rows, np.float32).reshape(-1, 6)
     return table[:, :4], table[:, 4], table[:, 5].astype(np.int64)
 
 
 class Brightest:
-    """Finds the box of all pixels above 200, scored by what it is told."""
+    """Finds the box of all pixels above 200, with the scores given."""
 
     class_names = ("spot",)
 
@@ -37,26 +37,26 @@ def image():
     return image
 
 
-@pytest.mark.parametrize(("views", "times"), [(BOTH, 4), (LEFT_RIGHT, 2)])
-def test_answers_come_back_into_the_image_as_it_is(image, views, times):
+@pytest.mark.parametrize(("flips", "times"), [(FOUR_FLIPS, 4), (TWO_FLIPS, 2)])
+def test_boxes_are_in_pixels_of_the_original_image(image, flips, times):
     detector = Brightest()
-    found = Flipped(detector, views)(image)
+    found = FlipTTA(detector, flips)(image)
     assert detector.calls == times
     assert found.boxes_xyxy.tolist() == [[40, 5, 58, 12]]
     assert found.scores.tolist() == pytest.approx([0.8])
     assert found.labels.tolist() == [0]
 
 
-def test_what_one_view_of_four_saw_counts_a_quarter(image):
-    found = Flipped(Brightest((0.8, 0, 0, 0)))(image)
+def test_a_box_in_one_of_four_outputs_counts_a_quarter(image):
+    found = FlipTTA(Brightest((0.8, 0, 0, 0)))(image)
     assert found.scores.tolist() == pytest.approx([0.2])
-    assert len(Flipped(Brightest((0,)))(image)) == 0
+    assert len(FlipTTA(Brightest((0,)))(image)) == 0
 
 
 def test_boxes_are_fused_by_their_scores_on_paper():
     # IoU of the first two: 90 / 110; the mean weighs 3 to 1: x1 = (0 * 0.6 + 1 * 0.2) / 0.8 = 0.25
-    one = answer((0, 0, 10, 10, 0.6, 0))
-    two = answer((1, 0, 11, 10, 0.2, 0), (0, 0, 10, 10, 0.5, 1))
+    one = output((0, 0, 10, 10, 0.6, 0))
+    two = output((1, 0, 11, 10, 0.2, 0), (0, 0, 10, 10, 0.5, 1))
     boxes, scores, labels = fused_boxes([one, two], match_iou=0.55)
     assert labels.tolist() == [0, 1]  # a box of another class stays by itself
     assert scores.tolist() == pytest.approx([0.4, 0.25])
@@ -64,13 +64,17 @@ def test_boxes_are_fused_by_their_scores_on_paper():
     assert boxes[1].tolist() == [0, 0, 10, 10]
 
 
-def test_two_boxes_of_one_answer_are_two_things():
-    close = answer((0, 0, 10, 10, 0.9, 0), (1, 0, 11, 10, 0.8, 0))
+def test_two_boxes_of_one_output_stay_apart():
+    close = output((0, 0, 10, 10, 0.9, 0), (1, 0, 11, 10, 0.8, 0))
     boxes, scores, _ = fused_boxes([close, close], match_iou=0.55)
     assert boxes.tolist() == [[0, 0, 10, 10], [1, 0, 11, 10]]
     assert scores.tolist() == pytest.approx([0.9, 0.8])
 
 
 def test_nothing_fuses_to_nothing():
-    boxes, scores, labels = fused_boxes([answer(), answer()], match_iou=0.55)
+    boxes, scores, labels = fused_boxes([output(), output()], match_iou=0.55)
     assert boxes.shape == (0, 4) and scores.shape == (0,) and labels.shape == (0,)
+
+
+def test_a_tilted_camera_is_mirrored_left_and_right_only():
+    assert (flips_of("top_down"), flips_of("oblique"), flips_of(None)) == (FOUR_FLIPS, TWO_FLIPS, TWO_FLIPS)

@@ -30,7 +30,7 @@ def _load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    """The module that writes the tiny deploy graph."""
+    """The module that writes the tiny end-to-end graph."""
     return _load("tiny_model")
 
 

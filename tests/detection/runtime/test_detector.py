@@ -205,7 +205,7 @@ def test_foreign_onnx(tiny: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "schema 2 is newer"),
+        ({"schema_version": 3}, "schema 3 is newer"),
         ({"schema_version": "x"}, "damaged"),
         ({"class_names": []}, "damaged at class_names"),
         ({"nms_iou": None}, "damaged at nms_iou"),

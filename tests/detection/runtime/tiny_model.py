@@ -24,7 +24,7 @@ ROWS = 4
 
 def metadata(**changes: Any) -> ModelMetadata:
     fields: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "swath_version": "0.1.0",
         "preset": "tiny",
         "backbone": "none",
@@ -33,7 +33,7 @@ def metadata(**changes: Any) -> ModelMetadata:
         "letterbox_rule": letterbox.RULE,
         "letterbox_pad_value": letterbox.PAD_VALUE,
         "score_thresholds": (0.7, 0.9),
-        "score_floor": 0.05,
+        "pre_nms_score_threshold": 0.05,
         "nms_iou": 0.6,
         "max_detections": ROWS,
         "max_batch": 8,

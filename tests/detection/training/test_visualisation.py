@@ -92,9 +92,9 @@ def test_a_png_gives_back_the_pixels() -> None:
 
 
 def test_a_class_of_which_nothing_was_right_is_left_out(coco_file) -> None:
-    from detection.evaluation.coco_metrics import coco_metrics, coco_results, usable_scores
+    from detection.evaluation.coco_metrics import best_f1_thresholds, coco_metrics, coco_results
 
     dataset = load_dataset(str(coco_file([[(3, BOX), (7, (120, 20, 30, 30))]])))
     metrics = coco_metrics(dataset, coco_results(dataset, [found((40, 20, 100, 60), score=0.7)]))
-    thresholds = usable_scores(metrics, dataset.class_names)
+    thresholds = best_f1_thresholds(metrics, dataset.class_names)
     assert thresholds == pytest.approx([0.7, 1.1])

@@ -1,4 +1,4 @@
-"""Faster R-CNN's deploy graph against torchvision's own, in PyTorch; through onnxruntime in test_export."""
+"""Faster R-CNN's end-to-end graph against torchvision's own, in PyTorch; through onnxruntime in test_export."""
 
 import copy
 
@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from detection.export.graph.two_stage import TwoStageGraph
 from detection.models.presets import preset_names
 from detection.models.torch_detector import TorchDetector
-from detection.runtime.parity.parity import Parity
+from detection.runtime.parity.box_parity import BoxParity
 
 from .test_one_stage import CUTS, unpadded
 
@@ -37,11 +37,11 @@ def some_images(size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
     return images
 
 
-def compared(model: torch.nn.Module, graph: TwoStageGraph, images: np.ndarray, **cuts: float) -> Parity:
+def compared(model: torch.nn.Module, graph: TwoStageGraph, images: np.ndarray, **cuts: float) -> BoxParity:
     reference = TorchDetector(model, SMALL, ("a", "b", "c"), graph.size_hw)
     with torch.no_grad():
         answer = graph(torch.from_numpy(images))
-    parity = Parity()
+    parity = BoxParity()
     for row, expected in enumerate(reference.on_inputs(images)):
         parity.add(expected, unpadded(answer, row), **{**CUTS, **cuts})
     return parity
@@ -57,7 +57,7 @@ def test_equal_to_torchvision_box_by_box(preset: str, size_hw: tuple[int, int], 
     images = some_images(size_hw)
     parity = compared(model, graph, images)
     assert parity.boxes > 100
-    assert parity.holds, parity
+    assert parity.passed, parity
     with torch.no_grad():
         _, scores, labels = graph(torch.from_numpy(images))
         inputs = graph.normalise(torch.from_numpy(images))
@@ -96,18 +96,18 @@ def test_few_regions_and_few_detections_are_cut_as_torchvision_cuts_them(small) 
     small.rpn._pre_nms_top_n["testing"], small.rpn._post_nms_top_n["testing"] = 20, 10
     graph = TwoStageGraph(small, SIZE_HW).eval()
     parity = compared(small, graph, some_images(), max_detections=7)
-    assert parity.boxes == 21 and parity.holds
+    assert parity.boxes == 21 and parity.passed
     with torch.no_grad():
         assert graph(torch.from_numpy(some_images()))[1].shape == (3, 7)
     small.rpn.score_thresh = 0.5  # fewer regions than places
     parity = compared(small, TwoStageGraph(small, SIZE_HW).eval(), some_images(), max_detections=7)
-    assert parity.boxes > 0 and parity.holds
+    assert parity.boxes > 0 and parity.passed
 
 
 def test_more_detections_asked_for_than_there_are_regions_and_classes(small) -> None:
     small.rpn._post_nms_top_n["testing"] = 10
     graph = TwoStageGraph(small, SIZE_HW).eval()
-    assert compared(small, graph, some_images()).holds
+    assert compared(small, graph, some_images()).passed
     with torch.no_grad():
         assert graph(torch.from_numpy(some_images()))[1].shape == (3, 30)
 

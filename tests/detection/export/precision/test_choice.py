@@ -3,7 +3,7 @@ import pytest
 
 from data import load_dataset
 from detection.export.precision.calibration import choose, spread
-from detection.export.precision.lowering import said_of
+from detection.export.precision.lowering import summary_lines
 from detection.export.precision.search import fewest_in_float
 
 
@@ -42,21 +42,21 @@ def test_few_images_are_all_taken_and_the_choice_is_always_the_same(rendered):
 def test_as_few_layers_as_possible_stay_in_float(needed):
     count, trials = fewest_in_float(20, 8, lambda left: (left >= needed, f"{left}"))
     assert count == needed
-    assert len(trials) == len({t.in_float for t in trials}) <= 8
-    assert [t.holds for t in trials] == [t.in_float >= needed for t in trials]
+    assert len(trials) == len({t.layers_in_float for t in trials}) <= 8
+    assert [t.passed for t in trials] == [t.layers_in_float >= needed for t in trials]
 
 
 def test_where_even_most_do_not_help_there_is_none():
     count, trials = fewest_in_float(20, 8, lambda left: (False, "off"))
     assert count is None
-    assert [t.in_float for t in trials] == [0, 1, 2, 4, 8]
+    assert [t.layers_in_float for t in trials] == [0, 1, 2, 4, 8]
 
 
-def test_what_is_said_of_a_file_whose_difference_only_chance_excuses() -> None:
+def test_the_summary_says_where_only_sampling_error_excuses_a_difference() -> None:
     gain = {"bytes": 2.2e6, "fp32_bytes": 6.8e6, "cpu_ms": 20.0, "fp32_cpu_ms": 40.0, "cpu_speed_up": 2.0}
     report = {"precision": "fp16", "size_and_speed": gain, "delta_ap_points": 0.2, "delta_ap_chance_points": 0.1}
-    (size,) = said_of(report)
+    (size,) = summary_lines(report)
     assert size.startswith("fp16: 2.2 MB (fp32 6.8 MB), 20.0 ms") and "2.00 x)" in size
-    _, ap = said_of({**report, "delta_ap_points": 0.25})
+    _, ap = summary_lines({**report, "delta_ap_points": 0.25})
     assert ap.startswith("AP is off by 0.25 points, more than fp16's 0.2; 0.10 of them may be chance")
-    assert list(said_of({"precision": "fp32"})) == []
+    assert list(summary_lines({"precision": "fp32"})) == []

@@ -6,14 +6,16 @@ import onnx
 import pytest
 
 from data import load_dataset
-from detection.evaluation.evaluate import evaluate, load_detector
+from detection.evaluation.detectors import load_detector
+from detection.evaluation.evaluate import evaluate
 from detection.evaluation.intervals import differences, draw_groups
-from detection.export.export import ExportError, calibration_images, export
+from detection.export.export import ExportError, ExportOptions, export
+from detection.export.parity_check import CheckResult
 from detection.export.precision.calibration import inputs_of, measure
 from detection.export.precision.int8 import calibrated_tensors, to_int8
 from detection.export.precision.lowering import Fp16, Int8, PrecisionError
-from detection.export.precision.network import find_body, named, trunk
-from detection.export.reference import Verdict
+from detection.export.precision.network import find_network, named, trunk
+from detection.export.run_images import calibration_images
 from detection.models.checkpoint import load_trained
 from detection.runtime.detector import Detector
 from detection.runtime.parity.agreement import Agreement
@@ -38,19 +40,17 @@ class Spoiled:
     def __init__(self, image_rgb):
         self.image_rgb = image_rgb
 
-    def __call__(self, model, judge, progress=None):
+    def __call__(self, model, check, progress=None):
         model = named(model)
-        body = find_body(model)
-        ranges = measure(trunk(model, body), calibrated_tensors(model, body), [self.image_rgb])
-        return scale_destroyed(to_int8(model, body, ranges, body.layers)), {}
+        network = find_network(model)
+        ranges = measure(trunk(model, network), calibrated_tensors(model, network), [self.image_rgb])
+        return scale_destroyed(to_int8(model, network, ranges, network.layers)), {}
 
 
-@pytest.fixture(scope="module")
-def whole(run, rendered, tmp_path_factory):
+@pytest.fixture
+def whole(exported):
     """The float32 graph."""
-    out = tmp_path_factory.mktemp("fp32") / "model.onnx"
-    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
-    return onnx.load(out)
+    return onnx.load(exported)
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +67,22 @@ def int8(run, tmp_path_factory):
 def test_int8_by_the_command(int8, run, rendered):
     report = json.loads(int8.with_suffix(".parity.json").read_text())
     assert report["precision"] == Detector(int8).metadata.precision == "int8"
-    assert report["agreement"] >= report["agreement_least"] == 0.9 and report["boxes"] > 100
+    assert report["agreement"] >= report["agreement_required"] == 0.9 and report["boxes"] > 100
     assert report["delta_ap_points"] <= 0.5 and report["small_ap_fall_points"] <= 1
     evaluated = [evaluate(load_detector(one), load_dataset(rendered)).metrics.matches for one in (run, int8)]
     apart = differences(*evaluated, draw_groups([str(i) for i in range(12)], 400, seed=0))["AP"]
     assert report["delta_ap_points"] == pytest.approx(100 * abs(apart.change.value), abs=1e-3) != 0
     assert report["delta_ap_chance_points"] == pytest.approx(100 * apart.by_chance, abs=1e-3) != 0
-    assert report["made_from"]["delta_ap_chance_points"] == 0  # in float32 nothing is chance's doing
+    assert report["fp32_parity"]["delta_ap_chance_points"] == 0  # boxes must be the same in float32
     assert report["ap_pytorch"] > 0 and report["aps_pytorch"] > 0
     made = report["int8"]
     assert made["layers"] > 50 and len(made["layers_in_float"]) <= made["layers"] / 2
     figures = [one["sqnr_db_alone"] for one in made["layers_in_float"]]
-    assert figures == sorted(figures) and made["trials"][0]["in_float"] == 0
+    assert figures == sorted(figures) and made["trials"][0]["layers_in_float"] == 0
     calibration = calibration_images(load_trained(run), load_dataset)
     assert made["calibration"]["fingerprint"] == calibration.fingerprint()
     assert (made["calibration"]["images"], made["calibration"]["method"]) == (12, "minmax")
-    assert report["made_from"]["unmatched_boxes"] == 0  # the float32 graph, box by box
+    assert report["fp32_parity"]["unmatched_boxes"] == 0  # the float32 graph, box by box
     gain = report["size_and_speed"]
     assert gain["bytes"] < gain["fp32_bytes"] / 2.5 and gain["cpu_speed_up"] > 0
     graph = onnx.load(int8)
@@ -104,16 +104,17 @@ def test_int8_is_verified_anywhere_and_a_destroyed_scale_found(int8, rendered, t
 
 def test_an_int8_graph_with_one_scale_destroyed_is_not_written(whole, run, rendered, tmp_path):
     images = load_dataset(rendered)
-    lower = Spoiled(next(inputs_of(images, (128, 160))))
+    options = ExportOptions(lowering=Spoiled(next(inputs_of(images, (128, 160)))), graph=whole)
     with pytest.raises(ExportError, match=r"not written, it would not agree with PyTorch: .*% of \d+ boxes agree"):
-        export(load_trained(run), tmp_path / "m.onnx", images=images, held_out=True, graph=whole, lower=lower)
+        export(load_trained(run), tmp_path / "m.onnx", images=images, held_out=True, options=options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_fp16_has_its_own_tolerances_and_half_the_bytes(whole, run, rendered, tmp_path, capsys):
     out = tmp_path / "half.onnx"
     images = load_dataset(rendered)
-    report = export(load_trained(run), out, images=images, held_out=True, graph=whole, lower=Fp16())
+    options = ExportOptions(lowering=Fp16(), graph=whole)
+    report = export(load_trained(run), out, images=images, held_out=True, options=options)
     assert report["agreement"] >= 0.98 and report["delta_ap_points"] <= 0.2
     assert report["size_and_speed"]["bytes"] < 0.6 * report["size_and_speed"]["fp32_bytes"]
     assert Detector(out).metadata.precision == "fp16"
@@ -128,7 +129,7 @@ def test_a_budget_that_cannot_be_held_is_one_line(whole, rendered):
 
     def never(candidate, task):
         asked.append(task)
-        return Verdict(Agreement("int8", ()), 0, 0, 9, 0, 0, ("AP is off by 9.00 points",))
+        return CheckResult(Agreement("int8", ()), 0, 0, 9, 0, 0, ("AP is off by 9.00 points",))
 
     images = load_dataset(rendered)
     with pytest.raises(PrecisionError, match=r"even with 30 of 61 layers in float \(AP is off by 9.00 p"):

@@ -6,7 +6,7 @@ import pytest
 from detection.export.precision.calibration import measure
 from detection.export.precision.fp16 import to_fp16
 from detection.export.precision.int8 import Ranges, calibrated_tensors, to_int8
-from detection.export.precision.network import find_body, named, trunk
+from detection.export.precision.network import find_network, named, trunk
 from detection.export.precision.search import sensitivity
 
 from . import tiny_graph
@@ -26,12 +26,12 @@ def operators(model):
 
 def test_the_network_is_what_lies_between_convolutions():
     model = named(tiny_graph.build())
-    body = find_body(model)
-    assert [name.split("_")[0] for name in body.nodes] == ["Conv", "Relu", "Conv"]
-    assert list(body.layers) == ["w1", "w2"] and all(len(nodes) == 1 for nodes in body.layers.values())
-    assert body.answers == ("raw",)
-    assert operators(trunk(model, body)) == ["Cast", "Conv", "Relu", "Conv"]
-    assert calibrated_tensors(model, body) == ["pixels", "one", "bent", "raw"]
+    network = find_network(model)
+    assert [name.split("_")[0] for name in network.nodes] == ["Conv", "Relu", "Conv"]
+    assert list(network.layers) == ["w1", "w2"] and all(len(nodes) == 1 for nodes in network.layers.values())
+    assert network.outputs == ("raw",)
+    assert operators(trunk(model, network)) == ["Cast", "Conv", "Relu", "Conv"]
+    assert calibrated_tensors(model, network) == ["pixels", "one", "bent", "raw"]
 
 
 def test_nothing_is_followed_through_what_chooses_boxes():
@@ -42,9 +42,9 @@ def test_nothing_is_followed_through_what_chooses_boxes():
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 3), np.float32), "w3"))
     model.graph.node.extend([helper.make_node("MatMul", ["best", "w3"], ["second"])])
     model.graph.output.append(helper.make_tensor_value_info("second", onnx.TensorProto.FLOAT, [1, 3]))
-    body = find_body(named(model))
-    assert [name.split("_")[0] for name in body.nodes] == ["Conv", "Relu", "Conv", "MatMul"]
-    assert body.answers == ("raw", "second")
+    network = find_network(named(model))
+    assert [name.split("_")[0] for name in network.nodes] == ["Conv", "Relu", "Conv", "MatMul"]
+    assert network.outputs == ("raw", "second")
 
 
 def test_float16_is_in_the_network_alone():
@@ -70,7 +70,7 @@ def test_a_weight_beyond_float16_is_clipped():
 def test_integers_by_hand():
     # scales: pixels 1, weights 2 / 127 x 127, outputs 2: every value has an integer of its own
     model = named(tiny_graph.build())
-    lowered = to_int8(model, find_body(model), EXACT, ["w1", "w2"])
+    lowered = to_int8(model, find_network(model), EXACT, ["w1", "w2"])
     onnx.checker.check_model(lowered, full_check=True)
     best, where = run(lowered)
     assert best[0] == pytest.approx([OFFSET + 510, OFFSET + 400], abs=1e-3) and where.tolist() == [[3, 2]]
@@ -83,11 +83,11 @@ def test_integers_by_hand():
 
 def test_a_layer_left_out_stays_as_it_was():
     model = named(tiny_graph.build())
-    body = find_body(model)
-    lowered = to_int8(model, body, EXACT, ["w2"])
+    network = find_network(model)
+    lowered = to_int8(model, network, EXACT, ["w2"])
     constants = {w.name for w in lowered.graph.initializer}
     assert "w1" in constants and "w2_q" in constants and "Relu" in operators(lowered)
-    assert to_int8(model, body, EXACT, []).graph == model.graph
+    assert to_int8(model, network, EXACT, []).graph == model.graph
 
 
 def normalised(mean, factor):
@@ -119,7 +119,7 @@ def test_the_integers_of_pixels_are_their_bytes():
     # a range of -1 to 1 would round 127.5 grey levels to 128 steps, and two levels to one
     model = normalised([127.5, 127.5], [1 / 127.5, 1 / 127.5])
     ranges = Ranges({"pixels": -1, "raw": -251}, {"pixels": 1, "raw": 259})
-    lowered = to_int8(model, find_body(model), ranges, ["w"])
+    lowered = to_int8(model, find_network(model), ranges, ["w"])
     onnx.checker.check_model(lowered, full_check=True)
     session = onnxruntime.InferenceSession(lowered.SerializeToString(), providers=["CPUExecutionProvider"])
     seen = np.array([[126, 127], [128, 127], [128, 129], [0, 255]], np.uint8).reshape(1, 1, 4, 2)
@@ -134,7 +134,7 @@ def test_the_integers_of_pixels_are_their_bytes():
 def test_colours_of_different_means_are_normalised_as_before():
     model = normalised([124, 116], [1 / 58, 1 / 57])
     ranges = Ranges({"pixels": -2.2, "raw": -600}, {"pixels": 2.5, "raw": 700})
-    assert {"Cast", "Sub", "Mul"} <= set(operators(to_int8(model, find_body(model), ranges, ["w"])))
+    assert {"Cast", "Sub", "Mul"} <= set(operators(to_int8(model, find_network(model), ranges, ["w"])))
 
 
 @pytest.mark.parametrize("activation", [None, "Relu", "Clip"])
@@ -162,14 +162,14 @@ def test_weights_of_a_layer_in_float_stay_float_in_onnxruntime_too(activation):
     )
     model = named(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
     highs = {"pixels": 255, "one": 255, "kept": 0.255, "bent": 0.255, "raw": 0.255}
-    lowered = to_int8(model, find_body(model), Ranges(dict.fromkeys(highs, 0), highs), ["w1", "w3"])
+    lowered = to_int8(model, find_network(model), Ranges(dict.fromkeys(highs, 0), highs), ["w1", "w3"])
     assert run(lowered)[0].ravel() == pytest.approx([0, 0.01, 0.2, 0.255], abs=2e-3)
     assert ("Clip" in operators(lowered), "Relu" in operators(lowered)) == (False, False)
 
 
 def test_each_channel_has_a_scale_of_its_own():
     model = named(tiny_graph.build(second=[1.0, 0.001]))
-    lowered = to_int8(model, find_body(model), EXACT, ["w1", "w2"])
+    lowered = to_int8(model, find_network(model), EXACT, ["w1", "w2"])
     constants = {w.name: onnx.numpy_helper.to_array(w) for w in lowered.graph.initializer}
     assert constants["w2_q"].ravel().tolist() == [127, 127]
     assert constants["w2_scale"] == pytest.approx([1 / 127, 0.001 / 127])
@@ -185,8 +185,8 @@ def test_zero_always_has_an_integer(low, high, scale, zero):
 
 def test_ranges_are_those_of_the_images():
     model = named(tiny_graph.build(first=-1.0))
-    body = find_body(model)
-    small, tensors = trunk(model, body), calibrated_tensors(model, body)
+    network = find_network(model)
+    small, tensors = trunk(model, network), calibrated_tensors(model, network)
     found = measure(small, tensors, [PIXELS[0], np.full((1, 1, 4), 7, np.uint8)])
     assert (found.lows["pixels"], found.highs["pixels"], found.lows["one"], found.highs["bent"]) == (0, 255, -255, 0)
     # 40,000 values, of which one is an outlier: a ten-thousandth, half of it at each end, is two
@@ -198,10 +198,10 @@ def test_ranges_are_those_of_the_images():
 def test_the_layer_that_suffers_most_comes_first():
     # The network says 0, 20, 400, 510. In steps of 200 that is 0, 0, 400, 600: noise 400 + 8100 of 420,500, 16.94 dB.
     model = named(tiny_graph.build())
-    body = find_body(model)
-    harm = sensitivity(model, body, Ranges(EXACT.lows, EXACT.highs | {"raw": 51000}), [PIXELS[0]])
+    network = find_network(model)
+    harm = sensitivity(model, network, Ranges(EXACT.lows, EXACT.highs | {"raw": 51000}), [PIXELS[0]])
     assert list(harm) == ["w2", "w1"]
     assert harm["w2"] == pytest.approx(16.94, abs=0.01) and harm["w1"] > 90
     # Between the layers it harms both, but what the second makes of 600 ends at 510: noise 400, 30.22 dB.
-    harm = sensitivity(model, body, Ranges(EXACT.lows, EXACT.highs | {"bent": 51000}), [PIXELS[0]])
+    harm = sensitivity(model, network, Ranges(EXACT.lows, EXACT.highs | {"bent": 51000}), [PIXELS[0]])
     assert harm == {"w1": pytest.approx(16.94, abs=0.01), "w2": pytest.approx(30.22, abs=0.01)}

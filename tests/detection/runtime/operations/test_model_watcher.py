@@ -25,7 +25,7 @@ PASSED = {
     "images": 40,
     "boxes": 300,
     "unmatched_boxes": 0,
-    "wrong_form": 0,
+    "malformed_outputs": 0,
     "delta_ap_points": 0.01,
     "small_ap_fall_points": None,
 }
@@ -89,7 +89,7 @@ def test_a_new_file_is_taken_and_its_thresholds_with_it(bench: Bench) -> None:
     [
         ({"parity": {}}, "carries no parity report"),
         ({"parity": {**PASSED, "unmatched_boxes": 3}}, "3 boxes differ from PyTorch's"),
-        ({"parity": {**PASSED, "wrong_form": 1}}, "malformed"),
+        ({"parity": {**PASSED, "malformed_outputs": 1}}, "malformed"),
         ({"parity": {**PASSED, "delta_ap_points": 0.3}}, "AP is off by 0.30 points"),
         ({"parity": {**PASSED, "precision": "int8"}}, "parity report is of int8, the file of fp32"),
         ({"parity": {**PASSED, "images": 0}}, "compared on no image"),

@@ -25,9 +25,9 @@ def compared(reference, answer, precision="int8"):
 
 def test_the_same_agree_and_so_do_two_that_found_nothing():
     same = compared(detections(A, B), detections(B, A))
-    assert (same.boxes, same.matched, same.holds, same.fault()) == (4, 4, True, "")
+    assert (same.boxes, same.matched, same.passed, same.fault()) == (4, 4, True, "")
     nothing = compared(detections(), detections())
-    assert (nothing.boxes, nothing.share, nothing.holds) == (0, 1.0, True)
+    assert (nothing.boxes, nothing.share, nothing.passed) == (0, 1.0, True)
 
 
 def test_a_box_that_moved_a_little_is_the_same_in_int8_and_another_in_fp16():
@@ -49,7 +49,7 @@ def test_a_box_that_moved_a_little_is_the_same_in_int8_and_another_in_fp16():
 def test_a_wrong_box_counts_on_both_sides(wrong):
     agreement = compared(detections(A, B), detections(wrong, B))
     assert (agreement.boxes, agreement.matched) == (4, 2)
-    assert not agreement.holds and "50.0% of 4 boxes agree" in agreement.fault()
+    assert not agreement.passed and "50.0% of 4 boxes agree" in agreement.fault()
 
 
 def test_a_duplicate_agrees_once():
@@ -58,9 +58,9 @@ def test_a_duplicate_agrees_once():
 
 def test_what_is_sure_of_nothing_is_judged_by_its_best_three():
     lost = compared(detections(*WEAK), detections())
-    assert (lost.boxes, lost.share, lost.holds) == (3, 0, False)
+    assert (lost.boxes, lost.share, lost.passed) == (3, 0, False)
     # beyond these a weak box may go
-    assert compared(detections(A, B, *WEAK), detections(A, B, WEAK[0])).holds
+    assert compared(detections(A, B, *WEAK), detections(A, B, WEAK[0])).passed
 
 
 def test_a_box_just_below_the_threshold_is_still_there():
@@ -73,5 +73,5 @@ def test_a_box_just_below_the_threshold_is_still_there():
 
 def test_malformed_answers_never_hold():
     agreement = compared(detections(A), detections(A))
-    agreement.wrong_form = 1
-    assert not agreement.holds and "1 malformed" in agreement.fault()
+    agreement.malformed = 1
+    assert not agreement.passed and "1 malformed" in agreement.fault()

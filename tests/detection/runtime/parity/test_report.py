@@ -9,7 +9,7 @@ INT8 = {
     "precision": "int8",
     "images": 39,
     "agreement": 0.98,
-    "wrong_form": 0,
+    "malformed_outputs": 0,
     "delta_ap_points": 0.74,
     "small_ap_fall_points": None,
 }

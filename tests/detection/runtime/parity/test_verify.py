@@ -9,7 +9,8 @@ from detection.runtime.detections import Detections
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError
 from detection.runtime.letterbox import letterbox
-from detection.runtime.parity.verify import Reference, file_digest, pixels_digest, verify
+from detection.runtime.parity.reference import Reference, file_digest, pixels_digest
+from detection.runtime.parity.verify import verify
 from tests.detection.runtime import tiny_model
 
 SIZE_HW = (64, 96)
@@ -47,15 +48,17 @@ def test_what_is_written_is_read(model):
     read = Reference.read(Reference.path_of(model))
     assert read.model_sha256 == file_digest(model)
     assert [image.tolist() for image in read.inputs_rgb] == [field(k)[..., ::-1].tolist() for k in range(3)]
-    assert [a.boxes_xyxy.tolist() for a in read.answers] == [answer(field(k)).boxes_xyxy.tolist() for k in range(3)]
-    assert set(read.seen) == {pixels_digest(field(7)), pixels_digest(field(9))}
-    assert read.seen[pixels_digest(field(9))].boxes_xyxy.tolist() == answer(field(9)).boxes_xyxy.tolist()
+    assert [a.boxes_xyxy.tolist() for a in read.detections] == [
+        answer(field(k)).boxes_xyxy.tolist() for k in range(3)
+    ]
+    assert set(read.by_digest) == {pixels_digest(field(7)), pixels_digest(field(9))}
+    assert read.by_digest[pixels_digest(field(9))].boxes_xyxy.tolist() == answer(field(9)).boxes_xyxy.tolist()
 
 
 def test_a_file_that_is_as_it_was_agrees(model):
     outcome = verify(model, Detector(model), [field(7), field(8), field(9)])
-    assert outcome.same_file and outcome.parity.holds
-    assert (outcome.known, outcome.unknown) == (2, 1)  # field 8 was not looked at
+    assert outcome.same_file and outcome.parity.passed
+    assert (outcome.reference_images, outcome.other_images) == (2, 1)  # the export was not checked on field 8
     # twice 1, 2, 5 and 8 images, the five that are known again and again
     assert outcome.parity.images == outcome.parity.boxes == 32
 
@@ -63,26 +66,30 @@ def test_a_file_that_is_as_it_was_agrees(model):
 @pytest.mark.parametrize(
     "change",
     [
-        {"boxes": np.float32([[5, 10, 31, 20]])},
+        {"boxes_xyxy": np.float32([[5, 10, 31, 20]])},
         {"scores": np.float32([0.7])},
         {"labels": np.int64([1])},
-        {"boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32), "labels": np.zeros(0, np.int64)},
+        {
+            "boxes_xyxy": np.zeros((0, 4), np.float32),
+            "scores": np.zeros(0, np.float32),
+            "labels": np.zeros(0, np.int64),
+        },
     ],
 )
 def test_another_answer_is_found_out(model, change):
     path = Reference.path_of(model)
     reference = Reference.read(path)
-    wrong = dataclasses.replace(reference.answers[0], **change)
-    answers = (wrong, *reference.answers[1:])
-    path.write_bytes(dataclasses.replace(reference, answers=answers).to_bytes())
+    wrong = dataclasses.replace(reference.detections[0], **change)
+    others = (wrong, *reference.detections[1:])
+    path.write_bytes(dataclasses.replace(reference, detections=others).to_bytes())
     outcome = verify(model, Detector(model))
-    assert outcome.same_file and outcome.parity.unmatched and not outcome.parity.holds
+    assert outcome.same_file and outcome.parity.unmatched and not outcome.parity.passed
 
 
 def test_a_changed_file_is_found_out(model):
     tiny_model.write(model, tiny_model.metadata(score_thresholds=(0.1, 0.1)))
     outcome = verify(model, Detector(model))
-    assert outcome.parity.holds and not outcome.same_file
+    assert outcome.parity.passed and not outcome.same_file
 
 
 def test_a_reference_that_is_none_says_so(model, tmp_path):

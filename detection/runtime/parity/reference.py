@@ -1,0 +1,109 @@
+"""`model.reference.npz`: what PyTorch found at export, for `swath verify` to compare with here and now.
+
+It holds a few inputs with their detections, and the detections of the images that the export was checked on,
+identified by their pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.runtime.detections import Detections
+from detection.runtime.errors import ModelFileError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a detector finds in PyTorch, kept beside its exported file.
+
+    Attributes:
+        model_sha256: of the model file, 64 hex digits.
+        inputs_rgb: letterboxed inputs that the file holds, uint8 (H, W, 3) each.
+        detections: of each of them, in input pixels, everything above the pre-NMS score threshold.
+        by_digest: detections of images that the file does not hold, by `pixels_digest` of the original image.
+
+    """
+
+    model_sha256: str
+    inputs_rgb: tuple[NDArray[np.uint8], ...]
+    detections: tuple[Detections, ...]
+    by_digest: Mapping[str, Detections]
+
+    @staticmethod
+    def path_of(model: Path) -> Path:
+        """Path of a model file's reference: `model.reference.npz` beside `model.onnx`."""
+        return model.with_suffix(".reference.npz")
+
+    def to_bytes(self) -> bytes:
+        """Content of the file: a NumPy archive, inputs as PNG."""
+        everything = (*self.detections, *self.by_digest.values())
+        arrays: dict[str, NDArray[np.generic]] = {
+            "about": np.array(json.dumps({"schema": SCHEMA_VERSION, "model_sha256": self.model_sha256})),
+            "digests": np.array(list(self.by_digest), "U64"),
+            "counts": np.array([len(found) for found in everything], np.int64),
+            "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(found.boxes_xyxy for found in everything)]),
+            "scores": np.concatenate([np.zeros(0, np.float32), *(found.scores for found in everything)]),
+            "labels": np.concatenate([np.zeros(0, np.int64), *(found.labels for found in everything)]),
+        }
+        for number, image in enumerate(self.inputs_rgb):
+            arrays[f"input_{number}"] = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+        file = io.BytesIO()
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+        return file.getvalue()
+
+    @classmethod
+    def read(cls, path: Path) -> Reference:
+        """Read a file that `to_bytes` wrote.
+
+        Raises:
+            ModelFileError: missing, damaged, or written by a newer Swath.
+
+        """
+        if not path.is_file():
+            raise ModelFileError(f"{path}: no such file; swath export writes it beside the model: keep them together")
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+                about = json.loads(str(arrays["about"]))
+                if about["schema"] > SCHEMA_VERSION:
+                    raise ModelFileError(f"{path}: schema {about['schema']} is newer than this Swath; upgrade swath")
+                counts = arrays["counts"]
+                ends = np.cumsum(counts)[:-1]
+                parts = (np.split(arrays[name], ends) for name in ("boxes", "scores", "labels"))
+                everything = [Detections(*one) for one in zip(*parts, strict=True)] if len(counts) else []
+                digests = arrays["digests"].tolist()
+                kept = len(everything) - len(digests)
+                inputs = [_decoded(arrays[f"input_{number}"]) for number in range(kept)]
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, cv2.error):
+            raise ModelFileError(f"{path}: damaged; export the model again") from None
+        by_digest = dict(zip(digests, everything[kept:], strict=True))
+        return cls(about["model_sha256"], tuple(inputs), tuple(everything[:kept]), by_digest)
+
+
+def _decoded(png: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    image = cv2.imdecode(png, cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError("no image")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def pixels_digest(image_bgr: NDArray[np.uint8]) -> str:
+    """SHA-256 of an image's size and pixels, 64 hex digits."""
+    return hashlib.sha256(str(image_bgr.shape).encode() + np.ascontiguousarray(image_bgr).tobytes()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
