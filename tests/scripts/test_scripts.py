@@ -56,7 +56,7 @@ def test_cross_validation_tests_every_image_once_and_trains_on_none_of_its_own(
     assert result["mean"]["AP50"] == pytest.approx((result["folds"][0]["AP50"] + result["folds"][1]["AP50"]) / 2)
     trained = (tmp_path / "folds" / "fold0" / "run" / "best.safetensors").read_bytes()
     again = ["--folds", 2, "--out", tmp_path / "folds", "--only", 0]
-    assert "holds a run already" in script("cross_validate", recipe, *again).stderr
+    assert "contains a run already" in script("cross_validate", recipe, *again).stderr
     done = script("cross_validate", recipe, *again, "--resume", "--tta")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "folds" / "fold0" / "run" / "best.safetensors").read_bytes() == trained
