@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # they import torch, for which the commands of `swath data` w
 
 
 class _Amount(MofNCompleteColumn):
-    """So many of how many; bytes in their units, with the rate at which they come."""
+    """The number done and the total; bytes in suitable units, with their rate."""
 
     def render(self, task: Task) -> Text:
         if not task.fields.get("in_bytes"):
@@ -45,7 +45,7 @@ class _Amount(MofNCompleteColumn):
 
 
 class TerminalWatcher:
-    """Shows a training or an evaluation as it goes: a table or one bar per task, notes above them.
+    """Shows a running training or evaluation: a table or one bar per task, with notes above.
 
     Where the console is no terminal nothing moves: notes, and a plain line from time to time.
 
@@ -93,15 +93,15 @@ class TerminalWatcher:
         self._console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, task: str, done: int, total: int) -> None:
-        """Move the bar of `task`; it goes when it is full."""
+        """Move the bar of `task`, which is removed when it is full."""
         self._bar(task, done, total)
 
     def bytes_progress(self, task: str, done: int, total: int | None) -> None:
-        """Move the bar of `task` as `progress` does, in bytes; None: nobody knows how many there will be."""
+        """Move the bar of `task` as `progress` does, in bytes; `total` None: not known."""
         self._bar(task, done, total, in_bytes=True)
 
     def step(self, taken: Step) -> None:
-        """Show a step of the training. The bar is the run's share, so that the time left is true under a budget."""
+        """Show a step of the training. The bar is the run's progress, under a budget of minutes too."""
         if self._training is not None and taken.number <= self._training.reached:  # synthetic pre-training is over
             self.note(self._training.summary())
             self._training = None

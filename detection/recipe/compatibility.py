@@ -41,7 +41,7 @@ def current_recipe(content: Mapping[str, Any], *, strict: bool = True) -> tuple[
     """
     current, notes = dict(content), list[str]()
     if isinstance(current.get("model"), dict):
-        current["model"], lines = current_model_section(current["model"], strict=strict)
+        current["model"], lines = _model_section(current["model"], strict=strict)
         notes += lines
     if isinstance(current.get("postprocess"), dict):
         current["postprocess"], lines = current_postprocess_section(current["postprocess"])
@@ -75,6 +75,20 @@ def current_written_recipe(content: Mapping[str, Any]) -> dict[str, Any]:
 def current_training_state(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a `last.ckpt` with the names of this version."""
     return {_TRAINING_STATE.get(name, name): value for name, value in saved.items()}
+
+
+def _model_section(given: Mapping[str, Any], *, strict: bool) -> tuple[dict[str, Any], list[str]]:
+    current, notes = current_model_section(given, strict=strict)
+    preset = current.get("preset")
+    if given.get("assign") == "centre" and preset in preset_names():
+        if "assign" not in preset_named(preset).options.model_fields:
+            # version 0.1 wrote this default into the runs of all presets
+            del current["assign"]
+            notes = [
+                *(note for note in notes if not note.startswith("model.assign")),
+                f"model.assign: not for {preset}",
+            ]
+    return current, notes
 
 
 def _renamed(section: str, given: Mapping[str, Any], keys: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

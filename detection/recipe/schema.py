@@ -80,6 +80,9 @@ class Data(_Part):
         0.1, gt=0, lt=1, description="share of negatives among the images that are learned from"
     )
     licence: str = Field("not stated", description="licence of the images, which is written into the model file")
+    how_to_get: str | None = Field(
+        None, description="how to get the images; part of the error message where they are missing"
+    )
 
     @property
     def reading(self) -> dict[str, Any]:

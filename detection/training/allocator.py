@@ -1,4 +1,4 @@
-"""How the process gets its memory, where that costs time."""
+"""How the process gets memory from the system, where that costs time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
     then stays as large as its largest step was.
 
     Returns:
-        Whether it took: not elsewhere than on glibc.
+        Whether it worked, which it does with glibc only.
 
     """
     if sys.platform != "linux":
@@ -28,7 +28,7 @@ def keep_freed_memory() -> bool:
 
 
 def hand_back_freed_memory() -> None:
-    """Undo `keep_freed_memory` for what is free now: after memory was full, others need the room too."""
+    """Return the memory that is free now to the system, after the process ran out of memory."""
     if sys.platform == "linux":
         malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if malloc_trim is not None:

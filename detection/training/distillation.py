@@ -220,6 +220,6 @@ def _named(features: Any) -> dict[str, Tensor]:
 @torch.no_grad()
 def _probe(net: Any, size_hw: tuple[int, int]) -> dict[str, Tensor]:
     was_training = net.training
-    maps = _named(net.eval().backbone(torch.zeros(1, 3, *size_hw)))  # in eval mode: batch norms learn nothing of it
+    maps = _named(net.eval().backbone(torch.zeros(1, 3, *size_hw)))  # in eval mode: batch norms keep their statistics
     net.train(was_training)
     return maps

@@ -90,6 +90,7 @@ def prepare(
         allow=recipe.data.allow,
         tiles=recipe.data.tiles,
         negatives=recipe.data.negatives,
+        how_to_get=recipe.data.how_to_get,
         watcher=watcher,
     )
     seed_everything(settings.seed, verbose=False)

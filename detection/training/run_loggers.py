@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from detection.runtime.errors import SwathError
 
 PROJECT = "swath"
-"""The MLflow experiment and W&B project that runs are kept under, where the environment names no other."""
+"""The MLflow experiment and W&B project of runs, where the environment names no other."""
 
 _NEEDED = {"mlflow": ("pytorch_lightning", "mlflow", "sqlalchemy"), "wandb": ("pytorch_lightning", "wandb")}
 _IDS = "loggers.json"
@@ -57,7 +57,7 @@ def check_loggers(names: Sequence[str]) -> None:
 def open_loggers(
     names: Sequence[str], out: Path, *, first_step: int = 0, recipe: Mapping[str, Any] | None = None
 ) -> list[RunLogger]:
-    """The loggers of a run; `csv` is not among them. A resumed run goes on in the entries that it began.
+    """The loggers of a run but `csv`. A resumed run continues the entries that it began.
 
     Each begins its entry with the first number it gets: TensorBoard's and W&B's threads must not be there
     when the loader's workers are forked.
@@ -65,8 +65,8 @@ def open_loggers(
     Args:
         names: of `csv`, `tensorboard`, `mlflow`, `wandb`.
         out: the run folder.
-        first_step: the step that a resumed run goes on from; 0 for a new one.
-        recipe: sections of keys, kept with the run by MLflow and W&B.
+        first_step: the step that a resumed run continues from; 0 for a new one.
+        recipe: its sections, logged as hyperparameters by MLflow and W&B.
 
     Raises:
         SwathError: a package is missing.
@@ -112,7 +112,7 @@ class _Remote:
     @property
     def _logger(self) -> Any:
         if self._made is None:
-            logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # tells of every experiment it creates
+            logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it logs every experiment that it creates
             try:
                 self._made = self._make()
                 entry = str(self._made.experiment.id if self._name == "wandb" else self._made.run_id)

@@ -47,6 +47,7 @@ def load_training_data(
     allow: Sequence[str] = (),
     tiles: TileSettings | None = None,
     negatives: str | None = None,
+    how_to_get: str | None = None,
     watcher: Watcher,
 ) -> TrainingData:
     """Read and check the images of a training.
@@ -58,13 +59,19 @@ def load_training_data(
         allow: kinds of errors of `swath data check` that do not stop the training.
         tiles: how photos are cut into tiles; None: whole images.
         negatives: dataset or folder of images that show no object, or None.
+        how_to_get: how to get the images, for the error message where they are missing.
         watcher: is notified of what was read and dropped, and of the progress of the check.
 
     Raises:
-        TrainingError: no images, no boxes, no tile with a box, or no class that both splits have.
+        TrainingError: a dataset that does not exist, without images, boxes or tiles with a box, or splits without a
+            common class.
         DataError: a dataset that cannot be used.
 
     """
+    for key, path in (("train", train), ("val", val)):
+        if path and not Path(path).exists():
+            hint = f"{how_to_get.rstrip('.')}; " if how_to_get else ""
+            raise TrainingError(f"data.{key}: {path} does not exist; {hint}your own images: -s data.{key}=DATASET")
     load: Callable[..., Dataset] = partial(load_dataset, **reading)
     learned = load_allowing(lambda: load(train, split="train"), allow)
     validation = load_allowing(lambda: load(val, split="val"), allow) if val else None

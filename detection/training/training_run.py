@@ -123,7 +123,7 @@ class TrainingRun:
             self.trainer.images_per_step,
             self._steps,
             first_step=self.state.step,
-            # asked ahead of time, for steps that the loader prepares: the clock may have gone on when they come
+            # called when the loader begins a batch; by the clock, the run may be further when its step is taken
             mixing=lambda step: max(step / self._steps, self.progress) < self._options.mixes_end,
         )
 

@@ -77,3 +77,11 @@ def test_todays_names_are_left_alone() -> None:
     content = {"data": {"train": "x", "allow": ["image-missing"]}, "train": {"epochs": 3}, "input": None}
     assert current_recipe(content) == (content, [])
     assert current_training_state({"average": 1, "model": 2}) == {"ema": 1, "model": 2}
+
+
+def test_the_config_of_an_old_run_that_lists_the_options_of_other_presets_is_read(read, caplog) -> None:
+    model = "{preset: ssdlite320_mobilenet_v3_large, backbone: null, neck: null, assign: centre, quality: qfl}"
+    assert read(f"data: {{train: x}}\nmodel: {model}").model.preset == "ssdlite320_mobilenet_v3_large"
+    assert "model.assign: not for ssdlite320_mobilenet_v3_large" in caplog.text
+    with pytest.raises(RecipeError, match="model.assign: ssdlite320_mobilenet_v3_large does not use it"):
+        read("data: {train: x}\nmodel: {preset: ssdlite320_mobilenet_v3_large, assign: atss}")
