@@ -13,6 +13,7 @@ from detection.training.prepare import prepare
 from detection.training.pretraining_recipe import pretraining_of, pretraining_recipe
 from detection.training.run_loggers import check_loggers
 from detection.training.throughput import ThroughputMeter
+from detection.training.training_data import require_datasets
 from detection.training.training_run import TrainingRun
 from detection.training.watcher import NullWatcher, TrainingError, Watcher
 
@@ -52,6 +53,7 @@ def train(
     started_s = time.monotonic()
     if not resume and (out / LAST).exists():
         raise TrainingError(f"{out}: contains a run already; give another --out, or continue it with --resume")
+    require_datasets(recipe.data.train, recipe.data.val, how_to_get=recipe.data.how_to_get)
     check_loggers(recipe.train.loggers)
     saved = current_training_state(load_training_state(out / LAST)) if resume else None
     start = None

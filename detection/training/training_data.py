@@ -68,10 +68,7 @@ def load_training_data(
         DataError: a dataset that cannot be used.
 
     """
-    for key, path in (("train", train), ("val", val)):
-        if path and not Path(path).exists():
-            hint = f"{how_to_get.rstrip('.')}; " if how_to_get else ""
-            raise TrainingError(f"data.{key}: {path} does not exist; {hint}your own images: -s data.{key}=DATASET")
+    require_datasets(train, val, how_to_get=how_to_get)
     load: Callable[..., Dataset] = partial(load_dataset, **reading)
     learned = load_allowing(lambda: load(train, split="train"), allow)
     validation = load_allowing(lambda: load(val, split="val"), allow) if val else None
@@ -84,6 +81,24 @@ def load_training_data(
         validation = validation and _tiled("val", validation, tiles, watcher)
     learned, count = _with_negatives(learned, negatives, tiles, watcher)
     return TrainingData(learned, validation, count, fingerprint)
+
+
+def require_datasets(train: str, val: str | None, *, how_to_get: str | None = None) -> None:
+    """Check that the datasets of a training are there, before anything takes long.
+
+    Args:
+        train: dataset to learn from.
+        val: dataset to validate on, or None.
+        how_to_get: how to get the images, for the error message.
+
+    Raises:
+        TrainingError: a dataset does not exist.
+
+    """
+    for key, path in (("train", train), ("val", val)):
+        if path and not Path(path).exists():
+            hint = f"{how_to_get.rstrip('.')}; " if how_to_get else ""
+            raise TrainingError(f"data.{key}: {path} does not exist; {hint}your own images: -s data.{key}=DATASET")
 
 
 def _describe(learned: Dataset, validation: Dataset | None, watcher: Watcher) -> None:
