@@ -91,7 +91,7 @@ def test_a_recipe_says_how_to_get_its_images(path: Path, tmp_path: Path, capsys)
     missing = [f"--set=data.{part}={tmp_path / 'absent'}" for part in ("train", "val")]
     code, _, error = swath(capsys, "train", path, *missing, "--out", tmp_path / "run")
     last = " ".join(error.splitlines()[-1].split())
-    assert code == 1 and f"data.train: {tmp_path / 'absent'} does not exist" in last
+    assert code == 1 and f"data.train: {tmp_path / 'absent'}: no such file or folder" in last
     assert "your own images: -s data.train=DATASET" in last
     if path != TEMPLATE:
         assert recipe.data.how_to_get and recipe.data.how_to_get in last
