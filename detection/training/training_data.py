@@ -98,7 +98,8 @@ def require_datasets(train: str, val: str | None, *, how_to_get: str | None = No
     for key, path in (("train", train), ("val", val)):
         if path and not Path(path).exists():
             hint = f"{how_to_get.rstrip('.')}; " if how_to_get else ""
-            raise TrainingError(f"data.{key}: {path}: no such file or folder; {hint}your own images: -s data.{key}=DATASET")
+            own = f"your own images: -s data.{key}=DATASET"
+            raise TrainingError(f"data.{key}: {path}: no such file or folder; {hint}{own}")
 
 
 def _describe(learned: Dataset, validation: Dataset | None, watcher: Watcher) -> None:
