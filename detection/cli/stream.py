@@ -152,7 +152,7 @@ def stream(
         raise typer.BadParameter("only with --track", param_hint="--speed-m-s, --pixels-per-metre")
     roi_xyxy = None if roi is None else _numbers(roi, ",", 4, "--roi", "X1,Y1,X2,Y2")
     tiles_rc = _numbers(tiles, "x", 2, "--tiles", "ROWSxCOLUMNS")
-    from detection.runtime.cameras.capture import Transport
+    from detection.runtime.cameras.settings import Transport
 
     if transport not in get_args(Transport):
         raise typer.BadParameter(

@@ -1,4 +1,8 @@
-"""Where images come from. A kind of camera is one file here, and one line in `KINDS`."""
+"""Where images come from. A kind of camera is one file here, and one line in `KINDS`.
+
+The files of the kinds import OpenCV and numpy inside functions only: the help of `swath stream` lists all kinds, and
+does not wait for them.
+"""
 
 from __future__ import annotations
 

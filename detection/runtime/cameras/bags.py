@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detection.runtime.cameras.frame_rate import FrameRateLimiter
-from detection.runtime.cameras.image_messages import decode_message
 from detection.runtime.cameras.source import Source
-from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Frame
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +91,9 @@ class BagImages(Source):
             SourceError: the recording is damaged from here on, or not one of its images could be read.
 
         """
+        from detection.runtime.cameras.image_messages import decode_message
+        from detection.runtime.detections import Frame
+
         while not self.ended:
             captured_ns = time.monotonic_ns()
             try:

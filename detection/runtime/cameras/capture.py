@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import cv2
 
 from detection.runtime.cameras.ffmpeg_options import DEFAULT_OPTIONS, ffmpeg_options
+from detection.runtime.cameras.settings import Transport
 
 # FFmpeg's AV_LOG_QUIET, for the same reason as `quiet_opencv`. At import, because OpenCV reads it once,
 # when FFmpeg is first used. What the user has set wins.
@@ -22,10 +23,6 @@ FIRST_IMAGE_S = 15.0
 _ANALYZE_US = 300_000
 """How long FFmpeg may analyse a stream before it starts. By default it takes up to 5 s, and images that
 arrive meanwhile are then read late."""
-
-
-Transport = Literal["tcp", "udp"]
-"""How RTSP brings the images."""
 
 
 class Capture(Protocol):

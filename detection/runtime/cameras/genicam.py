@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
-from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
-from detection.runtime.cameras.opening import open_live
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener
 
+if TYPE_CHECKING:
+    from detection.runtime.cameras.connection import Opened
+
 _PREFIX = "genicam:"
-_CONVERSIONS: dict[str, int | None] = {
+_CONVERSIONS: dict[str, str | None] = {
     "BGR8": None,
-    "RGB8": cv2.COLOR_RGB2BGR,
-    "Mono8": cv2.COLOR_GRAY2BGR,
-    "BayerRG8": cv2.COLOR_BayerRGGB2BGR,
-    "BayerBG8": cv2.COLOR_BayerBGGR2BGR,
-    "BayerGB8": cv2.COLOR_BayerGBRG2BGR,
-    "BayerGR8": cv2.COLOR_BayerGRBG2BGR,
+    "RGB8": "COLOR_RGB2BGR",
+    "Mono8": "COLOR_GRAY2BGR",
+    "BayerRG8": "COLOR_BayerRGGB2BGR",
+    "BayerBG8": "COLOR_BayerBGGR2BGR",
+    "BayerGB8": "COLOR_BayerGBRG2BGR",
+    "BayerGR8": "COLOR_BayerGRBG2BGR",
 }
-"""Pixel formats of the standard that are read, and OpenCV's conversion."""
+"""Pixel formats of the standard that are read, and the name of OpenCV's conversion."""
 
 
 def _missing(source: str) -> str | None:
@@ -73,6 +71,9 @@ class GenicamCapture:
 
     def grab(self) -> bool:
         """Wait for the next image; False where none came in time."""
+        import cv2
+        import numpy as np
+
         self._image = None
         buffer = self._camera.try_fetch(timeout=self._read_timeout_s)
         if buffer is None:
@@ -85,7 +86,7 @@ class GenicamCapture:
                 shape = (height, width, 3) if kind in ("BGR8", "RGB8") else (height, width)
                 pixels = np.asarray(component.data, np.uint8).reshape(shape)
                 conversion = _CONVERSIONS[kind]
-                self._image = pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
+                self._image = pixels.copy() if conversion is None else cv2.cvtColor(pixels, getattr(cv2, conversion))
         finally:
             buffer.queue()
         return True
@@ -106,6 +107,9 @@ class GenicamCapture:
 
 
 def _open(settings: LiveSettings, camera: str, on_event: Listener | None) -> Source:
+    from detection.runtime.cameras.connection import Opened
+    from detection.runtime.cameras.opening import open_live
+
     def connect(silence_s: float) -> Opened:
         return Opened(GenicamCapture(settings.source, silence_s), silence_s)
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from detection.runtime.cameras import capture
-from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
-from detection.runtime.cameras.opening import open_live
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener
 
+if TYPE_CHECKING:
+    from detection.runtime.cameras.connection import Opened
+
 _PREFIX = "gst:"
 
 
 def _missing(source: str) -> str | None:
+    from detection.runtime.cameras import capture
+
     if capture.has_gstreamer():
         return None
     return (
@@ -26,6 +29,9 @@ def _missing(source: str) -> str | None:
 
 
 def _connect(settings: LiveSettings, silence_s: float) -> Opened:
+    from detection.runtime.cameras import capture
+    from detection.runtime.cameras.connection import Opened
+
     opened = capture.open_pipeline(settings.source.removeprefix(_PREFIX))
     if opened is None:
         raise SourceError(
@@ -35,6 +41,8 @@ def _connect(settings: LiveSettings, silence_s: float) -> Opened:
 
 
 def _open(settings: LiveSettings, camera: str, on_event: Listener | None) -> Source:
+    from detection.runtime.cameras.opening import open_live
+
     return open_live(partial(_connect, settings), camera, settings, on_event)
 
 

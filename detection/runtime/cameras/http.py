@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
-from detection.runtime.cameras import capture
-from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.names import URL, without_secrets
-from detection.runtime.cameras.opening import no_video, open_network
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.events import Listener
+
+if TYPE_CHECKING:
+    from detection.runtime.cameras.connection import Opened
 
 
 def connect(settings: LiveSettings, silence_s: float) -> Opened:
@@ -22,6 +23,10 @@ def connect(settings: LiveSettings, silence_s: float) -> Opened:
         SourceError: no video from there.
 
     """
+    from detection.runtime.cameras import capture
+    from detection.runtime.cameras.connection import Opened
+    from detection.runtime.cameras.opening import no_video
+
     started_s = time.monotonic()
     opened = capture.open_url(settings.source, settings.open_timeout_s, silence_s)
     if opened is None:
@@ -30,6 +35,8 @@ def connect(settings: LiveSettings, silence_s: float) -> Opened:
 
 
 def _open(settings: LiveSettings, camera: str, on_event: Listener | None) -> Source:
+    from detection.runtime.cameras.opening import open_network
+
     return open_network(partial(connect, settings), camera, settings, on_event)
 
 

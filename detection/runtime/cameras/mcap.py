@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from detection.runtime.cameras.bags import BagImages, Message, bag_and_topic, bag_path, pick_topic
-from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.settings import RecordingSettings
 from detection.runtime.cameras.source import Source
@@ -38,6 +37,8 @@ def read_mcap(path: Path, topic: str | None, opened: ExitStack) -> tuple[int | N
 
     """
     from mcap.reader import make_reader
+
+    from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS
 
     reader: Any = make_reader(opened.enter_context(path.open("rb")), validate_crcs=True)
     summary = reader.get_summary()

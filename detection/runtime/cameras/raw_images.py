@@ -7,32 +7,34 @@ import re
 import select
 import sys
 import time
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
-from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from detection.runtime.detections import Frame
 
 _PREFIX = "raw:"
 _SPEC = re.compile(r"(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?(?::(\w+))?")
 
-_FORMATS: dict[str, tuple[int, int | None]] = {
+_FORMATS: dict[str, tuple[int, str | None]] = {
     "bgr24": (3, None),
-    "rgb24": (3, cv2.COLOR_RGB2BGR),
-    "yuyv422": (2, cv2.COLOR_YUV2BGR_YUYV),
-    "gray": (1, cv2.COLOR_GRAY2BGR),
-    "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2BGR),
+    "rgb24": (3, "COLOR_RGB2BGR"),
+    "yuyv422": (2, "COLOR_YUV2BGR_YUYV"),
+    "gray": (1, "COLOR_GRAY2BGR"),
+    "bayer_rggb8": (1, "COLOR_BayerRGGB2BGR"),
     # One luma value per pixel; below, half as many rows again, the chroma of 2 x 2 pixels.
-    "yuv420p": (1, cv2.COLOR_YUV2BGR_I420),
-    "nv12": (1, cv2.COLOR_YUV2BGR_NV12),
+    "yuv420p": (1, "COLOR_YUV2BGR_I420"),
+    "nv12": (1, "COLOR_YUV2BGR_NV12"),
 }
-"""FFmpeg's names: channels, and OpenCV's conversion."""
+"""FFmpeg's names: channels, and the name of OpenCV's conversion."""
 
 _PIXELS_AT_MOST = 2**28
 
@@ -59,6 +61,8 @@ class RawImages(Source):
     unreadable = 0
 
     def __init__(self, spec: str, camera: str, descriptor: int | None = None) -> None:
+        import numpy as np
+
         found = _SPEC.fullmatch(spec.removeprefix(_PREFIX))
         kind = (found and found[4]) or "bgr24"
         if found is None or kind not in _FORMATS:
@@ -85,6 +89,8 @@ class RawImages(Source):
             SourceError: the stream ended in the middle of an image.
 
         """
+        from detection.runtime.detections import Frame
+
         until_s = time.monotonic() + timeout_s
         while not self.ended:
             if not select.select([self._descriptor], [], [], max(0.0, until_s - time.monotonic()))[0]:
@@ -108,8 +114,13 @@ class RawImages(Source):
         return None
 
     def _image(self) -> NDArray[np.uint8]:
+        import cv2
+        import numpy as np
+
         full, self._buffer = self._buffer, np.empty(self._shape, np.uint8)
-        return full if self._conversion is None else np.asarray(cv2.cvtColor(full, self._conversion), np.uint8)
+        if self._conversion is None:
+            return full
+        return np.asarray(cv2.cvtColor(full, getattr(cv2, self._conversion)), np.uint8)
 
     def close(self) -> None:
         """Stop reading."""

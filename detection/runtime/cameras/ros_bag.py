@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from detection.runtime.cameras.bags import BagImages, Message, bag_and_topic, bag_path, pick_topic
-from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.settings import RecordingSettings
 from detection.runtime.cameras.source import Source
@@ -37,6 +36,8 @@ def read_ros_bag(path: Path, topic: str | None, opened: ExitStack) -> tuple[int 
     """
     from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
+
+    from detection.runtime.cameras.image_messages import IMAGE_SCHEMAS
 
     reader = opened.enter_context(AnyReader([path], default_typestore=get_typestore(Stores.LATEST)))
     connections = [c for c in reader.connections if c.msgtype in IMAGE_SCHEMAS]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from detection.runtime.cameras import capture
-from detection.runtime.cameras.capture import Transport
-from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.names import without_secrets
-from detection.runtime.cameras.opening import no_video, open_network
-from detection.runtime.cameras.settings import LiveSettings
+from detection.runtime.cameras.settings import LiveSettings, Transport
 from detection.runtime.cameras.source import Source
 from detection.runtime.events import Listener
+
+if TYPE_CHECKING:
+    from detection.runtime.cameras.connection import Opened
 
 
 class RtspSettings(LiveSettings):
@@ -32,6 +32,10 @@ class RtspSettings(LiveSettings):
 
 
 def _connect(settings: RtspSettings, silence_s: float) -> Opened:
+    from detection.runtime.cameras import capture
+    from detection.runtime.cameras.connection import Opened
+    from detection.runtime.cameras.opening import no_video
+
     started_s = time.monotonic()
     opened = capture.open_rtsp(settings.source, settings.transport, settings.open_timeout_s, silence_s)
     if opened is None:
@@ -42,6 +46,8 @@ def _connect(settings: RtspSettings, silence_s: float) -> Opened:
 
 
 def _open(settings: RtspSettings, camera: str, on_event: Listener | None) -> Source:
+    from detection.runtime.cameras.opening import open_network
+
     return open_network(partial(_connect, settings), camera, settings, on_event)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from detection.runtime.settings import Positive, Settings
+
+Transport = Literal["tcp", "udp"]
+"""How RTSP brings the images."""
 
 
 class CameraSettings(Settings):

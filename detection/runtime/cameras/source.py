@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from detection.runtime.closing import Closing
-from detection.runtime.detections import Frame
 from detection.runtime.events import CameraStatus
+
+if TYPE_CHECKING:
+    from detection.runtime.detections import Frame
 
 
 class Source(Closing, Protocol):

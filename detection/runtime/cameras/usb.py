@@ -5,20 +5,24 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detection.runtime.cameras import capture
-from detection.runtime.cameras.connection import Opened
 from detection.runtime.cameras.kind import CameraKind
-from detection.runtime.cameras.opening import open_live
 from detection.runtime.cameras.settings import LiveSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener
 
+if TYPE_CHECKING:
+    from detection.runtime.cameras.connection import Opened
+
 _DEVICE = re.compile(r"\d+|/dev/\S+")
 
 
 def _connect(settings: LiveSettings, silence_s: float) -> Opened:
+    from detection.runtime.cameras import capture
+    from detection.runtime.cameras.connection import Opened
+
     device = settings.source
     opened = capture.open_device(int(device) if device.isdecimal() else device)
     if opened is None:
@@ -29,6 +33,8 @@ def _connect(settings: LiveSettings, silence_s: float) -> Opened:
 
 
 def _open(settings: LiveSettings, camera: str, on_event: Listener | None) -> Source:
+    from detection.runtime.cameras.opening import open_live
+
     return open_live(partial(_connect, settings), camera, settings, on_event)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detection.runtime.cameras import capture
 from detection.runtime.cameras.kind import CameraKind
-from detection.runtime.cameras.recordings import VideoFile
 from detection.runtime.cameras.settings import RecordingSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
@@ -14,6 +12,9 @@ from detection.runtime.events import Listener
 
 
 def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -> Source:
+    from detection.runtime.cameras import capture
+    from detection.runtime.cameras.recordings import VideoFile
+
     path = Path(settings.source).expanduser()
     if not path.exists():
         raise SourceError(f"{settings.source}: there is no such video, folder or camera")
