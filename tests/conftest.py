@@ -26,6 +26,38 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
+    """A run folder: 18 steps on the rendered field, its own images as validation split."""
+    from detection.recipe.reading import load_recipe
+    from detection.training.train import train
+    from tests.detection.conftest import Quiet, write_recipe
+
+    folder = tmp_path_factory.mktemp("run")
+    recipe = load_recipe(
+        write_recipe(
+            folder / "recipe.yaml",
+            rendered,
+            data={"val": str(rendered), "allow": ["splits-identical"]},
+            train={"epochs": 3, "validate_every": 2, "learning_rate": 2e-3},
+        )
+    )
+    train(recipe, folder / "run", watcher=Quiet())
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .onnx of `run`, its parity report and reference beside it. Read-only: copy what you change."""
+    from data import load_dataset
+    from detection.export.export import export
+    from detection.models.checkpoint import load_trained
+
+    out = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
+    return out
+
+
 @pytest.fixture
 def real_dataset():
     """Gives the folder of a real dataset by name, or skips where it is not there."""

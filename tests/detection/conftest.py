@@ -62,43 +62,12 @@ def write_recipe(path: Path, dataset: Path, **changes: object) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
-    """A run folder: 18 steps on the rendered field, its own images as validation split."""
-    from detection.recipe.reading import load_recipe
-    from detection.training.train import train
-
-    folder = tmp_path_factory.mktemp("run")
-    recipe = load_recipe(
-        write_recipe(
-            folder / "recipe.yaml",
-            rendered,
-            data={"val": str(rendered), "allow": ["splits-identical"]},
-            train={"epochs": 3, "validate_every": 2, "learning_rate": 2e-3},
-        )
-    )
-    train(recipe, folder / "run", watcher=Quiet())
-    return folder / "run"
-
-
-@pytest.fixture(scope="session")
 def version_0_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of version 0.1.0, its export, and the boxes that they gave; see tests/fixtures/README.md."""
     folder = tmp_path_factory.mktemp("version_0_1")
     with tarfile.open(Path(__file__).parents[1] / "fixtures" / "version_0_1.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
-
-
-@pytest.fixture(scope="session")
-def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .onnx of `run`, its parity report and reference beside it. Read-only: copy what you change."""
-    from data import load_dataset
-    from detection.export.export import export
-    from detection.models.checkpoint import load_trained
-
-    out = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
-    return out
 
 
 @pytest.fixture
