@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from detection.runtime import Detector
 
+pytestmark = pytest.mark.serial
+
 def resident_kb():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

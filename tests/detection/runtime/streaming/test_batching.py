@@ -10,6 +10,8 @@ from detection.runtime.backends.contract import Raw
 from detection.runtime.detector import Detector
 from detection.runtime.streaming.batching import worthwhile_batch
 
+pytestmark = pytest.mark.serial
+
 
 class _Timed(Detector):
     """The tiny graph, taking as long as it is told to."""

@@ -20,6 +20,8 @@ from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.pipeline import run_stream
 
+pytestmark = pytest.mark.serial
+
 
 class Unsteady:
     """A detector whose runs take the longer the earlier they begin; knows how many there were at once."""
