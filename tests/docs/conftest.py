@@ -5,8 +5,4 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.detection.conftest import exported, run
-
-__all__ = ["exported", "run"]
-
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "docs"))

@@ -84,4 +84,4 @@ def test_the_command(run, rendered, tmp_path, capsys):
     assert code == 0 and "lens_dust" in said and "of the AP is lost on average" in said
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())["robustness"]
     assert set(found["effects"]) == set(EFFECTS) and found["strengths"] == list(STRENGTHS)
-    assert "Against light, weather and dirt" in (tmp_path / "out" / "report.html").read_text()
+    assert "Robustness to light, weather and dirt" in (tmp_path / "out" / "report.html").read_text()

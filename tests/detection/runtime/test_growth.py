@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.serial  # the resident set of a process that shares its cores comes and goes
+
 # In a process of its own: what other tests have left behind comes and goes.
 MEASURE = """
 import gc, json, sys, tracemalloc
 from pathlib import Path
 import numpy as np
 from detection.runtime import Detector
-
-pytestmark = pytest.mark.serial
 
 def resident_kb():
     lines = Path("/proc/self/status").read_text().splitlines()
