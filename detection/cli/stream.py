@@ -206,6 +206,7 @@ def _in_flags(error: ValidationError) -> MachineError:
     """What is wrong with a setting, in terms of the flags that give it."""
     from detection.runtime.operations.machine import Machine
     from detection.runtime.operations.machine_file import MachineError
+    from detection.runtime.operations.redaction import Redaction
     from detection.runtime.settings import explain
 
     lines = []
@@ -218,7 +219,7 @@ def _in_flags(error: ValidationError) -> MachineError:
         lines.append(re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda found: f"--{found[0].replace('_', '-')}", message or key))
         if message:
             lines[-1] = f"{key}: {lines[-1]}"
-    return MachineError("; ".join(dict.fromkeys(lines)))
+    return MachineError(Redaction()("; ".join(dict.fromkeys(lines))))
 
 
 def _numbers(text: str, separator: str, count: int, flag: str, form: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detection.runtime.addresses import looks_like_address, shown_address
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.events import Listener
@@ -22,6 +23,8 @@ With one it is supervised: opened, and reopened, in the background. Raises `Sour
 def file_name(source: str) -> str:
     """The default name of a source that is a file or folder: `a/field.row.mp4` -> `field.row`."""
     path = Path(source).expanduser()
+    if looks_like_address(source) and not path.exists():  # its scheme was forgotten
+        return shown_address(source) or "camera"
     return path.resolve().name if path.is_dir() else path.stem
 
 

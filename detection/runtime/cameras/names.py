@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+from detection.runtime.addresses import URL, shown_address
+
+__all__ = ["URL", "different", "without_secrets"]
 
 
 def different(names: Sequence[str]) -> list[str]:
@@ -21,8 +22,5 @@ def different(names: Sequence[str]) -> list[str]:
 
 
 def without_secrets(url: str) -> str:
-    """Host and path of a URL, without user, password, query and fragment."""
-    rest = URL.sub("", url, count=1)
-    # The last @ of all, not of the host alone: passwords with / and ? in them are pasted as they are.
-    rest = rest.rpartition("@")[2]
-    return re.split(r"[?#]", rest, maxsplit=1)[0].rstrip("/")
+    """Host and path of a URL, as `shown_address` gives them; the scheme where no more may be shown."""
+    return shown_address(url) or url.partition("://")[0].lower()

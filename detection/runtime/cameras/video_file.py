@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from detection.runtime.addresses import looks_like_address, shown_address
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.settings import RecordingSettings
 from detection.runtime.cameras.source import Source
@@ -16,6 +17,9 @@ def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -
     from detection.runtime.cameras.recordings import VideoFile
 
     path = Path(settings.source).expanduser()
+    if not path.exists() and looks_like_address(settings.source):
+        shown = shown_address(settings.source)
+        raise SourceError(f"{shown}: there is no such file; an address begins with rtsp:// or http://")
     if not path.exists():
         raise SourceError(f"{settings.source}: there is no such video, folder or camera")
     opened = capture.open_file(str(path))

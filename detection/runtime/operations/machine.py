@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
 import detection.runtime.outputs as outputs_room
+from detection.runtime.addresses import secrets_of
 from detection.runtime.operations.machine_camera import AnyCamera, with_its_path
 from detection.runtime.outputs.kind import OutputKind
 from detection.runtime.settings import (
@@ -163,6 +164,13 @@ class Machine(Settings):
         if twice is not None:
             raise ValueError(f"cameras: two are called {twice!r}; names are in all outputs and must differ")
         return self
+
+    @property
+    def secrets(self) -> set[str]:
+        """Passwords and tokens in the addresses of its cameras and outputs."""
+        addresses = [camera.source for camera in self.cameras]
+        addresses += [str(settings) for kind, settings in self.outputs.chosen if kind.secret]
+        return set().union(*(secrets_of(address) for address in addresses if "://" in address or "@" in address))
 
     @property
     def written(self) -> list[Path]:

@@ -9,12 +9,16 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from detection.runtime.addresses import shown_address
+
 MASK = "***"
 _SHORTEST = 4
 """Shorter secrets are not looked for by themselves: "a" would blacken every word."""
 
 # Bounded repeats: each takes time in proportion to the text, whatever stands in it.
 _URL = re.compile(r"\S+")
+_OF_THE_SENTENCE = ":,.;)]}>'\""
+_NO_SCHEME = re.compile(r"(?<!\S)[^\s:/@]{1,100}:[^\s@/]{1,100}(?:@[^\s@/]{0,100})?@(?=[\w[])")
 _WORD = r"(?:passw(?:or)?d|passphrase|pwd|user[-_]pw|secret|token|api[-_]?key|credential)"
 _NAMED = re.compile(rf"(?i)({_WORD}[\w-]{{0,20}}['\"]?\s{{0,4}}[=:]\s{{0,4}}['\"]?)[^\s'\"&,;]+")
 _HEADER = re.compile(
@@ -34,30 +38,32 @@ class Redaction:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {secret for secret in secrets if len(secret) >= _SHORTEST}
+        self._secrets = frozenset(secrets)
+        known = {secret for secret in self._secrets if len(secret) >= _SHORTEST}
         known |= {quote(secret, safe="") for secret in known}
         # the longest first: one may hold another
         self._known = re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True)))) if known else None
+
+    def with_secrets(self, secrets: Iterable[str]) -> Redaction:
+        """One that knows these secrets too."""
+        return Redaction(self._secrets | set(secrets))
 
     def __call__(self, text: str) -> str:
         """The text without them."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
         text = _URL.sub(_without_secrets, text) if "://" in text else text
+        text = _NO_SCHEME.sub(rf"{MASK}@", text) if "@" in text else text
         text = _HEADER.sub(rf"\1{MASK}", text)
         return _NAMED.sub(rf"\1{MASK}", text)
 
 
 def _without_secrets(match: re.Match[str]) -> str:
-    scheme, found, rest = match[0].partition("://")
+    scheme, found, _ = match[0].partition("://")
     if not found:
         return match[0]
-    plain, query = (*re.split(r"[?#]", rest, maxsplit=1), "")[:2]
-    if "@" in query:  # of a query, or of a password that was pasted as it is: then even the host may be a secret
-        return f"{scheme}://{MASK}"
-    # the last @ of all: a password may hold / and @ too
-    _, user, host = plain.rpartition("@")
-    return f"{scheme}://{MASK + '@' if user else ''}{host}{'?' + MASK if len(plain) < len(rest) else ''}"
+    address = match[0].rstrip(_OF_THE_SENTENCE)
+    return f"{scheme}://{shown_address(address, MASK)}{match[0][len(address) :]}"
 
 
 class RedactedFormatter(logging.Formatter):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,7 +104,7 @@ def run_machine(
         SwathError: model, source or output cannot be opened, or an output cannot be written.
 
     """
-    redaction, observer = redaction or Redaction(), observer or Unobserved()
+    redaction, observer = (redaction or Redaction()).with_secrets(machine.secrets), observer or Unobserved()
     _refuse_to_overwrite(machine, summary)
     with ExitStack() as stack:
         log = None if machine.log is None else stack.enter_context(json_log(machine.log, redaction))
@@ -116,6 +116,7 @@ def run_machine(
         controls, events, heartbeat = Controls(detector), EventQueue(), Heartbeat()
 
         def publish(event: Event) -> None:
+            event = replace(event, message=redaction(event.message))
             events.put(event)
             if log is not None:
                 log(event)
