@@ -55,6 +55,7 @@ class BagImages(Source):
         camera: its name in outputs.
         read: opens a recording of this kind.
         max_fps: take at most this many images per second of the recording; None for all.
+        repair: what can be done where it was cut off, as by a power loss.
 
     Raises:
         SourceError: it cannot be read, has no such topic, or has several and none is named.
@@ -66,9 +67,17 @@ class BagImages(Source):
     dropped = 0
 
     def __init__(
-        self, path: Path, topic: str | None, camera: str, read: ReadBag, max_fps: float | None = None
+        self,
+        path: Path,
+        topic: str | None,
+        camera: str,
+        read: ReadBag,
+        max_fps: float | None = None,
+        *,
+        repair: str,
     ) -> None:
         self.camera = camera
+        self._repair = repair
         self.unreadable = 0
         self.ended = False
         self._shown_as = str(path)
@@ -81,7 +90,7 @@ class BagImages(Source):
             except SourceError:
                 raise
             except Exception as error:  # each of the libraries has its own
-                raise SourceError(f"{path}: cannot be read as a recording ({_line(error)})") from None
+                raise SourceError(f"{path}: cannot be read as a recording ({_line(error)}); {repair}") from None
             self._opened = opened.pop_all()
 
     def poll(self, timeout_s: float) -> Frame | None:
@@ -106,7 +115,7 @@ class BagImages(Source):
             except Exception as error:
                 self.ended = True
                 raise SourceError(
-                    f"{self._shown_as}: ends after {self._index} images ({_line(error)}); is it damaged?"
+                    f"{self._shown_as}: ends after {self._index} images ({_line(error)}); is it damaged? {self._repair}"
                 ) from None
             if not self._limiter.accepts(logged_s):
                 continue

@@ -17,6 +17,11 @@ from detection.runtime.cameras.settings import Transport
 # when FFmpeg is first used. What the user has set wins.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+# A recording that begins between two key images, or has a damaged stretch: OpenCV's 64 packets without an image would
+# be its end. Live streams are bounded by time.
+os.environ.setdefault("OPENCV_FFMPEG_DECODE_ATTEMPTS", "100000")
+os.environ.setdefault("OPENCV_FFMPEG_READ_ATTEMPTS", "100000")
+
 FIRST_IMAGE_S = 15.0
 """How long a stream may send packets without a complete image: at most until its next key frame."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.cameras.capture import Capture
+from detection.runtime.cameras.containers import contents_of
 from detection.runtime.cameras.frame_rate import FrameRateLimiter
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Frame
@@ -32,6 +33,7 @@ class VideoFile(Source):
         capture: opened; this object releases it.
         shown_as: what messages call it.
         camera: its name in outputs.
+        path: of the file; None where it is elsewhere.
         max_fps: take at most this many images per second of the video; None for all. The others are not
             numbered.
 
@@ -42,8 +44,18 @@ class VideoFile(Source):
 
     live = False
 
-    def __init__(self, capture: Capture, shown_as: str, camera: str, max_fps: float | None = None) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        shown_as: str,
+        camera: str,
+        max_fps: float | None = None,
+        *,
+        path: Path | None = None,
+    ) -> None:
         self._capture = capture
+        self._path = path
+        self._last_s = 0.0
         self._shown_as = shown_as
         self.camera = camera
         fps, length = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -65,7 +77,7 @@ class VideoFile(Source):
         """The next selected image and its time in the video in seconds; None at the end."""
         while self._capture.grab():
             self._grabbed += 1
-            stream_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+            stream_s = self._last_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             if not self._limiter.accepts(stream_s):
                 continue  # without converting it
             readable, image = self._capture.retrieve()
@@ -76,7 +88,7 @@ class VideoFile(Source):
         """The next image; `timeout_s` is not used, a file never blocks.
 
         Raises:
-            SourceError: the video ended well before its stated length.
+            SourceError: the video is cut off, or many of its images cannot be decoded.
 
         """
         if self.ended:
@@ -95,11 +107,29 @@ class VideoFile(Source):
         return frame
 
     def _check_complete(self) -> None:
-        # Some containers state a length computed from duration and rate, which may be off by one or two.
-        missing = (self.length or 0) - self._grabbed
-        if missing > max(2, 0.01 * (self.length or 0)):
-            self.unreadable += missing
-            raise SourceError(f"{self._shown_as}: ends after {self._grabbed} images of {self.length}; is it damaged?")
+        stated = self.length or 0
+        if not self._misses(stated):
+            return
+        # OpenCV's number may be an estimate from duration and rate, and counts images that an edit list hides.
+        found = None if self._path is None else contents_of(self._path)
+        if found is None:
+            if self.fps and not self._misses(stated, had=round(self._last_s * self.fps) + 1):
+                return  # the rate changed: the time that it states is there
+            if self._path is not None:
+                _log.warning("%s: has %d images; its container speaks of %d", self._shown_as, self._grabbed, stated)
+                return
+        elif found.whole and not self._misses(found.images or 0):
+            return
+        total = stated if found is None else found.images
+        if total is None:
+            raise SourceError(f"{self._shown_as}: is cut off after {self._grabbed} images")
+        self.unreadable += max(0, total - self._grabbed)
+        why = "it is cut off" if found is not None and not found.whole else "is it damaged?"
+        raise SourceError(f"{self._shown_as}: ends after {self._grabbed} images of {total}; {why}")
+
+    def _misses(self, images: int, had: int | None = None) -> bool:
+        missing = images - (self._grabbed if had is None else had)
+        return missing > max(2, 0.01 * images)
 
     def close(self) -> None:
         """Close the file."""
@@ -132,6 +162,11 @@ class ImageFolder(Source):
             files = [p for p in path.iterdir() if is_image(p) and p.is_file()] if path.is_dir() else [path]
         except OSError as error:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+        if not files and (any(path.glob("*.db3")) or any(path.glob("*.mcap"))):
+            raise SourceError(
+                f"{path}: no images; if it is a ROS 2 bag whose recorder was cut off, "
+                f"`ros2 bag reindex {path.name}` writes its metadata.yaml"
+            )
         if not files:
             kinds = " ".join(sorted(_IMAGES))
             raise SourceError(f"{path}: no images in this folder (looked for {kinds})")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detection.runtime.cameras.bags import BagImages, Message, bag_and_topic, bag_path, pick_topic
 from detection.runtime.cameras.kind import CameraKind
+from detection.runtime.cameras.mcap import HOW_TO_REPAIR
 from detection.runtime.cameras.settings import RecordingSettings
 from detection.runtime.cameras.source import Source
 from detection.runtime.events import Listener
@@ -51,9 +52,17 @@ def read_ros_bag(path: Path, topic: str | None, opened: ExitStack) -> tuple[int 
     return sum(c.msgcount for c in connections), messages()
 
 
+def _how_to_repair(path: Path) -> str:
+    if path.is_file():
+        return f"`rosbag reindex {path.name}` saves what is there"
+    if any(path.glob("*.mcap")):
+        return f"{HOW_TO_REPAIR}; then `ros2 bag reindex {path.name}`"
+    return f"`sqlite3 CUT.db3 .recover` saves what is there; then `ros2 bag reindex {path.name}`"
+
+
 def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -> Source:
     path, topic = bag_and_topic(settings.source, _is_bag)
-    return BagImages(path, topic, camera, read_ros_bag, settings.max_fps)
+    return BagImages(path, topic, camera, read_ros_bag, settings.max_fps, repair=_how_to_repair(path))
 
 
 KIND = CameraKind(

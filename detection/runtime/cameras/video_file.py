@@ -14,6 +14,7 @@ from detection.runtime.events import Listener
 
 def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -> Source:
     from detection.runtime.cameras import capture
+    from detection.runtime.cameras.containers import lacks_its_index
     from detection.runtime.cameras.recordings import VideoFile
 
     path = Path(settings.source).expanduser()
@@ -23,9 +24,14 @@ def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -
     if not path.exists():
         raise SourceError(f"{settings.source}: there is no such video, folder or camera")
     opened = capture.open_file(str(path))
+    if opened is None and lacks_its_index(path):
+        raise SourceError(
+            f"{settings.source}: not a video that can be read: its recorder was cut off, as by a power "
+            "loss, before it wrote the table of images; untrunc rebuilds it, given a whole recording of the same camera"
+        )
     if opened is None:
         raise SourceError(f"{settings.source}: not a video that can be read")
-    return VideoFile(opened, settings.source, camera, settings.max_fps)
+    return VideoFile(opened, settings.source, camera, settings.max_fps, path=path)
 
 
 KIND = CameraKind(

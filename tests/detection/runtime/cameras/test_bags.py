@@ -73,7 +73,7 @@ def write_mcap(path: Path, messages: dict[str, list[tuple[str, str, bytes]]]) ->
         writer.start()
         for topic, listed in messages.items():
             schema, encoding, _ = listed[0]
-            kind = {"cdr": "ros2msg", "json": "jsonschema", "protobuf": "protobuf"}[encoding]
+            kind = {"cdr": "ros2msg", "ros1": "ros1msg", "json": "jsonschema", "protobuf": "protobuf"}[encoding]
             channel = writer.register_channel(topic, encoding, writer.register_schema(schema, kind, b""))
             for i, (_, _, content) in enumerate(listed):
                 writer.add_message(channel, log_time=10**18 + i * 10**8, publish_time=0, data=content)
@@ -168,6 +168,22 @@ def test_ros1_bag(tmp_path: Path, kind: str) -> None:
         _check(source)
 
 
+@pytest.mark.parametrize("kind", [COMPRESSED, IMAGE])
+def test_a_ros1_bag_that_was_made_an_mcap(tmp_path: Path, kind: str) -> None:
+    name = kind.replace("/msg/", "/")
+    messages = [(name, "ros1", bytes(ROS1.serialize_ros1(_ros_message(ROS1, kind, i), kind))) for i in range(10)]
+    with open_source(write_mcap(tmp_path / "a.mcap", {"/camera": messages})) as source:
+        assert source.length == 10
+        _check(source)
+
+
+def test_a_bag_without_its_metadata_says_what_to_do(tmp_path: Path) -> None:
+    bag = write_ros2(tmp_path / "bag", {"/camera": IMAGE}, 2)
+    (bag / "metadata.yaml").unlink()
+    with pytest.raises(SourceError, match="ros2 bag reindex bag"):
+        open_source(bag)
+
+
 @pytest.mark.parametrize(("encoding", "shown"), [("rgb8", (0, 0, 250)), ("mono8", (0, 0, 0))])
 def test_other_pixel_formats(tmp_path: Path, encoding: str, shown: tuple[int, ...]) -> None:
     with open_source(write_mcap(tmp_path / "a.mcap", {"/c": _cdr(IMAGE, 1, encoding)})) as source:
@@ -203,9 +219,11 @@ def test_damaged_recordings(tmp_path: Path) -> None:
     cut.write_bytes(whole[: len(whole) // 2])
     (tmp_path / "none.mcap").write_bytes(b"")
     (tmp_path / "none.bag").write_bytes(b"no bag")
-    for name in ("cut.mcap", "none.mcap", "none.bag"):
+    repairs = {"cut.mcap": "mcap recover", "none.mcap": "mcap recover", "none.bag": "rosbag reindex"}
+    for name, repair in repairs.items():
         with pytest.raises(SourceError, match=name) as error:
             open_source(tmp_path / name)
+        assert repair in str(error.value)
         assert "\n" not in str(error.value)
     turned = bytearray(whole)
     turned[len(whole) // 3] ^= 0xFF
