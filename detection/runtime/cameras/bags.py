@@ -114,9 +114,8 @@ class BagImages(Source):
                 return None
             except Exception as error:
                 self.ended = True
-                raise SourceError(
-                    f"{self._shown_as}: ends after {self._index} images ({_line(error)}); is it damaged? {self._repair}"
-                ) from None
+                ended = f"ends after {self._index} images ({_line(error)}); is it damaged?"
+                raise SourceError(f"{self._shown_as}: {ended} {self._repair}") from None
             if not self._limiter.accepts(logged_s):
                 continue
             found = decode_message(schema, encoding, content)

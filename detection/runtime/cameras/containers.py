@@ -1,8 +1,8 @@
 """What a video file itself says of its images: how many are to be shown, and whether its end is there.
 
 OpenCV's number of images is an estimate: duration times rate in Matroska and MPEG-TS, and in MP4 with images that an
-edit list hides. Here the containers' own tables are counted: MP4 by ISO/IEC 14496-12, Matroska by RFC 9559, AVI by its
-RIFF chunks.
+edit list hides. Here the containers' own tables are counted: MP4 by ISO/IEC 14496-12, Matroska by RFC 9559, AVI by
+its RIFF chunks.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from detection.runtime.cameras.source import Source
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener
 
-
 HOW_TO_REPAIR = "`mcap recover CUT.mcap -o WHOLE.mcap` saves what is there"
 """Of a file whose writer was cut off."""
 

@@ -26,8 +26,8 @@ def _open(settings: RecordingSettings, camera: str, on_event: Listener | None) -
     opened = capture.open_file(str(path))
     if opened is None and lacks_its_index(path):
         raise SourceError(
-            f"{settings.source}: not a video that can be read: its recorder was cut off, as by a power "
-            "loss, before it wrote the table of images; untrunc rebuilds it, given a whole recording of the same camera"
+            f"{settings.source}: not a video that can be read: its recorder was cut off, as by a power loss, before "
+            "it wrote the table of images; untrunc rebuilds it, given a whole recording of the same camera"
         )
     if opened is None:
         raise SourceError(f"{settings.source}: not a video that can be read")
