@@ -15,11 +15,11 @@ def summary_tables(summary: StreamSummary, outputs_dropped: Mapping[str, int] | 
     """Counts per camera; p50, p95, p99 and max of each stage and of the images' age; what outputs dropped."""
     counts = Table(title="Images", title_justify="left")
     counts.add_column("camera")
-    for name in ("processed", "dropped", "too old", "unreadable"):
+    for name in ("processed", "dropped", "too old", "unreadable", "faulty"):
         counts.add_column(name, justify="right")
     for camera in summary.cameras:
-        style = "red" if camera.failure else None
-        values = (camera.frames, camera.dropped, camera.too_old, camera.unreadable)
+        style = "red" if camera.failure or camera.faulty else None
+        values = (camera.frames, camera.dropped, camera.too_old, camera.unreadable, camera.faulty)
         counts.add_row(Text(camera.camera), *(f"{v:,}" for v in values), style=style)
     times = Table(title="Latency in ms", title_justify="left")
     times.add_column("stage")

@@ -37,7 +37,8 @@ def run_in_terminal(
         summary: gets the result as JSON.
 
     Returns:
-        0 where all went well (being stopped by the user is well), 1 where a source failed on the way.
+        0 where all went well (being stopped by the user is well), 1 where a source failed on the way, or the model
+        gave no answer for an image.
 
     Raises:
         SwathError: as `run_machine`.
@@ -48,7 +49,7 @@ def run_in_terminal(
     with messages_on(console, redaction), _View(console, redaction, max_frames) as view:
         result = run_machine(machine, redaction=redaction, max_frames=max_frames, summary=summary, observer=view)
     console.print(summary_tables(result.summary, result.outputs_dropped))
-    return 1 if result.summary.failures else 0
+    return 1 if result.summary.failures or result.summary.faulty else 0
 
 
 class _View(Closing, MachineObserver):

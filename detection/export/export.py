@@ -33,6 +33,7 @@ from detection.models.torch_detector import TorchDetector
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
 from detection.runtime.metadata import KEY
+from detection.runtime.model_file import sealed
 from detection.runtime.parity.reference import Reference
 from detection.runtime.parity.verify import BATCHES
 
@@ -125,7 +126,7 @@ def export(
 
         def checked(model: onnx.ModelProto, precision: str, task: str | None = None) -> CheckResult:
             describe(model, precision, {})
-            draft.write_bytes(model.SerializeToString())
+            draft.write_bytes(sealed(model.SerializeToString()))
             return check(Detector(draft, score_thresholds=0.0), task)
 
         model = graph if isinstance(graph, onnx.ModelProto) else to_onnx(graph, size_hw)
@@ -212,7 +213,7 @@ def _versions() -> dict[str, str]:
 
 def _write(out: Path, model: onnx.ModelProto, reference: Reference, report: dict[str, Any]) -> None:
     """The model file and the two beside it, each whole or not at all."""
-    content = model.SerializeToString()
+    content = sealed(model.SerializeToString())
     beside = replace(reference, model_sha256=hashlib.sha256(content).hexdigest()).to_bytes()
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     write_whole(Reference.path_of(out), beside)

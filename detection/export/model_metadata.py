@@ -11,7 +11,7 @@ from detection.evaluation.thresholds import Choice
 from detection.export.onnx_file import MAX_BATCH
 from detection.models.checkpoint import Trained
 from detection.runtime import letterbox as letterbox_rule
-from detection.runtime.metadata import SCHEMA_VERSION, Licences, ModelMetadata
+from detection.runtime.metadata import NO_DIGEST, SCHEMA_VERSION, Licences, ModelMetadata
 
 DEFAULT_THRESHOLD = 0.3
 """Score threshold of a class for which no validation split gives a better one."""
@@ -77,4 +77,5 @@ def metadata_of(
         metrics=dict(metrics.coco) if metrics else {},
         parity=parity,
         licences=Licences(weights=trained.weights_licence, data=data_licence),
+        file_sha256=NO_DIGEST,
     )

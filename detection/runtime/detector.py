@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.runtime import metadata as metadata_file
 from detection.runtime.backends import open_backend
 from detection.runtime.backends.contract import Raw as Raw
-from detection.runtime.backends.onnx_file import read_metadata
+from detection.runtime.backends.contract import malformed, output_fault
 from detection.runtime.detections import Detections
-from detection.runtime.errors import ModelFileError
+from detection.runtime.errors import ModelFileError, ModelOutputError
 from detection.runtime.letterbox import Placement, letterbox
 from detection.runtime.metadata import ModelMetadata
+from detection.runtime.model_file import read_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +54,14 @@ def to_detections(
         score_thresholds: one per class; boxes with this score or more are reported.
 
     Raises:
-        ModelFileError: a label above the last class.
+        ModelOutputError: a box or score that is not finite, a score outside 0 to 1, or a label above the last class:
+            these rows say nothing about the image, and an empty `Detections` would say that nothing is there.
 
     """
     # Compared as float32: a score of 0.7 is at a threshold of 0.7, though float32(0.7) < 0.7.
     thresholds = np.asarray(score_thresholds, np.float32)
-    if labels.size and labels.max() >= len(thresholds):
-        raise ModelFileError(
-            f"the model gave label {labels.max()} but names {len(thresholds)} classes; export it again"
-        )
+    if fault := output_fault(boxes_xyxy, scores, labels, len(thresholds)):
+        raise ModelOutputError(f"{fault}: no answer for this image")
     kept = labels >= 0
     kept &= scores >= thresholds[np.maximum(labels, 0)]
     boxes = placement.to_image(boxes_xyxy[kept])
@@ -116,8 +115,7 @@ class Detector:
         score_thresholds: float | Sequence[float] | None = None,
     ) -> None:
         self.path = Path(path)
-        text = read_metadata(self.path).get(metadata_file.KEY)
-        self.metadata: ModelMetadata = metadata_file.parse(text, str(self.path))
+        self.metadata: ModelMetadata = read_model(self.path)
         self.backend = open_backend(self.path, self.metadata, providers=providers, threads=threads)
         self.providers: tuple[str, ...] = self.backend.providers
         self.score_thresholds = _thresholds(score_thresholds, self.metadata)
@@ -144,6 +142,7 @@ class Detector:
 
         Raises:
             ValueError: not an image of that shape and dtype.
+            ModelOutputError: the model gave no answer, such as scores that are not a number.
 
         """
         return self.detect_batch([image_bgr])[0]
@@ -208,19 +207,38 @@ class Detector:
         """Third stage: the detections in row `row` of `raw`, mapped back to the image by `placement`.
 
         `score_thresholds`, float32 (classes,), replace those in use where they are given.
+
+        Raises:
+            ModelOutputError: the row is no answer; see `to_detections`.
+
         """
         thresholds = self.score_thresholds if score_thresholds is None else score_thresholds
-        return to_detections(raw.boxes[row], raw.scores[row], raw.labels[row], placement, thresholds)
+        try:
+            return to_detections(raw.boxes[row], raw.scores[row], raw.labels[row], placement, thresholds)
+        except ModelOutputError as error:
+            raise ModelOutputError(f"{self.path}: {error}") from None
 
     def set_score_thresholds(self, score_thresholds: float | Sequence[float] | None) -> None:
         """Change the score thresholds from the next call on; arguments and errors as of the class."""
         self.score_thresholds = _thresholds(score_thresholds, self.metadata)
 
     def warm_up(self, runs: int = 2) -> None:
-        """Run on a grey image, so that the first real one does not wait for allocations."""
-        height, width = self.metadata.input_size_hw
-        for _ in range(runs):
-            self.infer(np.full((1, height, width, 3), self.metadata.letterbox_pad_value, np.uint8))
+        """Run on a grey image and on noise, so that the first real one does not wait for allocations.
+
+        Raises:
+            ModelFileError: the outputs are malformed: not of their shape, not finite, not sorted or not padded.
+
+        """
+        size_hw3 = (1, *self.metadata.input_size_hw, 3)
+        grey = np.full(size_hw3, self.metadata.letterbox_pad_value, np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, size_hw3, dtype=np.uint8)
+        for turn in range(runs):
+            raw = self.infer(grey if turn + 1 < runs else noise)
+            if fault := malformed(raw, len(self.metadata.class_names)):
+                raise ModelFileError(
+                    f"{self.path}: its outputs are malformed here ({fault}), on {self.backend.runs_on}; "
+                    "swath verify shows more"
+                )
 
 
 def _thresholds(given: float | Sequence[float] | None, metadata: ModelMetadata) -> NDArray[np.float32]:

@@ -9,6 +9,10 @@ class ModelFileError(SwathError):
     """An .onnx that is missing, damaged, not written by Swath, or written by a newer one."""
 
 
+class ModelOutputError(SwathError):
+    """Outputs of a model that are no detections, such as scores that are not a number."""
+
+
 class DeviceError(SwathError):
     """An execution provider (GPU, NPU) that was requested and is not available."""
 

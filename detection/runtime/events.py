@@ -24,7 +24,7 @@ class CameraStatus(StrEnum):
     ENDED = "ended"
 
 
-_WARNINGS = frozenset((CameraStatus.LOST, CameraStatus.STALE, "behind", "refused", "failed", "above limit"))
+_WARNINGS = frozenset((CameraStatus.LOST, CameraStatus.STALE, "behind", "refused", "failed", "above limit", "faulty"))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,16 @@ from detection.runtime.errors import ModelFileError
 KEY = "swath"
 """The entry of the ONNX `metadata_props` that holds the JSON."""
 
-SCHEMA_VERSION = 2
-"""The schema that this version of Swath writes, and the newest that it reads. Schema 1 had other names."""
+SCHEMA_VERSION = 3
+"""The schema that this version of Swath writes, and the newest that it reads. Schema 1 had other names, 2 no
+`file_sha256`."""
+
+
+NO_DIGEST = "0" * 64
+"""Stands for `file_sha256` while the file's digest is computed; see `detection.runtime.model_file`."""
+
+
+_WITH_DIGEST = 3
 
 
 class Licences(BaseModel):
@@ -50,6 +58,11 @@ class ModelMetadata(BaseModel):
     metrics: dict[str, Any] = Field(description="measured at export on the validation split; may be empty")
     parity: dict[str, Any] = Field(description="parity report: how far the file was from PyTorch at export")
     licences: Licences
+    file_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the file with these 64 digits as zeros; null up to schema 2",
+    )
 
     def to_json(self) -> str:
         """The JSON to store under `KEY`."""
@@ -84,6 +97,8 @@ def parse(text: str | None, path: str) -> ModelMetadata:
         key = ".".join(map(str, first["loc"]))
         message = f"{path}: its '{KEY}' metadata is damaged at {key} ({first['msg']}); export the model again"
         raise ModelFileError(message) from None
+    if version >= _WITH_DIGEST and metadata.file_sha256 is None:
+        raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged: no file_sha256; export the model again")
     if len(metadata.score_thresholds) != len(metadata.class_names):
         raise ModelFileError(f"{path}: has not one score threshold per class; export the model again")
     rule = (metadata.letterbox_rule, metadata.letterbox_pad_value)

@@ -20,6 +20,7 @@ from detection.runtime.blackbox.settings import BlackBoxSettings
 from detection.runtime.blackbox.uncertain import UncertainImages, detect_uncertain
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
+from detection.runtime.errors import ModelOutputError
 from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.parity.reference import file_digest
@@ -254,9 +255,11 @@ class BlackBox(Output):
         assert self._uncertain is not None
         if not self._uncertain.is_new(frame):
             return
-        second = detect_uncertain(
-            self._controls.detector, frame.image, self._uncertain.band, self._slicers.get(frame.camera, WHOLE_FRAME)
-        )
+        slicer = self._slicers.get(frame.camera, WHOLE_FRAME)
+        try:
+            second = detect_uncertain(self._controls.detector, frame.image, self._uncertain.band, slicer)
+        except ModelOutputError:  # the stream counts and publishes such
+            return
         if second.uncertain and self._relabel.write(frame, second):
             self._uncertain.remember(frame)
 

@@ -12,6 +12,7 @@ FAULTS = frozenset(
         ("output", "lost"),
         ("output", "refused"),
         ("age", "above limit"),
+        ("model", "faulty"),
         ("trigger", "by hand"),
     }
 )

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from detection.runtime.backends.onnx_file import read_metadata
 from detection.runtime.cameras import kind_of
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import open_source
+from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, SourceError
-from detection.runtime.metadata import KEY, parse
 from detection.runtime.operations.finding import Finding
 from detection.runtime.operations.machine import Machine
 from detection.runtime.operations.machine_camera import MachineCamera
@@ -56,8 +55,10 @@ def check_machine(machine: Machine, *, cameras: bool = False) -> Iterator[Findin
 def _model(machine: Machine) -> Finding:
     path = machine.model.path
     try:
-        metadata = parse(read_metadata(path).get(KEY), str(path))
+        detector = Detector(path)  # on the CPU, which every file runs on: this may be another machine than the robot
+        metadata = detector.metadata
         machine.model.thresholds(metadata.class_names, metadata.score_thresholds)
+        detector.warm_up()
     except (ModelFileError, ValueError) as error:
         return Finding("model", "wrong", str(error))
     fault = "" if machine.model.unverified else parity_fault(path, metadata)

@@ -138,6 +138,7 @@ def run_machine(
                 slicers={camera.name: camera.slicer for camera in machine.cameras},
                 trackers=_trackers(machine, sources, detector),
                 events=events,
+                listener=publish,
                 max_age_s=_seconds(machine.limits.max_age_ms),
                 batch_wait_s=_seconds(machine.limits.batch_wait_ms),
                 workers=workers,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.events import Event
+from detection.runtime.events import Event, Listener
 from detection.runtime.streaming.duty import DutyCycle
 from detection.runtime.streaming.slices import FrameSlicer
 
@@ -72,6 +72,8 @@ class StreamOptions:
             wait for others, and a machine that may not get hot must not do two things at once.
         duty: pauses for a machine that may not get hot.
         events: what happens beside the frames; goes to the outputs.
+        listener: receives an event of kind "model" when the model gives no answer for an image, and when it does
+            again; None: `events` does.
         heartbeat: called in each turn of the loop, at least every 50 ms while all is well.
 
     """
@@ -83,4 +85,5 @@ class StreamOptions:
     workers: int = 1
     duty: DutyCycle | None = None
     events: EventQueue = field(default_factory=EventQueue)
+    listener: Listener | None = None
     heartbeat: Callable[[], None] | None = None

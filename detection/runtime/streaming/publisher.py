@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from detection.runtime.backends.contract import Raw
 from detection.runtime.cameras.source import Source
 from detection.runtime.detections import Detections, Frame
+from detection.runtime.errors import ModelOutputError
+from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record, make_record
 from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.preparation import PreparedFrame
@@ -70,9 +72,11 @@ class Publisher:
     ) -> None:
         self._outputs, self._counters, self._on_progress = outputs, counters, on_progress
         self._events = options.events
+        self._listener = options.listener or options.events.put
         self._trackers = [options.trackers.get(source.camera) for source in sources]
         self._live = [source.live for source in sources]
         self._max_age_ns = None if options.max_age_s is None else round(options.max_age_s * 1e9)
+        self._faulty_in_a_row = [0] * len(sources)
         self._queue: queue.Queue[Inferred | None] = queue.Queue(max_waiting)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
@@ -129,13 +133,39 @@ class Publisher:
             for output in self._outputs:
                 output.event(event)
 
+    def _count_faulty(self, item: Inferred, why: str) -> None:
+        """Count an image without an answer; an event for the first of several.
+
+        It gets no record: an empty one would say that nothing is there.
+        """
+        place = item.ready.place
+        self._counters.faulty[place] += 1
+        self._faulty_in_a_row[place] += 1
+        if self._faulty_in_a_row[place] == 1:
+            frame = item.ready.frame
+            path = str(item.ready.detector.path)
+            why = f"{frame.camera}, image {frame.index}: {why.removeprefix(f'{path}: ')}; counted and not published"
+            self._listener(Event("model", path, "faulty", why))
+
+    def _count_sound(self, item: Inferred) -> None:
+        place = item.ready.place
+        if count := self._faulty_in_a_row[place]:
+            self._faulty_in_a_row[place] = 0
+            message = f"{item.ready.frame.camera}: answers again, after {count} images without"
+            self._listener(Event("model", str(item.ready.detector.path), "recovered", message))
+
     def _publish(self, item: Inferred) -> None:
         """One frame, stage by stage on one clock, so that the stages add up to the age."""
         ready, frame, place = item.ready, item.ready.frame, item.ready.place
         run = item.run.result()
         finished = time.monotonic_ns()
         thresholds = ready.detector.score_thresholds  # once: they may change meanwhile
-        detections = merged_detections(ready.detector, run.raw, item.first_row, ready.slices, thresholds)
+        try:
+            detections = merged_detections(ready.detector, run.raw, item.first_row, ready.slices, thresholds)
+        except ModelOutputError as error:
+            self._count_faulty(item, str(error))
+            return
+        self._count_sound(item)
         clock = [frame.captured_ns, ready.taken_ns, ready.prepared_ns, run.begun_ns, finished, time.monotonic_ns()]
         names = ["source", "prepare", "wait", "infer", "finish"]
         tracker = self._trackers[place]

@@ -27,6 +27,7 @@ class CameraSummary:
         dropped: images that a newer one replaced before they were taken.
         unreadable: images that could not be decoded.
         too_old: frames older than the limit, dropped before the network or after it.
+        faulty: images for which the model gave no answer, such as scores that are not a number; not published.
         failure: why it ended early; None where it did not.
 
     """
@@ -36,6 +37,7 @@ class CameraSummary:
     dropped: int
     unreadable: int
     too_old: int
+    faulty: int
     failure: str | None
 
 
@@ -79,6 +81,11 @@ class StreamSummary:
         return sum(c.too_old for c in self.cameras)
 
     @property
+    def faulty(self) -> int:
+        """Images for which the model gave no answer, over all sources."""
+        return sum(c.faulty for c in self.cameras)
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """Why sources ended early; empty where all went well."""
         return tuple(c.failure for c in self.cameras if c.failure)
@@ -95,6 +102,7 @@ class StreamSummary:
             "dropped": self.dropped,
             "unreadable": self.unreadable,
             "too_old": self.too_old,
+            "faulty": self.faulty,
             "detections": self.detections,
             "wall_s": round(self.wall_s, 3),
             "fps": round(self.fps, 2),
@@ -112,6 +120,7 @@ class StreamCounters:
     frames: list[int]
     too_old_before: list[int]
     too_old_after: list[int]
+    faulty: list[int]
     failures: list[str | None]
     detections: int = 0
     stages: dict[str, Latency] = field(default_factory=lambda: {stage: Latency() for stage in STAGES})
@@ -120,7 +129,7 @@ class StreamCounters:
     @classmethod
     def of(cls, sources: int) -> StreamCounters:
         """New counters for a number of sources."""
-        return cls([0] * sources, [0] * sources, [0] * sources, [None] * sources)
+        return cls([0] * sources, [0] * sources, [0] * sources, [0] * sources, [None] * sources)
 
     def summary(self, sources: Sequence[Source], wall_s: float) -> StreamSummary:
         """The summary, with the sources' own counts."""
@@ -132,6 +141,7 @@ class StreamCounters:
                     source.dropped,
                     source.unreadable,
                     self.too_old_before[i] + self.too_old_after[i],
+                    self.faulty[i],
                     self.failures[i],
                 )
                 for i, source in enumerate(sources)

@@ -73,6 +73,19 @@ def test_what_is_wrong_is_said(
     assert why in shown and "need attention" in shown
 
 
+def test_a_model_file_that_was_damaged_or_gives_no_answers(
+    write: Any, tiny: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = write()
+    model = machine.with_name("weeds.onnx")
+    model.write_bytes(model.read_bytes().replace(b"[0.7,0.9]", b"[0.7,0.8]"))
+    code, shown = check(capsys, machine)
+    assert code == 1 and "damaged or changed" in shown
+    tiny.write(model, tiny.metadata(parity=PASSED), faulty=float("nan"))
+    code, shown = check(capsys, machine)
+    assert code == 1 and "its outputs are malformed here" in shown
+
+
 def test_a_region_that_leaves_the_image(write: Any, video_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = [{"name": "left", "source": video_path.name, "roi_xyxy": [0, 0, 97, 64]}]
     code, shown = check(capsys, write(cameras=cameras), cameras=True)

@@ -38,7 +38,10 @@ def test_the_old_file_is_loaded_and_one_line_names_what_changed(old: Path, caplo
     with caplog.at_level(logging.WARNING):
         metadata = Detector(old).metadata
         Detector(old)
-    assert caplog.messages == [f"{old}: written by an older Swath; score_floor is now pre_nms_score_threshold"]
+    assert caplog.messages == [
+        f"{old}: written by an older Swath; score_floor is now pre_nms_score_threshold",
+        f"{old}: of an older Swath, without a digest: damage to it goes unnoticed; export it again",
+    ]
     assert (metadata.schema_version, metadata.pre_nms_score_threshold) == (1, 0.05)
     assert metadata.class_names == ("sugar_beet", "fat_hen", "chamomile", "thistle", "foxtail")
 

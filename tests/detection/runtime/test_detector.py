@@ -10,9 +10,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from detection.runtime.backends.contract import Raw, malformed
 from detection.runtime.detector import Detector, to_detections
-from detection.runtime.errors import DeviceError, ModelFileError
+from detection.runtime.errors import DeviceError, ModelFileError, ModelOutputError
 from detection.runtime.letterbox import placement
+from detection.runtime.metadata import KEY
+from detection.runtime.model_file import sealed
 
 
 def test_finds_the_pixels_in_a_image_of_the_input_size(detector: Detector, make_image: Any) -> None:
@@ -130,8 +133,51 @@ def test_boxes_in_the_grey_part_are_no_detections() -> None:
 
 def test_label_without_a_name_is_refused() -> None:
     place = placement((64, 96), (64, 96))
-    with pytest.raises(ModelFileError, match="label 2 but names 1 classes"):
+    with pytest.raises(ModelOutputError, match="label 2 but names 1 classes"):
         to_detections(np.zeros((1, 4), np.float32), np.float32([1]), np.int64([2]), place, [0.5])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 7, -0.5])
+def test_scores_that_say_nothing_are_no_empty_field(tiny: Any, tmp_path: Path, make_image: Any, value: float) -> None:
+    detector = Detector(tiny.write(tmp_path / "m.onnx", faulty_if_blue=value), score_thresholds=0.0)
+    detector.warm_up()  # neither grey nor noise is blue
+    sound, blue = make_image(box=(30, 10, 50, 20)), make_image(box=(30, 10, 50, 20))
+    blue[0, 0, 0] = 255
+    assert detector(sound).boxes_xyxy.tolist() == [[30, 10, 50, 20]]
+    with pytest.raises(ModelOutputError, match=r"m.onnx: the model gave .*: no answer for this image") as error:
+        detector(blue)
+    assert "\n" not in str(error.value)
+
+
+def test_boxes_that_are_not_finite_are_no_empty_field() -> None:
+    place = placement((64, 96), (64, 96))
+    boxes = np.float32([[0, 0, 9, 9], [np.nan, 0, 9, 9]])
+    with pytest.raises(ModelOutputError, match="not finite"):
+        to_detections(boxes, np.float32([0.9, 0.1]), np.int64([0, 0]), place, [0.5])
+
+
+def test_malformed_outputs_end_the_warm_up(model_path: Path) -> None:
+    sound = Detector(model_path).infer(np.zeros((1, 64, 96, 3), np.uint8))
+    row = {"boxes": np.zeros((1, 4), np.float32), "scores": np.float32([0.5]), "labels": np.int64([0])}
+
+    def gives(**changes: Any) -> Raw:
+        raw = {key: np.repeat(value[None], 2, 1) for key, value in row.items()}
+        return Raw(**{**raw, **changes})
+
+    assert malformed(sound, 2) == malformed(gives(), 2) == ""
+    for changes, why in (
+        ({"boxes": np.zeros((1, 2, 3), np.float32)}, "do not go together"),
+        ({"scores": np.zeros((1, 3), np.float32)}, "do not go together"),
+        ({"scores": np.float32([[0.4, 0.5]])}, "not sorted"),
+        ({"labels": np.int64([[0, -1]])}, "not 0, 0 and -1"),
+        ({"labels": np.int64([[0, 2]])}, "label 2 but names 2"),
+        ({"scores": np.float32([[0.4, np.nan]])}, "not finite"),
+    ):
+        assert why in malformed(gives(**changes), 2)
+    detector = Detector(model_path)
+    detector.infer = lambda pixels: gives(scores=np.float32([[np.nan, 0.5]]))  # type: ignore[method-assign]
+    with pytest.raises(ModelFileError, match=r"tiny.onnx: its outputs are malformed here \(.*not finite"):
+        detector.warm_up()
 
 
 def test_many_threads_share_one_detector(detector: Detector, make_image: Any) -> None:
@@ -205,7 +251,8 @@ def test_foreign_onnx(tiny: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 3}, "schema 3 is newer"),
+        ({"schema_version": 4}, "schema 4 is newer"),
+        ({"schema_version": 3}, "damaged: no file_sha256"),
         ({"schema_version": "x"}, "damaged"),
         ({"class_names": []}, "damaged at class_names"),
         ({"nms_iou": None}, "damaged at nms_iou"),
@@ -249,8 +296,9 @@ def test_graph_with_labels_of_the_wrong_type(tiny: ModuleType, model_path: Path,
     model = onnx.load(model_path)
     model.graph.node.append(onnx.helper.make_node("Cast", ["labels"], ["labels32"], to=onnx.TensorProto.INT32))
     model.graph.output[2].CopyFrom(onnx.helper.make_tensor_value_info("labels32", onnx.TensorProto.INT32, ["N", 4]))
+    onnx.helper.set_model_props(model, {KEY: tiny.metadata().to_json()})
     path = tmp_path / "m.onnx"
-    onnx.save(model, path)
+    path.write_bytes(sealed(model.SerializeToString()))
     with pytest.raises(ModelFileError, match="its outputs are .*int32"):
         Detector(path)
 

@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from detection.runtime import letterbox
-from detection.runtime.metadata import KEY, Licences, ModelMetadata
+from detection.runtime.metadata import KEY, NO_DIGEST, SCHEMA_VERSION, Licences, ModelMetadata
+from detection.runtime.model_file import sealed
 
 BRIGHT = 150
 CLASS_NAMES = ("weed", "crop")
@@ -24,7 +25,7 @@ ROWS = 4
 
 def metadata(**changes: Any) -> ModelMetadata:
     fields: dict[str, Any] = {
-        "schema_version": 2,
+        "schema_version": SCHEMA_VERSION if changes.get("file_sha256", NO_DIGEST) else 2,
         "swath_version": "0.1.0",
         "preset": "tiny",
         "backbone": "none",
@@ -42,6 +43,7 @@ def metadata(**changes: Any) -> ModelMetadata:
         "metrics": {},
         "parity": {},
         "licences": Licences(weights="none", data="none"),
+        "file_sha256": NO_DIGEST,
     }
     return ModelMetadata(**{**fields, **changes})
 
@@ -116,6 +118,26 @@ def _nodes(height: int, width: int, *, batch: str | int) -> tuple[list[Any], lis
     return nodes, constants, outputs
 
 
+def _add_fault(nodes: list[Any], constants: list[Any], value: float, *, if_below: float) -> None:
+    """Add `value` to the scores of images in whose first pixel red - blue is below a number."""
+    for name, content in (("f0", [0, 0, 0]), ("f1", [1, 1, 3]), ("fa", [1, 2, 3])):
+        constants.append(numpy_helper.from_array(np.array(content, np.int64), name))
+    for name, number in (("f_low", if_below), ("f_value", value), ("f_none", 0.0)):
+        constants.append(numpy_helper.from_array(np.array(number, np.float32), name))
+    next(n for n in nodes if "scores" in n.output).output[0] = "sound_scores"
+    constants.append(numpy_helper.from_array(np.array([1, 0, -1], np.float32), "f_w"))
+    nodes += [
+        helper.make_node("Slice", ["pixels", "f0", "f1", "fa"], ["f_first"]),  # (N, 1, 1, 3)
+        helper.make_node("Mul", ["f_first", "f_w"], ["f_weighted"]),
+        helper.make_node("ReduceSum", ["f_weighted", "f_axes"], ["f_sum"], keepdims=0),  # red - blue, (N,)
+        helper.make_node("Less", ["f_sum", "f_low"], ["f_is"]),
+        helper.make_node("Where", ["f_is", "f_value", "f_none"], ["f_added"]),
+        helper.make_node("Unsqueeze", ["f_added", "last"], ["f_column"]),
+        helper.make_node("Add", ["sound_scores", "f_column"], ["scores"]),
+    ]
+    constants.append(numpy_helper.from_array(np.array([1, 2, 3], np.int64), "f_axes"))
+
+
 def write(
     path: Path,
     meta: ModelMetadata | None = None,
@@ -125,11 +147,21 @@ def write(
     batch: str | int = "N",
     rename: dict[str, str] | None = None,
     with_metadata: bool = True,
+    faulty_if_blue: float | None = None,
+    faulty: float | None = None,
 ) -> Path:
-    """Write the graph with `meta`; `text` replaces the metadata's JSON, `rename` inputs or outputs."""
+    """Write the graph with `meta`; `text` replaces the metadata's JSON, `rename` inputs or outputs.
+
+    `faulty_if_blue` is added to the scores of an image whose first pixel is blue, as a network does that overflows;
+    `faulty` to those of every image.
+    """
     meta = meta or metadata()
     height, width = size_hw or meta.input_size_hw
     nodes, constants, outputs = _nodes(height, width, batch=batch)
+    if faulty_if_blue is not None:
+        _add_fault(nodes, constants, faulty_if_blue, if_below=-200)
+    if faulty is not None:
+        _add_fault(nodes, constants, faulty, if_below=1000)
     inputs = [helper.make_tensor_value_info("images", TensorProto.UINT8, [batch, height, width, 3])]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     for old, new in (rename or {}).items():
@@ -143,12 +175,14 @@ def write(
     onnx.checker.check_model(model)
     if with_metadata:
         helper.set_model_props(model, {KEY: meta.to_json() if text is None else text})
-    path.write_bytes(model.SerializeToString())
+    content = model.SerializeToString()
+    has_place = with_metadata and text is None and meta.file_sha256 == NO_DIGEST
+    path.write_bytes(sealed(content) if has_place else content)
     return path
 
 
 def changed_json(**changes: Any) -> str:
     """The tiny model's metadata JSON with some entries replaced (None removes one)."""
     content = json.loads(metadata().to_json())
-    content.update(changes)
+    content.update({"schema_version": 2, "file_sha256": None, **changes})
     return json.dumps({k: v for k, v in content.items() if v is not None})

@@ -142,6 +142,22 @@ def test_the_report_beside_the_file_must_be_its_own(bench: Bench) -> None:
         assert bench.last(3).status == "swapped"
 
 
+def test_a_damaged_file_or_one_without_answers_is_refused(bench: Bench) -> None:
+    with bench.watch(watch=False, unverified=True) as watcher:
+        content = bytearray(bench.path.read_bytes())
+        place = content.index(b"[0.7,0.9]")
+        content[place + 3 : place + 4] = b"1"
+        bench.path.write_bytes(content)
+        watcher.reload()
+        assert "damaged or changed" in bench.last(1).message
+        bench.tiny.write(
+            bench.path, bench.tiny.metadata(parity=PASSED, score_thresholds=(0.7, 0.8)), faulty=float("nan")
+        )
+        watcher.reload()
+        assert "its outputs are malformed here" in bench.last(2).message and "not finite" in bench.last(2).message
+        assert bench.controls.detector is bench.old and watcher.refusals == 2
+
+
 def test_what_is_allowed_is_allowed(bench: Bench) -> None:
     with bench.watch(watch=False, other_classes=True, unverified=True) as watcher:
         bench.put(parity={}, class_names=("thistle", "crop"))

@@ -59,6 +59,8 @@ class Scripted(Source):
         self.ended = not self.script
         if step is None:
             return None
+        if isinstance(step, Frame):
+            return step
         return Frame(np.zeros((64, 96, 3), np.uint8), self.camera, step, time.monotonic_ns())
 
     def close(self) -> None:
@@ -389,3 +391,25 @@ def test_threads_are_gone_afterwards(detector: Detector, video_path: Path) -> No
         with open_source(video_path) as source:
             run_stream(detector, [source], [Kept()], max_frames=4)
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_without_an_answer_is_counted_and_published_as_an_event_never_as_an_empty_record(
+    tiny: Any, tmp_path: Path, make_image: Any, value: float
+) -> None:
+    blue = make_image(box=(30, 10, 50, 20))
+    blue[0, 0, 0] = 255
+    images = [make_image(box=(30, 10, 50, 20)), blue, blue, make_image(), blue]
+    frames = [Frame(image, "a", index, time.monotonic_ns()) for index, image in enumerate(images)]
+    model = tiny.write(tmp_path / "m.onnx", faulty_if_blue=value)
+    kept, events = Kept(), list[Event]()
+    summary = run_stream(
+        Detector(model, threads=1), [Scripted("a", frames)], [kept], StreamOptions(listener=events.append)
+    )
+    assert [(r["frame"], len(r["detections"])) for r in kept.records] == [(0, 1), (3, 0)]
+    assert (summary.frames, summary.faulty, summary.to_json()["faulty"]) == (2, 3, 3)
+    assert [(e.kind, e.subject, e.status) for e in events] == [
+        ("model", str(model), status) for status in ("faulty", "recovered", "faulty")
+    ]
+    assert "a, image 1: the model gave numbers that are not finite" in events[0].message and events[0].is_warning
+    assert "after 2 images without" in events[1].message
