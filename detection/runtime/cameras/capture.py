@@ -17,6 +17,10 @@ from detection.runtime.cameras.settings import Transport
 # when FFmpeg is first used. What the user has set wins.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+# FFmpeg can open several streams at once; without this OpenCV holds a lock of the whole process meanwhile, and one
+# silent camera keeps all others waiting.
+os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
+
 # A recording that begins between two key images, or has a damaged stretch: OpenCV's 64 packets without an image would
 # be its end. Live streams are bounded by time.
 os.environ.setdefault("OPENCV_FFMPEG_DECODE_ATTEMPTS", "100000")

@@ -35,9 +35,11 @@ class Opened:
 
     Attributes:
         capture: for the thread that opened it, and no other, to use and release.
-        patience_s: how long its `grab` may take by its own timeouts; beyond that it hangs.
+        patience_s: how long its first `grab` may take by its own timeouts; beyond that it hangs.
         stamped: whether its images carry time stamps of their own.
         clocked: whether `StreamClock` can measure from them how late an image is.
+        unchanged: whether the last `grab` brought no new image although the camera is well.
+        paced: whether it keeps to `max_fps` itself.
 
     """
 
@@ -45,6 +47,8 @@ class Opened:
     patience_s: float
     stamped: bool = False
     clocked: bool = False
+    unchanged: Callable[[], bool] = lambda: False
+    paced: bool = False
 
 
 Deliver = Callable[["Connection", NDArray[np.uint8] | None, int, float | None], None]
@@ -58,10 +62,13 @@ class Connection:
         open_camera: called in the thread; raises `SourceError` where there is no camera.
         camera: its name in messages.
         open_patience_s: how long opening may take; beyond that it hangs.
+        silence_s: how long it may give no image after the first one.
         max_fps: deliver at most this many images per second; None for all.
         deliver: called in the thread with each image.
+        alive: called in the thread when a camera that is well has no new image.
 
     Attributes:
+        failed: set when no more images come; the camera may not be released yet.
         done: set when the thread has ended and released the camera.
         error: why it ended; None before, or where it was stopped.
         delivered: how many images were delivered.
@@ -76,9 +83,12 @@ class Connection:
         camera: str,
         *,
         open_patience_s: float,
+        silence_s: float,
         max_fps: float | None,
         deliver: Deliver,
+        alive: Callable[[Connection], None],
     ) -> None:
+        self.failed = threading.Event()
         self.done = threading.Event()
         self.error: Exception | None = None
         self.delivered = 0
@@ -87,6 +97,8 @@ class Connection:
         self._camera = camera
         self._open_camera = open_camera
         self._patience_s = open_patience_s
+        self._silence_s = silence_s
+        self._alive = alive
         self._limiter = FrameRateLimiter(max_fps)
         self._deliver = deliver
         self._stop = threading.Event()
@@ -96,8 +108,8 @@ class Connection:
 
     @property
     def hangs_for_s(self) -> float:
-        """For how many seconds the camera has hung beyond its own timeouts; 0 or less where it has not."""
-        if self.done.is_set():
+        """For how many seconds the camera has been silent beyond what it may; 0 or less where it has not."""
+        if self.failed.is_set():
             return 0.0
         return time.monotonic() - self._called_s - self._patience_s
 
@@ -123,6 +135,7 @@ class Connection:
         except Exception as error:
             self.error = error
         finally:
+            self.failed.set()  # releasing may take as long as its timeouts
             if opened is not None:
                 opened.capture.release()
             self.done.set()
@@ -140,6 +153,10 @@ class Connection:
                 raise SourceError(f"{self._camera}: no more images after {self.delivered}; camera or network down?")
             captured_ns = time.monotonic_ns()
             now_s = captured_ns / 1e9
+            self._patience_s = self._silence_s
+            if opened.unchanged():
+                self._alive(self)
+                continue
             stream_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if opened.stamped else None
             if stream_s == 0 and not opened.clocked:
                 stream_s = None  # from drivers that have none
@@ -158,7 +175,7 @@ class Connection:
                         f"{self._camera}: its images come {late_s:.1f} s late by their own time stamps; "
                         "is this machine or the network too slow for it? (else: stream_clock false)"
                     )
-            if not self._limiter.accepts(now_s):
+            if not opened.paced and not self._limiter.accepts(now_s):
                 continue  # without converting it
             readable, image = capture.retrieve()
             self.delivered += 1

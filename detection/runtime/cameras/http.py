@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from detection.runtime.addresses import readable_url
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.names import URL, without_secrets
 from detection.runtime.cameras.settings import LiveSettings
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def connect(settings: LiveSettings, silence_s: float) -> Opened:
-    """Open a URL; its images carry no clock, because FFmpeg makes up their stamps from a rate that it guesses.
+    """Open a URL; its images carry no clock: FFmpeg makes up their stamps from a rate that it guesses.
 
     Raises:
         SourceError: no video from there.
@@ -25,10 +26,14 @@ def connect(settings: LiveSettings, silence_s: float) -> Opened:
     """
     from detection.runtime.cameras import capture
     from detection.runtime.cameras.connection import Opened
-    from detection.runtime.cameras.opening import no_video
+    from detection.runtime.cameras.opening import no_video, open_images
 
+    if settings.source.lower().startswith(("http://", "https://")):
+        images = open_images(settings, silence_s)
+        if images is not None:
+            return images
     started_s = time.monotonic()
-    opened = capture.open_url(settings.source, settings.open_timeout_s, silence_s)
+    opened = capture.open_url(readable_url(settings.source), settings.open_timeout_s, silence_s)
     if opened is None:
         raise no_video(settings.source, time.monotonic() - started_s, settings.open_timeout_s)
     return Opened(opened, silence_s)

@@ -21,8 +21,8 @@ from detection.runtime.events import CameraStatus, Event, Listener, ignore_event
 
 _log = logging.getLogger(__name__)
 
-_GRACE_S = 1.0
-"""How much longer than its own timeout a call into a driver may take before it is abandoned."""
+_GRACE_S = 0.25
+"""How much longer than its timeout a camera may be silent before its thread is abandoned: its own error says more."""
 
 _MAX_ABANDONED = 3
 """Maximum number of threads of one camera that hang in a driver; then it is not reopened."""
@@ -181,10 +181,12 @@ class LiveSource(Source):
             self._current = Connection(
                 lambda: self._open_camera(silence_s),
                 self.camera,
-                # The stream may be analysed twice, and the camera queried about why there is none.
-                open_patience_s=2 * self._settings.open_timeout_s + REFUSAL_TIMEOUT_S,
+                # The camera may be asked first, the stream analysed twice, and the camera asked why there is none.
+                open_patience_s=3 * self._settings.open_timeout_s + REFUSAL_TIMEOUT_S,
+                silence_s=silence_s,
                 max_fps=self._settings.max_fps,
                 deliver=self._deliver,
+                alive=self._see,
             )
             return self._current
 
@@ -211,6 +213,12 @@ class LiveSource(Source):
             if late_s < _LATE_S:
                 self._set_status(CameraStatus.LIVE, "gives images")
             self._mailbox.put(Frame(image, self.camera, index, captured_ns, stream_s))
+
+    def _see(self, connection: Connection) -> None:
+        """Called by a reading thread whose camera is well without a new image."""
+        with self._lock:
+            if connection is self._current and not connection.stopped:
+                self._last_seen_s = time.monotonic()
 
     def _supervise(self) -> None:
         """The monitoring thread: one connection after the other until it is stopped."""
@@ -255,15 +263,17 @@ class LiveSource(Source):
 
     def _watch(self, connection: Connection) -> Exception:
         """Monitor a connection until it ends; returns why it ended."""
-        while not connection.done.wait(_TICK_S) and not self._stop.is_set():
+        while not connection.failed.wait(_TICK_S) and not self._stop.is_set():
             if connection.hangs_for_s > _GRACE_S:
                 with self._lock:
                     connection.stop()
                     silent_s = time.monotonic() - self._last_seen_s
                     self._abandoned.append(connection)
-                _log.warning("%s: the camera's driver does not answer; its thread is abandoned", self.camera)
+                _log.warning("%s: no image for %.1f s; its connection is abandoned", self.camera, silent_s)
                 return SourceError(f"{self.camera}: no image for {silent_s:.0f} s; camera or network down?")
             self._check_silence()
+        if not self._stop.is_set() and not connection.done.wait(_TICK_S):
+            self._abandoned.append(connection)  # it releases the camera, which may take a while
         return connection.error or SourceError(f"{self.camera}: was closed")
 
     def _without_name(self, error: Exception) -> str:

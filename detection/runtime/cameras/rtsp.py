@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from detection.runtime.addresses import readable_url
 from detection.runtime.cameras.kind import CameraKind
 from detection.runtime.cameras.names import without_secrets
 from detection.runtime.cameras.settings import LiveSettings, Transport
@@ -34,10 +35,13 @@ class RtspSettings(LiveSettings):
 def _connect(settings: RtspSettings, silence_s: float) -> Opened:
     from detection.runtime.cameras import capture
     from detection.runtime.cameras.connection import Opened
-    from detection.runtime.cameras.opening import no_video
+    from detection.runtime.cameras.ffmpeg_options import USERS_OPTIONS
+    from detection.runtime.cameras.opening import check_it_answers, no_video
 
+    if USERS_OPTIONS is None:  # the user's own may lead another way to the camera
+        check_it_answers(settings.source, min(settings.open_timeout_s, silence_s))
     started_s = time.monotonic()
-    opened = capture.open_rtsp(settings.source, settings.transport, settings.open_timeout_s, silence_s)
+    opened = capture.open_rtsp(readable_url(settings.source), settings.transport, settings.open_timeout_s, silence_s)
     if opened is None:
         timeout_s = min(settings.open_timeout_s, silence_s)
         raise no_video(settings.source, time.monotonic() - started_s, timeout_s)

@@ -97,7 +97,7 @@ def test_frozen_for_long_it_is_lost_and_comes_back(rtsp_camera: Any, open_camera
     camera.freeze(True)
     frozen_s = time.monotonic()
     assert seen.follow(source, lambda: source.status is CameraStatus.LOST, within_s=20)
-    assert 1.2 < time.monotonic() - frozen_s < 8
+    assert 1.2 < time.monotonic() - frozen_s < 2.5  # read_timeout_s, and what was on the way
     assert source.poll(0.01) is None  # away, and that is no error
     seen.follow(source, within_s=1)
     camera.freeze(False)
