@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from data.errors import DataError
 from data.images import read_image_at
 from data.window import Window
-
-SPLITS = {"train": ("train",), "val": ("val", "valid"), "valid": ("val", "valid"), "test": ("test",)}
-"""Split -> the names under which it is searched for."""
 
 _WHOLE_BYTES = 1 << 20  # files up to this size are hashed whole, larger ones at five places
 _SAMPLE_BYTES = 1 << 16
@@ -228,16 +225,20 @@ def merged(parts: Mapping[str, Dataset]) -> Dataset:
     """Datasets as one, image ids renumbered where they repeat; an image file that is in several counts once.
 
     Raises:
-        DataError: there is none, or their classes differ.
+        DataError: there is none, or an image file has other boxes in another part.
 
     """
-    some = list(parts.values())
-    if not some:
+    if not parts:
         raise DataError("no datasets to put together")
+    some = list(same_classes(parts).values())
     first = some[0]
-    if any((part.class_names, part.category_ids) != (first.class_names, first.category_ids) for part in some):
-        raise DataError(f"{first.name}: its parts have different classes ({', '.join(parts)}): make them the same")
-    by_file = {(os.path.realpath(p.path), p.window): p for part in some for p in part.images}
+    by_file: dict[tuple[str, Window | None], LabelledImage] = {}
+    for image in (image for part in some for image in part.images):
+        other = by_file.setdefault((os.path.realpath(image.path), image.window), image)
+        if other is not image and _image_boxes(other) != _image_boxes(image):
+            raise DataError(
+                f"{image.path}: is in several parts ({', '.join(parts)}) with other boxes in each: correct one"
+            )
     images = tuple(by_file.values())
     if len({image.image_id for image in images}) < len(images):
         images = tuple(replace(image, image_id=number) for number, image in enumerate(images, start=1))
@@ -245,3 +246,37 @@ def merged(parts: Mapping[str, Dataset]) -> Dataset:
     repeated = sum(map(len, some)) - len(images)
     more = [f"{repeated} images are in several parts: taken once"] if repeated else []
     return Dataset(first.name, first.class_names, first.category_ids, images, (*notices, *more))
+
+
+def _image_boxes(image: LabelledImage) -> list[tuple[float, ...]]:
+    rows = zip(image.labels.tolist(), image.iscrowd.tolist(), image.boxes_xyxy.tolist(), strict=True)
+    return sorted((label, crowd, *box) for label, crowd, box in rows)
+
+
+def under_classes(dataset: Dataset, names: Sequence[str], ids: Sequence[int]) -> Dataset:
+    """The dataset with other classes, which include all of its own by name."""
+    to_new = np.array([names.index(name) for name in dataset.class_names], np.int64)
+    images = tuple(replace(image, labels=to_new[image.labels]) for image in dataset.images)
+    return replace(dataset, class_names=tuple(names), category_ids=tuple(ids), images=images)
+
+
+def same_classes(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The parts under one list of classes, that of all parts together: a part may lack one.
+
+    Numbers stay where the parts agree on them; else classes are numbered from 1 in the order of their appearance.
+    """
+    some = list(parts.values())
+    if all((d.class_names, d.category_ids) == (some[0].class_names, some[0].category_ids) for d in some):
+        return dict(parts)
+    pairs = dict.fromkeys(
+        pair for dataset in some for pair in zip(dataset.class_names, dataset.category_ids, strict=True)
+    )
+    names = tuple(dict.fromkeys(name for name, _ in pairs))
+    ids = [class_id for _, class_id in pairs]
+    agreed = len(pairs) == len(names) == len(set(ids))
+    if agreed:
+        ordered = sorted(pairs, key=lambda pair: pair[1])
+        names, ids = tuple(name for name, _ in ordered), [class_id for _, class_id in ordered]
+    else:
+        ids = list(range(1, len(names) + 1))
+    return {split: under_classes(dataset, names, ids) for split, dataset in parts.items()}

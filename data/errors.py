@@ -27,3 +27,17 @@ class DataError(Exception):
 
 class NoSuchSplit(DataError):
     """The dataset exists, but not the requested split of it."""
+
+
+class PartMissing(NoSuchSplit):
+    """The dataset names a split, but what it names is not there.
+
+    Args:
+        message: the line.
+        near: what was probably meant.
+
+    """
+
+    def __init__(self, message: str, *, near: object = None) -> None:
+        super().__init__(message, kind="part-missing")
+        self.near = near

@@ -12,7 +12,7 @@ from data.check.labels import class_findings, label_findings, noted_findings, nu
 from data.check.leaks import group_leaks, image_leaks
 from data.check.signature import ImageSignature, image_signatures
 from data.dataset import Dataset, LabelledImage
-from data.errors import DataError, NoSuchSplit
+from data.errors import DataError, NoSuchSplit, PartMissing
 from data.formats import load_dataset
 from data.formats.repair import Noted, every_fault
 
@@ -30,7 +30,7 @@ class Part:
         name: "train", "val", "test", or the name of a list.
         dataset: what could be read; None where nothing could.
         noted: every fault and repair.
-        fault: why nothing could be read.
+        fault: why nothing could be read, where `noted` does not say it.
 
     """
 
@@ -58,6 +58,8 @@ def read_parts(source: str | Path, *, split: str | None = None, **reading: Any) 
         try:
             with every_fault() as noted:
                 dataset = load_dataset(source, split=name, **reading)
+        except PartMissing as error:
+            parts.append(Part(name, None, (*noted, Noted("part-missing", str(error), name))))
         except NoSuchSplit as error:
             absent = error
         except DataError as error:
@@ -110,6 +112,8 @@ def check(
     readable: dict[str, Dataset] = {}
     for part in parts:
         found += noted_findings(part.name, part.noted)
+        if part.dataset is None and part.fault is None:
+            continue
         if part.fault or part.dataset is None:
             found.append(finding("dataset-unreadable", part.name, [Example(part.name, part.fault or "")]))
         else:

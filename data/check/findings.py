@@ -15,13 +15,18 @@ MOST_EXAMPLES = 20
 # An error makes a training or its metrics wrong. A warning may be intended.
 KINDS: Mapping[str, tuple[Severity, str]] = {
     "dataset-unreadable": ("error", "cannot be read at all"),
+    "part-missing": ("error", "parts that the dataset names and that are not there"),
     "splits-identical": ("error", "splits that hold the very same images"),
     "image-missing": ("error", "images that are missing"),
+    "image-ambiguous": ("error", "images that two names or two files could mean"),
+    "image-repeated": ("error", "images that are listed twice under different ids"),
     "image-unreadable": ("error", "images that are empty, cut short or damaged"),
     "size-mismatch": ("error", "images whose size differs from the size in their labels"),
     "box-not-finite": ("error", "boxes with NaN or infinite corners"),
     "box-swapped": ("error", "boxes with swapped corners (negative width or height)"),
     "box-outside": ("error", "boxes wholly outside their image"),
+    "box-unit": ("error", "boxes in another unit or order than their format's: repairing them would leave none"),
+    "label-unused": ("error", "label files without an image: their boxes are not used"),
     "label-malformed": ("error", "labels that cannot be parsed"),
     "class-unknown": ("error", "labels of a class that has no name"),
     "image-unknown": ("error", "labels of an image that is not listed"),
@@ -37,11 +42,13 @@ KINDS: Mapping[str, tuple[Severity, str]] = {
     "box-duplicate": ("warning", "boxes exactly on top of another: kept"),
     "box-below-stride": ("warning", "boxes smaller than the network's finest grid at its input size"),
     "exif-turned": ("warning", "images labelled on their side (EXIF ignored): boxes turned upright"),
+    "class-similar": ("warning", "classes whose names differ in case, spaces or punctuation only"),
     "class-unused": ("warning", "classes without a box"),
     "class-in-one-split": ("warning", "classes with boxes in some parts only"),
     "class-imbalance": ("warning", "classes much rarer than the most frequent one"),
     "exif-orientation": ("info", "images that EXIF turns: shown and trained upright"),
     "class-id-gap": ("info", "class numbers that are left out"),
+    "notice": ("info", "noticed while reading"),
     "background": ("info", "images without a box: background"),
 }
 """Kind -> its severity, and what it is. The kinds are stable: recipes name them in `data.allow`."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data.check.findings import KINDS, Example, Finding, finding
 from data.dataset import Dataset
+from data.formats.classes import similar_classes
 from data.formats.repair import Noted
 
 STRIDE_PX = 8
@@ -24,11 +25,21 @@ _RARE = 20  # a class with so many times fewer boxes than the most frequent one
 
 
 def noted_findings(part: str, noted: Sequence[Noted]) -> list[Finding]:
-    """What the reader noted, one finding for each kind."""
-    by_kind: defaultdict[str, list[Example]] = defaultdict(list)
+    """What the reader noted, one finding for each kind; for each line, where a kind says no more."""
+    by_kind: defaultdict[tuple[str, str | None], list[Noted]] = defaultdict(list)
     for one in noted:
-        by_kind[one.kind].append(Example(one.where, one.line, one.box_xyxy))
-    return [finding(kind if kind in KINDS else "label-malformed", part, found) for kind, found in by_kind.items()]
+        kind = one.kind if one.kind in KINDS else "label-malformed"
+        by_kind[kind, one.line if kind == "notice" else None].append(one)
+    return [
+        finding(
+            kind,
+            part,
+            [Example(one.where, one.line if line is None else "", one.box_xyxy) for one in some],
+            count=sum(one.count for one in some),
+            message=line,
+        )
+        for (kind, line), some in by_kind.items()
+    ]
 
 
 def label_findings(part: str, dataset: Dataset, size_hw: tuple[int, int]) -> list[Finding]:
@@ -64,20 +75,26 @@ def label_findings(part: str, dataset: Dataset, size_hw: tuple[int, int]) -> lis
 
 
 def class_findings(parts: Mapping[str, Dataset]) -> list[Finding]:
-    """Classes that only some of the parts know or use."""
+    """Classes that only some of the parts know or use, and those that are probably one."""
+    names = dict.fromkeys(name for dataset in parts.values() for name in dataset.class_names)
+    alike = [Example(some[0], ", ".join(some)) for some in similar_classes(names)]
+    similar = [finding("class-similar", " / ".join(parts), alike)] if alike else []
     if len(parts) < 2:
-        return []
+        return similar
     boxes = {name: boxes_of_classes(dataset) for name, dataset in parts.items()}
     where = " / ".join(parts)
     if not set.intersection(*(set(one) for one in boxes.values())):
-        return [finding("no-common-class", where, [Example(name, ", ".join(one)) for name, one in boxes.items()])]
+        return [
+            *similar,
+            finding("no-common-class", where, [Example(name, ", ".join(one)) for name, one in boxes.items()]),
+        ]
     lonely = []
     for class_name in dict.fromkeys(name for one in boxes.values() for name in one):
         using = [name for name, one in boxes.items() if one.get(class_name)]
         if using and len(using) < len(boxes):
             lacking = [name for name in boxes if name not in using]
             lonely.append(Example(class_name, f"in {', '.join(using)}, not in {', '.join(lacking)}"))
-    return [finding("class-in-one-split", where, lonely)] if lonely else []
+    return [*similar, *([finding("class-in-one-split", where, lonely)] if lonely else [])]
 
 
 def boxes_of_classes(dataset: Dataset) -> dict[str, int]:

@@ -1,31 +1,38 @@
-"""COCO JSON, read and written. COCO's boxes of x, y, width, height occur in this file only."""
+"""COCO JSON, read and written. COCO's boxes of x, y, width, height occur here and in `coco_annotation` only."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
-from data.files import read_text, write_whole
+from data.files import write_whole
+from data.formats.coco_annotation import annotation_area, annotation_box, is_crowd, is_truncated
+from data.formats.coco_entries import (
+    Key,
+    coco_categories,
+    coco_content,
+    coco_entries,
+    coco_image_entries,
+    coco_size,
+    key_of,
+    numbered,
+)
 from data.formats.coco_images import coco_files, coco_images
 from data.formats.format import ALL_PROPERTIES, Format, ReadOptions, Writer
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import content_sha256, leads_out, reference
 from data.formats.repair import Notices, box_areas, repair_boxes
-from data.formats.segmentation import segmentation_box
 
 _IMAGE_KEYS = frozenset("attributes coco_url content_sha256 date_captured file_name flickr_url height id".split())
 _IMAGE_KEYS |= {"license", "width"}
-_LIMIT_BYTES = 4 << 30  # COCO's own JSON has 0.45 GB, that of LVIS 1.1 GB
-_LARGEST_AREA_PX = 1e12
 
 
 def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
@@ -47,32 +54,36 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
 
     """
     path = Path(path)
-    content = _content(path)
-    names = _categories(content, path)
-    label_of = {category_id: label for label, category_id in enumerate(names)}
-    entries = _images(content, path)
     notices = Notices()
-    annotations: dict[int, list[Mapping[str, Any]]] = {image_id: [] for image_id in entries}
-    for index, annotation in enumerate(_entries(content, "annotations", path)):
+    content = coco_content(path, notices)
+    given = coco_entries(content, "annotations", path)
+    categories = [key_of(annotation.get("category_id")) for annotation in given]
+    classes, label_of = coco_categories(content, {key for key in categories if key is not None}, path, notices)
+    entries = coco_image_entries(content, path)
+    number_of = numbered(list(entries), "image", "images", path, notices)
+    annotations: dict[Key, list[tuple[int, Mapping[str, Any]]]] = {image_id: [] for image_id in entries}
+    for index, (annotation, category) in enumerate(zip(given, categories, strict=True)):
         where = f"{path}: annotation {annotation.get('id', f'at position {index}')}"
-        image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
-        if not _whole_number(image_id) or image_id not in annotations:
-            line = f"{where}: image_id {image_id!r} is not in images: add the image or remove the box"
+        image_key = key_of(annotation.get("image_id"))
+        if image_key is None or image_key not in annotations:
+            line = (
+                f"{where}: image_id {annotation.get('image_id')!r} is not in images: add the image or remove the box"
+            )
             notices.fault(DataError(line, kind="image-unknown"), str(path))
             continue
-        if not _whole_number(category_id) or category_id not in label_of:
-            known = ", ".join(map(str, label_of))
-            line = f"{where}: category_id {category_id!r} is not in categories (known: {known})"
+        if category is None or category not in label_of:
+            known = ", ".join(map(str, sorted(label_of, key=lambda key: label_of[key])))
+            line = f"{where}: category_id {annotation.get('category_id')!r} is not in categories (known: {known})"
             notices.fault(DataError(line, kind="class-unknown"), str(path))
             continue
-        annotations[image_id].append(annotation)
+        annotations[image_key].append((label_of[category], annotation))
     paths = coco_images(entries, path, images_dir, notices)
 
-    def image(image_id: int) -> LabelledImage:
-        return _image(entries[image_id], paths[image_id], annotations[image_id], label_of, path, notices)
+    def image(key: Key) -> LabelledImage:
+        return _image(number_of[key], entries[key], paths[key], annotations[key], path, notices)
 
     images = [p for i in paths for _, p in notices.each([i], image, str(paths[i]), "image-unreadable")]
-    return Dataset(str(path), tuple(names.values()), tuple(names), tuple(images), notices.lines())
+    return Dataset(str(path), classes.names, classes.ids, tuple(images), notices.lines())
 
 
 def save_coco(dataset: Dataset, path: Path) -> None:
@@ -125,151 +136,42 @@ def save_coco(dataset: Dataset, path: Path) -> None:
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def _content(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(read_text(path, kind="a COCO JSON", limit_bytes=_LIMIT_BYTES))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: not valid JSON: {error.msg} at line {error.lineno} column {error.colno}; "
-            "export it again or correct that place"
-        ) from None
-    except ValueError:
-        raise DataError(f"{path}: not valid JSON: a number of thousands of digits") from None
-    except RecursionError:
-        raise DataError(f"{path}: JSON nested too deeply to be COCO") from None
-    if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
-        raise DataError(f"{path}: not a COCO detection JSON (needs images, annotations and categories)")
-    return content
-
-
-def _entries(content: Mapping[str, Any], key: str, path: Path) -> Sequence[Mapping[str, Any]]:
-    entries = content.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{path}: {key!r} must be a list of objects; export the dataset again")
-    return entries
-
-
-def _whole_number(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # JSON knows whole numbers that no float can hold
-        return False
-
-
-def _categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Category id -> name, ordered by id."""
-    names: dict[int, str] = {}
-    for index, category in enumerate(_entries(content, "categories", path)):
-        category_id, name = category.get("id"), category.get("name")
-        if not _whole_number(category_id) or not isinstance(name, str) or not name:
-            raise DataError(f"{path}: category at position {index} needs a whole-number id and a name")
-        if category_id in names or name in names.values():
-            raise DataError(f"{path}: category {category_id} {name!r} occurs twice: merge or rename it")
-        names[category_id] = name
-    if not names:
-        raise DataError(f"{path}: no categories, so nothing to detect")
-    return dict(sorted(names.items()))
-
-
-def _images(content: Mapping[str, Any], path: Path) -> dict[int, Mapping[str, Any]]:
-    images: dict[int, Mapping[str, Any]] = {}
-    for index, image in enumerate(_entries(content, "images", path)):
-        image_id, file_name = image.get("id"), image.get("file_name")
-        if not _whole_number(image_id) or not isinstance(file_name, str) or not file_name:
-            raise DataError(f"{path}: image at position {index} needs a whole-number id and a file_name")
-        if image_id in images:
-            raise DataError(f"{path}: image id {image_id} occurs twice: ids must be unique")
-        images[image_id] = image
-    if not images:
-        raise DataError(f"{path}: the dataset is empty (no images)")
-    return images
-
-
 def _image(
+    image_id: int,
     image: Mapping[str, Any],
     file: Path,
-    annotations: Sequence[Mapping[str, Any]],
-    label_of: Mapping[int, int],
+    labelled: Sequence[tuple[int, Mapping[str, Any]]],
     path: Path,
     notices: Notices,
 ) -> LabelledImage:
-    given_hw = (image.get("height"), image.get("width"))
-    read = notices.each(
-        annotations, lambda a: (_box(a, given_hw, path), _area(a, path), _iscrowd(a, path)), str(file)
-    )
-    boxes = np.array([box for _, (box, _, _) in read], np.float64).reshape(-1, 4)
+    given_hw = coco_size(image)
+
+    def read(one: tuple[int, Mapping[str, Any]]) -> tuple[tuple[float, float, float, float], float | None, bool]:
+        annotation = one[1]
+        box = annotation_box(annotation, given_hw, path, notices)
+        return box, annotation_area(annotation, path), is_crowd(annotation, path)
+
+    done = notices.each(labelled, read, str(file))
+    boxes = np.array([box for _, (box, _, _) in done], np.float64).reshape(-1, 4)
     boxes, size_hw = boxes_as_displayed(boxes, given_hw, file, path, notices)
     kept, keep = repair_boxes(boxes, size_hw, notices, str(file))
-    whole = [one for one, stays in zip(read, keep, strict=True) if stays]
-    chosen = [annotation for annotation, _ in whole]
+    whole = [one for one, stays in zip(done, keep, strict=True) if stays]
     areas = [
         own if area is None else area for (_, (_, area, _)), own in zip(whole, box_areas(kept).tolist(), strict=True)
     ]
     iscrowd = np.array([crowd for _, (_, _, crowd) in whole], np.bool_)
     notices.count("box", "boxes", "marked iscrowd: not used for training", str(file), int(iscrowd.sum()))
-    labels = np.array([label_of[annotation["category_id"]] for annotation in chosen], np.int64)
     return LabelledImage(
-        image["id"],
+        image_id,
         file,
         size_hw,
         kept,
-        labels,
+        np.array([label for (label, _), _ in whole], np.int64),
         np.array(areas, np.float32),
         iscrowd,
         _attributes(image, path),
-        np.array([_truncated(annotation) for annotation in chosen], np.bool_),
+        np.array([is_truncated(annotation) for (_, annotation), _ in whole], np.bool_),
     )
-
-
-def _box(annotation: Mapping[str, Any], given_hw: tuple[Any, Any], path: Path) -> tuple[float, float, float, float]:
-    box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
-    where = f"{path}: annotation {annotation.get('id')} of image {annotation['image_id']}"
-    if not box and segmentation:  # tools that draw outlines leave the box out
-        size_hw = given_hw if all(map(_whole_number, given_hw)) else None
-        try:
-            return segmentation_box(segmentation, size_hw)
-        except ValueError as error:
-            raise DataError(f"{where}: no bbox, and its segmentation cannot be used: {error}") from None
-    numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
-    if not isinstance(box, list) or not numbers or len(box) != 4:
-        raise DataError(f"{where}: bbox must be four numbers [x, y, width, height], got {box!r}")
-    x, y, width, height = box
-    if not all(map(_finite, box)):
-        line = f"{where}: bbox {box} is not finite (NaN or infinite): correct or remove it"
-        raise DataError(line, kind="box-not-finite")
-    if width < 0 or height < 0:
-        raise DataError(
-            f"{where}: bbox {box} has a negative width or height: correct or remove it", kind="box-swapped"
-        )
-    return x, y, x + width, y + height
-
-
-def _iscrowd(annotation: Mapping[str, Any], path: Path) -> bool:
-    crowd = annotation.get("iscrowd") or 0
-    if crowd not in (0, 1):
-        raise DataError(f"{path}: annotation {annotation.get('id')}: iscrowd must be 0 or 1, got {crowd!r}")
-    return bool(crowd)
-
-
-def _truncated(annotation: Mapping[str, Any]) -> bool:
-    """Whether the object continues outside of the image, as CVAT and Pascal VOC mark it."""
-    own = annotation.get("attributes")
-    given = own.get("truncated") if isinstance(own, dict) else annotation.get("truncated")
-    return given in (1, "1", "true", "True")
-
-
-def _area(annotation: Mapping[str, Any], path: Path) -> float | None:
-    area = annotation.get("area")
-    if area is None:
-        return None
-    number = isinstance(area, int | float) and not isinstance(area, bool) and _finite(area)
-    if not number or not 0 <= area < _LARGEST_AREA_PX:
-        raise DataError(f"{path}: annotation {annotation.get('id')}: area must be a number >= 0, got {area!r}")
-    return float(area)
 
 
 def _attributes(image: Mapping[str, Any], path: Path) -> dict[str, str]:

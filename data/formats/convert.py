@@ -6,12 +6,11 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data.dataset import Dataset
+from data.dataset import Dataset, same_classes
 from data.errors import DataError
 from data.files import whole_folder, write_whole
 from data.formats.format import Format, Writer
@@ -58,7 +57,7 @@ def convert(
     target = Path(os.path.abspath(target))
     notices = Notices()
     with whole_folder(target) as staging:
-        parts = _same_classes(parts)
+        parts = same_classes(parts)
         _count_lost(parts, kind, kind.writes, notices)
         places = _placed(parts, kind.writes, staging, target, copy, notices, progress)
         kind.writes.save(parts, places, staging)
@@ -154,22 +153,6 @@ def _plain(name: str) -> str:
     text = "".join("_" if c in not_in_xml or unicodedata.category(c) in broken else c for c in name)
     text = "_" * (len(text) - len(text.lstrip())) + text.strip() + "_" * (len(text) - len(text.rstrip()))
     return "_" + text[1:] if text.startswith(".") else text
-
-
-def _same_classes(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:
-    """The parts under one list of classes: splits of a format without such a list may know different ones."""
-    first = next(iter(parts.values()))
-    if all((d.class_names, d.category_ids) == (first.class_names, first.category_ids) for d in parts.values()):
-        return dict(parts)
-    names = tuple(dict.fromkeys(name for dataset in parts.values() for name in dataset.class_names))
-    joined = {}
-    for split, dataset in parts.items():
-        to_joint = np.array([names.index(name) for name in dataset.class_names], np.int64)
-        images = tuple(replace(image, labels=to_joint[image.labels]) for image in dataset.images)
-        joined[split] = replace(
-            dataset, class_names=names, category_ids=tuple(range(1, len(names) + 1)), images=images
-        )
-    return joined
 
 
 def _count_lost(parts: Mapping[str, Dataset], kind: Format, writer: Writer, notices: Notices) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,12 +26,14 @@ class ReadOptions:
         split: "train", "val" ("valid" is the same) or "test"; a format without splits ignores it.
         unlabelled: what an image without labels is; a format that lists its background images ignores it.
         images_dir: the folder of the images, where they are not where the format keeps them; it exists.
+        also: classes that occur in the dataset's other parts, see `Format.occurring`.
 
     """
 
     split: str = "train"
     unlabelled: Unlabelled = "background"
     images_dir: Path | None = None
+    also: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Format:
         recognises: whether a file that `finds` found by its usual name is really of this format; a format that
             the user names is not doubted.
         writes: None where Swath only reads it.
+        occurring: called with what `finds` found; the classes that occur there, where a dataset's classes are those
+            that occur in any of its parts; none where it lists its classes.
 
     """
 
@@ -85,3 +89,4 @@ class Format:
     suffixes: tuple[str, ...] = ()
     recognises: Callable[[Path], bool] = lambda path: True
     writes: Writer | None = None
+    occurring: Callable[[Path], Iterable[str]] = lambda path: ()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from data.dataset import SPLITS, Dataset
-from data.errors import DataError, NoSuchSplit
+from data.dataset import Dataset
+from data.errors import DataError, NoSuchSplit, PartMissing
 from data.formats.format import Format, ReadOptions
 from data.formats.kinds import AUTO, KINDS, READABLE
+from data.formats.names import split_of
 from data.formats.repair import Unlabelled
+
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,22 @@ def load_dataset(
     images = None if images_dir is None else Path(images_dir)
     if images is not None and not os.path.isdir(images):
         raise DataError(f"{images}: no such folder of images")
-    return found.kind.reads(found.path, ReadOptions(split, unlabelled, images))
+    also = _classes_of_others(found, Path(source), split, format)
+    return found.kind.reads(found.path, ReadOptions(split, unlabelled, images, also))
+
+
+def _classes_of_others(found: _Found, source: Path, split: str, format: str) -> frozenset[str]:
+    """The classes that occur in the dataset's other parts: together they are its classes, and a part may lack one."""
+    names: set[str] = set()
+    for other in PARTS:
+        if other != split_of(split):
+            try:
+                part = _locate(source, other, format)
+            except DataError:
+                continue
+            if part.kind is found.kind and part.path != found.path:
+                names |= set(part.kind.occurring(part.path))
+    return frozenset(names)
 
 
 def load_parts(
@@ -73,10 +91,12 @@ def load_parts(
     """
     parts: dict[str, Dataset] = {}
     absent: list[NoSuchSplit] = []
-    for split in ("train", "val", "test"):
+    for split in PARTS:
         try:
             part = load_dataset(source, split=split, format=format, unlabelled=unlabelled, images_dir=images_dir)
         except NoSuchSplit as error:
+            if isinstance(error, PartMissing) and error.near:
+                raise
             absent.append(error)
             continue
         if part.name in {other.name for other in parts.values()}:
@@ -84,12 +104,15 @@ def load_parts(
         parts[split] = part
     if not parts:
         raise absent[0]
+    missing = tuple(f"left out: {error}" for error in absent if isinstance(error, PartMissing))
+    first = next(iter(parts))
+    parts[first] = replace(parts[first], notices=(*parts[first].notices, *missing))
     return parts
 
 
 def _locate(source: Path, split: str, format: str) -> _Found:
     """What describes the dataset at `source` (of `split`, where there is one file or folder for each)."""
-    if split not in SPLITS:
+    if split not in (*PARTS, "valid"):
         raise DataError(f"split {split!r}: use train, val or test")
     if format not in READABLE:
         raise DataError(f"format {format!r}: use one of {', '.join(READABLE)}")
@@ -126,13 +149,16 @@ def _in_folder(folder: Path, split: str, format: str) -> _Found:
     if absent is not None:
         raise absent
     # Roboflow and others: a folder for each split, each a dataset of its own.
-    inner = {name: folder / name for names in SPLITS.values() for name in names if os.path.isdir(folder / name)}
-    holding = {name: home for name, home in inner.items() if _holds_any(home, format)}
-    mine = next((home for name, home in holding.items() if name in SPLITS[split]), None)
-    if mine is not None:
-        return _in_folder(mine, split, format)
+    inner = [folder / name for name in sorted(os.listdir(folder)) if split_of(name) and os.path.isdir(folder / name)]
+    holding = [home for home in inner if _holds_any(home, format)]
+    mine = [home for home in holding if split_of(home.name) == split_of(split)]
+    if len(mine) > 1:
+        raise DataError(f"{folder}: {mine[0].name} and {mine[1].name} are both a part {split!r}: rename one of them")
+    if mine:
+        return _in_folder(mine[0], split, format)
     if holding:
-        raise NoSuchSplit(f"{folder}: no split {split!r} here; there is: {', '.join(sorted(holding))}")
+        there = ", ".join(sorted(home.name for home in holding))
+        raise NoSuchSplit(f"{folder}: no split {split!r} here; there is: {there}")
     looked_for = ", ".join(f"{kind.looked_for} ({kind.name})" for kind in KINDS)
     raise DataError(f"{folder}: no dataset in this folder; looked for {looked_for}: name the file itself")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import read_text
+from data.formats.classes import class_name
 from data.formats.format import Format, ReadOptions
+from data.formats.names import pairs
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import Roots, images_by_stem
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
@@ -37,7 +39,13 @@ def is_mask_folder(folder: Path) -> bool:
     return os.path.isdir(folder / "images") and os.path.isdir(folder / "masks")
 
 
-def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_dir: Path | None = None) -> Dataset:
+def read_masks(
+    folder: Path,
+    *,
+    unlabelled: Unlabelled = "background",
+    images_dir: Path | None = None,
+    also: Collection[str] = (),
+) -> Dataset:
     """Read a folder of images and their instance masks, see above for the rule.
 
     Areas are counted in pixels of the mask.
@@ -46,6 +54,7 @@ def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_di
         folder: holds `images/` and `masks/`.
         unlabelled: what an image without a mask is: "background", or not labelled yet: "skip" it.
         images_dir: the folder of the images, where `images/` holds none; or what its links lead to.
+        also: classes that occur in the dataset's other parts.
 
     Raises:
         DataError: a mask or an image is faulty, an instance has no class, or a file leads out of the dataset
@@ -66,20 +75,22 @@ def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_di
         names, class_of = _class_file(folder / _CLASSES)
         homes = [(masks, class_of)]
     else:
-        names = tuple(sorted({stem.parts[0] for stem in mask_of if len(stem.parts) > 1}))
+        folders = sorted({stem.parts[0] for stem in mask_of if len(stem.parts) > 1})
+        names = tuple(sorted({*map(class_name, folders), *also}))
         flat = [file for stem, file in mask_of.items() if len(stem.parts) == 1]
         if flat or not names:
             raise DataError(
                 f"{folder}: the class of the masks is unknown ({(flat or [masks])[0]}): put them into a "
                 f'folder for each class, or write {_CLASSES} beside masks/, such as ["weed"]'
             )
-        homes = [(masks / name, {None: name}) for name in names]
+        homes = [(masks / name, {None: class_name(name)}) for name in folders]
     label_of = {name: label for label, name in enumerate(names)}
+    found_in = [(_for_images(image_of, home, mask_of, notices), class_of) for home, class_of in homes]
     used: set[Path] = set()
     images: list[LabelledImage] = []
     without: list[Path] = []
     for image_id, (stem, file) in enumerate(image_of.items(), start=1):
-        found = [(mask_of[key], of) for home, of in homes if (key := (home / stem).relative_to(masks)) in mask_of]
+        found = [(masks_of[stem], class_of) for masks_of, class_of in found_in if stem in masks_of]
         if not found:
             without.append(file)
         if found or unlabelled == "background":
@@ -87,11 +98,28 @@ def read_masks(folder: Path, *, unlabelled: Unlabelled = "background", images_di
             images.append(_image(image_id, file, stem, found, label_of, roots, notices))
     orphans = sorted(set(mask_of.values()) - used)
     if orphans:
-        notices.count("mask", "masks", "without an image: not used", orphans[0].name, len(orphans))
+        rest = "without an image: not used"
+        notices.count("mask", "masks", rest, orphans[0].name, len(orphans), kind="label-unused")
     count_unlabelled(without, "mask", unlabelled, notices)
     if not images:
         raise DataError(f"{folder}: the dataset is empty: no labelled images in {images}")
     return Dataset(str(folder), names, tuple(range(1, len(names) + 1)), tuple(images), notices.lines())
+
+
+def _for_images(
+    image_of: Mapping[Path, Path], home: Path, mask_of: Mapping[Path, Path], notices: Notices
+) -> dict[Path, Path]:
+    """Path of an image without suffix -> its mask in `home`."""
+    there = {
+        file.relative_to(home).with_suffix("").as_posix(): file for file in mask_of.values() if home in file.parents
+    }
+    stems = {stem.as_posix(): stem for stem in image_of}
+    found = pairs(stems, there, str(home))
+    for stem, mask in found.items():
+        if stem != mask:
+            rest = "found under another spelling of its image's name (Unicode form or case)"
+            notices.count("mask", "masks", rest, f"{mask}: {image_of[stems[stem]].name}")
+    return {stems[stem]: there[mask] for stem, mask in found.items()}
 
 
 _ClassOf = Mapping[Any, Any]  # {None: class of all}, or image -> {instance: class}
@@ -185,7 +213,15 @@ def _finds(folder: Path, split: str) -> list[Path]:
 
 
 def _reads(path: Path, options: ReadOptions) -> Dataset:
-    return read_masks(path, unlabelled=options.unlabelled, images_dir=options.images_dir)
+    images_dir, also = options.images_dir, options.also
+    return read_masks(path, unlabelled=options.unlabelled, images_dir=images_dir, also=also)
 
 
-KIND = Format("masks", "instance masks", "images/ with masks/", _finds, _reads)
+def _occurring(folder: Path) -> set[str]:
+    if os.path.lexists(folder / _CLASSES):
+        return set()
+    names = os.listdir(folder / "masks")
+    return {class_name(name) for name in names if not name.startswith(".") and (folder / "masks" / name).is_dir()}
+
+
+KIND = Format("masks", "instance masks", "images/ with masks/", _finds, _reads, occurring=_occurring)

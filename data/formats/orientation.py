@@ -1,7 +1,8 @@
-"""Labels and EXIF: boxes drawn on an image lying on its side are turned upright together with it."""
+"""Boxes that are not upright: drawn on an image lying on its side by EXIF, or turned themselves."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,37 @@ def boxes_as_displayed(
         )
     # The labels were drawn by a tool that ignores EXIF.
     rest = "labelled on its side (sizes in the labels ignore EXIF orientation): boxes turned upright"
-    notices.count("image", "images", rest, file.name)
+    notices.count("image", "images", rest, file.name, kind=None)
     notices.note("exif-turned", rest, str(file))
     return upright_boxes(boxes_xyxy, stored_hw, orientation), size_hw
+
+
+def turned_bounds(
+    box_xyxy: tuple[float, float, float, float], degrees: Any, where: str, notices: Notices
+) -> tuple[float, float, float, float]:
+    """The upright bounds of a box that a labelling tool has turned about its centre.
+
+    Args:
+        box_xyxy: the box before it was turned, absolute pixels.
+        degrees: the angle, as a number or text; the direction does not matter. None or 0: not turned.
+        where: what gives it, for messages.
+        notices: receives a count of the turned boxes.
+
+    Raises:
+        DataError: the angle is no number.
+
+    """
+    try:
+        angle = math.radians(float(degrees or 0))
+    except (TypeError, ValueError, OverflowError):
+        angle = math.nan
+    if not math.isfinite(angle):
+        raise DataError(f"{where}: rotation must be an angle in degrees, got {degrees!r}")
+    if angle % math.pi == 0:
+        return box_xyxy
+    x1, y1, x2, y2 = box_xyxy
+    along, across = abs(math.cos(angle)), abs(math.sin(angle))
+    width, height = (x2 - x1) * along + (y2 - y1) * across, (x2 - x1) * across + (y2 - y1) * along
+    centre_x, centre_y = (x1 + x2) / 2, (y1 + y2) / 2
+    notices.count("turned box", "turned boxes", "taken as their upright bounds", where)
+    return centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2

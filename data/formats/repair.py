@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError, one_line
+from data.formats.units import Units
 
 MIN_SIDE_PX = 1.0
 """A box thinner than this, after clipping, is dropped: it holds no whole pixel."""
@@ -38,6 +39,7 @@ class Noted:
         line: what, where and what to do.
         where: the file it was noticed in.
         box_xyxy: the box as given, absolute pixels, where it was a box.
+        count: how many there were.
 
     """
 
@@ -45,6 +47,7 @@ class Noted:
     line: str
     where: str
     box_xyxy: tuple[float, float, float, float] | None = None
+    count: int = 1
 
 
 _collected: ContextVar[list[Noted] | None] = ContextVar("_collected", default=None)
@@ -71,10 +74,12 @@ class Notices:
 
     Attributes:
         every: None, and the first fault ends the reading as a `DataError`; or the list of `every_fault`.
+        units: whether the repairs hit so many boxes that another unit or order is the likelier cause.
 
     """
 
     every: list[Noted] | None = field(default_factory=_collected.get)
+    units: Units = field(default_factory=Units)
     _counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _first: dict[tuple[str, str, str], str] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
@@ -82,13 +87,19 @@ class Notices:
     def add(self, line: str) -> None:
         """Add a notice that is not counted."""
         self._lines.append(line)
+        self.note("notice", line, "")
 
-    def count(self, one: str, many: str, rest: str, where: str, n: int = 1) -> None:
-        """Add `n` to the notice "1 {one} {rest}" or "{n} {many} {rest}"; `where` is kept from the first."""
+    def count(self, one: str, many: str, rest: str, where: str, n: int = 1, *, kind: str | None = "notice") -> None:
+        """Add `n` to the notice "1 {one} {rest}" or "{n} {many} {rest}"; `where` is kept from the first.
+
+        `swath data check` lists them under `kind`; None where each is noted by itself.
+        """
         if n:
-            kind = (one, many, rest)
-            self._counts[kind] = self._counts.get(kind, 0) + n
-            self._first.setdefault(kind, where)
+            key = (one, many, rest)
+            self._counts[key] = self._counts.get(key, 0) + n
+            self._first.setdefault(key, where)
+            if kind and self.every is not None:
+                self.every.append(Noted(kind, f"{many} {rest}", where, count=n))
 
     def note(self, kind: str, line: str, where: str, boxes_xyxy: NDArray[np.float64] | None = None) -> None:
         """Add one of `kind` to `every`, or one for each of the boxes (N, 4)."""
@@ -116,7 +127,14 @@ class Notices:
         return made
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each kind, after the lines of `add`."""
+        """One line for each kind, after the lines of `add`; called when everything has been read.
+
+        Raises:
+            DataError: the boxes are of another unit or order than the format's.
+
+        """
+        for line, where in self.units.faults():
+            self.fault(DataError(f"{where}: {line}", kind="box-unit"), where)
         counted = []
         for (one, many, rest), n in self._counts.items():
             where = self._first[one, many, rest]
@@ -177,6 +195,7 @@ def repair_boxes(
     faulty = infinite | swapped
     boxes = np.where(faulty[:, None], 0.0, boxes)  # reached only where every fault is wanted
     height, width = size_hw
+    notices.units.saw(boxes[~infinite], swapped[~infinite], size_hw, image)
     frame = np.array([width, height, width, height], np.float64)
     clipped = np.clip(boxes, 0.0, frame)
     keep: NDArray[np.bool_] = np.all(clipped[:, 2:] - clipped[:, :2] >= min_side_px - SIDE_ROUNDING_PX, axis=1)
@@ -191,16 +210,16 @@ def repair_boxes(
     clips = keep & (beyond_px > _ROUNDING_PX)
     thin = ~keep & ~faulty & ~misplaced
     rest = f"thinner than {min_side_px:g} px inside the image: dropped"
-    notices.count("box", "boxes", rest, where, int(thin.sum()))
+    notices.count("box", "boxes", rest, where, int(thin.sum()), kind=None)
     notices.note("box-thin", rest, image, boxes[thin])
     rest = "reaching outside the image: clipped to it"
-    notices.count("box", "boxes", rest, where, int(clips.sum()))
+    notices.count("box", "boxes", rest, where, int(clips.sum()), kind=None)
     notices.note("box-clipped", rest, image, boxes[clips])
     kept = clipped[keep].astype(np.float32)
     _, firsts = np.unique(kept, axis=0, return_index=True)
     again = np.setdiff1d(np.arange(len(kept)), firsts)
     rest = "exactly on top of another: kept"
-    notices.count("box", "boxes", rest, where, len(again))
+    notices.count("box", "boxes", rest, where, len(again), kind=None)
     notices.note("box-duplicate", rest, image, kept[again].astype(np.float64))
     return kept, keep
 

@@ -1,267 +1,261 @@
-"""YOLO `data.yaml`: detection boxes, polygons and oriented boxes, read as upright bounding boxes."""
+"""YOLO: detection boxes, polygons and oriented boxes, read as upright bounding boxes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import yaml
 
-from data.dataset import SPLITS, Dataset, LabelledImage
-from data.errors import DataError, NoSuchSplit
-from data.files import read_text
+from data.dataset import Dataset, LabelledImage
+from data.errors import DataError, NoSuchSplit, PartMissing
 from data.formats.format import Format, ReadOptions, Writer
+from data.formats.names import Files, pairs, same, split_of
 from data.formats.references import Roots
 from data.formats.repair import Notices, Unlabelled, box_areas, count_unlabelled, repair_boxes
-from data.formats.search import files_named
+from data.formats.text import label_text
+from data.formats.yolo_description import (
+    CLASS_FILES,
+    Description,
+    describe,
+    describing,
+    description_files,
+    place_of,
+)
 from data.formats.yolo_writer import label_file, save_yolo
 from data.images import IMAGE_SUFFIXES, image_size_hw
 
-_KEYS = ("train", "val", "valid", "test")
-_YAML_LIMIT_BYTES = 4 << 20
 _PIXELS_ABOVE = 10.0  # fractions of the image lie in 0..1; no label misses its image by ten widths
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What all images of a dataset are read with."""
+
+    described: Description
+    roots: Roots
+    files: Files
+    notices: Notices
+
+
 def read_yolo(
-    data_yaml: Path,
+    source: Path,
     split: str = "train",
     *,
     unlabelled: Unlabelled = "background",
     images_dir: Path | None = None,
 ) -> Dataset:
-    """Read one split of a YOLO dataset, or a .txt list of images whose `data.yaml` lies beside or above it.
+    """Read one split of a YOLO dataset, or a .txt list of images.
 
     Lines are `class cx cy w h`, or `class x1 y1 x2 y2 ...` with the corners of an oriented box or a
-    polygon, whose bounds are taken; all as fractions of the image as displayed. Images without a
-    label file are counted in `notices`.
+    polygon, whose bounds are taken; all as fractions of the image as displayed. Labels lie in `labels/` beside
+    `images/`, or beside the images. Images without a label file are counted in `notices`.
 
     Args:
-        data_yaml: the YAML with `names`, the splits (a folder, a list of folders or a .txt list of
-            images) and perhaps `path`, the folder they are relative to. Or a list itself: paths, or names in
-            `images/`, with or without suffix.
+        source: a `data.yaml` with `names`, the splits (a folder, a list of folders or a .txt list of
+            images) and perhaps `path`, the folder they are relative to; Darknet's `obj.data`; or the class names, one
+            a line, of a folder that nothing else describes (`classes.txt`, `obj.names`). Or a list of images with
+            one of these beside or above it: paths, or names in `images/`, with or without suffix.
         split: "train", "val" ("valid" is the same) or "test".
         unlabelled: what an image without a label file is: "background", or not labelled yet: "skip" it.
         images_dir: a folder outside of the dataset that its links and lists may lead to.
 
     Raises:
-        NoSuchSplit: the split is not there.
-        DataError: the YAML, a label line or an image is faulty, or leads out of the dataset (see
+        NoSuchSplit: the split is not there; `PartMissing` where it is named, but what it names is not there.
+        DataError: the description, a label line or an image is faulty, or leads out of the dataset (see
             `data.formats.references`).
 
     """
-    path = Path(os.path.abspath(data_yaml))
-    listing = path if path.suffix.lower() == ".txt" else None
-    if listing:
-        path = _yaml_near(listing)
-    content = _content(path)
-    names = _names(content, path)
     notices = Notices()
-    root = _root(content, path, notices)
-    found = {key: _places(content[key], root, path) for key in _KEYS if content.get(key)}
-    present = {key: places for key, places in found.items() if all(map(os.path.exists, places))}
-    if listing:
-        present = {split: [listing]}
-    key = next((key for key in SPLITS[split] if key in present), None)
-    if key is None:
-        raise NoSuchSplit(_absent(split, found, present, path))
-    roots = Roots(path.parent, [root], images_dir)
+    path = Path(os.path.abspath(source))
+    listing = path if path.suffix.lower() == ".txt" and same(path.name) not in CLASS_FILES else None
+    described = describe(describing(listing) if listing else path, notices)
+    path = described.path
+    roots = Roots(path.parent, [described.root], images_dir)
+    reading = _Reading(described, roots, Files(roots, notices), notices)
+    places = [listing] if listing else _places(split, reading)
     files: list[Path] = []
-    for place in present[key]:
+    for place in places:
         roots.check(place, f"{path}: split {split!r}")
-        files += roots.images_in(place) if place.is_dir() else _listed_images(place, root, notices)
+        files += roots.images_in(place) if place.is_dir() else _listed_images(place, reading)
     files = list(dict.fromkeys(files))
     if not files:
-        raise DataError(f"{path}: split {split!r} is empty: no images in {', '.join(map(str, present[key]))}")
-    labels = [label_file(file) for file in files]
-    if not any(label.parent.is_dir() for label in labels):
-        raise DataError(f"{path}: no labels for split {split!r}: expected for example {labels[0]}")
-    if all(place.is_dir() for place in present[key]):
-        _count_orphans(labels, notices)
-    pairs = list(enumerate(zip(files, labels, strict=True), start=1))
-    without = [file for _, (file, label) in pairs if not os.path.lexists(label)]
-    if unlabelled == "skip":
-        pairs = [pair for pair in pairs if os.path.lexists(pair[1][1])]
-    if not pairs:
+        raise DataError(f"{path}: split {split!r} is empty: no images in {', '.join(map(str, places))}")
+    labels = _label_files(files, all(place.is_dir() for place in places), reading)
+    if not any((labels[file] or label_file(file)).parent.is_dir() for file in files):
+        raise DataError(f"{path}: no labels for split {split!r}: expected for example {label_file(files[0])}")
+    wanted = [pair for pair in enumerate(files, start=1) if labels[pair[1]] or unlabelled == "background"]
+    if not wanted:
         raise DataError(f"{path}: split {split!r} is empty: no image has a label file, and such are left out")
-    keypoints = "kpt_shape" in content
-    label_of = {class_id: label for label, class_id in enumerate(names)}
 
-    def image(pair: tuple[int, tuple[Path, Path]]) -> LabelledImage:
-        image_id, (file, label) = pair
-        return _image(image_id, file, label, label_of, keypoints, roots, notices)
+    def image(numbered: tuple[int, Path]) -> LabelledImage:
+        image_id, file = numbered
+        return _image(image_id, file, labels[file], reading)
 
-    images = tuple(p for pair in pairs for _, p in notices.each([pair], image, str(pair[1][0]), "image-unreadable"))
-    count_unlabelled(without, "label file", unlabelled, notices)
-    name = str(data_yaml) if listing else f"{data_yaml}[{split}]"
-    return Dataset(name, tuple(names.values()), tuple(names), images, notices.lines())
+    images = tuple(p for pair in wanted for _, p in notices.each([pair], image, str(pair[1]), "image-unreadable"))
+    count_unlabelled([file for file in files if labels[file] is None], "label file", unlabelled, notices)
+    name = str(source) if listing or "" in described.parts else f"{source}[{split}]"
+    return Dataset(name, described.classes.names, described.classes.ids, images, notices.lines())
 
 
-def _yaml_near(listing: Path) -> Path:
-    """The `data.yaml` that names the classes of a list of images: beside it, or up to two folders above."""
-    if not listing.is_file():
-        raise DataError(f"{listing}: no such list of images")
-    near = [home / name for home in list(listing.parents)[:3] for name in ("data.yaml", "data.yml")]
-    found = next((file for file in near if file.is_file()), None)
-    if found is None:
-        raise DataError(f"{listing}: a list of images needs class names: put a data.yaml with names beside it")
-    return found
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: ten lines of them can stand for more text than a memory holds."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) do not belong into a data.yaml", mark)
-        return super().compose_node(parent, index)
-
-
-def _content(path: Path) -> Mapping[str, Any]:
+def _places(split: str, reading: _Reading) -> list[Path]:
+    """The folders and .txt lists of a split."""
+    described = reading.described
+    wanted = split_of(split) or split
+    entries = described.parts.get("") or described.parts.get(wanted)
+    if entries is None:
+        raise NoSuchSplit(f"{described.path}: names no split {split!r}; {_there(reading)}")
     try:
-        content = yaml.load(read_text(path, kind="a data.yaml", limit_bytes=_YAML_LIMIT_BYTES), Loader=_PlainLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        raise DataError(f"{path}: not valid YAML{place}: {getattr(error, 'problem', None) or error}") from None
-    except (ValueError, RecursionError):  # a date that is none, brackets a thousand deep
-        raise DataError(f"{path}: not a YOLO data.yaml: a value in it cannot be read") from None
-    if not isinstance(content, dict) or not content.get("names"):
-        raise DataError(f"{path}: not a YOLO data.yaml (needs names, and train or val)")
-    return content
+        return [place_of(entry, wanted, described, reading.files, reading.notices) for entry in entries]
+    except PartMissing as error:
+        raise PartMissing(f"{error}; {_there(reading)}", near=error.near) from None
 
 
-def _names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Class id -> name, ordered by id."""
-    given = content["names"]
-    pairs = list(enumerate(given)) if isinstance(given, list) else None
-    if isinstance(given, dict):
-        pairs = list(given.items())
-    if pairs is None or not all(
-        isinstance(key, int) and key >= 0 and not isinstance(name, dict | list | set) for key, name in pairs
-    ):
-        raise DataError(f"{path}: names must be a list, or a mapping from class numbers to names, got {given!r}")
-    names = {key: str(name) for key, name in sorted(pairs)}
-    if len(set(names.values())) != len(names):
-        raise DataError(f"{path}: a class name occurs twice: {', '.join(names.values())}")
-    if "nc" in content and content["nc"] != len(names):
-        raise DataError(f"{path}: nc is {content['nc']} but there are {len(names)} names: correct one of them")
-    return names
+def _there(reading: _Reading) -> str:
+    """Which splits there are, for a message."""
+    present = []
+    for split, entries in reading.described.parts.items():
+        try:
+            for entry in entries:
+                place_of(entry, split, reading.described, reading.files, Notices(every=None))
+        except DataError:
+            continue
+        present.append(split)
+    return f"there is: {', '.join(present)}" if present else "nor is any other"
 
 
-def _root(content: Mapping[str, Any], path: Path, notices: Notices) -> Path:
-    """The folder that splits are relative to."""
-    given = content.get("path")
-    if given is None:
-        return path.parent
-    if not isinstance(given, str):
-        raise DataError(f"{path}: path must be a folder, got {given!r}")
-    root = Path(os.path.abspath(path.parent / given))
-    if os.path.isdir(root):
-        if root == Path(root.anchor):
-            raise DataError(f"{path}: path {given!r} takes in the whole disk: name the dataset's own folder")
-        home = os.path.realpath(path.parent)
-        if os.path.commonpath([home, os.path.realpath(root)]) != home:
-            notices.add(f"images and labels are read from {root}, as path in {path.name} states")
-        return root
-    notices.add(f"path {str(given)!r} of {path.name} does not exist: taken as {path.parent}")
-    return path.parent
-
-
-def _places(given: Any, root: Path, path: Path) -> list[Path]:
-    """The folders or .txt lists of one split; they need not exist."""
-    entries = given if isinstance(given, list) else [given]
-    if not all(isinstance(entry, str) for entry in entries):
-        raise DataError(f"{path}: a split must be a folder, a list of folders or a .txt list, got {given!r}")
-    places = []
-    for entry in entries:
-        place = root / entry
-        # Roboflow writes `../train/images` although the folder lies beside the YAML.
-        inside = root / PurePosixPath(*(part for part in PurePosixPath(entry).parts if part != ".."))
-        places.append(Path(os.path.abspath(inside if os.path.exists(inside) else place)))
-    return places
-
-
-def _absent(
-    split: str, found: Mapping[str, Sequence[Path]], present: Mapping[str, Sequence[Path]], path: Path
-) -> str:
-    there = f"there is: {', '.join(present)}" if present else "nor is any other"
-    named = next((found[key] for key in SPLITS[split] if key in found), None)
-    if named is None:
-        return f"{path}: names no split {split!r}; {there}"
-    missing = next(place for place in named if not os.path.exists(place))
-    return f"{path}: split {split!r} is not there ({missing} does not exist); {there}"
-
-
-def _listed_images(listing: Path, root: Path, notices: Notices) -> list[Path]:
+def _listed_images(listing: Path, reading: _Reading) -> list[Path]:
     files = []
-    for number, line in enumerate(_lines(listing), start=1):
-        if line.strip():
-            entry = line.strip()
-            # `./` means beside the list; anything else is relative to the dataset's folder.
-            homes = [listing.parent, root] if entry.startswith("./") else [root, listing.parent]
-            if "/" not in entry:  # published lists often hold bare names, even without their suffix
-                homes += [home / "images" for home in homes]
-            names = [entry, *(f"{entry}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))]
-            names = names[:1] if Path(entry).suffix.lower() in IMAGE_SUFFIXES else names
-            possible = [Path(os.path.abspath(home / name)) for name in names for home in homes]
-            file = next((c for c in possible if os.path.exists(c) and not os.path.isdir(c)), None)
+    root = reading.described.root
+    for number, line in enumerate(
+        label_text(listing, reading.notices, kind="a list of images").splitlines(), start=1
+    ):
+        entry = line.strip()
+        if not entry:
+            continue
+        # `./` means beside the list; anything else is relative to the dataset's folder.
+        homes = [listing.parent, root] if entry.startswith("./") else [root, listing.parent]
+        if "/" not in entry:  # published lists often hold bare names, even without their suffix
+            homes += [home / "images" for home in homes]
+        names = [entry, *(f"{entry}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))]
+        names = names[:1] if Path(entry).suffix.lower() in IMAGE_SUFFIXES else names
+        where = f"{listing}: line {number}"
+        try:
+            found = (reading.files.find(name, list(dict.fromkeys(homes)), where) for name in names)
+            file = next((file for file in found if file), None)
             if file is None:
-                error = DataError(f"{listing}: line {number}: no such image: {possible[0]}")
-                notices.fault(error, str(possible[0]), "image-missing")
-                continue
-            files.append(file)
+                missing = Path(os.path.abspath(homes[0] / names[0]))
+                raise DataError(f"{where}: no such image: {missing}", kind="image-missing")
+        except DataError as error:
+            reading.notices.fault(error, entry)
+            continue
+        files.append(file)
     return files
 
 
-def _count_orphans(labels: Sequence[Path], notices: Notices) -> None:
-    """Count label files whose image is missing: their boxes must not vanish silently."""
-    expected = set(labels)
-    for folder in sorted({label.parent for label in labels}):
-        orphans = sorted(f for f in folder.glob("*.txt") if f not in expected and f.name != "classes.txt")
-        if orphans:
+def _label_files(images: Sequence[Path], whole: bool, reading: _Reading) -> dict[Path, Path | None]:
+    """Image -> its label file, None where it has none.
+
+    Where the images are `whole`, not listed, label files without an image are counted.
+    """
+    by_folder: dict[Path, dict[str, Path]] = {}
+    for file in images:
+        named = by_folder.setdefault(file.parent, {})
+        other = named.setdefault(file.stem, file)
+        if other != file:
+            line = f"{other} and {file.name}: two images for the same labels: rename or remove one of them"
+            reading.notices.fault(DataError(line, kind="image-ambiguous"), str(file))
+    labels: dict[Path, Path | None] = dict.fromkeys(images)
+    used: set[Path] = set()
+    homes: list[Path] = []
+    for folder, named in by_folder.items():
+        for home in dict.fromkeys((_label_folder(folder, reading.files), folder)):
+            there = _texts(home)
+            homes.append(home)
+            for stem, label in pairs([s for s, f in named.items() if labels[f] is None], there, str(home)).items():
+                labels[named[stem]] = there[label]
+                used.add(there[label])
+                if stem != label:
+                    rest = "found under another spelling of its image's name (Unicode form or case)"
+                    reading.notices.count("label file", "label files", rest, f"{label}: {named[stem].name}")
+    if whole:
+        texts = sorted(file for home in dict.fromkeys(homes) for file in _texts(home).values())
+        orphans = [file for file in texts if file not in used and _is_label(file)]
+        if orphans:  # their boxes must not vanish silently
             rest = "without an image: not used"
-            notices.count("label file", "label files", rest, orphans[0].name, len(orphans))
+            reading.notices.count(
+                "label file", "label files", rest, orphans[0].name, len(orphans), kind="label-unused"
+            )
+    return labels
 
 
-def _image(
-    image_id: int,
-    file: Path,
-    label: Path,
-    label_of: Mapping[int, int],
-    keypoints: bool,
-    roots: Roots,
-    notices: Notices,
-) -> LabelledImage:
-    roots.check(file, str(label))
+def _label_folder(folder: Path, files: Files) -> Path:
+    """Where the labels of the images in `folder` lie: the last folder `images` of its path becomes `labels`."""
+    parts = folder.parts
+    for index in range(len(parts) - 1, -1, -1):
+        if same(parts[index]) == "images":
+            home = Path(*parts[:index])
+            for part in ("labels", *parts[index + 1 :]):
+                home = next(iter(files.like(home, part)), home / part)
+            return home
+    return folder
+
+
+def _texts(folder: Path) -> dict[str, Path]:
+    """Name without suffix -> label file in `folder`."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    files = [folder / name for name in names if name[-4:].lower() == ".txt" and not name.startswith(".")]
+    return {file.stem: file for file in files if same(file.name) not in CLASS_FILES}
+
+
+def _is_label(file: Path) -> bool:
+    """Whether a text begins as labels do: `readme.txt` and lists of images are none."""
+    try:
+        with file.open("rb") as content:
+            first = content.read(1 << 12).split()[:5]
+        return len(first) == 5 and all(np.isfinite(float(token)) for token in first)
+    except (OSError, ValueError):
+        return False
+
+
+def _image(image_id: int, file: Path, label: Path | None, reading: _Reading) -> LabelledImage:
+    notices, label_of = reading.notices, reading.described.classes.label_of
+    where = label or label_file(file)
+    reading.roots.check(file, str(where))
     size_hw = image_size_hw(file)
     labels: list[int] = []
     boxes: list[tuple[float, float, float, float]] = []
-    if os.path.lexists(label):
-        roots.check(label, str(file))
+    if label is not None:
+        reading.roots.check(label, str(file))
 
         def read(numbered: tuple[int, str]) -> tuple[int, tuple[float, float, float, float]]:
             number, line = numbered
-            class_id, box = _line(line.split(), keypoints, f"{label}: line {number}")
-            if class_id not in label_of:
-                known = ", ".join(map(str, label_of))
-                line = f"{label}: line {number}: class {class_id} is not in names (known: {known})"
-                raise DataError(line, kind="class-unknown")
-            return label_of[class_id], box
+            class_id, box = _line(line.split(), reading.described.keypoints, f"{label}: line {number}")
+            return _known(class_id, label_of, f"{label}: line {number}"), box
 
-        lines = [(number, line) for number, line in enumerate(_lines(label), start=1) if line.strip()]
+        text = label_text(label, notices, kind="a YOLO text file")
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
         for _, (class_label, box) in notices.each(lines, read, str(file)):
             labels.append(class_label)
             boxes.append(box)
     height, width = size_hw
     absolute = np.array(boxes, np.float64).reshape(-1, 4) * np.array([width, height, width, height], np.float64)
-    kept, keep = repair_boxes(absolute, size_hw, notices, str(label), file)
+    kept, keep = repair_boxes(absolute, size_hw, notices, str(where), file)
     areas = box_areas(kept)
     crowd = np.zeros(len(kept), np.bool_)
     return LabelledImage(image_id, file, size_hw, kept, np.array(labels, np.int64)[keep], areas, crowd)
+
+
+def _known(class_id: int, label_of: Mapping[int, int], where: str) -> int:
+    if class_id not in label_of:
+        known = ", ".join(map(str, label_of))
+        raise DataError(f"{where}: class {class_id} is not in names (known: {known})", kind="class-unknown")
+    return label_of[class_id]
 
 
 def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tuple[float, float, float, float]]:
@@ -293,12 +287,8 @@ def _line(tokens: Sequence[str], keypoints: bool, where: str) -> tuple[int, tupl
     return int(class_id), box
 
 
-def _lines(file: Path) -> list[str]:
-    return read_text(file, kind="a YOLO text file").splitlines()
-
-
 def _finds(folder: Path, split: str) -> list[Path]:
-    return files_named(folder, "data.yaml", "data.yml")
+    return description_files(folder)
 
 
 def _reads(path: Path, options: ReadOptions) -> Dataset:
@@ -308,9 +298,9 @@ def _reads(path: Path, options: ReadOptions) -> Dataset:
 KIND = Format(
     "yolo",
     "YOLO",
-    "data.yaml",
+    "data.yaml, obj.data, labels/ with classes.txt",
     _finds,
     _reads,
-    suffixes=(".yaml", ".yml", ".txt"),
+    suffixes=(".yaml", ".yml", ".txt", ".data", ".names"),
     writes=Writer(save_yolo, image_folder="images/{split}", images_inside=True),
 )

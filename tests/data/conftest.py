@@ -19,7 +19,7 @@ def write_image() -> Callable[..., NDArray[np.uint8]]:
     def write(path: Path, size_hw: tuple[int, int] = (40, 60), seed: int = 0) -> NDArray[np.uint8]:
         path.parent.mkdir(parents=True, exist_ok=True)
         image = np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), np.uint8)
-        assert cv2.imwrite(str(path), image)
+        path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())  # OpenCV takes no path that is not UTF-8
         return image
 
     return write

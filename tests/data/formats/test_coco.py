@@ -30,8 +30,9 @@ def test_ids_with_gaps_and_xywh(coco_file):
     assert read.notices == ()
 
 
-def test_a_image_without_boxes_stays_and_a_missing_area_is_the_boxs(coco_file):
-    images = [IMAGE, {**IMAGE, "id": 9}]
+def test_a_image_without_boxes_stays_and_a_missing_area_is_the_boxs(coco_file, tmp_path, write_image):
+    images = [IMAGE, {**IMAGE, "id": 9, "file_name": "b.png"}]
+    write_image(tmp_path / "b.png")
     read = read_coco(coco_file(images=images, annotations=[BOX]))
     assert [len(image.boxes_xyxy) for image in read.images] == [1, 0]
     assert read.images[0].areas_px.tolist() == [300]
@@ -72,7 +73,7 @@ def test_repairs_keep_labels_and_areas_aligned(coco_file):
         ({"annotations": [{**BOX, "category_id": 1}]}, r"category_id 1 is not in categories \(known: 2, 5\)"),
         ({"annotations": [{**BOX, "bbox": [1, 2, 3]}]}, "bbox must be four numbers"),
         ({"annotations": [{**BOX, "bbox": None}]}, "bbox must be four numbers"),
-        ({"annotations": [{**BOX, "bbox": [1, 2, "3", 4]}]}, "bbox must be four numbers"),
+        ({"annotations": [{**BOX, "bbox": [1, 2, "three", 4]}]}, "bbox must be four numbers"),
         ({"annotations": [{**BOX, "bbox": [float("nan"), 2, 3, 4]}]}, "not finite"),
         ({"annotations": [{**BOX, "bbox": [10**400, 2, 3, 4]}]}, "not finite"),
         ({"annotations": [{**BOX, "bbox": [1, 2, -3, 4]}]}, "negative"),
@@ -81,7 +82,7 @@ def test_repairs_keep_labels_and_areas_aligned(coco_file):
         ({"annotations": None}, "'annotations' must be a list"),
         ({"images": []}, "empty"),
         ({"images": [IMAGE, IMAGE]}, "image id 7 occurs twice"),
-        ({"images": [{**IMAGE, "id": "7"}]}, "whole-number id"),
+        ({"images": [{**IMAGE, "id": 7.5}]}, "whole-number id"),
         ({"images": [{**IMAGE, "file_name": None}]}, "file_name"),
         (
             {"images": [{**IMAGE, "file_name": "b.png"}]},

@@ -43,8 +43,23 @@ def test_voc_difficult_is_a_crowd_and_truncated_is_kept(voc):
     read = load_dataset(voc(flags="<truncated>1</truncated><difficult>1</difficult>"))
     assert read.images[0].iscrowd.tolist() == [True] and read.images[0].truncated.tolist() == [True]
     assert read.notices == (f"1 box marked difficult: not used for training ({read.images[0].path})",)
-    with pytest.raises(DataError, match="object 1: difficult must be 0 or 1, got 'maybe'"):
-        load_dataset(voc(flags="<difficult>maybe</difficult>"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "difficult", "truncated", "unknown"),
+    [
+        ("<truncated>False</truncated><difficult>true</difficult>", True, False, 0),
+        ("<truncated>0.0597</truncated><difficult> 1 </difficult>", True, True, 0),  # VOC 2008: the share cut off
+        ("<truncated>Unspecified</truncated><difficult>Unspecified</difficult>", False, False, 2),  # makesense.ai
+        ("<truncated>0.0</truncated><difficult>0.3</difficult>", False, False, 1),
+        ("<truncated/><difficult></difficult>", False, False, 0),
+        ("<truncated>7</truncated><difficult>nan</difficult>", False, False, 2),
+    ],
+)
+def test_voc_marks_as_tools_write_them(flags, difficult, truncated, unknown, voc):
+    read = load_dataset(voc(flags=flags))
+    assert read.images[0].iscrowd.tolist() == [difficult] and read.images[0].truncated.tolist() == [truncated]
+    assert sum("neither yes nor no: taken as no" in line for line in read.notices) == unknown
 
 
 @pytest.mark.parametrize("folders", [("annotations", "images"), (".", "."), ("Annotations", "JPEGImages")])
@@ -86,7 +101,7 @@ def test_voc_images_under_another_name_and_missing_ones(voc):
     folder = voc()
     (folder / "Annotations" / "a.xml").rename(folder / "Annotations" / "001.xml")
     read = load_dataset(folder)  # 001.xml names a.png; a.png itself has no a.xml
-    assert sorted(p.path.name for p in read.images) == ["a.png", "a.png"]
+    assert [(p.path.name, len(p.labels)) for p in read.images] == [("a.png", 1)] and read.notices == ()
     (folder / "JPEGImages" / "a.png").unlink()
     with pytest.raises(DataError, match="001.xml: its image is missing"):
         load_dataset(folder)

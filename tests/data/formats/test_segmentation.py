@@ -107,7 +107,8 @@ def test_label_studios_file_names(tmp_path, write_image):
     assert [p.path.relative_to(tmp_path).as_posix() for p in read.images] == list(names.values())
     assert read.class_names == ("Unkraut, groß",) and read.box_count == 10
     assert read.notices == (
-        "7 images found by the last parts of a URL or absolute path (first: /data/upload/1/2a1b2c3d-IMG_3.png)",
+        "9 files found under another spelling of their name (Unicode form, case, slashes or leading folders) "
+        "(first: images\\1a1b2c3d-IMG_2.png: 1a1b2c3d-IMG_2.png)",
     )
 
 

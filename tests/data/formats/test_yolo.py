@@ -128,7 +128,7 @@ def test_binary_label_file(yolo, tmp_path):
         ("names: [a, a]\n", "twice"),
         ("names: [a]\nnc: 2\n", "nc is 2 but there are 1 names"),
         ("names: [a]\n", "names no split 'train'; nor is any other"),
-        ("names: [a]\ntrain: 7\n", "must be a folder"),
+        ("names: [a]\ntrain: {a: b}\n", "must be a folder"),
         ("names: [a]\ntrain: nowhere\n", r"split 'train' is not there \(.*nowhere does not exist\)"),
         ("names: [a]\ntrain: list.txt\nval: .\n", "split 'train' is not there .*; there is: val"),
     ],
@@ -162,7 +162,7 @@ def test_val_and_valid_are_the_same(yolo):
     for key in ("val", "valid"):
         path = yolo({"a.png": ""}, f"{key}: train/images\nnames: [crop]\n")
         assert len(read_yolo(path, "val")) == len(read_yolo(path, "valid")) == 1
-    with pytest.raises(DataError, match="names no split 'train'; there is: valid"):
+    with pytest.raises(DataError, match="names no split 'train'; there is: val"):
         read_yolo(path, "train")
 
 
