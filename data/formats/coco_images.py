@@ -70,8 +70,8 @@ def coco_images(
             roots.check(file, where, digest if isinstance(digest, str) else None)
             if first_of.setdefault(file, image_id) != image_id:
                 raise DataError(
-                    f"{path}: images {first_of[file]} and {image_id} are both {name}: one file, so the boxes of one "
-                    "would lie on the picture of the other: give each its own file, or merge the entries",
+                    f"{path}: images {first_of[file]} and {image_id} are both {name}: one file, so the boxes of "
+                    "both would lie on it: give each its own file, or merge the entries",
                     kind="image-repeated",
                 )
         except DataError as error:
