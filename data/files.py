@@ -45,7 +45,8 @@ def read_bytes(path: Path, *, kind: str, limit_bytes: int = TEXT_LIMIT_BYTES) ->
     """
     try:
         with open_regular(path) as file:
-            content = file.read(limit_bytes + 1)
+            length = os.fstat(file.fileno()).st_size
+            content = file.read(min(length, limit_bytes) + 1)  # Python takes all that is asked for at once
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError:  # a NUL or half a character in the name

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from data.check.findings import KINDS, Example, Finding, Report, finding, in_order
 from data.check.labels import class_findings, label_findings, noted_findings, numbers
 from data.check.leaks import group_leaks, image_leaks
 from data.check.signature import ImageSignature, image_signatures
 from data.dataset import Dataset, LabelledImage
+from data.decoding.pixels import NoteKind
 from data.errors import DataError, NoSuchSplit, PartMissing
 from data.formats import load_dataset
 from data.formats.repair import Noted, every_fault
@@ -66,7 +67,7 @@ def read_parts(source: str | Path, *, split: str | None = None, **reading: Any) 
             if not any(part.fault == str(error) for part in parts):  # without splits, each of them is the whole
                 parts.append(Part(name, None, tuple(noted), str(error)))
         else:
-            if any(part.dataset and part.dataset.name == dataset.name for part in parts):
+            if any(part.dataset is not None and part.dataset.name == dataset.name for part in parts):
                 # Without splits, every one of them is the whole: named by its file.
                 return [Part(Path(source).stem or str(source), parts[0].dataset, parts[0].noted)]
             parts.append(Part(name, dataset, tuple(noted)))
@@ -148,7 +149,7 @@ def check_before_training(
         progress: called with (task, done, total).
 
     Returns:
-        One line for each error that was allowed.
+        One line for each error that was allowed, and for images of which not all is seen.
 
     Raises:
         DataError: there are errors that are not allowed, or `allow` names an unknown kind.
@@ -166,7 +167,8 @@ def check_before_training(
     found += group_leaks(images, sides)
     errors = [one for one in in_order(found) if one.severity == "error"]
     refuse([one for one in errors if one.kind not in allowed])
-    return tuple(one.line() for one in errors)
+    noted = [one for one in in_order(found) if one.kind in get_args(NoteKind)]
+    return tuple(_with_detail(one) for one in (*errors, *noted))
 
 
 def load_allowing(load: Callable[[], Dataset], allow: Iterable[str]) -> Dataset:
@@ -214,7 +216,7 @@ def refuse(errors: Sequence[Finding]) -> None:
 
 def _with_detail(one: Finding) -> str:
     first = one.examples[0] if one.examples else None
-    if first and one.kind in ("image-unreadable", "image-missing", "size-mismatch"):
+    if first and one.kind in ("image-unreadable", "image-missing", "size-mismatch", *get_args(NoteKind)):
         return f"{one.kind}: {one.part}: {one.count} {one.message}, such as {first.detail}"
     return one.line()
 
@@ -225,6 +227,8 @@ def _identical(parts: dict[str, Dataset]) -> list[Finding]:
     found = []
     for name, dataset in parts.items():
         files = frozenset(image.path.resolve() for image in dataset.images)
+        if not files:
+            continue  # nothing could be read, which is a fault of its own
         first = seen.setdefault(files, name)
         if first != name:
             found.append(finding("splits-identical", f"{first} / {name}", [Example(dataset.name)], count=2))
@@ -241,7 +245,7 @@ def _all_images(parts: dict[str, Dataset], found: Sequence[Finding]) -> tuple[li
 def _image_findings(
     images: Sequence[LabelledImage], sides: Sequence[str], signatures: Sequence[ImageSignature]
 ) -> list[Finding]:
-    """Images that cannot be read, and those that EXIF turns."""
+    """Images that cannot be read, those of which a part is left out, and those that their orientation turns."""
     examples: dict[tuple[str, str], list[Example]] = {}
     for image, side, signature in zip(images, sides, signatures, strict=True):
         if signature.fault:
@@ -250,4 +254,6 @@ def _image_findings(
         elif signature.orientation != 1:
             detail = f"EXIF orientation {signature.orientation}"
             examples.setdefault(("exif-orientation", side), []).append(Example(str(image.path), detail))
+        for kind, words in signature.notes:
+            examples.setdefault((kind, side), []).append(Example(str(image.path), words))
     return [finding(kind, side, found) for (kind, side), found in examples.items()]

@@ -46,7 +46,7 @@ def page(report: Report, parts: Sequence[Part], *, title: str) -> str:
         tally=report.tally(),
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         report=report,
-        sources={part.name: part.dataset.name for part in parts if part.dataset},
+        sources={part.name: part.dataset.name for part in parts if part.dataset is not None},
         colours=dict(zip(names, LINE_COLOURS_HEX * (1 + len(names) // len(LINE_COLOURS_HEX)), strict=False)),
         findings=[(found, _shown(found)) for found in report.findings],
         charts={heading: _bars(parts_) for heading, parts_ in charts.items()},

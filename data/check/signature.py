@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import LabelledImage
+from data.decoding.pixels import NoteKind
 from data.errors import DataError
-from data.images import image_header, read_image
+from data.images import read_decoded
 
 THUMBNAIL_PX = 64
 """Side of the square grey thumbnail by which near-duplicates are compared."""
@@ -52,6 +53,7 @@ class ImageSignature:
         thumbnail: uint8 (64, 64), grey.
         orientation: EXIF orientation, 1 to 8.
         keypoints: None where they were not computed.
+        notes: what of the file is left out or assumed: kind and words.
 
     """
 
@@ -62,6 +64,7 @@ class ImageSignature:
     thumbnail: NDArray[np.uint8]
     orientation: int
     keypoints: Keypoints | None
+    notes: tuple[tuple[NoteKind, str], ...] = ()
 
 
 def image_signatures(
@@ -94,10 +97,10 @@ def flips_and_turns(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 def _signature(image: LabelledImage, keypoints: bool) -> ImageSignature:
     try:
-        pixels = read_image(image.path)
-        _, orientation = image_header(image.path)
+        decoded = read_decoded(image.path)
     except DataError as error:
         return _faulty(str(error), size_differs=False)
+    pixels, orientation = decoded.image, decoded.header.orientation
     if pixels.shape[:2] != image.size_hw:
         height, width = image.size_hw
         line = f"{image.path}: is {pixels.shape[1]} x {pixels.shape[0]}, its labels say {width} x {height}"
@@ -106,7 +109,7 @@ def _signature(image: LabelledImage, keypoints: bool) -> ImageSignature:
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
     thumbnail = np.asarray(cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA), np.uint8)
     found = find_keypoints(grey) if keypoints else None
-    return ImageSignature(None, False, digest, _hashes(thumbnail), thumbnail, orientation, found)
+    return ImageSignature(None, False, digest, _hashes(thumbnail), thumbnail, orientation, found, decoded.notes)
 
 
 def _faulty(fault: str, *, size_differs: bool) -> ImageSignature:

@@ -170,7 +170,7 @@ def _image(
     )
 
 
-def _boxes(instances: NDArray[np.int64]) -> list[tuple[int, tuple[float, float, float, float], float]]:
+def _boxes(instances: NDArray[np.integer[Any]]) -> list[tuple[int, tuple[float, float, float, float], float]]:
     """Value, box x1, y1, x2, y2 and area in pixels of each instance of (H, W), by value."""
     rows, columns = np.nonzero(instances)
     values, index = np.unique(instances[rows, columns], return_inverse=True)

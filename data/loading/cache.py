@@ -23,7 +23,7 @@ from data.dataset import Dataset
 from data.errors import DataError
 from data.window import Window
 
-_SCHEME = 1  # to be raised when the same image file decodes to other pixels
+_SCHEME = 2  # to be raised when the same image file decodes to other pixels
 _SUFFIX, _UNFINISHED = ".bgr", ".tmp"
 _ABANDONED_S = 3600.0  # a file unfinished for this long belongs to a run that was killed
 _SPARED_BYTES = 1 << 30  # of a disk, left for everything else

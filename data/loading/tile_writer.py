@@ -12,6 +12,7 @@ import cv2
 from data.dataset import Dataset, LabelledImage
 from data.files import whole_folder, write_whole
 from data.formats.coco import save_coco
+from data.images import maps_allowed
 
 TileFormat = Literal["auto", "jpg", "png"]
 
@@ -29,7 +30,7 @@ def write_tiles(
     """Write tiles as images of their own: `images/` and `annotations.json` (COCO).
 
     Args:
-        tiled: the result of `tile_dataset`; each photo is decoded once.
+        tiled: the result of `tile_dataset`; each photo is decoded once, and may be as large as OpenCV decodes.
         folder: new, or empty. It appears complete or not at all, also if the writing is interrupted.
         format: jpg (quality 95), png, or auto: jpg for tiles of JPEGs, png for all others.
         progress: called after each tile with (done, total).
@@ -38,7 +39,7 @@ def write_tiles(
         DataError: the folder is not empty, or an image cannot be read or written.
 
     """
-    with whole_folder(folder) as staging:
+    with maps_allowed(), whole_folder(folder) as staging:
         written: list[LabelledImage] = []
         names: set[str] = set()
         for image, pixels in tiled.read():

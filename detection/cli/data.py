@@ -306,6 +306,7 @@ def tile(
     from typing import get_args
 
     from data.formats import load_dataset
+    from data.images import maps_allowed
     from data.loading.tile_writer import TileFormat, write_tiles
     from data.loading.tiles import tile_dataset
     from detection.cli.terminal import TerminalWatcher
@@ -315,7 +316,8 @@ def tile(
     if gsd_mm is not None and tile_m is None:
         raise typer.BadParameter("needs --tile-m", param_hint="--gsd-mm")
     settings = _tile_settings(size_px=size, overlap=overlap, min_visible=min_visible, tile_m=tile_m, gsd_mm=gsd_mm)
-    photos = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
+    with maps_allowed():
+        photos = load_dataset(dataset, split=split, **reading(format, unlabelled, images_dir))
     tiled, counts = tile_dataset(photos, settings)
     with TerminalWatcher() as watcher:
         for line in tiled.notices:

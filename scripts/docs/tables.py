@@ -87,6 +87,13 @@ def outputs() -> str:
     )
 
 
+def encodings() -> str:
+    """The encodings of pixels in ROS and Foxglove messages."""
+    from detection.runtime.cameras.encodings import ENCODINGS
+
+    return _rows(("encodings of `sensor_msgs/Image` that are read",), ((", ".join(f"`{e}`" for e in ENCODINGS),),))
+
+
 def _rows(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     cells = [titles, ("---",) * len(titles), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
@@ -95,6 +102,7 @@ def _rows(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "cameras": cameras,
     "effects": effects,
+    "encodings": encodings,
     "findings": findings,
     "formats": formats,
     "outputs": outputs,

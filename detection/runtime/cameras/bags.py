@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from detection.runtime.detections import Frame
 
 _log = logging.getLogger(__name__)
+_MOST_SAID = 20  # kinds of messages about single images
 
 Message = tuple[str, str, bytes, float]
 """Schema, encoding, content, and when it was recorded in seconds."""
@@ -84,6 +86,7 @@ class BagImages(Source):
         self._index = 0
         self._limiter = FrameRateLimiter(max_fps)
         self._first_s: float | None = None
+        self._said: Counter[str] = Counter()
         with ExitStack() as opened:
             try:
                 self.length, self._messages = read(path, topic, opened)
@@ -101,6 +104,7 @@ class BagImages(Source):
 
         """
         from detection.runtime.cameras.image_messages import decode_message
+        from detection.runtime.decoding.refusal import ImageRefused
         from detection.runtime.detections import Frame
 
         while not self.ended:
@@ -109,8 +113,11 @@ class BagImages(Source):
                 schema, encoding, content, logged_s = next(self._messages)
             except StopIteration:
                 self.ended = True
+                self._tally()
                 if self._index and self.unreadable == self._index:
-                    raise SourceError(f"{self._shown_as}: none of its {self._index} images could be read") from None
+                    raise SourceError(
+                        f"{self._shown_as}: none of its {self._index} images could be read ({next(iter(self._said))})"
+                    ) from None
                 return None
             except Exception as error:
                 self.ended = True
@@ -118,17 +125,33 @@ class BagImages(Source):
                 raise SourceError(f"{self._shown_as}: {ended} {self._repair}") from None
             if not self._limiter.accepts(logged_s):
                 continue
-            found = decode_message(schema, encoding, content)
             index = self._index
             self._index += 1
-            if found is not None:
-                taken_s = found.stamp_s or logged_s  # 0 is a stamp that was not set
-                self._first_s = taken_s if self._first_s is None else self._first_s
-                stream_s, utc_ns = taken_s - self._first_s, round(taken_s * 1e9)
-                return Frame(found.image, self.camera, index, captured_ns, stream_s, utc_ns)
-            self.unreadable += 1
-            _log.warning("%s: image %d cannot be read, left out", self._shown_as, index)
+            try:
+                found = decode_message(schema, encoding, content)
+            except ImageRefused as error:
+                self.unreadable += 1
+                self._say(str(error), f"image {index} cannot be read, left out: {error}")
+                continue
+            for kind, words in found.notes:
+                self._say(kind, f"image {index}: {words}")
+            taken_s = found.stamp_s or logged_s  # 0 is a stamp that was not set
+            self._first_s = taken_s if self._first_s is None else self._first_s
+            stream_s, utc_ns = taken_s - self._first_s, round(taken_s * 1e9)
+            return Frame(found.image, self.camera, index, captured_ns, stream_s, utc_ns)
         return None
+
+    def _say(self, what: str, line: str) -> None:
+        """Log the first of each kind; a topic of ten thousand images would repeat it as often."""
+        if what not in self._said and len(self._said) < _MOST_SAID:
+            _log.warning("%s: %s", self._shown_as, line)
+        if what in self._said or len(self._said) < _MOST_SAID:
+            self._said[what] += 1
+
+    def _tally(self) -> None:
+        for what, count in self._said.items():
+            if count > 1:
+                _log.warning("%s: the same of %d images (%s)", self._shown_as, count, what)
 
     def close(self) -> None:
         """Close the file."""

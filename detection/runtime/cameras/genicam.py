@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ _CONVERSIONS: dict[str, str | None] = {
     "BayerGR8": "COLOR_BayerGRBG2BGR",
 }
 """Pixel formats of the standard that are read, and the name of OpenCV's conversion."""
+
+_log = logging.getLogger(__name__)
 
 
 def _missing(source: str) -> str | None:
@@ -56,6 +59,8 @@ class GenicamCapture:
         producer, _, serial = spec.removeprefix(_PREFIX).partition("#")
         self._read_timeout_s = read_timeout_s
         self._image: Any = None
+        self._spec = spec
+        self._unread: str | None = None
         self._harvester: Any = Harvester()
         try:
             self._harvester.add_file(producer)
@@ -87,6 +92,11 @@ class GenicamCapture:
                 pixels = np.asarray(component.data, np.uint8).reshape(shape)
                 conversion = _CONVERSIONS[kind]
                 self._image = pixels.copy() if conversion is None else cv2.cvtColor(pixels, getattr(cv2, conversion))
+            elif kind != self._unread:
+                self._unread = kind
+                _log.warning(
+                    "%s: pixel format %s is not read; set one of %s", self._spec, kind, ", ".join(_CONVERSIONS)
+                )
         finally:
             buffer.queue()
         return True

@@ -7,26 +7,12 @@ import json
 import struct
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_CONVERSIONS: dict[str, tuple[int, int | None]] = {
-    "bgr8": (3, None),
-    "8UC3": (3, None),
-    "rgb8": (3, cv2.COLOR_RGB2BGR),
-    "bgra8": (4, cv2.COLOR_BGRA2BGR),
-    "rgba8": (4, cv2.COLOR_RGBA2BGR),
-    "mono8": (1, cv2.COLOR_GRAY2BGR),
-    "8UC1": (1, cv2.COLOR_GRAY2BGR),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2BGR_YUYV),
-    "yuv422": (2, cv2.COLOR_YUV2BGR_UYVY),
-    "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2BGR),
-    "bayer_bggr8": (1, cv2.COLOR_BayerBGGR2BGR),
-    "bayer_gbrg8": (1, cv2.COLOR_BayerGBRG2BGR),
-    "bayer_grbg8": (1, cv2.COLOR_BayerGRBG2BGR),
-}
-"""Encodings of sensor_msgs/Image: bytes a pixel, and OpenCV's conversion."""
+from detection.runtime.cameras.encodings import from_pixels
+from detection.runtime.decoding.pixels import NoteKind, decode
+from detection.runtime.decoding.refusal import ImageRefused
 
 ROS_IMAGE = "sensor_msgs/msg/Image"
 ROS_COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -41,62 +27,54 @@ class ImageMessage:
     Attributes:
         image: uint8 (H, W, 3) BGR.
         stamp_s: when it was taken, in seconds of the recorder's clock; None where it does not say.
+        notes: what of it was left out or assumed: kind and words.
 
     """
 
     image: NDArray[np.uint8]
     stamp_s: float | None
+    notes: tuple[tuple[NoteKind, str], ...] = ()
 
 
-def decode_message(schema: str, encoding: str, data: bytes) -> ImageMessage | None:
-    """The image of a message, or None where it cannot be decoded.
+def decode_message(schema: str, encoding: str, data: bytes) -> ImageMessage:
+    """The image of a message.
 
     Args:
         schema: its type by name, one of `IMAGE_SCHEMAS`.
         encoding: "cdr" (ROS 2), "ros1", "json" or "protobuf" (Foxglove).
         data: the message.
 
+    Raises:
+        ImageRefused: it is damaged, or its encoding or format, which the message names, is not read.
+
     """
     try:
         if schema == FOXGLOVE_COMPRESSED:
-            stamp_s, content = _foxglove_json(data) if encoding == "json" else _foxglove_protobuf(data)
-            image = _decode(content)
-        else:
-            fields = _Cdr(data) if encoding == "cdr" else _Ros1(data)
-            if encoding != "cdr":
-                fields.number("I", 4)  # seq
-            stamp_s = fields.number("i", 4) + fields.number("I", 4) / 1e9
-            fields.text()  # frame_id
-            if schema == ROS_COMPRESSED:
-                fields.text()  # format: the content says it itself
-                image = _decode(fields.octets())
-            else:
-                height, width, kind = fields.number("I", 4), fields.number("I", 4), fields.text()
-                fields.number("B", 1)  # is_bigendian: of pixels of several bytes, which are not read
-                step = fields.number("I", 4)
-                image = _from_pixels(fields.octets(), height, width, step, kind)
-    except (struct.error, ValueError, KeyError, IndexError, cv2.error):
-        return None
-    return None if image is None else ImageMessage(image, stamp_s)
+            stamp_s, content, kind = _foxglove_json(data) if encoding == "json" else _foxglove_protobuf(data)
+            return _compressed(content, kind, stamp_s)
+        fields = _Cdr(data) if encoding == "cdr" else _Ros1(data)
+        if encoding != "cdr":
+            fields.number("I", 4)  # seq
+        stamp_s = fields.number("i", 4) + fields.number("I", 4) / 1e9
+        fields.text()  # frame_id
+        if schema == ROS_COMPRESSED:
+            kind = fields.text()
+            return _compressed(fields.octets(), kind, stamp_s)
+        height, width, kind = fields.number("I", 4), fields.number("I", 4), fields.text()
+        big_endian = bool(fields.number("B", 1))
+        step = fields.number("I", 4)
+        image, notes = from_pixels(fields.octets(), height, width, step, kind, big_endian=big_endian)
+        return ImageMessage(image, stamp_s, notes)
+    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise ImageRefused("the message is damaged or cut short") from None
 
 
-def _from_pixels(content: bytes, height: int, width: int, step: int, encoding: str) -> NDArray[np.uint8] | None:
-    """An image as uint8 (H, W, 3) BGR from the fields of sensor_msgs/Image; None where they do not fit."""
-    if encoding not in _CONVERSIONS:
-        return None
-    bytes_a_pixel, conversion = _CONVERSIONS[encoding]
-    if step < width * bytes_a_pixel or len(content) < height * step or 0 in (height, width):
-        return None
-    rows = np.frombuffer(content, np.uint8, height * step).reshape(height, step)[:, : width * bytes_a_pixel]
-    shape = (height, width) if bytes_a_pixel == 1 else (height, width, bytes_a_pixel)
-    pixels = np.ascontiguousarray(rows).reshape(shape)
-    # A copy where nothing is converted: the message's memory cannot be written to.
-    return pixels.copy() if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
-
-
-def _decode(content: bytes) -> NDArray[np.uint8] | None:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    return None if image is None else np.asarray(image, np.uint8)
+def _compressed(content: bytes, kind: str, stamp_s: float | None) -> ImageMessage:
+    try:
+        decoded = decode(content)
+    except ImageRefused as error:
+        raise ImageRefused(f"format {kind[:40]!r}: {error}") from None
+    return ImageMessage(decoded.image, stamp_s, decoded.notes)
 
 
 class _Ros1:
@@ -135,15 +113,15 @@ class _Cdr(_Ros1):
         return super().number(code, size)
 
 
-def _foxglove_json(data: bytes) -> tuple[float | None, bytes]:
+def _foxglove_json(data: bytes) -> tuple[float | None, bytes, str]:
     message = json.loads(data)
     stamp = message.get("timestamp")
     stamp_s = stamp["sec"] + stamp["nsec"] / 1e9 if isinstance(stamp, dict) else None
-    return stamp_s, base64.b64decode(message["data"])
+    return stamp_s, base64.b64decode(message["data"]), str(message.get("format", ""))
 
 
-def _foxglove_protobuf(data: bytes) -> tuple[float | None, bytes]:
-    """Fields of foxglove.CompressedImage: 1 timestamp (1 seconds, 2 nanos), 2 data."""
+def _foxglove_protobuf(data: bytes) -> tuple[float | None, bytes, str]:
+    """Fields of foxglove.CompressedImage: 1 timestamp (1 seconds, 2 nanos), 2 data, 3 format."""
     fields = _protobuf(data)
     stamp_s = None
     if isinstance(stamp := fields.get(1), bytes):
@@ -152,7 +130,8 @@ def _foxglove_protobuf(data: bytes) -> tuple[float | None, bytes]:
     content = fields[2]
     if not isinstance(content, bytes):
         raise ValueError("no image")
-    return stamp_s, content
+    kind = fields.get(3, b"")
+    return stamp_s, content, kind.decode("utf-8", "replace") if isinstance(kind, bytes) else ""
 
 
 def _protobuf(data: bytes) -> dict[int, int | bytes]:

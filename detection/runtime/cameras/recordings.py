@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from detection.runtime.cameras.capture import Capture
 from detection.runtime.cameras.containers import contents_of
 from detection.runtime.cameras.frame_rate import FrameRateLimiter
 from detection.runtime.cameras.source import Source
+from detection.runtime.decoding.pixels import Decoded, decode_file
+from detection.runtime.decoding.refusal import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, ImageRefused
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
 
 _log = logging.getLogger(__name__)
-_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
 
 
@@ -140,8 +142,9 @@ class VideoFile(Source):
 class ImageFolder(Source):
     """The images of a folder (not of its sub-folders), or one image, in natural order.
 
-    "2.jpg" comes before "10.jpg". Sizes may differ. EXIF orientation is applied. An image that
-    cannot be read is logged as a warning and counted in `unreadable`; its index is left out.
+    "2.jpg" comes before "10.jpg". Sizes may differ. Pixels are those that training sees, the orientation applied:
+    `docs/reference/images.md` has the rule. An image that cannot be read, HEIC and raw files included, is logged as
+    a warning and counted in `unreadable`; its index is left out.
 
     Args:
         path: a folder, or an image.
@@ -159,7 +162,7 @@ class ImageFolder(Source):
         self.camera = camera
         self._shown_as = str(path)
         try:
-            files = [p for p in path.iterdir() if is_image(p) and p.is_file()] if path.is_dir() else [path]
+            files = _images_in(path) if path.is_dir() else [path]
         except OSError as error:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
         if not files and (any(path.glob("*.db3")) or any(path.glob("*.mcap"))):
@@ -168,7 +171,7 @@ class ImageFolder(Source):
                 f"`ros2 bag reindex {path.name}` writes its metadata.yaml"
             )
         if not files:
-            kinds = " ".join(sorted(_IMAGES))
+            kinds = " ".join(sorted(IMAGE_SUFFIXES))
             raise SourceError(f"{path}: no images in this folder (looked for {kinds})")
         self.files: list[Path] = sorted(files, key=lambda p: _natural(p.name))
         self.length = len(self.files)
@@ -176,6 +179,8 @@ class ImageFolder(Source):
         self.unreadable = 0
         self.ended = False
         self._index = 0
+        self._why = ""
+        self._noted: Counter[str] = Counter()
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The next image that can be read; `timeout_s` is not used.
@@ -188,16 +193,31 @@ class ImageFolder(Source):
             index = self._index
             self._index += 1
             captured_ns = time.monotonic_ns()
-            image = _decode(self.files[index])
-            if image is not None:
-                return Frame(image, self.camera, index, captured_ns)
-            self.unreadable += 1
-            _log.warning("%s: not an image that can be read, left out", self.files[index])
+            try:
+                decoded = decode_file(self.files[index])
+            except (ImageRefused, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else None
+                self._why = self._why or f" ({self.files[index].name}: {reason or error})"
+                self.unreadable += 1
+                _log.warning("%s: left out: %s", self.files[index], reason or error)
+                continue
+            self._note(self.files[index], decoded)
+            return Frame(decoded.image, self.camera, index, captured_ns)
         if not self.ended:
             self.ended = True
+            for kind, count in self._noted.items():
+                if count > 1:
+                    _log.warning("%s: the same of %d images (%s)", self._shown_as, count, kind)
             if self.unreadable == self.length:
-                raise SourceError(f"{self._shown_as}: none of its {self.length} images could be read")
+                raise SourceError(f"{self._shown_as}: none of its {self.length} images could be read{self._why}")
         return None
+
+    def _note(self, file: Path, decoded: Decoded) -> None:
+        """Say what is left out of an image: of the first of each kind; the others are counted."""
+        for kind, words in decoded.notes:
+            if not self._noted[kind]:
+                _log.warning("%s: %s", file, words)
+            self._noted[kind] += 1
 
     def close(self) -> None:
         """No more images come; nothing is open."""
@@ -205,8 +225,19 @@ class ImageFolder(Source):
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of an image, and not a hidden file."""
-    return path.suffix.lower() in _IMAGES and not path.name.startswith(".")
+    """Whether the name is that of an image, not of a hidden file; of a HEIC or raw file too: its error names it."""
+    suffix = path.suffix.lower()
+    # FFmpeg plays a GIF
+    return suffix in IMAGE_SUFFIXES | FOREIGN_SUFFIXES and suffix != ".gif" and not path.name.startswith(".")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Its images, and its HEIC, GIF and raw files unless an image lies beside them, as cameras write both."""
+    names = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    files = [p for p in names if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    known = {p.stem for p in files}
+    foreign = (p for p in names if p.suffix.lower() in FOREIGN_SUFFIXES and p.stem not in known)
+    return files + [p for p in foreign if p.is_file()]
 
 
 def is_video_name(name: str) -> bool:
@@ -218,14 +249,3 @@ def _natural(name: str) -> list[Any]:
     """Sorting key: numbers by value. `re.split` with a group puts the numbers at odd indices."""
     parts = re.split(r"([0-9]+)", name.lower())
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]
-
-
-def _decode(path: Path) -> NDArray[np.uint8] | None:
-    """An image as uint8 (H, W, 3) BGR, upright; None where it cannot be read."""
-    try:
-        # Read by Python and not by cv2.imread, which fails on some names without a reason.
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):  # cv2.error: an empty file, or one larger than OpenCV's limit
-        return None
-    return None if image is None else np.asarray(image, np.uint8)

@@ -19,6 +19,7 @@ from detection.export.run_images import parity_images
 from detection.models.checkpoint import load_trained
 from detection.recipe.reading import RecipeError, load_recipe
 from detection.training.train import train
+from tests.data.decoding.files import sparse_png
 from tests.detection.conftest import CTRL_C_WORKS, Quiet, swath, write_recipe
 
 
@@ -40,6 +41,20 @@ def test_tiles_are_written_counted_and_split_by_photo(rendered, tmp_path, capsys
         for part in ("train", "val")
     ]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+def test_a_map_that_is_no_photo_is_cut(tmp_path, capsys) -> None:
+    side = 7200  # 52 megapixels of one colour, which anything else takes for a decompression bomb
+    (tmp_path / "map.png").write_bytes(sparse_png(side))
+    image = {"id": 1, "file_name": "map.png", "width": side, "height": side}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [7000, 7000, 50, 50]}
+    labels = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "weed"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(labels))
+    code, said, _ = swath(capsys, "data", "check", tmp_path)
+    assert code == 1 and "swath data tile" in " ".join(said.split())
+    out = tmp_path / "tiles"
+    code, said, _ = swath(capsys, "data", "tile", tmp_path, "--size", 3600, "--overlap", 0, "--out", out)
+    assert (code, said) == (0, f"{out}: 4 tiles of 1 photos, 1 boxes\n")
 
 
 @pytest.mark.parametrize(

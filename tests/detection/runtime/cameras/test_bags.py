@@ -18,6 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from detection.runtime.cameras.image_messages import FOXGLOVE_COMPRESSED, decode_message
 from detection.runtime.cameras.sources import camera_settings, open_source
+from detection.runtime.decoding.refusal import ImageRefused
 from detection.runtime.errors import SourceError
 
 ROS2 = get_typestore(Stores.ROS2_HUMBLE)
@@ -258,4 +259,31 @@ def test_rate_limit_of_a_recording(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["cdr", "json", "protobuf"])
 def test_rubbish_is_no_image(data: bytes, encoding: str) -> None:
     for schema in (COMPRESSED, IMAGE, FOXGLOVE_COMPRESSED):
-        assert decode_message(schema, encoding, data) is None
+        with pytest.raises(ImageRefused):
+            decode_message(schema, encoding, data)
+
+
+def test_what_is_not_read_is_named_once_and_counted(tmp_path: Path, caplog: Any) -> None:
+    messages = _cdr(IMAGE, 3, "nv24")
+    with (
+        open_source(write_mcap(tmp_path / "a.mcap", {"/c": messages})) as source,
+        pytest.raises(
+            SourceError, match=r"none of its 3 images could be read \(encoding 'nv24': not read; read are "
+        ),
+    ):
+        list(source)
+    lines = [r.message for r in caplog.records]
+    assert len(lines) == 2 and "image 0 cannot be read, left out: encoding 'nv24'" in lines[0]
+    assert "the same of 3 images" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"), [("h264", b"\0\0\0\1\x67abc"), ("heic", b"\0\0\0\x18ftypheic" + bytes(20))]
+)
+def test_a_compressed_format_that_is_not_read_is_named(kind: str, content: bytes) -> None:
+    types = ROS2.types
+    stamp = types["builtin_interfaces/msg/Time"](sec=1, nanosec=0)
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="c")
+    message = types[COMPRESSED](header=header, format=kind, data=np.frombuffer(content, np.uint8))
+    with pytest.raises(ImageRefused, match=f"format '{kind}': "):
+        decode_message(COMPRESSED, "cdr", bytes(ROS2.serialize_cdr(message, COMPRESSED)))

@@ -12,6 +12,7 @@ from detection.runtime.cameras.recordings import ImageFolder, VideoFile
 from detection.runtime.cameras.sources import camera_settings, open_source
 from detection.runtime.detections import Frame
 from detection.runtime.errors import SourceError
+from tests.data.decoding.files import tiff
 
 
 def _one_line(error: pytest.ExceptionInfo[SourceError]) -> str:
@@ -152,6 +153,35 @@ def test_unreadable_images_are_said_and_counted(tmp_path: Path, caplog: Any) -> 
     assert source.unreadable == 2
     assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
     assert "b.png" in caplog.text and "d.jpg" in caplog.text
+
+
+def test_heic_is_named_and_counted_unless_an_image_lies_beside_it(tmp_path: Path, caplog: Any) -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+    for name in ("a.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    for name in ("b.HEIC", "c.heic", "d.jpg", "e.gif"):
+        (tmp_path / name).write_bytes(b"GIF89a" + bytes(20) if name == "e.gif" else heic)
+    with open_source(tmp_path) as source:
+        assert isinstance(source, ImageFolder)
+        assert [p.name for p in source.files] == ["a.png", "b.HEIC", "c.png", "d.jpg", "e.gif"]
+        assert [f.index for f in source] == [0, 2]
+    assert source.unreadable == 3
+    assert [("a HEIC" in r.message, "a GIF" in r.message) for r in caplog.records] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+    with open_source(tmp_path / "b.HEIC") as source, pytest.raises(SourceError, match="a HEIC, as iPhones"):
+        list(source)
+
+
+def test_bands_that_are_left_out_are_said_once_and_counted(tmp_path: Path, caplog: Any) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.tif").write_bytes(tiff(np.full((8, 9, 4), 100 + number, np.uint8)))
+    with open_source(tmp_path) as source:
+        assert [int(f.image.min()) for f in source] == [100, 101, 102]
+    first, last = (r.message for r in caplog.records)
+    assert "0.tif: 4 bands: the first three are read" in first and "the same of 3 images" in last
 
 
 def test_folder_of_unreadable_images_alone(tmp_path: Path) -> None:
