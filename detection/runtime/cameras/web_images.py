@@ -12,13 +12,12 @@ import time
 from http.client import HTTPException
 from typing import Any
 
-import cv2
-import numpy as np
-
 from detection.runtime.addresses import shown_address
 from detection.runtime.cameras.refusals import refusal_of_error, refusal_of_status
 from detection.runtime.cameras.web import Answer, get
 from detection.runtime.deadline import Deadline
+from detection.runtime.decoding.pixels import decode
+from detection.runtime.decoding.refusal import ImageRefused
 from detection.runtime.errors import SourceError
 
 _log = logging.getLogger(__name__)
@@ -265,7 +264,6 @@ def _scan_end(data: bytes | bytearray, at: int) -> int:
 
 def _decoded(content: bytes) -> tuple[bool, Any]:
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    return image is not None, image
+        return True, decode(content).image
+    except ImageRefused:
+        return False, None
