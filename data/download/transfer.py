@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 import ssl
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -56,6 +57,7 @@ class Options:
         plain_http: allow http to other machines too (see `check_url`).
         checked: the caller compares a checksum later, so a server that states no version may be resumed from.
         size_bytes: how large the file is, where that is known before the server says so.
+        most_bytes: where neither that nor the server says how large it is, more than this is refused.
         timeout_s: seconds without a byte after which the connection counts as lost.
         tries: how often in a row to try without a single new byte.
         wait_s: seconds before the second try; doubled for each one after it.
@@ -65,6 +67,7 @@ class Options:
     plain_http: bool = False
     checked: bool = False
     size_bytes: int | None = None
+    most_bytes: int = 20 << 30
     timeout_s: float = 30.0
     tries: int = 5
     wait_s: float = 1.0
@@ -151,8 +154,16 @@ def _open_part(part: Path) -> Iterator[IO[bytes]]:
     """The part file, to append to, for this process alone; gone when it is left empty."""
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        file = open(part, "ab")
+        # A link or pipe that another user put there is not followed: what it leads to would be written over.
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        handle = os.open(part, flags | getattr(os, "O_BINARY", 0), 0o666)
+        if os.path.islink(part) or not stat.S_ISREG(os.fstat(handle).st_mode) or os.fstat(handle).st_nlink > 1:
+            os.close(handle)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        file = os.fdopen(handle, "ab")
     except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EMLINK):
+            raise DataError(f"{part}: is a link or no plain file, and is not followed: remove it") from None
         raise DataError(f"{part}: cannot be written ({error.strerror or error})") from None
     with file:
         try:
@@ -237,6 +248,8 @@ class _Transfer:
 
     def _write(self, answer: http.client.HTTPResponse, have: int, total: int | None) -> int:
         """Append what arrives; how many bytes there are then."""
+        known = total or self.options.size_bytes
+        most = known or self.options.most_bytes
         while True:
             self.watcher.bytes_progress("fetching", have, total)
             try:
@@ -246,6 +259,14 @@ class _Transfer:
                 raise _failure(self.url, error, have) from None
             if not chunk:
                 return have
+            if have + len(chunk) > most:
+                _restart(self.file)
+                what = (
+                    f"the {most:,} bytes that it should have"
+                    if known
+                    else f"{most >> 30} GiB without saying how much"
+                )
+                raise DataError(f"{self.url}: sends more than {what}: refused, nothing of it is kept")
             try:
                 self.file.write(chunk)
                 self.file.flush()

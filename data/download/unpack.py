@@ -6,6 +6,7 @@ Why not `pooch`'s processors (1.9.0, tried): a tar's `../out.txt` was written ou
 
 from __future__ import annotations
 
+import errno
 import lzma
 import os
 import re
@@ -142,7 +143,9 @@ def _named_faults(archive: Path) -> Iterator[None]:
     except _BROKEN as error:
         raise ArchiveError(f"{archive}: broken or cut short ({error}): fetch it again") from None
     except OSError as error:
-        if error.errno is not None:  # the disk's own; gzip and bzip2 say that data is broken by one without a number
+        # The disk's own has a number. gzip and bzip2 say that data is broken by one without; a zip whose directory
+        # points before its start ends in a seek to there.
+        if error.errno not in (None, errno.EINVAL):
             raise
         raise ArchiveError(f"{archive}: broken or cut short ({error}): fetch it again") from None
     except (NotImplementedError, RuntimeError) as error:  # what zipfile raises for features that it lacks

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from data.files import whole_file
 from detection.models.build import build_model
 from detection.models.detector_config import DetectorConfig
 from detection.runtime.errors import SwathError
+from detection.runtime.settings import explain
 
 BEST = "best.safetensors"
 LAST = "last.ckpt"
@@ -164,27 +166,50 @@ def load_trained(path: Path) -> Trained:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged or no safetensors file ({error})") from None
     if header is None:
         raise CheckpointError(f"{path}: not trained by Swath; give it as model.weights instead")
-    config = DetectorConfig.of_header(header)
-    names = tuple(header["class_names"])
-    model = build_model(num_classes=len(names), **config.build_arguments()).eval()
+    config, about = _described(path, header)
     try:
+        model = build_model(num_classes=len(about.class_names), **config.build_arguments()).eval()
         model.load_state_dict(state)
-    except RuntimeError:
+    except SwathError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (RuntimeError, ValueError, TypeError, AssertionError):
         raise CheckpointError(f"{path}: its tensors do not fit its own header; the file is damaged") from None
     return Trained(
         model,
         config,
-        names,
-        header["dataset_fingerprint"],
-        header["weights_licence"],
-        header["metrics"],
+        about.class_names,
+        about.dataset_fingerprint,
+        about.weights_licence,
+        about.metrics,
         path,
-        header["recipe"],
+        about.recipe,
     )
+
+
+class _Header(BaseModel):
+    """What a header says beside the detector."""
+
+    class_names: tuple[str, ...] = Field(min_length=1)
+    dataset_fingerprint: str
+    weights_licence: str
+    metrics: dict[str, float]
+    recipe: dict[str, Any]
+
+
+def _described(path: Path, header: Any) -> tuple[DetectorConfig, _Header]:
+    try:
+        return DetectorConfig.of_header(header), _Header.model_validate(header)
+    except ValidationError as error:
+        why = explain(error.errors()[0], _Header)
+    except SwathError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # of a header of another version, key by key
+        why = f"{type(error).__name__}: {error}"
+    raise CheckpointError(f"{path}: its header is damaged ({why}); train again, or copy the file again")
 
 
 def save_training_state(path: Path, content: Mapping[str, Any], *, step: int = 0, keep: int = 1) -> None:
@@ -231,7 +256,9 @@ def load_training_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: nothing to resume; start without --resume")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise a dozen types
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}); start without --resume") from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise CheckpointError(f"{path}: not the last.ckpt of a training; start without --resume")
     return state

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from detection.models import compatibility
 from detection.models.presets import preset_named, preset_options, used_options
+
+_Side = Annotated[int, Field(ge=1, le=16384)]
 
 
 class DetectorConfig(BaseModel):
@@ -22,13 +24,15 @@ class DetectorConfig(BaseModel):
 
     preset: str = Field(description="name of the preset")
     options: dict[str, Any] = Field({}, description="the preset's options by name")
-    size_hw: tuple[int, int] = Field(description="height and width of the input in pixels")
+    size_hw: tuple[_Side, _Side] = Field(description="height and width of the input in pixels")
     pre_nms_score_threshold: float = Field(
-        0.05, description="boxes with this score or a lower one are dropped before NMS"
+        0.05, ge=0, le=1, description="boxes with this score or a lower one are dropped before NMS"
     )
-    nms_iou: float = Field(0.6, description="within a class, boxes that overlap a better one by more are dropped")
-    max_detections: int = Field(100, description="most boxes an image")
-    pre_nms_top_k: int = Field(300, description="most boxes into NMS, per level or class")
+    nms_iou: float = Field(
+        0.6, ge=0, le=1, description="within a class, boxes that overlap a better one by more are dropped"
+    )
+    max_detections: int = Field(100, ge=1, le=100_000, description="most boxes an image")
+    pre_nms_top_k: int = Field(300, ge=1, le=1_000_000, description="most boxes into NMS, per level or class")
 
     @property
     def backbone(self) -> str:
@@ -55,7 +59,9 @@ class DetectorConfig(BaseModel):
 
         """
         if "detector" in header:
-            return cls.model_validate(header["detector"])
+            config = cls.model_validate(header["detector"])
+            preset_options(preset_named(config.preset), config.options)  # raises where one is out of its range
+            return config
         recipe = header["recipe"]
         section, _ = compatibility.current_model_section(recipe["model"])
         preset = preset_named(section["preset"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
@@ -164,7 +163,7 @@ def _file(path: Path) -> FoundWeights:
                 return found
             detector = header.get("detector") or header["recipe"]["model"]
             rows = class_head_rows(detector["preset"], header["class_names"])
-            return replace(found, rows=rows, licence=header["weights_licence"])
+            return replace(found, rows=rows, licence=str(header["weights_licence"]))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
         raise WeightsError(f"model.weights: {path} cannot be read ({error})".splitlines()[0]) from error
@@ -178,12 +177,14 @@ def _file(path: Path) -> FoundWeights:
         raise WeightsError(f"model.weights: {path} is no dict of tensors")
     if {"preset", "class_names", "weights_licence"} <= content.keys():  # the last.ckpt of a run
         rows = class_head_rows(content["preset"], content["class_names"])
-        return replace(found, state=state, rows=rows, licence=content["weights_licence"])
+        return replace(found, state=state, rows=rows, licence=str(content["weights_licence"]))
     return replace(found, state=state)
 
 
-def class_head_rows(preset: str, class_names: Iterable[str]) -> tuple[str, ...]:
-    """What the rows of a preset's class head stand for; empty: no such preset in this version."""
-    if preset not in preset_names():
+def class_head_rows(preset: object, class_names: object) -> tuple[str, ...]:
+    """What the rows of a preset's class head stand for; empty: no such preset in this version, or no names."""
+    if not isinstance(preset, str) or preset not in preset_names():
+        return ()
+    if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
         return ()
     return (*[BACKGROUND] * preset_named(preset).label_offset, *class_names)

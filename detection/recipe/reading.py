@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from detection.models.presets import preset_names
 from detection.recipe import compatibility
 from detection.recipe.schema import Recipe
 from detection.runtime.errors import SwathError
-from detection.runtime.settings import explain, read_mapping
+from detection.runtime.settings import explain, read_mapping, with_text_keys
+from detection.runtime.yaml_text import YamlError, parse_yaml
 
 _log = logging.getLogger(__name__)
 
@@ -121,9 +121,11 @@ def _apply(content: dict[str, Any], override: str) -> list[str]:
     if not equals or not all(steps):
         raise RecipeError(f"-s {override}: write key.path=value, such as -s train.epochs=10")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"-s {override}: the value is not YAML; put quotes around it") from None
+        value = with_text_keys(parse_yaml(text))
+    except YamlError as error:
+        raise RecipeError(f"-s {override}: the value is not YAML ({error}); put quotes around it") from None
+    except ValueError as error:
+        raise RecipeError(f"-s {override}: {error}") from None
     for step in reversed(steps[1:]):
         value = {step: value}
     # an old name must replace the value that the recipe has under the new one

@@ -1,8 +1,24 @@
 """Errors for the user; each message is one line."""
 
+from __future__ import annotations
+
+_LONGEST = 2000  # characters of a message; what is quoted in it may be a whole file
+
+
+def one_line(text: str) -> str:
+    """`text` as one printable line: names from files and servers may hold line ends, escape codes or half characters.
+
+    `data.errors` has the same.
+    """
+    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
 
 class SwathError(Exception):
     """An error that the user can fix; its message is one line: what, where and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class ModelFileError(SwathError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detection.runtime import letterbox
 from detection.runtime.compatibility import current_model_metadata
 from detection.runtime.errors import ModelFileError
+from detection.runtime.settings import Fraction, explain
 
 KEY = "swath"
 """The entry of the ONNX `metadata_props` that holds the JSON."""
@@ -24,6 +25,7 @@ NO_DIGEST = "0" * 64
 
 
 _WITH_DIGEST = 3
+_Side = Annotated[int, Field(ge=1, le=16384)]
 
 
 class Licences(BaseModel):
@@ -45,14 +47,14 @@ class ModelMetadata(BaseModel):
     preset: str = Field(description="name of the detector's preset")
     backbone: str = Field(description="name of the backbone")
     class_names: tuple[str, ...] = Field(min_length=1, description="label 0, 1, ... by name")
-    input_size_hw: tuple[int, int] = Field(description="height and width of the graph's input in pixels")
+    input_size_hw: tuple[_Side, _Side] = Field(description="height and width of the graph's input in pixels")
     letterbox_rule: str = Field(description="how images are fitted to the input, by name")
     letterbox_pad_value: int = Field(description="grey level of the input outside the image, 0 to 255")
-    score_thresholds: tuple[float, ...] = Field(description="per class: at and above it a box is reported")
-    pre_nms_score_threshold: float = Field(description="the graph itself drops boxes at or below this score")
-    nms_iou: float = Field(description="IoU above which the lower-scored of two boxes of one class is suppressed")
-    max_detections: int = Field(description="K, the fixed number of rows of the graph's outputs")
-    max_batch: int = Field(description="the graph was checked for batches of 1 up to this many images")
+    score_thresholds: tuple[Fraction, ...] = Field(description="per class: at and above it a box is reported")
+    pre_nms_score_threshold: Fraction = Field(description="the graph itself drops boxes at or below this score")
+    nms_iou: Fraction = Field(description="IoU above which the lower-scored of two boxes of one class is suppressed")
+    max_detections: int = Field(ge=1, description="K, the fixed number of rows of the graph's outputs")
+    max_batch: int = Field(ge=1, le=1024, description="the graph was checked for batches of 1 up to this many images")
     precision: str = Field(description="fp32, fp16 or int8")
     dataset_fingerprint: str = Field(description="of the training images and labels")
     metrics: dict[str, Any] = Field(description="measured at export on the validation split; may be empty")
@@ -84,7 +86,7 @@ def parse(text: str | None, path: str) -> ModelMetadata:
     try:
         content = json.loads(text)
         version = int(content["schema_version"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged; export the model again") from None
     if version > SCHEMA_VERSION:
         raise ModelFileError(
@@ -93,10 +95,8 @@ def parse(text: str | None, path: str) -> ModelMetadata:
     try:
         metadata = ModelMetadata.model_validate(current_model_metadata(content, path))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        message = f"{path}: its '{KEY}' metadata is damaged at {key} ({first['msg']}); export the model again"
-        raise ModelFileError(message) from None
+        why = explain(error.errors()[0], ModelMetadata)
+        raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged ({why}); export the model again") from None
     if version >= _WITH_DIGEST and metadata.file_sha256 is None:
         raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged: no file_sha256; export the model again")
     if len(metadata.score_thresholds) != len(metadata.class_names):

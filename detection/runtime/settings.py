@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from detection.runtime.errors import SwathError
+from detection.runtime.yaml_text import LIMIT_BYTES, YamlError, parse_yaml
 
 STANDARD_OUTPUT = Path("-")
 """Where a path may mean the standard output instead of a file."""
@@ -55,16 +55,38 @@ def read_mapping(path: Path, error: type[SwathError], *, what: str, model: type[
 
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(LIMIT_BYTES + 1).decode("utf-8-sig")
+        content = with_text_keys(parse_yaml(text))
     except OSError as fault:
-        raise error(f"{path}: cannot be read ({fault.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        where = getattr(fault, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise error(f"{path}{line}: not YAML ({getattr(fault, 'problem', fault)})") from None
+        raise error(f"{path}: cannot be read ({fault.strerror or fault})") from None
+    except UnicodeDecodeError:
+        raise error(f"{path}: not YAML (it is not UTF-8 text); save it as UTF-8") from None
+    except YamlError as fault:
+        raise error(f"{path}: not YAML: {fault}") from None
+    except ValueError as fault:
+        raise error(f"{path}: {fault}") from None
     if not isinstance(content, dict):
         raise error(f"{path}: {what} is a mapping with the keys {', '.join(model.model_fields)}")
     return content
+
+
+def with_text_keys(value: Any, key: str = "") -> Any:
+    """A value of YAML, whose keys are all text.
+
+    Raises:
+        ValueError: a key is something else: for YAML, `on` is true, `010` is 8 and nothing is null.
+
+    """
+    if isinstance(value, list | tuple):
+        return [with_text_keys(item, key) for item in value]
+    if not isinstance(value, dict):
+        return value
+    for name in value:
+        if not isinstance(name, str):
+            place = f"{key}: " if key else ""
+            raise ValueError(f"{place}the key {str(name)[:60]!r} is no text for YAML; put it into quotes")
+    return {name: with_text_keys(item, f"{key}.{name}" if key else name) for name, item in value.items()}
 
 
 def explain(fault: Any, model: type[BaseModel]) -> str:

@@ -126,7 +126,7 @@ def prepare(
     if saved is not None:
         try:
             trainer.load_state(saved)
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise _other_detector() from None
     if settings.batch_size == "auto":
         trainer.set_batch_size(fitting_batch_size(trainer, recipe.input.size_hw, watcher))

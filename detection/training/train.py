@@ -6,12 +6,12 @@ import threading
 import time
 from pathlib import Path
 
-from detection.models.checkpoint import BEST, LAST, load_training_state
-from detection.recipe.compatibility import current_training_state
+from detection.models.checkpoint import BEST, LAST
 from detection.recipe.schema import Recipe
 from detection.training.prepare import prepare
 from detection.training.pretraining_recipe import pretraining_of, pretraining_recipe
 from detection.training.run_loggers import check_loggers
+from detection.training.saved_state import resumable
 from detection.training.throughput import ThroughputMeter
 from detection.training.training_data import require_datasets
 from detection.training.training_run import TrainingRun
@@ -55,7 +55,7 @@ def train(
         raise TrainingError(f"{out}: contains a run already; give another --out, or continue it with --resume")
     require_datasets(recipe.data.train, recipe.data.val, how_to_get=recipe.data.how_to_get)
     check_loggers(recipe.train.loggers)
-    saved = current_training_state(load_training_state(out / LAST)) if resume else None
+    saved = resumable(out / LAST) if resume else None
     start = None
     if recipe.pretrain is not None and saved is None:
         start = pretrain(recipe, watcher=watcher, stop=stop)

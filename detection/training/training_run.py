@@ -16,7 +16,7 @@ from lightning_fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 
 from data.loading.loader import Batch
-from detection.models.checkpoint import BEST, BROKEN_BATCH, LAST, save_training_state
+from detection.models.checkpoint import BEST, BROKEN_BATCH, LAST, CheckpointError, save_training_state
 from detection.training.batches import BatchSource
 from detection.training.fit_options import FitOptions
 from detection.training.metrics_logger import MetricsLogger
@@ -98,9 +98,13 @@ class TrainingRun:
         self._ema = moving_average(trainer.network, options.ema_decay) if options.ema_decay else None
         self._kept = self._ema.module if self._ema else trainer.network  # what is validated and saved as the best
         if saved is not None:
-            if self._ema and saved["ema"]:
-                self._ema.load_state_dict(saved["ema"])
-            torch.set_rng_state(saved["rng"])
+            try:
+                if self._ema and saved["ema"]:
+                    self._ema.load_state_dict(saved["ema"])
+                torch.set_rng_state(saved["rng"])
+            except (RuntimeError, TypeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise CheckpointError(f"{out / LAST}: damaged ({reason}); start without --resume") from None
         self._is_first = trainer.fabric.is_global_zero
         if self._is_first:
             provenance.write(out)

@@ -29,7 +29,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         raise ModelFileError(f"{path}: there is no such model file") from None
     except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError as error:  # mmap raises it for an empty file
         raise ModelFileError(f"{path}: not a readable .onnx model ({error})") from None
 

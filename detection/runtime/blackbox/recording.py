@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import detection
 from detection.runtime.blackbox.folder import BoundedFolder
@@ -25,7 +26,8 @@ from detection.runtime.compatibility import RECORDED_FRAME, RECORDING, renamed
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SourceError
 from detection.runtime.events import Event
-from detection.runtime.streaming.slices import FrameSlicer
+from detection.runtime.settings import explain
+from detection.runtime.streaming.slices import FrameSlicer, Window
 
 SCHEMA = 2
 """Of a recording; raised when a key changes its meaning or goes. 1 had other names: `compatibility`."""
@@ -93,6 +95,23 @@ class RecordedFrame:
             np.array(self.labels, np.int64),
             None if self.track_ids is None else np.array(self.track_ids, np.int64),
         )
+
+
+_FRAME = TypeAdapter(RecordedFrame)
+
+
+class _Slices(BaseModel):
+    roi_xyxy: Window | None
+    tiles_rc: tuple[int, int]
+    overlap: float
+
+
+class _About(BaseModel):
+    """What is read of `recording.json`."""
+
+    class_names: tuple[str, ...]
+    model: str
+    slices: dict[str, _Slices]
 
 
 @dataclass(frozen=True)
@@ -204,27 +223,26 @@ def read_recording(folder: Path) -> Recording:
 
     """
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if int(about["schema"]) > SCHEMA:
-            raise SourceError(f"{folder}: a recording of a newer Swath (schema {about['schema']}); upgrade swath")
+        content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if int(content["schema"]) > SCHEMA:
+            raise SourceError(f"{folder}: a recording of a newer Swath (schema {content['schema']}); upgrade swath")
         text = (folder / FRAMES).read_text(encoding="utf-8")
         # a line that a power cut interrupted has no end
         lines = text.split("\n")[:-1]
-        about = renamed(about, RECORDING, str(folder / ABOUT))
-        frames = tuple(RecordedFrame(**renamed(json.loads(line), RECORDED_FRAME)) for line in lines)
-        slicers = {camera: _slicer(**settings) for camera, settings in about["slices"].items()}
-        recording = Recording(folder, tuple(about["class_names"]), str(about["model"]), slicers, frames)
+        about = _About.model_validate(renamed(content, RECORDING, str(folder / ABOUT)))
+        frames = tuple(_FRAME.validate_python(renamed(json.loads(line), RECORDED_FRAME)) for line in lines)
+        slicers = {c: FrameSlicer(s.roi_xyxy, s.tiles_rc, s.overlap) for c, s in about.slices.items()}
+        recording = Recording(folder, about.class_names, about.model, slicers, frames)
         for frame in frames:
-            len(frame.detections)  # raises where shapes disagree
+            labels = frame.detections.labels  # raises where shapes disagree
+            if len(labels) and not 0 <= labels.min() <= labels.max() < len(about.class_names):
+                raise ValueError(f"frame {frame.frame}: a label without a class name")
     except FileNotFoundError as error:
         raise SourceError(f"{folder}: no recording there ({Path(error.filename).name} is missing)") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except ValidationError as error:
+        raise SourceError(f"{folder}: a damaged recording ({explain(error.errors()[0], _About)})") from None
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise SourceError(f"{folder}: a damaged recording ({error})") from None
     if not frames:
         raise SourceError(f"{folder}: a recording without images")
     return recording
-
-
-def _slicer(roi_xyxy: list[int] | None, tiles_rc: list[int], overlap: float) -> FrameSlicer:
-    left_top_right_bottom = None if roi_xyxy is None else (roi_xyxy[0], roi_xyxy[1], roi_xyxy[2], roi_xyxy[3])
-    return FrameSlicer(left_top_right_bottom, (tiles_rc[0], tiles_rc[1]), overlap)

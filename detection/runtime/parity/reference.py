@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +77,7 @@ class Reference:
                 about = json.loads(str(arrays["about"]))
                 if about["schema"] > SCHEMA_VERSION:
                     raise ModelFileError(f"{path}: schema {about['schema']} is newer than this Swath; upgrade swath")
+                model_sha256 = str(about["model_sha256"])
                 counts = arrays["counts"]
                 ends = np.cumsum(counts)[:-1]
                 parts = (np.split(arrays[name], ends) for name in ("boxes", "scores", "labels"))
@@ -85,10 +85,13 @@ class Reference:
                 digests = arrays["digests"].tolist()
                 kept = len(everything) - len(digests)
                 inputs = [_decoded(arrays[f"input_{number}"]) for number in range(kept)]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, cv2.error):
-            raise ModelFileError(f"{path}: damaged; export the model again") from None
-        by_digest = dict(zip(digests, everything[kept:], strict=True))
-        return cls(about["model_sha256"], tuple(inputs), tuple(everything[:kept]), by_digest)
+                by_digest = dict(zip(digests, everything[kept:], strict=True))
+        except ModelFileError:
+            raise
+        except Exception as error:  # zipfile, zlib, numpy, json and OpenCV raise a dozen types for a damaged archive
+            reason = str(error) or type(error).__name__
+            raise ModelFileError(f"{path}: damaged ({reason}); copy it again, or export the model again") from None
+        return cls(model_sha256, tuple(inputs), tuple(everything[:kept]), by_digest)
 
 
 def _decoded(png: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import shutil
 import socket
 from collections import namedtuple
@@ -303,3 +304,34 @@ def test_a_redirect_from_https_to_less_is_refused(leads):
         NoDowngrade().redirect_request(asked, io.BytesIO(), 302, "Found", {}, leads)
     followed = NoDowngrade().redirect_request(asked, io.BytesIO(), 302, "Found", {}, "https://b.org/c.zip")
     assert followed is not None and followed.get_header("Range") == "bytes=5-"
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "hard link"])
+def test_what_lies_at_the_part_file_and_is_no_plain_file_is_not_followed(server, part, tmp_path, kind):
+    precious = tmp_path / "precious.txt"
+    precious.write_bytes(b"mine")
+    if kind == "pipe":
+        os.mkfifo(part)
+    elif kind == "hard link":
+        os.link(precious, part)
+    else:
+        part.symlink_to(precious if kind == "link" else tmp_path / "new.txt")
+    with pytest.raises(DataError, match="set.part: is a link or no plain file, and is not followed: remove it"):
+        get(server, part)
+    assert precious.read_bytes() == b"mine" and not (tmp_path / "new.txt").exists() and server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"most_bytes": 600_000}, "sends more than 0 GiB without saying how much: refused"),
+        ({"size_bytes": 600_000}, "sends more than the 600,000 bytes that it should have: refused"),
+    ],
+)
+def test_a_server_that_does_not_say_how_much_may_not_send_without_end(server, part, options, said):
+    server.sizes = False
+    with pytest.raises(DataError, match=said):
+        get(server, part, **options)
+    assert not part.exists()
+    get(server, part, size_bytes=len(CONTENT))
+    assert part.read_bytes() == CONTENT
