@@ -17,6 +17,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/docs/licences.py
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -19,7 +19,17 @@ _LONGEST_NUMBER = 100
 
 
 class YamlError(ValueError):
-    """A text that is no YAML, or none that is read here; the message begins with the line where that is known."""
+    """A text that is no YAML, or none that is read here.
+
+    Attributes:
+        problem: in a few words.
+        line: where it is, from 1; None: not known.
+
+    """
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem if line is None else f"line {line}: {problem}")
+        self.problem, self.line = problem, line
 
 
 def parse_yaml(text: str) -> Any:
@@ -34,7 +44,7 @@ def parse_yaml(text: str) -> Any:
         loader = _loader(text)
         return loader.get_single_data()
     except yaml.YAMLError as error:
-        raise YamlError(_described(error)) from None
+        raise _described(error) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -50,7 +60,7 @@ def compose_yaml(text: str) -> yaml.Node | None:
     try:
         node: yaml.Node | None = _loader(text).get_single_node()
     except yaml.YAMLError as error:
-        raise YamlError(_described(error)) from None
+        raise _described(error) from None
     return node
 
 
@@ -116,10 +126,11 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
 
-def _described(error: yaml.YAMLError) -> str:
+def _described(error: yaml.YAMLError) -> YamlError:
     if isinstance(error, yaml.reader.ReaderError):
-        return f"a character that no YAML may hold (#x{int(error.character):02x})"
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    where = f"line {mark.line + 1}: " if mark is not None else ""
+        return YamlError(f"a character that no YAML may hold (#x{int(error.character):02x})")
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "not YAML"
     context = getattr(error, "context", None)
-    return f"{where}{f'{context}, ' if context else ''}{problem or 'not YAML'}"
+    if context:
+        problem = f"{context}, {problem}" if problem.startswith("but ") else f"{problem}, {context}"
+    return YamlError(problem, None if mark is None else mark.line + 1)

@@ -63,7 +63,8 @@ def read_mapping(path: Path, error: type[SwathError], *, what: str, model: type[
     except UnicodeDecodeError:
         raise error(f"{path}: not YAML (it is not UTF-8 text); save it as UTF-8") from None
     except YamlError as fault:
-        raise error(f"{path}: not YAML: {fault}") from None
+        where = f"{path}, line {fault.line}" if fault.line else str(path)
+        raise error(f"{where}: not YAML ({fault.problem})") from None
     except ValueError as fault:
         raise error(f"{path}: {fault}") from None
     if not isinstance(content, dict):

@@ -90,7 +90,7 @@ class Reference:
             raise
         except Exception as error:  # zipfile, zlib, numpy, json and OpenCV raise a dozen types for a damaged archive
             reason = str(error) or type(error).__name__
-            raise ModelFileError(f"{path}: damaged ({reason}); copy it again, or export the model again") from None
+            raise ModelFileError(f"{path}: damaged; export the model again, or copy it again ({reason})") from None
         return cls(model_sha256, tuple(inputs), tuple(everything[:kept]), by_digest)
 
 
