@@ -71,6 +71,9 @@ class _View(Closing, MachineObserver):
     def opened(self, sources: Sequence[Source], urls: Mapping[str, str]) -> None:
         """Print the addresses, and begin the bar."""
         for name, url in urls.items():
+            shown, secret, _ = url.partition("?")
+            if secret and not self._console.is_terminal:  # a journal, which others read
+                url = f"{shown} (with the token that you set: it is not written into logs)"
             self._console.print(f"{name}: {url}", markup=False, highlight=False, soft_wrap=True)
         lengths = [source.length for source in sources]
         total = None if None in lengths else sum(n for n in lengths if n is not None)

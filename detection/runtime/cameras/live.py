@@ -160,6 +160,7 @@ class LiveSource(Source):
             self._stop.set()
             self._current.stop()
         self._mailbox.close()
+        self._set_status(CameraStatus.ENDED, "was closed")
 
     def close(self) -> None:
         """Stop the threads and wait a moment. One that is in a call into the driver ends when the call returns."""
@@ -169,7 +170,6 @@ class LiveSource(Source):
         self._current.join(max(0.0, until_s - time.monotonic()))
         if self.abandoned:
             _log.warning("%s: the camera's driver does not answer; its thread is abandoned", self.camera)
-        self._set_status(CameraStatus.ENDED, "was closed")
 
     def _connect(self) -> Connection:
         """Open a new connection; images of older ones are ignored from now on."""

@@ -18,7 +18,15 @@ from detection.runtime.errors import SourceError
 from detection.runtime.events import Listener, ignore_event
 from detection.runtime.settings import explain
 
-__all__ = ["camera_name", "camera_settings", "close_sources", "is_recording", "open_source", "open_sources"]
+__all__ = [
+    "camera_name",
+    "camera_settings",
+    "close_sources",
+    "is_recording",
+    "open_source",
+    "open_sources",
+    "stop_sources",
+]
 
 
 def camera_settings(source: str | Path, **settings: Any) -> CameraSettings:
@@ -100,11 +108,16 @@ def open_sources(
         return found
 
 
-def close_sources(sources: Sequence[Source]) -> None:
-    """Close several sources; those that do not answer cost a moment once, not each."""
+def stop_sources(sources: Sequence[Source]) -> None:
+    """Let cameras end, without waiting for them; each publishes that it has ended."""
     for source in sources:
         if isinstance(source, LiveSource):
             source.stop()
+
+
+def close_sources(sources: Sequence[Source]) -> None:
+    """Close several sources; those that do not answer cost a moment once, not each."""
+    stop_sources(sources)
     for source in sources:
         source.close()
 

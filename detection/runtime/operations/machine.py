@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, create_model, field_validator, model
 
 import detection.runtime.outputs as outputs_room
 from detection.runtime.addresses import secrets_of
+from detection.runtime.cameras.names import merged
 from detection.runtime.operations.machine_camera import AnyCamera, with_its_path
 from detection.runtime.outputs.kind import OutputKind
 from detection.runtime.settings import (
@@ -159,10 +160,17 @@ class Machine(Settings):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [camera.name for camera in self.cameras]
-        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-        if twice is not None:
-            raise ValueError(f"cameras: two are called {twice!r}; names are in all outputs and must differ")
+        taken: dict[str, str] = {}
+        for name in (camera.name for camera in self.cameras):
+            other = taken.get(merged(name))
+            if other == name:
+                raise ValueError(f"cameras: two are called {name!r}; names are in all outputs and must differ")
+            if other is not None:
+                raise ValueError(
+                    f"cameras: {other!r} and {name!r} would be one in names of files and topics; "
+                    "let them differ in letters or digits"
+                )
+            taken[merged(name)] = name
         return self
 
     @property

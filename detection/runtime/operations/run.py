@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from detection.runtime.blackbox.black_box import BlackBox
 from detection.runtime.blackbox.button import triggered_by_signal
 from detection.runtime.cameras.source import Source
-from detection.runtime.cameras.sources import close_sources, open_sources
+from detection.runtime.cameras.sources import close_sources, open_sources, stop_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError, OutputError
@@ -148,10 +148,16 @@ def run_machine(
             streamed = run_stream(
                 controls, sources, outputs.all, options, stop=stop, max_frames=max_frames, on_progress=status.frame
             )
-        stack.close()  # files are complete before the result is given
-    result = MachineResult(streamed, outputs.dropped())
-    if summary is not None:
-        write_whole(summary, json.dumps(result.to_json(), indent=2) + "\n")
+        stop_sources(sources)
+        while (event := events.take()) is not None:  # that they have ended
+            for output in outputs.all:
+                output.event(event)
+        try:
+            stack.close()  # files are complete before the result is given
+        finally:
+            result = MachineResult(streamed, outputs.dropped())
+            if summary is not None:
+                write_whole(summary, json.dumps(result.to_json(), indent=2) + "\n")
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -21,7 +22,7 @@ from detection.runtime.errors import OutputError
 from detection.runtime.letterbox import PAD_VALUE, placement
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.outputs.mp4 import TICKS, FragmentedMp4, Samples, read_samples
-from detection.runtime.outputs.naming import timed
+from detection.runtime.outputs.naming import timed, unused
 from detection.runtime.outputs.play_time import DEFAULT_FPS, PlayTime
 
 _log = logging.getLogger(__name__)
@@ -50,12 +51,12 @@ class VideoOutput(Output):
 
     OpenCV encodes, but can neither write fragments nor say when an image is shown, and does not notice
     a full disk: OPENCV_FFMPEG_WRITER_OPTIONS reaches neither muxer nor encoder (5.0). So it is given a small
-    hidden file for each fragment, beside the target and gone at once, whose encoded images are then put
+    file for each fragment, beside the target and without a name from the start, whose encoded images are then put
     where they belong.
 
     Args:
-        path: ends in .mp4; missing folders are made. What stood there is replaced with the first fragment.
-            `{date}` and `{time}` in its name become those of that moment.
+        path: ends in .mp4; missing folders are made. What stood there is replaced with the first fragment where
+            the name has no `{time}`, and never where it has. `{date}` and `{time}` become those of that moment.
         class_names: by label.
         fps: images a second of a recording without time stamps; None for 25.
         live: images are shown when they were grabbed, so that dropped ones leave a gap.
@@ -160,6 +161,7 @@ class VideoOutput(Output):
             if self._file is None:
                 self._began_s = times_s[0]
                 path = timed(self.path, datetime.now())
+                path = unused(path) if "{time}" in self.path.name else path
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = FragmentedMp4(path, encoder.size_wh, samples.description)
             # From the file's begin, so that rounding does not add up.
@@ -220,6 +222,9 @@ class _Encoder:
             self._path.touch()  # says what is wrong with the folder, if that is it
             self._path.unlink()
             raise OutputError(f"{path.parent}: this OpenCV cannot write a video of {size_wh[0]} x {size_wh[1]}")
+        self._file = self._path.open("rb")
+        if os.name == "posix":
+            self._path.unlink()  # nothing of it is left, even by a writer that is killed
 
     def write(self, image: NDArray[np.uint8]) -> None:
         self._writer.write(image)
@@ -228,7 +233,8 @@ class _Encoder:
         """The encoded images."""
         self._writer.release()
         try:
-            return read_samples(self._path.read_bytes())
+            with self._file:
+                return read_samples(self._file.read())
         except ValueError:
             # OpenCV reports no failure to write: a broken file is the only trace of a full disk.
             raise OSError(None, "the disk is full") from None

@@ -20,7 +20,7 @@ from detection.runtime.errors import OutputError
 from detection.runtime.outputs import foxglove
 from detection.runtime.outputs.contract import Output, Record
 from detection.runtime.outputs.kind import Flag, OutputContext, OutputKind, Package
-from detection.runtime.outputs.naming import plain, timed
+from detection.runtime.outputs.naming import plain, timed, unused
 from detection.runtime.outputs.play_time import PlayTime
 from detection.runtime.settings import HomePath
 
@@ -48,8 +48,8 @@ class McapOutput(Output):
     `mcap recover` makes it whole.
 
     Args:
-        path: what stood there is replaced; missing folders are made. `{date}` and `{time}` in its name
-            become those of its begin.
+        path: missing folders are made. `{date}` and `{time}` in its name become those of its begin. What stood
+            there is replaced where it has no `{time}`, and never where it has.
         cameras: by name, whether it is live and its rate (`Source.live`, `Source.fps`).
         minutes: begin a new file after so many; needs `{time}` in the name. None for one file.
 
@@ -69,14 +69,15 @@ class McapOutput(Output):
         self._live = {name: live for name, (live, _) in cameras.items()}
         self._times = {name: PlayTime(live=live, fps=fps) for name, (live, fps) in cameras.items()}
         self._file_s = None if minutes is None else minutes * 60
-        self._file = _File(timed(self._path, datetime.now()))
+        path = timed(self._path, datetime.now())
+        self._file = _File(unused(path) if self._is_series else path)
 
     def write(self, frame: Frame, detections: Detections, record: Record) -> None:
         """Append a frame's image, boxes and record.
 
         Raises:
-            OutputError: it cannot be written (disk full). The chunks before stay whole. The next frame
-                begins a new file where the name has `{time}`, and fails likewise where not.
+            OutputError: it cannot be written (disk full). The chunks before stay whole, and the next frame
+                begins a new file: `NAME-2.mcap` where the name has no `{time}`.
 
         """
         at_ns = self._unix_ns(frame)
@@ -112,9 +113,9 @@ class McapOutput(Output):
     def _open(self) -> _File:
         """The file to write to, a new one where it is time for it."""
         old = self._file_s is not None and time.monotonic() - self._file.began_s >= self._file_s
-        if self._is_series and (old or self._file.failed):
+        if old or self._file.failed:
             self._file.close()
-            self._file = _File(timed(self._path, datetime.now()))
+            self._file = _File(unused(timed(self._path, datetime.now())))
         return self._file
 
     def _unix_ns(self, frame: Frame) -> int:
@@ -150,7 +151,13 @@ class _File:
         self._waiting_bytes = 0
         self._flushed_s = self.began_s
         self._writer.start(library="swath")
-        self._flush()
+        try:
+            self._flush()
+        except OutputError:
+            self._blocks.close()
+            path.unlink(missing_ok=True)  # there would be one more for each attempt on a full disk
+            raise
+        self._empty_bytes = self._blocks.end
 
     @property
     def failed(self) -> bool:
@@ -193,6 +200,8 @@ class _File:
                 self._flush()
         finally:
             self._blocks.close()
+            if self.failed and self._blocks.end == self._empty_bytes:
+                self._path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         self._waiting_bytes = 0
@@ -216,7 +225,7 @@ class _Blocks:
         self.failure: OSError | None = None
         self._file = FileIO(path, "w")
         self._waiting = bytearray()
-        self._end = 0
+        self.end = 0
 
     @property
     def closed(self) -> bool:
@@ -227,7 +236,7 @@ class _Blocks:
         return len(data)
 
     def tell(self) -> int:
-        return self._end + len(self._waiting)
+        return self.end + len(self._waiting)
 
     def flush(self) -> None:
         """Write what waits.
@@ -242,11 +251,11 @@ class _Blocks:
                 raise self.failure
             if self._file.write(waiting) != len(waiting):  # a full disk takes the part that fits
                 raise OSError(None, "disk full")
-            self._end += len(waiting)
+            self.end += len(waiting)
         except OSError as error:
             self.failure = error
             with suppress(OSError):
-                self._file.truncate(self._end)
+                self._file.truncate(self.end)
             raise
 
     def close(self) -> None:

@@ -73,6 +73,7 @@ class FragmentedMp4:
             self._append(kind + _box(b"free", bytes(8)) + self._header(finished=False))
         except OSError:
             self._file.close()
+            path.unlink(missing_ok=True)  # there would be one more for each attempt on a full disk
             raise
 
     def add(self, samples: Samples, durations: Sequence[int]) -> None:

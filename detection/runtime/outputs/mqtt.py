@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_IN_FLIGHT = 20
+_ACKNOWLEDGED_WITHIN_S = 10.0
 _POLL_S = 0.05
 _FLUSH_S = 0.5
 _CLOSE_S = 0.8
@@ -165,6 +166,7 @@ class MqttOutput(Output):
         self._client.reconnect()
         announced = False
         until = float("inf")
+        progress_s = began_s = time.monotonic()
         wait_s = _POLL_S
         while (code := self._client.loop(wait_s)) == 0:
             if self._closing.is_set():
@@ -173,6 +175,8 @@ class MqttOutput(Output):
                     self._leave()
                     return ""
             if not self._client.is_connected():  # TCP is connected, CONNACK has not come yet
+                if time.monotonic() - began_s > _ACKNOWLEDGED_WITHIN_S:
+                    return f"it takes the connection and says nothing for {_ACKNOWLEDGED_WITHIN_S:.0f} s"
                 continue
             if not announced:
                 announced = True
@@ -180,6 +184,11 @@ class MqttOutput(Output):
             while self._in_flight and self._in_flight[0][1].is_published():
                 self._in_flight.popleft()
                 self.sent += 1
+                progress_s = time.monotonic()
+            if not self._in_flight:
+                progress_s = time.monotonic()
+            elif time.monotonic() - progress_s > _ACKNOWLEDGED_WITHIN_S:
+                return f"it has acknowledged nothing for {_ACKNOWLEDGED_WITHIN_S:.0f} s"
             wait_s = _POLL_S  # for acknowledgements, or:
             if len(self._in_flight) < _MAX_IN_FLIGHT:
                 wait_s = 0.0

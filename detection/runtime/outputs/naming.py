@@ -17,6 +17,15 @@ def timed(path: Path, when: datetime) -> Path:
     return Path(str(dated(path, when)).replace("{time}", when.strftime("%H-%M-%S")))
 
 
+def unused(path: Path) -> Path:
+    """The path, or with a number where a file is there: a clock may be set back, or begin in 1970 at each start."""
+    free, count = path, 1
+    while free.exists():
+        count += 1
+        free = path.with_stem(f"{path.stem}-{count}")
+    return free
+
+
 def plain(name: str) -> str:
     """A camera's name as a part of a file's or topic's name: what these may not hold becomes "_"."""
     return re.sub(r"[^\w.-]+", "_", name)

@@ -9,13 +9,16 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPSConnection
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, parse_qsl, quote, urlunsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from detection import __version__
+from detection.runtime.deadline import Deadline
 from detection.runtime.errors import OutputError
 from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.outputs.backlog import Backlog
@@ -36,6 +39,9 @@ MAX_BODY_BYTES = 1_000_000
 
 _FORM = "webhook address https://HOST/PATH?every_s=1"
 _TIMEOUT_S = 5.0
+"""For a connection, and from one byte to the next."""
+_EXCHANGE_S = 15.0
+"""For a POST and its answer as a whole: a server may drip."""
 _POLL_S = 0.5
 _CLOSE_S = 0.8
 # These ask for another attempt; any other 4xx, and a redirection, would be the same the next time.
@@ -54,6 +60,35 @@ class _Item:
 class _NoRedirect(HTTPRedirectHandler):
     def redirect_request(self, *args: Any) -> None:
         """Follow none: urllib would make a GET of our POST, and the body would be lost as if delivered."""
+
+
+class _Http(HTTPHandler):
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(partial(_watched, HTTPConnection, self._deadline), req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(partial(_watched, HTTPSConnection, self._deadline), req)
+
+
+def _watched(kind: type[HTTPConnection], deadline: Deadline, host: str, **options: Any) -> HTTPConnection:
+    connection = kind(host, **options)
+    connection._create_connection = deadline.connect  # type: ignore[attr-defined]
+    return connection
+
+
+def _opener(deadline: Deadline) -> OpenerDirector:
+    """Proxies as the environment says, no redirections, and connections that end with the deadline."""
+    return build_opener(_NoRedirect, _Http(deadline), _Https(deadline))
 
 
 class WebhookOutput(Output):
@@ -87,7 +122,6 @@ class WebhookOutput(Output):
         # Host and port alone: of many services the path is the secret.
         self._shown = parts.netloc.rpartition("@")[2]
         self._link = Link("webhook", listener)
-        self._opener = build_opener(_NoRedirect)
         self._backlog: Backlog[_Item] = Backlog()
         self._batch: Sequence[_Item] = ()
         self._closing = threading.Event()
@@ -153,11 +187,16 @@ class WebhookOutput(Output):
         request = Request(self._url, body, {**self._headers, "Idempotency-Key": str(uuid.uuid4())}, method="POST")
         while True:
             try:
-                with self._opener.open(request, timeout=_TIMEOUT_S):
-                    pass
+                with Deadline(_EXCHANGE_S) as deadline:
+                    try:
+                        with _opener(deadline).open(request, timeout=_TIMEOUT_S):
+                            pass
+                    except Exception:
+                        deadline.check()
+                        raise
             except Exception as error:  # after any error the next attempt may work
                 answer = error.code if isinstance(error, HTTPError) else None
-                reason = _reason(error)
+                reason = f"no whole answer within {_EXCHANGE_S:g} s" if deadline.passed else _reason(error)
                 if isinstance(error, HTTPError):
                     error.close()
             else:

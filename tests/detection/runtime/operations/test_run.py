@@ -149,6 +149,8 @@ def test_a_live_machine_stops_within_a_second_with_whole_files(
         assert process.returncode == 0, stderr
         indices = [r["frame"] for r in _lines(jsonl)]
         assert indices == sorted(set(indices))
+        statuses = [line["status"] for line in _lines(folder / "out" / "e.jsonl") if line["kind"] == "camera"]
+        assert statuses[0] == "starting" and statuses[-1] == "ended"  # which MQTT's retained status follows
         capture = cv2.VideoCapture(str(folder / "out" / "v.mp4"))
         assert capture.isOpened() and capture.read()[0]
         with (folder / "out" / "m.mcap").open("rb") as file:
@@ -156,6 +158,16 @@ def test_a_live_machine_stops_within_a_second_with_whole_files(
         if took[-1] < 1:
             return
     raise AssertionError(f"a stop took {min(took):.2f} s")
+
+
+def test_an_output_that_fails_at_its_end_leaves_the_summary(model_path: Path, tmp_path: Path) -> None:
+    video, summary = _video(tmp_path / "drive.mp4", 10), tmp_path / "s.json"
+    flags = ["--video", str(tmp_path / "v.mp4"), "--summary", str(summary)]
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "  # as a full disk
+    command = [sys.executable, "-c", full + MACHINE, "stream", str(model_path), str(video), *flags]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert ended.returncode == 1 and "v.mp4: cannot be written" in ended.stderr
+    assert json.loads(summary.read_text())["frames"] == 10
 
 
 @pytest.mark.slow

@@ -179,14 +179,14 @@ def test_full_disk_keeps_what_was_written(tmp_path: Path, monkeypatch: Any) -> N
     for i in range(3):
         write(output, frame_of(i))
     size = path.stat().st_size
-    with disk_of(size + 50):
-        for i in range(2):
-            with pytest.raises(OutputError, match=f"{path}: cannot be written"):
-                write(output, frame_of(3 + i))
+    for i, room_bytes in enumerate((size + 50, 10, 1000)):  # not for the chunk, for a header, for a first chunk
+        with disk_of(room_bytes), pytest.raises(OutputError, match=r"out(-2)?\.mcap: cannot be written"):
+            write(output, frame_of(3 + i))
     assert path.stat().st_size == size
-    with pytest.raises(OutputError, match="cannot be written"):
-        write(output, frame_of(5))  # its offsets would be wrong
+    write(output, frame_of(6))  # there is room again; the first file's offsets would be wrong
     output.close()
+    assert [record["frame"] for _, record in content_of(tmp_path / "out-2.mcap")[1]["/left/record"]] == [6]
+    assert {file.name for file in tmp_path.iterdir()} == {"out.mcap", "out-2.mcap"}
     frames = []
     with path.open("rb") as file, pytest.raises(EndOfFile):
         for record in StreamReader(file).records:
@@ -215,6 +215,16 @@ def test_a_series_begins_anew_by_time_and_after_a_full_disk(tmp_path: Path, monk
     assert got == {"x-01.mcap": [2], "y-02.mcap": [0], "y-03.mcap": [1]}
     with pytest.raises(OutputError, match=r"needs \{time\} in its name"):
         McapOutput(tmp_path / "v.mcap", cameras={}, minutes=10)
+
+
+def test_a_clock_that_begins_anew_replaces_no_file(tmp_path: Path, monkeypatch: Any) -> None:
+    """As of a robot without a battery for it, where each start is at the same time of 1970."""
+    monkeypatch.setattr(room, "timed", lambda path, when: Path(str(path).replace("{time}", "00-00-05")))
+    for i in range(3):
+        with McapOutput(tmp_path / "x_{time}.mcap", cameras={"left": (True, None)}) as output:
+            write(output, frame_of(i))
+    names = ["x_00-00-05.mcap", "x_00-00-05-2.mcap", "x_00-00-05-3.mcap"]
+    assert [content_of(tmp_path / name)[1]["/left/record"][0][1]["frame"] for name in names] == [0, 1, 2]
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
