@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -172,6 +173,12 @@ def _collated(samples: list[Sample | DataError]) -> _Packed | DataError:
 
 
 def _settle_worker(worker: int) -> None:
-    """One thread for each worker: more would compete for the same cores."""
+    """One thread for each worker: more would compete for the same cores. Signals are the main process's.
+
+    `timeout`, systemd and terminals send theirs to the whole group: a worker that died of it would take the steps
+    since the last save with it. The loader ends its workers itself, and they watch whether it is alive.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

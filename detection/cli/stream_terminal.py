@@ -73,7 +73,7 @@ class _View(Closing, MachineObserver):
         for name, url in urls.items():
             shown, secret, _ = url.partition("?")
             if secret and not self._console.is_terminal:  # a journal, which others read
-                url = f"{shown} (with the token that you set: it is not written into logs)"
+                url = f"{shown} (its token is not written into logs; set one by {name} token in the YAML, or by flag)"
             self._console.print(f"{name}: {url}", markup=False, highlight=False, soft_wrap=True)
         lengths = [source.length for source in sources]
         total = None if None in lengths else sum(n for n in lengths if n is not None)

@@ -28,6 +28,9 @@ from detection.training.validation import Validator
 from detection.training.visualisation import write_batch
 from detection.training.watcher import NotFinite, Step, TrainingError, Watcher
 
+_STOP_FOLLOWS_S = 2.0
+"""So long after the death of a worker the stop that killed it may come."""
+
 
 @dataclass
 class TrainingState:
@@ -121,15 +124,22 @@ class TrainingRun:
         self.progress = self._progress()
 
     def batches(self) -> Iterator[Batch]:
-        """The images of this process for every step that is left."""
-        return self._source.batches(
-            self.trainer.fabric,
-            self.trainer.images_per_step,
-            self._steps,
-            first_step=self.state.step,
-            # called when the loader begins a batch; by the clock, the run may be further when its step is taken
-            mixing=lambda step: max(step / self._steps, self.progress) < self._options.mixes_end,
-        )
+        """The images of this process for every step that is left.
+
+        A stop that kills a worker of the loader too, as one to the whole process group may, is their end.
+        """
+        try:
+            yield from self._source.batches(
+                self.trainer.fabric,
+                self.trainer.images_per_step,
+                self._steps,
+                first_step=self.state.step,
+                # called when the loader begins a batch; by the clock, the run may be further when its step is taken
+                mixing=lambda step: max(step / self._steps, self.progress) < self._options.mixes_end,
+            )
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or not self._stop.wait(_STOP_FOLLOWS_S):
+                raise
 
     def is_over(self) -> bool:
         """Whether all processes together are done, or one of them was asked to stop."""

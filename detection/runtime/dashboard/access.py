@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from detection.runtime.dashboard.address import names_this_machine
 from detection.runtime.errors import OutputError
 
 MIN_TOKEN = 12
@@ -98,7 +98,7 @@ class Access:
 
     def _refusal(self, request: Request, knows: bool) -> Response | None:
         if self._token is None:
-            if not _is_local(_host_of(request.headers.get("host", ""))):
+            if not names_this_machine(request.headers.get("host", "")):
                 return JSONResponse({"error": "open this dashboard as http://localhost, or give it a token"}, 403)
         elif not knows and not self._has_session(request) and request.url.path != _STYLE:
             if "text/html" in request.headers.get("accept", ""):
@@ -123,19 +123,3 @@ def _same_origin(request: Request) -> bool:
     if origin is not None:
         return urlsplit(origin).netloc == request.headers.get("host")
     return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
-
-
-def _host_of(header: str) -> str:
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

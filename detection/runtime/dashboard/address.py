@@ -7,6 +7,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from detection.runtime.errors import OutputError
 
@@ -71,6 +72,24 @@ class Address:
 def is_loopback(listening: socket.socket) -> bool:
     """Whether only programs of this machine reach the socket."""
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def names_this_machine(host_header: str) -> bool:
+    """Whether a request was addressed to this machine by its own name or number.
+
+    A web page elsewhere can reach what listens on loopback by a name of its own that leads here (DNS rebinding); the
+    browser then sends that name.
+    """
+    try:
+        host = urlsplit(f"//{host_header}").hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def reachable_at(listening: socket.socket) -> Address:

@@ -24,8 +24,6 @@ _log = logging.getLogger(__name__)
 
 _START_S = 20.0
 _CLOSE_S = 5.0
-# Each holds a descriptor; a phone opens up to six.
-_CONNECTIONS = 100
 
 
 class Dashboard(Output):
@@ -67,6 +65,7 @@ class Dashboard(Output):
             import uvicorn
 
             from detection.runtime.dashboard.access import choose_token
+            from detection.runtime.dashboard.connections import PatientConnection
             from detection.runtime.dashboard.site import Site
         except ImportError as error:
             if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
@@ -95,12 +94,11 @@ class Dashboard(Output):
                 log_level=logging.CRITICAL,
                 access_log=False,
                 loop="asyncio",
-                http="h11",
+                http=PatientConnection,
                 ws="none",
                 lifespan="off",
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=_CONNECTIONS,
                 timeout_graceful_shutdown=0,
             )
         )

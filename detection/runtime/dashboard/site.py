@@ -208,7 +208,7 @@ async def _body(request: Request) -> dict[str, Any]:
             raise _Refused(413, "the request is too long")
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: nested too deep
         found = None
     if not isinstance(found, dict):
         raise _Refused(400, "send a JSON object")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from detection import __version__
+from detection.runtime.dashboard.address import is_loopback, names_this_machine
 from detection.runtime.errors import OutputError
 from detection.runtime.events import CameraStatus, Event
 from detection.runtime.outputs.contract import Output, Record
@@ -38,6 +40,7 @@ BUCKETS_S = (
 """Upper ends of the histograms' buckets: at most half as large again as the one below, up to 0.3 s."""
 
 _REQUEST_TIMEOUT_S = 5.0
+_MAX_CLIENTS = 64
 _CLOSE_S = 0.8
 
 
@@ -45,7 +48,7 @@ class PrometheusOutput(Output):
     """Counts what passes and shows it over HTTP, in Prometheus' text format, on every path.
 
     Names and labels stand in `docs/robot/outputs_network.md`. There is no password: everybody who reaches the
-    port can read the numbers.
+    port can read the numbers. On loopback a request must name this machine as its host, as for the dashboard.
 
     Args:
         port: to listen at; 0 takes a free one.
@@ -174,8 +177,38 @@ class _AtScrape:
         return self._read()
 
 
+def _shut(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
 class _Server(ThreadingHTTPServer):
-    """One short-lived thread per request; clients that disconnect early are not logged."""
+    """One short-lived thread per request; clients that disconnect early are not logged.
+
+    A client has `_REQUEST_TIMEOUT_S` for all; the oldest makes room where there are too many.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, threading.Timer] = {}
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        timer = threading.Timer(_REQUEST_TIMEOUT_S, _shut, (request,))
+        timer.daemon = True
+        with self._lock:
+            if len(self._open) >= _MAX_CLIENTS:
+                _shut(next(iter(self._open)))
+            self._open[request] = timer
+        timer.start()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            timer = self._open.pop(request, None)
+        if timer is not None:
+            timer.cancel()
+        super().shutdown_request(request)
 
     def server_bind(self) -> None:
         # http.server would look up its own name, and wait where there is no name service.
@@ -195,6 +228,13 @@ def _serve(host: str, port: int, registry: CollectorRegistry) -> _Server:
 
     class Handler(MetricsHandler):
         timeout = _REQUEST_TIMEOUT_S
+        only_here = False
+
+        def do_GET(self) -> None:
+            if self.only_here and not names_this_machine(self.headers.get("Host", "")):
+                self.send_error(403, "ask for it as http://localhost")
+                return
+            super().do_GET()
 
     Handler.registry = registry
     where = f"the metrics page cannot be at {host} port {port}"
@@ -207,7 +247,9 @@ def _serve(host: str, port: int, registry: CollectorRegistry) -> _Server:
         address_family = address[0]
 
     try:
-        return Server((str(address[4][0]), port), Handler)
+        server = Server((str(address[4][0]), port), Handler)
+        Handler.only_here = is_loopback(server.socket)
+        return server
     except OverflowError:
         raise OutputError(f"{where}: ports go from 0 to 65535") from None
     except OSError as error:
@@ -216,7 +258,7 @@ def _serve(host: str, port: int, registry: CollectorRegistry) -> _Server:
 
 
 class MetricsSettings(Settings):
-    """A page for Prometheus. "9100" and "0.0.0.0:9100" are short for its port and host."""
+    """A page for Prometheus. "9464" and "0.0.0.0:9464" are short for its port and host."""
 
     port: Port = Field(description="of http://HOST:PORT/metrics")
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -252,7 +294,7 @@ KIND = OutputKind(
     opens=_open,
     flags=(Flag("[HOST:]PORT", "Serve metrics for Prometheus."),),
     panel=NETWORK,
-    example="{port: 9100}",
+    example="{port: 9464}",
     queued=False,
     needs=Package("prometheus_client"),
     port=lambda settings: settings.port,

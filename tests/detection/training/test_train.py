@@ -140,7 +140,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_ctrl_c_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: Path, number: signal.Signals) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 400, "workers": 1})
     command = [sys.executable, "-m", "detection.cli", "train", str(recipe), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -150,7 +151,7 @@ def test_ctrl_c_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: P
         while not (csv_path.exists() and len(csv_path.read_text().splitlines()) > 3):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
+        os.killpg(process.pid, number)  # as a terminal, systemd and `timeout` do it: to the workers too
         error = process.communicate(timeout=60)[1]
     finally:
         process.kill()

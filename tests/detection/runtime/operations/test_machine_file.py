@@ -47,7 +47,7 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
     for secret in SECRETS.values():
         assert secret not in shown and secret not in clean
     with pytest.raises(MachineError) as raised:
-        machine(tmp_path, "port: 9100", 'port: "${SWATH_MQTT_PASSWORD}"')
+        machine(tmp_path, "port: 9464", 'port: "${SWATH_MQTT_PASSWORD}"')
     assert "hunter22" not in str(raised.value) and "outputs.metrics.port" in str(raised.value)
 
 
@@ -65,7 +65,7 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
         ("name: right", "name: left", "cameras: two are called 'left'"),
         ("[0, 200, 1280, 720]", "[0, 200]", "cameras[1].roi_xyxy: too few values"),
         ("[0, 200, 1280, 720]", "[5, 0, 5, 9]", "cameras[1].roi_xyxy: a region of interest is x1,y1,x2,y2"),
-        ("port: 9100", "port: 0", "outputs.metrics.port: Input should be greater than or equal to 1"),
+        ("port: 9464", "port: 0", "outputs.metrics.port: Input should be greater than or equal to 1"),
         ("provider: cpu", "score: 0.5", "model: score and score_thresholds exclude each other"),
         ("weed: 0.35", "weed: 3", "model.score_thresholds.weed: Input should be less than or equal to 1"),
         ('log: "-"', "log: {a: 1}", "log: Input is not a valid path"),

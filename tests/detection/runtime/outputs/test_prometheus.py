@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import sys
@@ -144,6 +145,28 @@ def test_places_that_are_none(host: str, port: int) -> None:
 
 def test_by_default_nobody_else_reaches_it(output: PrometheusOutput) -> None:
     assert output._server.server_address[0] == "127.0.0.1"
+
+
+def test_a_foreign_page_does_not_reach_it_by_a_name_of_its_own(output: PrometheusOutput) -> None:
+    def status(host: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", output.port, timeout=20)
+        connection.request("GET", "/metrics", headers={"Host": host})
+        found = connection.getresponse().status
+        connection.close()
+        return found
+
+    assert [status(host) for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example")] == [403] * 3
+    assert [status(host) for host in ("localhost:1", "127.0.0.1", "[::1]:80")] == [200] * 3
+
+
+def test_idle_connections_lock_nobody_out(output: PrometheusOutput) -> None:
+    idle = [socket.create_connection(("127.0.0.1", output.port)) for _ in range(100)]
+    try:
+        assert page(output.port)
+        assert threading.active_count() < 100
+    finally:
+        for one in idle:
+            one.close()
 
 
 def test_closing_frees_the_port_quickly(sample: Any) -> None:
