@@ -123,6 +123,35 @@ def test_camera_that_is_lost_is_opened_again_and_said(
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        "http://farm:S3cretFarm@HOST/cam",
+        "http://HOST/user=farm_password=S3cretFarm_channel=1_stream=0.sdp",
+        "http://HOST/cam?user=farm@field&pwd=S3cretFarm",
+        "http://HOST/cam#S3cretFarm",
+    ],
+)
+def test_no_file_and_no_message_holds_a_password(
+    model_path: Path, tmp_path: Path, camera_server: Any, address: str
+) -> None:
+    camera_server.frames = 5  # then it hangs up, and is opened again
+    names = {"--jsonl": "d.jsonl", "--events": "e.jsonl", "--csv": "d.csv", "--log-json": "log.jsonl"}
+    names |= {"--video": "v.mp4", "--mcap": "m.mcap", "--summary": "s.json", "--black-box": "box"}
+    flags = [part for flag, name in names.items() for part in (flag, str(tmp_path / name))]
+    flags += ["--mqtt", "mqtt://farm:S3cretFarm@127.0.0.1:9", "--dashboard-token", "S3cretFarm42", "--dashboard", "0"]
+    url = address.replace("HOST", camera_server.address)
+    command = [sys.executable, "-c", RUN, "stream", str(model_path), url, "--max-frames", "8", *flags]
+    ended = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) >= len(names)
+    for content in (ended.stdout, ended.stderr, *(path.read_bytes() for path in written)):
+        assert b"S3cret" not in content
+    assert b"dashboard: http://127.0.0.1" in ended.stderr  # not a terminal: without the token
+    assert b'"lost"' in (tmp_path / "e.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
     ("change", "error"),
     [
         ({"model": "none.onnx"}, ModelFileError),

@@ -160,6 +160,8 @@ def test_a_stop_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: P
     assert "continue with --resume" in error.splitlines()[-1]
     state = load_training_state(tmp_path / "run" / "last.ckpt")["state"]
     assert state["step"] >= 3
+    if number == signal.SIGTERM:  # one resumed run is enough
+        return
     changed = yaml.safe_load(recipe.read_text())
     changed["train"]["epochs"] = 1 + state["step"] // 6
     recipe.write_text(yaml.safe_dump(changed))

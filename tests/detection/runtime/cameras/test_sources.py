@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from detection.runtime.cameras.live import LiveSource
-from detection.runtime.cameras.names import without_secrets
+from detection.runtime.cameras.names import different, without_secrets
 from detection.runtime.cameras.recordings import VideoFile
 from detection.runtime.cameras.sources import camera_name, camera_settings, open_source, open_sources
 from detection.runtime.errors import SourceError
@@ -76,6 +76,11 @@ def test_sources_of_one_name_are_told_apart(tmp_path: Path, make_video: Any) -> 
     for source in sources:
         assert {f.camera for f in source} == {source.camera}
         source.close()
+
+
+def test_names_that_would_be_one_topic_are_told_apart() -> None:
+    assert different(["a/b", "a_b", "a-b", "a", "b"]) == ["a/b", "a_b-2", "a-b-3", "a", "b"]
+    assert different(["left", "left-2", "left"]) == ["left", "left-2", "left-3"]
 
 
 def test_one_bad_source_closes_the_good_ones(video_path: Path, monkeypatch: Any) -> None:

@@ -39,6 +39,13 @@ def test_the_example_is_a_machine_and_opens_with_its_command(tmp_path: Path) -> 
     assert example_machine().startswith("# swath machine check machine.yaml")
 
 
+@pytest.mark.parametrize("names", [("left row", "left_row"), ("a/b", "a_b"), ("cam#1", "cam/1")])
+def test_names_that_would_be_one_topic_are_refused(names: tuple[str, str]) -> None:
+    cameras = [{"name": name, "source": str(place)} for place, name in enumerate(names)]
+    with pytest.raises(ValueError, match="would be one in names of files and topics"):
+        Machine.model_validate({"model": {"path": "x.onnx"}, "cameras": cameras})
+
+
 def test_no_secret_is_shown(tmp_path: Path) -> None:
     loaded = machine(tmp_path)
     assert set(loaded.secrets) == set(SECRETS.values())

@@ -114,10 +114,17 @@ def test_a_killed_stream_leaves_a_video_up_to_the_last_fragment(tmp_path: Path) 
         whole += 1
         path.unlink()
     assert whole >= 2
-    assert set(os.listdir(tmp_path)) <= {".out.part.mp4"}
-    with VideoOutput(path, NAMES, fps=25) as output:
-        write(output, frame_of())
-    assert os.listdir(tmp_path) == ["out.mp4"]  # the next run cleans up
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_clock_that_begins_anew_replaces_no_video(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(annotated_video, "timed", lambda path, when: Path(str(path).replace("{time}", "00-00-05")))
+    for i in range(2):
+        with VideoOutput(tmp_path / "x_{time}.mp4", NAMES, fps=25) as output:
+            for k in range(3 + i):
+                write(output, frame_of(k))
+    assert len(frames_of(tmp_path / "x_00-00-05.mp4")) == 3
+    assert len(frames_of(tmp_path / "x_00-00-05-2.mp4")) == 4
 
 
 def test_video_fits_other_sizes_and_says_so_once(tmp_path: Path, caplog: Any) -> None:
