@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv  # scipy.stats would take a second to import
 
 from data import Dataset
 from detection.evaluation.curves import Matches
@@ -129,8 +129,8 @@ def share(hit: NDArray[np.bool_], image: NDArray[np.int64], weights: NDArray[np.
     if not of:
         return Rate(0, 0, 0.0, 1.0)
     tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, count, of - count + 1)) if count else 0.0
-    high = float(beta.ppf(1 - tail, count + 1, of - count)) if count < of else 1.0
+    low = float(betaincinv(count, of - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, of - count, 1 - tail)) if count < of else 1.0
     images = weights.shape[1]
     so = weights @ np.bincount(image, weights=hit, minlength=images)
     there = weights @ np.bincount(image, minlength=images)
