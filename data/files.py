@@ -124,7 +124,8 @@ def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
         with whole_file(path, sync=sync) as partial:
             partial.write_bytes(raw)
     except UnicodeEncodeError:
-        raise DataError(f"{path}: cannot be written: a name or attribute holds half a character") from None
+        line = "the name of a file or class, or an attribute, is no Unicode text: rename it, or convert with --copy"
+        raise DataError(f"{path}: cannot be written: {line}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
 

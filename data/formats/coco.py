@@ -133,7 +133,10 @@ def save_coco(dataset: Dataset, path: Path) -> None:
     named = zip(dataset.category_ids, dataset.class_names, strict=True)
     categories = [{"id": category_id, "name": name} for category_id, name in named]
     content = {"images": entries, "annotations": annotations, "categories": categories}
-    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # a file name that is not UTF-8
+        text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, text)
 
 
 def _image(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,13 +15,31 @@ import numpy as np
 from data.dataset import Dataset, same_classes
 from data.errors import DataError
 from data.files import whole_folder, write_whole
+from data.formats.classes import class_name
 from data.formats.format import Format, Writer
 from data.formats.kinds import KINDS, WRITABLE
+from data.formats.load import load_dataset
 from data.formats.references import REFERENCES, content_sha256, leads_out, reference, references_text
 from data.formats.repair import Notices
 from data.images import IMAGE_SUFFIXES
 
 _Places = dict[str, list[str]]  # split -> path of each image, relative to the dataset's folder
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written.
+
+    Attributes:
+        images: how many, in all parts, counted by reading them back.
+        boxes: likewise.
+        notices: what the format cannot represent, and was therefore left out or changed: one line for each kind.
+
+    """
+
+    images: int
+    boxes: int
+    notices: tuple[str, ...]
 
 
 def convert(
@@ -29,8 +49,8 @@ def convert(
     to: str,
     copy: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[str, ...]:
-    """Write datasets, one for each split, as a new dataset in another format.
+) -> Converted:
+    """Write datasets, one for each split, as a new dataset in another format, and read it back.
 
     Images stay where they are, and are referred to: COCO and CSV name them by relative paths, YOLO and VOC,
     which need them in place, by symbolic links; digests beside the references let Swath follow them (see
@@ -44,24 +64,77 @@ def convert(
         copy: copy the images.
         progress: called after each image with (done, total).
 
-    Returns:
-        What the format cannot represent, and was therefore left out or changed: one line for each kind.
-
     Raises:
-        DataError: there is no such format, the target is taken, or a file cannot be read or written.
+        DataError: there is no such format, the target is taken, a file cannot be read or written, or what is read
+            back is not what was to be written; then nothing is left of it.
 
     """
     kind = next((kind for kind in KINDS if kind.name == to), None)
     if kind is None or kind.writes is None:
         raise DataError(f"format {to!r}: use one of {', '.join(WRITABLE)}")
+    window = next((image for part in parts.values() for image in part.images if image.window is not None), None)
+    if window is not None:
+        raise DataError(
+            f"{window.path}: a window of a photo is no image of its own: write the tiles (swath data tile)"
+        )
+    for dataset in parts.values():
+        twice = [path for path, n in Counter(image.path for image in dataset.images).items() if n > 1]
+        if twice:
+            raise DataError(
+                f"{twice[0]}: {dataset.name} holds it twice: one file cannot have the boxes of two images"
+            )
     target = Path(os.path.abspath(target))
     notices = Notices()
     with whole_folder(target) as staging:
-        parts = same_classes(parts)
+        parts = _named(same_classes(parts), notices)
         _count_lost(parts, kind, kind.writes, notices)
         places = _placed(parts, kind.writes, staging, target, copy, notices, progress)
         kind.writes.save(parts, places, staging)
-    return notices.lines()
+        images, boxes = _read_back(parts, kind, kind.writes, staging)
+    return Converted(images, boxes, notices.lines())
+
+
+def _named(parts: Mapping[str, Dataset], notices: Notices) -> dict[str, Dataset]:
+    """The parts with class names as every reader takes them."""
+    given = next(iter(parts.values())).class_names
+    names = tuple(map(class_name, given))
+    where = next(iter(parts.values())).name
+    if not all(names) or len(set(names)) < len(names):
+        fault = "two classes differ in white space only" if all(names) else "a class has an empty name"
+        raise DataError(f"{where}: {fault}: rename one in the labels")
+    changed = [(old, new) for old, new in zip(given, names, strict=True) if old != new]
+    for old, new in changed:
+        notices.count("class", "classes", "whose name holds other white space: written without", f"{old!r}: {new}")
+    return (
+        {split: replace(dataset, class_names=names) for split, dataset in parts.items()} if changed else dict(parts)
+    )
+
+
+def _read_back(parts: Mapping[str, Dataset], kind: Format, writer: Writer, home: Path) -> tuple[int, int]:
+    """Number of images and boxes that the new dataset is read with.
+
+    Raises:
+        DataError: they are not those that were to be written.
+
+    """
+    images = boxes = 0
+    for split, dataset in parts.items():
+        read = load_dataset(home, split=split, format=kind.name)
+        wanted, found = _tally(dataset, "crowds" in writer.represents), _tally(read, True)
+        if wanted != found:
+            (n, counts), (m, others) = found, wanted
+            raise DataError(
+                f"{dataset.name}: written as {kind.title}, {n} images and {sum(counts.values())} boxes are read "
+                f"back, where {m} and {sum(others.values())} were to be written: nothing is left of it"
+            )
+        images, boxes = images + len(read), boxes + read.box_count
+    return images, boxes
+
+
+def _tally(dataset: Dataset, crowds: bool) -> tuple[int, Counter[str]]:
+    """Number of images, and of boxes of each class."""
+    labels = (label for image in dataset.images for label in image.labels[crowds | ~image.iscrowd].tolist())
+    return len(dataset), Counter(dataset.class_names[label] for label in labels)
 
 
 def _placed(

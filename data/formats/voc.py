@@ -203,7 +203,7 @@ def _listed(tree: _Tree, split: str, notices: Notices) -> list[str] | None:
     listing = home / mine[0]
     stems = []
     for number, line in enumerate(label_text(listing, notices, kind="a VOC list").split("\n"), start=1):
-        entry = line.strip()
+        entry = line if line in known else line.strip()
         if not entry:
             continue
         stem = entry.replace("\\", "/") if entry not in known else entry

@@ -67,17 +67,16 @@ def convert(
         for part in parts.values():
             for line in part.notices:
                 watcher.note(f"{part.name}: {line}")
-        lost = write(
+        written = write(
             parts,
             target,
             to=to,
             copy=copy,
             progress=lambda done, total: watcher.progress("converting", done, total),
         )
-        for line in lost:
+        for line in written.notices:
             watcher.note(line)
-    images, boxes = sum(map(len, parts.values())), sum(part.box_count for part in parts.values())
-    typer.echo(f"{target}: {images} images, {boxes} boxes ({', '.join(parts)})")
+    typer.echo(f"{target}: {written.images} images, {written.boxes} boxes ({', '.join(parts)})")
 
 
 @app.command(

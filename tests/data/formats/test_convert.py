@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import unicodedata
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from PIL import Image
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.formats import load_dataset, load_parts
+from data.formats.classes import class_name
 from data.formats.convert import convert
 from data.formats.references import REFERENCES
 
@@ -24,8 +27,10 @@ ROUNDING_PX = {"coco": 0.0, "voc": 0.0, "csv": 0.0, "yolo": 1e-3}
 NAME = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=6
 )
+CLASS = NAME.map(class_name).filter(bool)
 # Images' names on a disk: no separators, nothing hidden.
 STEM = NAME.map(lambda name: "p" + name.replace("/", "-").replace("\\", "-").replace("\0", "-") + "q")
+PNG = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
 SPAN = st.tuples(st.integers(0, 40), st.floats(1, 15, width=32))
 
 
@@ -55,11 +60,12 @@ def test_what_is_written_is_read_back_and_what_is_not_is_counted(to, copy, data)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "photos ü")
         home.mkdir()
-        names = tuple(data.draw(st.lists(NAME, min_size=1, max_size=3, unique=True)))
+        names = tuple(data.draw(st.lists(CLASS, min_size=1, max_size=3, unique=True)))
         drawn = data.draw(images(home, len(names)))
         first = 0 if to in ("yolo", "csv") else 1
         given_ = Dataset("drawn", names, tuple(range(first, first + len(names))), tuple(drawn))
-        lost = convert({"train": given_}, Path(folder, "out", to), to=to, copy=copy)
+        done = convert({"train": given_}, Path(folder, "out", to), to=to, copy=copy)
+        lost = done.notices
         read = load_dataset(Path(folder, "out", to))
         assert (read.class_names, read.category_ids) == (given_.class_names, given_.category_ids)
         by_name = {image.path.name: image for image in read.images}
@@ -89,6 +95,84 @@ def test_what_is_written_is_read_back_and_what_is_not_is_counted(to, copy, data)
             assert lost == () and read.fingerprint() == given_.fingerprint()
 
 
+HOSTILE = st.text(
+    st.sampled_from("\ufeff\u0085\u2028\r\n\t,;\"'#:-[]{}&*!|>%@`\\ \u00a0\0\x1b\x7füü\ud800a1~"), max_size=5
+)
+YAML_WORDS = st.sampled_from(
+    ["no", "on", "null", "~", "010", "12:30", "1e3", "2026-05-01", "- x", "a: b", "<<", "=", "?"]
+)
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo", "voc", "csv"])
+@settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@given(names=st.lists(st.one_of(HOSTILE, YAML_WORDS), min_size=1, max_size=3, unique=True))
+def test_class_names_of_any_text_are_read_back_or_refused(to, names):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.png")
+        Image.new("L", (60, 40)).save(path)
+        n = len(names)
+        boxes = np.array([(1 + i, 2, 20 + i, 30) for i in range(n)], np.float32)
+        image = LabelledImage(1, path, (40, 60), boxes, np.arange(n), boxes[:, 2], np.zeros(n, np.bool_))
+        try:
+            convert({"train": Dataset("d", tuple(names), tuple(range(n)), (image,))}, Path(folder, "out"), to=to)
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1 and not Path(folder, "out").exists()
+            plain = [class_name(name) for name in names]
+            broken = any(unicodedata.category(c) in ("Cc", "Cs") for name in plain for c in name)
+            assert broken or not all(plain) or len(set(plain)) < n, error
+            return
+        read = load_dataset(Path(folder, "out"))
+        assert [read.class_names[label] for label in read.images[0].labels] == [class_name(name) for name in names]
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["linked", "copied"])
+@pytest.mark.parametrize("to", ["coco", "yolo", "voc", "csv"])
+@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+@given(stems=st.lists(st.one_of(HOSTILE, st.just(os.fsdecode(b"R\xfcbe"))), min_size=1, max_size=3, unique=True))
+def test_file_names_of_any_text_are_read_back_or_refused(to, copy, stems):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "photos").mkdir()
+        drawn = []
+        for number, stem in enumerate(stems, start=1):
+            stem = stem.replace("\0", "").replace("\ud800", "")
+            path = Path(folder, "photos", f"p{number}{stem}.png")
+            path.write_bytes(PNG)
+            box = np.array([(number, 2, 20, 30)], np.float32)
+            drawn.append(LabelledImage(number, path, (40, 60), box, [0], np.ones(1), np.zeros(1, np.bool_)))
+        given_ = Dataset("d", ("weed",), (1,), tuple(drawn))
+        try:
+            done = convert({"train": given_}, Path(folder, "out"), to=to, copy=copy)
+        except DataError as error:
+            assert to == "csv" and not copy and "\udcfc" in "".join(stems) and "--copy" in str(error)
+            return
+        read = load_dataset(Path(folder, "out"))
+        assert (done.images, done.boxes) == (len(drawn), len(drawn)) and len(read) == len(drawn)
+        assert {p.boxes_xyxy[0, 0] for p in read.images} == set(range(1, len(drawn) + 1))
+
+
+def test_one_file_under_two_images_is_not_written(two_fields, tmp_path):
+    first, *_ = two_fields["train"].images
+    other = LabelledImage(
+        9, first.path, (40, 60), [[5, 5, 9, 9]], np.zeros(1, np.int64), np.ones(1), np.zeros(1, np.bool_)
+    )
+    both = Dataset("t", ("weed",), (1,), (first, other))
+    for to in ("coco", "yolo", "voc", "csv"):
+        with pytest.raises(DataError, match="a.png"):
+            convert({"train": both}, tmp_path / to, to=to)
+    # VOC keeps the images of all parts in one folder: another part's boxes would overwrite these.
+    parts = {
+        "train": Dataset("t", ("weed",), (1,), (first,)),
+        "val": Dataset("v", ("weed",), (1,), (LabelledImage(9, *_emptied(first)),)),
+    }
+    with pytest.raises(DataError, match="written as Pascal VOC, 1 images and 0 boxes are read back, where 1 and 1"):
+        convert(parts, tmp_path / "voc", to="voc")
+    assert not (tmp_path / "voc").exists()
+
+
+def _emptied(image: LabelledImage) -> tuple[object, ...]:
+    return image.path, image.size_hw, np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
+
+
 def said(lines: tuple[str, ...], what: str) -> int:
     return sum(int(line.split()[0]) for line in lines if what in line)
 
@@ -114,7 +198,7 @@ def two_fields(tmp_path, write_image):
 
 def test_splits_folders_and_images_of_one_name(two_fields, tmp_path):
     out = tmp_path / "yolo"
-    lost = convert(two_fields, out, to="yolo")
+    lost = convert(two_fields, out, to="yolo").notices
     assert yaml.safe_load((out / "data.yaml").read_text()) == {
         "train": "images/train",
         "val": "images/val",
