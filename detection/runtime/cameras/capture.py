@@ -63,7 +63,8 @@ def quiet_opencv() -> Iterator[None]:
 
 def open_file(path: str) -> cv2.VideoCapture | None:
     """A video file, or None where it is not one."""
-    return _open(path, cv2.CAP_FFMPEG, [])
+    # From the root: FFmpeg takes what stands before the colon of `2026-05-01T06:30.mp4` for a protocol.
+    return _open(os.path.abspath(path), cv2.CAP_FFMPEG, [])
 
 
 def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> cv2.VideoCapture | None:
@@ -121,6 +122,8 @@ def _parameters(open_timeout_s: float, read_timeout_s: float) -> list[int]:
 def _open(
     target: int | str, backend: int, parameters: Sequence[int], options: str = DEFAULT_OPTIONS
 ) -> cv2.VideoCapture | None:
+    if isinstance(target, str) and any("\ud800" <= character <= "\udfff" for character in target):
+        return None  # bytes that are not UTF-8 end the process inside OpenCV
     with quiet_opencv(), ffmpeg_options(options):
         try:
             capture = (

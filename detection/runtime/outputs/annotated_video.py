@@ -216,7 +216,9 @@ class _Encoder:
         self._path = path
         with quiet_opencv():
             fourcc = cv2.VideoWriter.fourcc(*_CODEC)
-            self._writer = cv2.VideoWriter(str(self._path), cv2.CAP_FFMPEG, fourcc, fps, self.size_wh)
+            # From the root: FFmpeg takes what stands before a colon for a protocol.
+            file = os.path.abspath(self._path)
+            self._writer = cv2.VideoWriter(file, cv2.CAP_FFMPEG, fourcc, fps, self.size_wh)
         if not self._writer.isOpened():
             self._path.unlink(missing_ok=True)
             self._path.touch()  # says what is wrong with the folder, if that is it

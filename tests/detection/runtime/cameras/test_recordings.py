@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from detection.runtime.cameras.capture import open_file
 from detection.runtime.cameras.recordings import ImageFolder, VideoFile
 from detection.runtime.cameras.sources import camera_settings, open_source
 from detection.runtime.detections import Frame
@@ -34,6 +37,22 @@ def test_video_gives_every_image_in_order(video_path: Path) -> None:
     assert before < stamps[0] and stamps == sorted(stamps) and stamps[-1] <= time.monotonic_ns()
     assert source.ended and source.dropped == 0 and source.unreadable == 0
     assert source.poll(0.0) is None
+
+
+@pytest.mark.parametrize("name", ["2026-05-01T06:30.mp4", "http:a.mp4", "50%d é'\".mp4"])
+def test_videos_of_any_name(name: str, video_path: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    shutil.copy(video_path, tmp_path / name)
+    monkeypatch.chdir(tmp_path)  # FFmpeg takes what stands before a colon for a protocol
+    with open_source(name) as source:
+        assert sum(1 for _ in source) == 30
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_opencv_ends_the_process(video_path: Path, tmp_path: Path) -> None:
+    name = tmp_path / os.fsdecode(b"R\xfcbe.mp4")
+    shutil.copy(video_path, name)
+    assert open_file(str(name)) is None
+    with pytest.raises(SourceError, match="unicode"):
+        open_source(name)
 
 
 def test_video_waits_for_a_slow_consumer(video_path: Path) -> None:
