@@ -11,6 +11,7 @@ from typing import Any
 
 from data.errors import DataError
 from data.formats.classes import Classes, numbered_classes
+from data.formats.foreign import foreign_json
 from data.formats.repair import Notices
 from data.formats.text import label_text
 
@@ -40,7 +41,10 @@ def coco_content(path: Path, notices: Notices) -> Mapping[str, Any]:
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply to be COCO") from None
     if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
-        raise DataError(f"{path}: not a COCO detection JSON (needs images, annotations and categories)")
+        foreign = foreign_json(content)
+        raise DataError(
+            f"{path}: {foreign or 'not a COCO detection JSON (needs images, annotations and categories)'}"
+        )
     return content
 
 

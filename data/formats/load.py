@@ -10,6 +10,7 @@ from typing import get_args
 
 from data.dataset import Dataset
 from data.errors import DataError, NoSuchSplit, PartMissing
+from data.formats.foreign import foreign_labels
 from data.formats.format import Format, ReadOptions
 from data.formats.kinds import AUTO, KINDS, READABLE
 from data.formats.names import split_of
@@ -124,6 +125,9 @@ def _locate(source: Path, split: str, format: str) -> _Found:
     for kind in _considered(format):
         if kind.suffixes and (format != AUTO or suffix in kind.suffixes):
             return _Found(kind, source)
+    foreign = foreign_labels(source)
+    if foreign:
+        raise DataError(foreign)
     known = ", ".join(f"{'/'.join(kind.suffixes)} ({kind.title})" for kind in KINDS if kind.suffixes)
     raise DataError(f"{source}: not a dataset; give a folder that holds one, or a label file: {known}")
 
@@ -159,6 +163,14 @@ def _in_folder(folder: Path, split: str, format: str) -> _Found:
     if holding:
         there = ", ".join(sorted(home.name for home in holding))
         raise NoSuchSplit(f"{folder}: no split {split!r} here; there is: {there}")
+    inside = [
+        home for name in sorted(os.listdir(folder)) if (home := folder / name).is_dir() and _holds_any(home, format)
+    ]
+    if inside:
+        raise DataError(f"{folder}: no dataset in this folder itself; there is one in {inside[0]}: name that")
+    foreign = foreign_labels(folder)
+    if foreign:
+        raise DataError(foreign)
     looked_for = ", ".join(f"{kind.looked_for} ({kind.name})" for kind in KINDS)
     raise DataError(f"{folder}: no dataset in this folder; looked for {looked_for}: name the file itself")
 

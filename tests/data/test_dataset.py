@@ -225,11 +225,11 @@ def test_coco_and_roboflow_trees_have_splits(tmp_path, coco_file):
 
 def test_what_is_no_dataset_is_refused_in_one_line(tmp_path, coco_file):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "a.tar").write_text("x")
+    (tmp_path / "a.bin").write_text("x")
     for source, said in (
         (tmp_path / "empty", "no dataset in this folder"),
         (tmp_path / "nowhere", "no such file"),
-        (tmp_path / "a.tar", "not a dataset"),
+        (tmp_path / "a.bin", "not a dataset"),
     ):
         with pytest.raises(DataError, match=said) as caught:
             load_dataset(source)

@@ -368,3 +368,44 @@ def test_corners_as_centres_in_yolo(tmp_path, write_image):
     write(tmp_path, {"data.yaml": "train: .\nnames: [weed]\n", "a.txt": "".join(lines)})
     with pytest.raises(DataError, match="reach far outside their image"):
         load_dataset(tmp_path)
+
+
+# --- labels of other tools
+
+CVAT = (
+    "<?xml version='1.0'?><annotations><version>1.1</version><image id='0' name='a.png'><box/></image></annotations>"
+)
+FOREIGN = {
+    "a.json": ({"version": "5", "shapes": [], "imagePath": "a.png"}, "LabelMe's JSON.*labelme2coco"),
+    "via.json": ({"a.png123": {"filename": "a.png", "size": 1, "regions": []}}, "VIA's JSON: export .* COCO"),
+    "project.json": ([{"id": 1, "annotations": [], "data": {"image": "a.png"}}], "Label Studio's own JSON: export"),
+    "min.json": ([{"image": "a.png", "label": [{"x": 1}]}], "Label Studio's own JSON: export"),
+    "createml.json": ([{"image": "a.png", "annotations": []}], "CreateML's JSON: export"),
+    "results.json": ([{"image_id": 1, "category_id": 1, "bbox": [], "score": 0.5}], "a list of detections"),
+    "coco.json": ({"images": [], "annotations": []}, "a COCO JSON without its categories"),
+    "vott.json": ({"assets": {}, "tags": []}, "VoTT's JSON: export"),
+    "annotations.xml": (CVAT, "CVAT's own XML.*: export the task as COCO 1.0 or Pascal VOC 1.1"),
+    "train.tfrecord": ("", "a TFRecord: export"),
+    "export.zip": ("", "an archive: unpack it"),
+    "labels/a.txt": (YOLO, "YOLO labels without class names: put a classes.txt"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_labels_of_other_tools_are_answered_by_how_to_export_them(name, tmp_path, write_image):
+    content, said = FOREIGN[name]
+    write_image(tmp_path / "images" / "a.png")
+    write(tmp_path, {name: content if isinstance(content, str) else json.dumps(content)})
+    with pytest.raises(DataError, match=said) as caught:
+        load_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+    if not name.endswith(".txt"):
+        with pytest.raises(DataError, match=said):
+            load_dataset(tmp_path / name, format="coco" if name.endswith("json") else "auto")
+
+
+def test_a_folder_around_the_dataset_is_pointed_into(tmp_path, write_image):
+    write_image(tmp_path / "unpacked" / "a.png")
+    write(tmp_path, {"unpacked/annotations.json": coco()})
+    with pytest.raises(DataError, match="no dataset in this folder itself; there is one in .*unpacked: name that"):
+        load_dataset(tmp_path)
