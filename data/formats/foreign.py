@@ -48,7 +48,7 @@ def foreign_labels(source: Path) -> str | None:
 
 
 def foreign_json(content: Any) -> str | None:
-    """Whose labels the content of a JSON is, and how to export them; None where that cannot be told."""
+    """Whose labels the content of a JSON is, and how to export them; None where it is not known."""
     first = content[0] if isinstance(content, list) and content else None
     if isinstance(first, dict):
         if {"image_id", "category_id", "score"} <= set(first):
