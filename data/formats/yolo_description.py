@@ -17,12 +17,11 @@ from data.formats.names import Files, same, split_of
 from data.formats.repair import Notices
 from data.formats.text import label_text
 from data.images import IMAGE_SUFFIXES
+from data.yaml_text import LIMIT_BYTES, YamlError, compose_yaml
 
 YAML_FILES = ("data.yaml", "data.yml")
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 """Lists of class names, one a line: of Label Studio and labelImg, Darknet and CVAT, Roboflow."""
-
-_YAML_LIMIT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -167,29 +166,18 @@ def _of_yaml(path: Path, notices: Notices) -> Description:
 
 
 def _content(path: Path, notices: Notices) -> Mapping[str, Any]:
-    text = label_text(path, notices, kind="a data.yaml", limit_bytes=_YAML_LIMIT_BYTES)
+    text = label_text(path, notices, kind="a data.yaml", limit_bytes=LIMIT_BYTES)
     try:
-        node = _Composer(text).get_single_node()
-        content = _plain(node, path) if node is not None else None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        raise DataError(f"{path}: not valid YAML{place}: {getattr(error, 'problem', None) or error}") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path}: not a YOLO data.yaml: a value in it cannot be read") from None
+        node = compose_yaml(text)
+    except YamlError as error:
+        place = "" if error.line is None else f" at line {error.line}"
+        raise DataError(f"{path}: not valid YAML{place}: {error.problem}") from None
+    except RecursionError:
+        raise DataError(f"{path}: not a YOLO data.yaml: nested too deeply") from None
+    content = _plain(node, path) if node is not None else None
     if not isinstance(content, dict) or not content.get("names"):
         raise DataError(f"{path}: not a YOLO data.yaml (needs names, and train or val)")
     return content
-
-
-class _Composer(yaml.SafeLoader):
-    """YAML without aliases: ten lines of them can stand for more text than a memory holds."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) do not belong into a data.yaml", mark)
-        return super().compose_node(parent, index)
 
 
 def _plain(node: yaml.Node, path: Path, *, names: bool = False) -> Any:
@@ -205,9 +193,6 @@ def _plain(node: yaml.Node, path: Path, *, names: bool = False) -> Any:
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise DataError(f"{path}: not a YOLO data.yaml: a key at line {key.start_mark.line + 1} is no word")
-        if key.value in content:
-            line = key.start_mark.line + 1
-            raise DataError(f"{path}: line {line}: {key.value} stands there twice: remove or rename one")
         content[key.value] = _plain(value, path, names=names or key.value == "names")
     return content
 
