@@ -14,6 +14,7 @@ from detection.cli.stream_tables import summary_tables
 from detection.runtime.cameras.source import Source
 from detection.runtime.closing import Closing
 from detection.runtime.detections import Detections, Frame
+from detection.runtime.errors import one_line
 from detection.runtime.events import Event
 from detection.runtime.operations.machine import Machine
 from detection.runtime.operations.redaction import RedactedFormatter, Redaction
@@ -108,7 +109,8 @@ class _LineHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"{record.levelname.lower()}: {self.format(record)}"
+        text = self.format(record)
+        line = f"{record.levelname.lower()}: {text if record.exc_info else one_line(text)}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

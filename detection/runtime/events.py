@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from detection.runtime.errors import one_line
+
 
 class CameraStatus(StrEnum):
     """Status of a camera.
@@ -33,9 +35,9 @@ class Event:
 
     Attributes:
         kind: what it concerns: "camera", "output", "model", "recording", "machine".
-        subject: which one: the camera's or output's name, the model's path; never holds a password.
+        subject: which one: the camera's or output's name, the model's path; printable; never holds a password.
         status: one word: a `CameraStatus`, "behind", "reconnected", "swapped", "refused", ...
-        message: a sentence for the user; may be empty; never holds a password.
+        message: a sentence for the user; may be empty; printable, whatever servers say; never holds a password.
         at_ns: `time.monotonic_ns()`, the clock of `Frame.captured_ns`.
         at_unix_s: seconds since 1970, for logs.
 
@@ -47,6 +49,10 @@ class Event:
     message: str = ""
     at_ns: int = field(default_factory=time.monotonic_ns)
     at_unix_s: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", one_line(self.subject))
+        object.__setattr__(self, "message", one_line(self.message))
 
     @property
     def is_warning(self) -> bool:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from detection.runtime.settings import Positive, Settings
 
 Transport = Literal["tcp", "udp"]
 """How RTSP brings the images."""
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("names hold no control characters")
+    return name
+
+
+CameraName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+"""A camera's name in outputs."""
 
 
 class CameraSettings(Settings):
@@ -19,9 +29,7 @@ class CameraSettings(Settings):
     """
 
     source: str = Field(min_length=1, repr=False, description="index, /dev path, rtsp/http URL, video, folder, ...")
-    name: str | None = Field(
-        None, min_length=1, max_length=200, description="in all outputs; null derives one from the source"
-    )
+    name: CameraName | None = Field(None, description="in all outputs; null derives one from the source")
 
 
 class RecordingSettings(CameraSettings):

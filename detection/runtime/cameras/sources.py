@@ -14,7 +14,7 @@ from detection.runtime.cameras.live import LiveSource
 from detection.runtime.cameras.names import different
 from detection.runtime.cameras.settings import CameraSettings
 from detection.runtime.cameras.source import Source
-from detection.runtime.errors import SourceError
+from detection.runtime.errors import SourceError, one_line
 from detection.runtime.events import Listener, ignore_event
 from detection.runtime.settings import explain
 
@@ -49,7 +49,7 @@ def camera_settings(source: str | Path, **settings: Any) -> CameraSettings:
         return kind.settings(source=str(source), **settings)
     except ValidationError as error:
         faults = "; ".join(explain(fault, kind.settings) for fault in error.errors())
-        raise SourceError(f"{kind.default_name(str(source))} ({kind.name}): {faults}") from None
+        raise SourceError(f"{camera_name(str(source))} ({kind.name}): {faults}") from None
 
 
 def open_source(source: str | Path | CameraSettings, **settings: Any) -> Source:
@@ -123,8 +123,8 @@ def close_sources(sources: Sequence[Source]) -> None:
 
 
 def camera_name(source: str) -> str:
-    """The name in outputs that a source has by default; never holds a password."""
-    return cameras.kind_of(source).default_name(source)
+    """The name in outputs that a source has by default; printable; never holds a password."""
+    return one_line(cameras.kind_of(source).default_name(source))  # a file's may hold escape codes
 
 
 def is_recording(source: str) -> bool:
@@ -144,4 +144,4 @@ def _opened(settings: CameraSettings, on_event: Listener | None) -> Source:
     kind = cameras.kind_of(settings.source)
     if (missing := kind.missing(settings.source)) is not None:
         raise SourceError(missing)
-    return kind.opens(settings, settings.name or kind.default_name(settings.source), on_event)
+    return kind.opens(settings, settings.name or camera_name(settings.source), on_event)

@@ -8,7 +8,7 @@ import logging.handlers
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,6 +45,10 @@ class _Losing(logging.Handler):
 
     shown_as = "standard output"
     lost = 0
+
+    def close(self) -> None:
+        with suppress(OSError):  # what the buffer still holds does not fit either
+            super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         self.lost += 1

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from detection.runtime.cameras import KINDS, kind_of
-from detection.runtime.cameras.settings import CameraSettings
+from detection.runtime.cameras.settings import CameraName, CameraSettings
 from detection.runtime.settings import tag_of
 from detection.runtime.streaming.slices import FrameSlicer, Window, checked_overlap, checked_roi, checked_tiles
 
@@ -34,7 +34,7 @@ class MachineCamera(CameraSettings):
     so `open_source` and `open_sources` take it as it is.
     """
 
-    name: str = Field(min_length=1, max_length=200, description="in all outputs")
+    name: CameraName = Field(description="in all outputs")
     roi_xyxy: Annotated[Window | None, AfterValidator(checked_roi)] = Field(
         None, description="region of interest in pixels: detect in this part of the frame only"
     )

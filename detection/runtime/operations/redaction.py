@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from detection.runtime.addresses import shown_address
+from detection.runtime.errors import one_line
 
 MASK = "***"
 _SHORTEST = 4
@@ -67,7 +68,7 @@ def _without_secrets(match: re.Match[str]) -> str:
 
 
 class RedactedFormatter(logging.Formatter):
-    """What a handler writes holds no secret, tracebacks included.
+    """What a handler writes holds no secret and no control characters, tracebacks included.
 
     Args:
         redaction: the rule.
@@ -87,16 +88,19 @@ class RedactedFormatter(logging.Formatter):
             message = record.getMessage()
         except Exception:  # a foreign library's message with wrong arguments
             message = f"{record.msg} {record.args}"
-        clean.msg, clean.args = self._redaction(message), ()
+        clean.msg, clean.args = self._lines(message), ()
         text = record.exc_text
         if record.exc_info and record.exc_info[0] is not None:
             text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-        clean.exc_info, clean.exc_text = None, text and self._redaction(text)
-        clean.stack_info = record.stack_info and self._redaction(record.stack_info)
+        clean.exc_info, clean.exc_text = None, text and self._lines(text)
+        clean.stack_info = record.stack_info and self._lines(record.stack_info)
         for name in ("camera", "event"):
             if hasattr(record, name):
                 setattr(clean, name, self._cleaned(getattr(record, name)))
         return self._inner.format(clean)
+
+    def _lines(self, text: str) -> str:
+        return "\n".join(map(one_line, self._redaction(text).split("\n")))
 
     def _cleaned(self, value: Any) -> Any:
         if isinstance(value, dict):

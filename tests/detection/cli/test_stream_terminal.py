@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from detection.cli.stream_terminal import run_in_terminal
+from detection.runtime.cameras.sources import camera_name, open_sources
 from detection.runtime.errors import DeviceError, ModelFileError, OutputError, SourceError, SwathError
+from detection.runtime.events import Event
 from detection.runtime.operations.machine import Machine
 
 RUN = "from swath.__main__ import main; main()"
@@ -187,6 +189,26 @@ def test_never_overwrites_what_it_reads(model_path: Path, video_path: Path, tmp_
         stream(model_path, [str(video_path)], outputs={"jsonl": tmp_path / "x"}, summary=tmp_path / "x")
     assert video_path.read_bytes() == before
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names of POSIX")
+def test_names_of_files_do_not_reach_the_terminal_as_they_are(model_path: Path, tmp_path: Path, capfd: Any) -> None:
+    folder = tmp_path / "a\x1b[2Jb\nc"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (folder / "\x1b]0;x\x07.png").write_bytes(b"broken")
+    sources = [str(folder), str(tmp_path / "none\x1b[1m.mp4")]
+    with pytest.raises(SourceError) as error:
+        open_sources(sources)
+    assert "\\x1b[1m" in str(error.value) and str(error.value).isprintable()
+    name = camera_name(sources[0])
+    machine = {"model": {"path": model_path}, "cameras": [{"name": name, "source": sources[0]}]}
+    assert run_in_terminal(Machine.model_validate(machine)) == 0
+    shown = capfd.readouterr().err
+    assert "\\x1b]0;x" in shown and not {"\x1b", "\x07"} & set(shown)
+    with pytest.raises(ValueError, match="no control characters"):
+        Machine.model_validate({**machine, "cameras": [{"name": "a\x1bb", "source": "0"}]})
+    assert Event("output", "webhook", "refused", "HTTP 500 \x1b[31m\r\nforged").message.isprintable()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -107,18 +107,19 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 FULL = """
-import logging
+import logging, sys
 from detection.runtime.operations.json_log import json_log
 from detection.runtime.operations.redaction import Redaction
 with json_log("/dev/full", Redaction()):
     for _ in range(20):
-        logging.getLogger("detection.runtime").warning("x" * 9000)
+        logging.getLogger("detection.runtime").warning("x" * int(sys.argv[1]))
 print("went on")
 """
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or shutil.which("env") is None, reason="needs /dev/full")
-def test_a_full_disk_loses_lines_and_stops_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("length", [9000, 9])  # of a message: more and less than the file's buffer
+def test_a_full_disk_loses_lines_and_stops_nothing(length: int) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(length)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout == "went on\n", done.stderr
     assert done.stderr.count("cannot be written; its lines are lost") == 1 and "Traceback" not in done.stderr
