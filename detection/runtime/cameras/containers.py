@@ -27,12 +27,14 @@ class Contents:
 
     Attributes:
         images: that were to be shown, from the first that needs no other on; None where it does not say.
-        whole: whether the file reaches as far as it says that it does.
+        whole: whether the file reaches as far as it says that it does, without a damaged stretch.
+        may_begin_late: whether it may well begin between two key images, so that its first ones cannot be decoded.
 
     """
 
     images: int | None
     whole: bool
+    may_begin_late: bool = False
 
 
 def contents_of(path: Path) -> Contents | None:
@@ -47,6 +49,8 @@ def contents_of(path: Path) -> Contents | None:
                 return _matroska(file, size)
             if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
                 return _avi(file, size)
+            if head[:1] == b"G":
+                return _transport_stream(file)
     except (OSError, struct.error, ValueError, IndexError, KeyError, OverflowError, MemoryError):
         return None
     return None
@@ -215,13 +219,16 @@ def _matroska(file: BinaryIO, size: int) -> Contents | None:
     begin, end = segments[0]
     whole = end <= size
     video, images, codec = None, 0, b""
-    for kind, inside, until in _elements(file, begin, min(end, size), into=(_CLUSTER,)):
-        whole = whole and until <= size
-        if kind == _TRACKS and video is None:
-            video, codec = _matroska_video(file, inside, until)
-        elif kind in (_SIMPLE_BLOCK, _BLOCK_GROUP) and video is not None and until <= size:
-            number, key = _block(file, kind, inside, until)
-            images += number == video and (images > 0 or key)
+    try:
+        for kind, inside, until in _elements(file, begin, min(end, size), into=(_CLUSTER,)):
+            whole = whole and until <= size
+            if kind == _TRACKS and video is None:
+                video, codec = _matroska_video(file, inside, until)
+            elif kind in (_SIMPLE_BLOCK, _BLOCK_GROUP) and video is not None and until <= size:
+                number, key = _block(file, kind, inside, until)
+                images += number == video and (images > 0 or key)
+    except (ValueError, IndexError, KeyError):
+        whole = False  # it is damaged on the way; FFmpeg goes on at the next cluster
     known = video is not None and not codec.startswith(_HIDES_IMAGES)
     return Contents(images if known and whole else None, whole)
 
@@ -298,3 +305,29 @@ def _avi(file: BinaryIO, size: int) -> Contents:
     whole = at <= size + 1
     # The header counts empty chunks too, which stand for images that were left out.
     return Contents(None if whole or begin < 0 else struct.unpack_from("<I", header, begin + 24)[0], whole)
+
+
+# --- MPEG-TS ---
+
+_PACKET_BYTES, _PACKETS = 188, 50_000
+
+
+def _transport_stream(file: BinaryIO) -> Contents | None:
+    """By the packets in which an image's PES begins (ISO/IEC 13818-1); a stream has no end that could be missing."""
+    file.seek(0)
+    begins: dict[int, int] = {}
+    whole = True
+    while data := file.read(_PACKET_BYTES * _PACKETS):
+        packets = np.frombuffer(data, np.uint8, len(data) // _PACKET_BYTES * _PACKET_BYTES).reshape(-1, _PACKET_BYTES)
+        synchronous = packets[:, 0] == 0x47
+        if len(packets) and not np.mean(synchronous) > 0.5:
+            return None
+        whole = whole and bool(synchronous.all())
+        for packet in packets[synchronous & (packets[:, 1] & 0x40 > 0) & (packets[:, 3] & 0x10 > 0)]:
+            at = 4 + (1 + int(packet[4]) if packet[3] & 0x20 else 0)
+            if bytes(packet[at : at + 3]) == b"\0\0\1" and at + 3 < _PACKET_BYTES and packet[at + 3] & 0xF0 == 0xE0:
+                number = (int(packet[1]) & 0x1F) << 8 | int(packet[2])
+                begins[number] = begins.get(number, 0) + 1
+    if not begins:
+        return None
+    return Contents(max(begins.values()) if whole else None, whole, may_begin_late=True)

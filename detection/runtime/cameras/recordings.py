@@ -26,6 +26,10 @@ _log = logging.getLogger(__name__)
 _VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
 
 
+_PACKETS_SKIPPED = 500
+"""At most, one after another, where a stretch of a file is damaged: some seconds of video."""
+
+
 class VideoFile(Source):
     """A video from its first image to its last.
 
@@ -77,7 +81,7 @@ class VideoFile(Source):
 
     def _read(self) -> tuple[NDArray[np.uint8], float] | None:
         """The next selected image and its time in the video in seconds; None at the end."""
-        while self._capture.grab():
+        while self._grab():
             self._grabbed += 1
             stream_s = self._last_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             if not self._limiter.accepts(stream_s):
@@ -85,6 +89,19 @@ class VideoFile(Source):
             readable, image = self._capture.retrieve()
             return (image, stream_s) if readable else None
         return None
+
+    def _grab(self) -> bool:
+        """Go on to the next image that can be decoded; False at the end.
+
+        OpenCV says the same of the end and of a packet that cannot be decoded.
+        """
+        failed = 0
+        while not self._capture.grab():
+            failed += 1
+            more = self.length is None or self._grabbed < self.length
+            if self._path is None or not more or failed > _PACKETS_SKIPPED:
+                return False
+        return True
 
     def poll(self, timeout_s: float) -> Frame | None:
         """The next image; `timeout_s` is not used, a file never blocks.
@@ -122,9 +139,17 @@ class VideoFile(Source):
                 return
         elif found.whole and not self._misses(found.images or 0):
             return
+        elif found.whole and found.may_begin_late and found.images is not None:
+            missing = found.images - self._grabbed
+            if missing != self._grabbed:  # of interlaced video each field may be counted
+                self.unreadable += missing
+                _log.warning("%s: %d of its images cannot be decoded", self._shown_as, missing)
+            return
         total = stated if found is None else found.images
         if total is None:
-            raise SourceError(f"{self._shown_as}: is cut off after {self._grabbed} images")
+            raise SourceError(
+                f"{self._shown_as}: ends after {self._grabbed} images; it is cut off, or damaged on the way"
+            )
         self.unreadable += max(0, total - self._grabbed)
         why = "it is cut off" if found is not None and not found.whole else "is it damaged?"
         raise SourceError(f"{self._shown_as}: ends after {self._grabbed} images of {total}; {why}")

@@ -88,6 +88,23 @@ def test_a_file_that_is_cut_off_says_so(recorded: Path, tmp_path: Path, suffix: 
         list(source)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_damaged_stretch_costs_its_images_and_no_others(recorded: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rotten.{suffix}"
+    _ffmpeg("-i", recorded, "-c", "copy", path)
+    content = bytearray(path.read_bytes())
+    begin, length = len(content) * 4 // 10, len(content) // 8
+    content[begin : begin + length] = bytes(length)
+    path.write_bytes(content)
+    frames = []
+    with open_source(path) as source:
+        with pytest.raises(SourceError, match=f"rotten.{suffix}: ends after"):
+            frames.extend(iter(source.__iter__().__next__, None))
+        assert source.unreadable == (IMAGES - len(frames) if suffix == "mp4" else 0)  # others do not say how many
+    assert len(frames) >= IMAGES // 2
+    assert frames[-1].stream_s == pytest.approx((IMAGES - 1) / 25, abs=0.2)  # it goes on behind the damage
+
+
 def test_a_recorder_without_its_last_second_says_what_to_do(recorded: Path, tmp_path: Path) -> None:
     path = tmp_path / "power.mp4"
     path.write_bytes(recorded.read_bytes()[: recorded.stat().st_size // 2])
@@ -101,7 +118,9 @@ def test_a_recording_that_begins_between_key_images(recorded: Path, tmp_path: Pa
     picture = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=8")
     _ffmpeg(*picture, "-c:v", "libx264", "-g", "120", "-bf", "0", "-bsf:v", "noise=drop='between(n,0,9)'", whole)
     _ffmpeg("-i", whole, "-c", "copy", "-copyinkf", path)
-    assert _images(path) >= 80
+    with open_source(path) as source:
+        assert len(list(source)) >= 80
+        assert source.unreadable > 64
 
 
 @pytest.mark.parametrize("cut", range(0, 400, 29))
