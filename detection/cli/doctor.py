@@ -51,7 +51,7 @@ def _torch() -> Finding:
     try:
         import torch
     except Exception as error:  # a broken installation raises whatever it likes
-        return Finding("torch", "wrong", f"installed, but does not load ({type(error).__name__}: {error})"[:200])
+        return Finding("torch", "wrong", f"installed, but does not load ({reason(error)})")
     if torch.cuda.is_available():
         return Finding("torch", "ok", f"{torch.__version__}, CUDA live on {torch.cuda.get_device_name()}")
     return Finding("torch", "note", f"{torch.__version__}, on the CPU alone")

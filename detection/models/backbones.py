@@ -146,7 +146,7 @@ def _options_for_any_size(name: str) -> tuple[dict[str, Any], Any, list[Tensor]]
                 return options, probe, list(probe(torch.zeros(1, 3, *_PROBE_HW)))
         except Exception as error:  # each net raises another type
             first_error = first_error or error
-    why = str(first_error).splitlines()[0] if first_error and str(first_error) else type(first_error).__name__
+    why = reason(first_error)
     raise ValueError(f"backbone {name} does not give feature maps of images of any size ({why})") from first_error
 
 
@@ -204,7 +204,7 @@ def _maps_inside(net: nn.Module) -> list[tuple[str, int, int, bool]]:
     try:
         net(torch.zeros(1, 3, *_PROBE_HW))
     except Exception as error:  # nets of a fixed input size raise various types
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = reason(error)
         raise ValueError(f"this backbone of torchvision accepts one image size only ({why})") from error
     return found
 

@@ -67,7 +67,7 @@ def _build(source: str, repository: str, entry: str, seed: int) -> dict[str, Ten
                     raise
                 net = torch.hub.load(folder, entry, **where)
     except Exception as error:  # a repository's code can raise anything
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = reason(error)
         raise HubError(
             f"model.weights: {source} cannot be loaded ({why}); without a network give a clone: hub:folder:entry"
         ) from error

@@ -166,7 +166,7 @@ def _file(path: Path) -> FoundWeights:
             return replace(found, rows=rows, licence=str(header["weights_licence"]))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
-        raise WeightsError(f"model.weights: {path} cannot be read ({error})".splitlines()[0]) from error
+        raise WeightsError(f"model.weights: {path} cannot be read ({reason(error)})") from error
     except Exception as error:  # pickle's errors
         raise WeightsError(f"model.weights: {path} is no plain file of tensors; refused") from error
     state = content

@@ -14,6 +14,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
+def reason(error: BaseException | None) -> str:
+    """What an error of a library says, whole and in one line; its class where it says nothing."""
+    lines = [line.strip() for line in str(error or "").splitlines()]
+    return one_line("; ".join(line for line in lines if line) or type(error).__name__)
+
+
 class SwathError(Exception):
     """An error that the user can fix; its message is one line: what, where and what to do."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -109,7 +110,7 @@ def explain(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "missing":
         return f"{key}: {'too few values' if isinstance(steps[-1], int) else 'missing'}"
     of_ours = fault["type"] == "value_error"
-    message = str(fault["ctx"]["error"]) if of_ours else fault["msg"]
+    message = str(fault["ctx"]["error"]) if of_ours else _PLAIN.get(fault["type"], fault["msg"])
     if of_ours and isinstance(fault["input"], dict):  # keys that do not go together
         return f"{key}: {message}" if key else message
     value = repr(fault["input"])
@@ -121,8 +122,20 @@ def tag_of(name: str) -> str:
     return f"<{name}>"
 
 
+_PLAIN = dict.fromkeys(
+    ("model_type", "model_attributes_type", "dataclass_type", "dataclass_exact_type", "dict_type", "mapping_type"),
+    "must be a mapping of keys to values",
+) | {"path_type": "must be a path", "is_instance_of": "is of another type than was written"}
+"""Messages of pydantic that name classes of Python, in words that a user of YAML knows."""
+
+_BRANCH = re.compile(
+    r"<.*|(int|float|str|bool|none|path)$|(list|tuple|dict|literal|nullable)\[.*|(constrained|function|lax-or|is-inst).*"
+)
+
+
 def _is_tag(step: str | int) -> bool:
-    return isinstance(step, str) and step.startswith("<")
+    """Whether a step of an error's path is the branch of a union that was tried, and no key."""
+    return isinstance(step, str) and _BRANCH.match(step) is not None
 
 
 def shown(steps: tuple[str | int, ...]) -> str:

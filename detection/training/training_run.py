@@ -106,8 +106,7 @@ class TrainingRun:
                     self._ema.load_state_dict(saved["ema"])
                 torch.set_rng_state(saved["rng"])
             except (RuntimeError, TypeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise CheckpointError(f"{out / LAST}: damaged ({reason}); start without --resume") from None
+                raise CheckpointError(f"{out / LAST}: damaged ({reason(error)}); start without --resume") from None
         self._is_first = trainer.fabric.is_global_zero
         if self._is_first:
             provenance.write(out)

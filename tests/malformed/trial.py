@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -20,6 +21,10 @@ from detection.runtime.errors import SwathError
 
 HANG_S = 10.0
 _LONGEST = 2100
+_INTERNAL = re.compile(
+    r"errors\.pydantic\.dev|Traceback|function-(after|before|wrap|plain)|instance of _?[A-Z]|tagged-union|lax-or-strict"
+    r"|constrained-|is-instance|dict\[|Value error|validation error|<class |object at 0x|NoneType"
+)
 
 
 @dataclass
@@ -74,7 +79,7 @@ def _unclear(message: str) -> str:
         return "says too little"
     if len(message) > _LONGEST:
         return "too long"
-    if "errors.pydantic.dev" in message or "Traceback" in message:
+    if _INTERNAL.search(message):
         return "internals of a library"
     return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from detection.runtime.backends.names import CPU, CUDA, DIRECTML, TENSORRT, same
 from detection.runtime.backends.node_share import NodeShare
 from detection.runtime.backends.provider_options import forbid_tf32, with_options
 from detection.runtime.backends.wheels import RUNTIMES, installed_versions, runtime_conflict
-from detection.runtime.errors import DeviceError, ModelFileError
+from detection.runtime.errors import DeviceError, ModelFileError, reason
 from detection.runtime.metadata import ModelMetadata
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
@@ -164,10 +165,10 @@ def _open_session(
         # enable_fallback=0: by default onnxruntime retries on the CPU and only prints a message.
         session = ort.InferenceSession(str(path), options, providers=with_their_options, enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        reason = _first_line(error)
+        why = _said(error)
         if requested == [CPU]:
-            raise ModelFileError(f"{path}: not a readable .onnx model ({reason})") from error
-        raise DeviceError(f"{path}: did not start on {names} ({reason}); does it load on the CPU?") from error
+            raise ModelFileError(f"{path}: not a readable .onnx model ({why})") from error
+        raise DeviceError(f"{path}: did not start on {names} ({why}); does it load on the CPU?") from error
     session.disable_fallback()  # nor fall back to the CPU later, when a run fails
     live = session.get_providers()
     dead = [name for name in requested if name not in live]
@@ -198,7 +199,7 @@ def _verified(session: Any, path: Path, requested: Sequence[str], shape: tuple[i
     try:
         session.run(list(OUTPUTS), {INPUT: np.zeros(shape, np.uint8)})
     except Exception as error:
-        raise DeviceError(f"{path}: does not run on {', '.join(requested)} ({_first_line(error)})") from error
+        raise DeviceError(f"{path}: does not run on {', '.join(requested)} ({_said(error)})") from error
     finally:
         profile = Path(session.end_profiling())
     nodes = NodeShare.of_profile(profile)
@@ -227,7 +228,6 @@ def _tensors(nodes: Any) -> list[Tensor]:
     return [Tensor(n.name, _DTYPES.get(n.type, n.type), tuple(n.shape)) for n in nodes]
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    line = lines[0] if lines else type(error).__name__
-    return line.rsplit(" : ", 1)[-1][:200]
+def _said(error: Exception) -> str:
+    """What onnxruntime says, without its prefix of codes."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", reason(error))

@@ -159,4 +159,4 @@ def _tensors(ports: Any) -> list[Tensor]:
 def _last_line(error: Exception) -> str:
     """The last line of an OpenVINO message has the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+    return lines[-1] if lines else type(error).__name__

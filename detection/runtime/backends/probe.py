@@ -84,7 +84,7 @@ def _run(provider: str) -> Liveness:
             right = np.allclose(session.run(None, {"x": x})[0], x @ x, rtol=1e-2)
             ran = NodeShare.of_profile(Path(session.end_profiling())).nodes
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
-            return Liveness(False, (str(error).strip().splitlines() or [type(error).__name__])[0][:200])
+            return Liveness(False, reason(error))
     if set(ran) != {provider}:
         return Liveness(False, f"the graph was run by {', '.join(sorted(ran)) or 'no provider'} instead")
     return Liveness(bool(right), "" if right else "its result is wrong")
@@ -103,7 +103,7 @@ def _run_openvino() -> Liveness:
             f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices
         )
     except Exception as error:  # a broken installation can raise anything
-        return Liveness(False, (str(error).strip().splitlines() or [type(error).__name__])[0][:200])
+        return Liveness(False, reason(error))
     chooses = "" if by_itself == "f32" else f"; its default is {by_itself}, Swath sets f32"
     details = f"{version(ov)}, devices: {devices}{chooses}"
     return Liveness(bool(right), "" if right else "its result is wrong", details)
