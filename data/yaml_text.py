@@ -88,7 +88,7 @@ class _Loader(yaml.SafeLoader):
         if not is_alias:
             self._sizes[id(node)] = self._size(node)
         elif id(node) not in self._sizes:
-            raise yaml.MarkedYAMLError(problem="aliases that refer to what they stand in", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem="an alias that refers to what it stands in", problem_mark=mark)
         if max(self._made, self._sizes[id(node)]) > _MOST_NODES:
             raise yaml.MarkedYAMLError(
                 problem=f"more than {_MOST_NODES:,} values, aliases expanded", problem_mark=mark

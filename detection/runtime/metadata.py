@@ -96,7 +96,7 @@ def parse(text: str | None, path: str) -> ModelMetadata:
         metadata = ModelMetadata.model_validate(current_model_metadata(content, path))
     except ValidationError as error:
         why = explain(error.errors()[0], ModelMetadata)
-        raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged ({why}); export the model again") from None
+        raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged at {why}; export the model again") from None
     if version >= _WITH_DIGEST and metadata.file_sha256 is None:
         raise ModelFileError(f"{path}: its '{KEY}' metadata is damaged: no file_sha256; export the model again")
     if len(metadata.score_thresholds) != len(metadata.class_names):

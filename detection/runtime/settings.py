@@ -125,11 +125,11 @@ def tag_of(name: str) -> str:
 _PLAIN = dict.fromkeys(
     ("model_type", "model_attributes_type", "dataclass_type", "dataclass_exact_type", "dict_type", "mapping_type"),
     "must be a mapping of keys to values",
-) | {"path_type": "must be a path", "is_instance_of": "is of another type than was written"}
+) | {"path_type": "Input is not a valid path", "is_instance_of": "is of another type than was written"}
 """Messages of pydantic that name classes of Python, in words that a user of YAML knows."""
 
 _BRANCH = re.compile(
-    r"<.*|(int|float|str|bool|none|path)$|(list|tuple|dict|literal|nullable)\[.*|(constrained|function|lax-or|is-inst).*"
+    r"<.*|(int|float|str|bool)$|(list|tuple|dict|literal|nullable)\[.*|(constrained|function|lax-or|is-inst).*"
 )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data.loading.loader import Batch
 from detection.models.checkpoint import BEST, BROKEN_BATCH, LAST, CheckpointError, save_training_state
+from detection.runtime.errors import reason
 from detection.training.batches import BatchSource
 from detection.training.fit_options import FitOptions
 from detection.training.metrics_logger import MetricsLogger

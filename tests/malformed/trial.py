@@ -22,8 +22,8 @@ from detection.runtime.errors import SwathError
 HANG_S = 10.0
 _LONGEST = 2100
 _INTERNAL = re.compile(
-    r"errors\.pydantic\.dev|Traceback|function-(after|before|wrap|plain)|instance of _?[A-Z]|tagged-union|lax-or-strict"
-    r"|constrained-|is-instance|dict\[|Value error|validation error|<class |object at 0x|NoneType"
+    r"errors\.pydantic\.dev|Traceback|function-(after|before|wrap|plain)|instance of _?[A-Z]|tagged-union"
+    r"|lax-or-strict|constrained-|is-instance|dict\[|Value error|validation error|<class |object at 0x|NoneType"
 )
 
 

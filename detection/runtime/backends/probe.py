@@ -23,6 +23,7 @@ from detection.runtime.backends.names import OPENVINO
 from detection.runtime.backends.node_share import NodeShare
 from detection.runtime.backends.onnxruntime_backend import load_gpu_libraries
 from detection.runtime.backends.openvino_backend import DEVICE, import_openvino, version
+from detection.runtime.errors import reason
 
 PROBE_ONNX = base64.b64decode(
     "CAgSADpEChEKAXgKAXgSAXkiBk1hdE11bBIFcHJvYmVaEwoBeBIOCgwIARIICgIICAoCCAhiEwoBeRIOCgwIARIICgIICAoCCAhCBAoAEA0="

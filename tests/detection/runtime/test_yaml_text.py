@@ -19,7 +19,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 MALFORMED = [
     (LAUGHS, "line 5: more than 50,000 values, aliases expanded"),
-    ("a: &a [*a]", "line 1: aliases that refer to what they stand in"),
+    ("a: &a [*a]", "line 1: an alias that refers to what it stands in"),
     ("a: 1\nb: *x", "line 2: found undefined alias"),
     ("[" * 100_000, "line 1: nested more than 50 deep"),
     ("- " * 2000, "nested more than 50 deep"),
