@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from detection.models.presets import preset_names
 from detection.recipe import compatibility
 from detection.recipe.schema import Recipe
-from detection.runtime.errors import SwathError
+from detection.runtime.errors import SwathError, reason
 from detection.runtime.settings import explain, read_mapping, with_text_keys
 from detection.runtime.yaml_text import YamlError, parse_yaml
 
@@ -60,6 +60,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: " + "; ".join(explain(e, Recipe) for e in error.errors())) from None
     except ValueError as error:
         raise RecipeError(f"{path}: {error}") from None
+    except (OSError, RuntimeError) as error:  # a path that the system refuses to look at; `~nobody`
+        raise RecipeError(f"{path}: a path in it cannot be used ({reason(error)})") from None
     for note in notes:
         _log.warning("%s: %s", path, note)
     return recipe

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from detection.runtime import outputs
 from detection.runtime.compatibility import MACHINE_MODEL, renamed
-from detection.runtime.errors import SwathError
+from detection.runtime.errors import SwathError, reason
 from detection.runtime.operations.machine import Machine
 from detection.runtime.operations.redaction import Redaction
 from detection.runtime.settings import explain, read_mapping, shown
@@ -84,6 +84,8 @@ def load_machine(path: Path, environment: Mapping[str, str] | None = None, *, fi
     except ValidationError as error:
         faults = "; ".join(dict.fromkeys(explain(fault, Machine) for fault in error.errors()))
         raise MachineError(redaction(f"{path}: {faults}")) from None
+    except (OSError, RuntimeError) as error:  # a path that the system refuses to look at; `~nobody`
+        raise MachineError(redaction(f"{path}: a path in it cannot be used ({reason(error)})")) from None
     return MachineFile(path, machine, tuple(sorted(secrets)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -81,3 +82,20 @@ def test_a_key_that_is_no_text_is_named(tmp_path: Path) -> None:
     path.write_text("data: {train: x, on: 3}")
     with pytest.raises(RecipeError, match="data: the key 'True' is no text for YAML; put it into quotes"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize("place", ["~nobody-there/x", "x" * 5000, "a\0b"])
+def test_a_path_that_no_system_takes_is_one_line(place: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    for read, error, content in (
+        (load_recipe, RecipeError, {"data": {"train": place}}),
+        (load_machine, MachineError, {"model": {"path": "m.onnx"}, "cameras": [{"name": "a", "source": place}]}),
+        (load_machine, MachineError, {"model": {"path": place}, "cameras": [{"name": "a", "source": "0"}]}),
+    ):
+        path.write_text(json.dumps(content))
+        try:
+            read(path)
+        except error as refused:
+            assert str(refused).isprintable() and len(str(refused)) < 2100
+        except ValueError as refused:
+            raise AssertionError from refused
