@@ -16,6 +16,7 @@ from detection.runtime.cameras.frame_rate import FrameRateLimiter
 from detection.runtime.cameras.stream_clock import StreamClock
 from detection.runtime.errors import SourceError
 
+_LEFTOVER_S = 1.0
 _TOO_LATE_S = 1.0
 _TOO_LATE_FOR_S = 3.0
 """A stream that stays this late for this long will not catch up: it is reopened."""
@@ -147,8 +148,11 @@ class Connection:
         clock = StreamClock() if opened.clocked else None
         late_since_s = first_s = None
         self._called_s, self._patience_s = time.monotonic(), opened.patience_s
+        leftover = False
         while not self._stop.is_set():
-            self._called_s = time.monotonic()
+            began_s = time.monotonic()
+            if not leftover:
+                self._called_s = began_s
             if not capture.grab():
                 raise SourceError(f"{self._camera}: no more images after {self.delivered}; camera or network down?")
             captured_ns = time.monotonic_ns()
@@ -160,8 +164,11 @@ class Connection:
             stream_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if opened.stamped else None
             if stream_s == 0 and not opened.clocked:
                 stream_s = None  # from drivers that have none
+            leftover = False
             if clock is not None and stream_s is not None:
                 late_s = clock.late_s(now_s, stream_s)
+                # FFmpeg holds one image back, and gives it when it gives up: no sign of life
+                leftover = late_s is not None and late_s > 0.5 * (now_s - began_s) > 0.5 * _LEFTOVER_S
                 if late_s is None:
                     self.backlog += 1
                     continue

@@ -92,12 +92,14 @@ def test_frozen_for_a_moment_it_goes_stale_and_on(rtsp_camera: Any, open_camera:
 
 def test_frozen_for_long_it_is_lost_and_comes_back(rtsp_camera: Any, open_camera: Any, seen: Any, told: Any) -> None:
     camera = rtsp_camera()
-    source = open_camera(camera.url, read_timeout_s=1.5, max_age_s=0.5)
+    source = open_camera(camera.url, read_timeout_s=2.0, max_age_s=0.5)
     assert seen.follow(source, lambda: len(seen.frames) >= 15)
     camera.freeze(True)
     frozen_s = time.monotonic()
     assert seen.follow(source, lambda: source.status is CameraStatus.LOST, within_s=20)
-    assert 1.2 < time.monotonic() - frozen_s < 2.5  # read_timeout_s, and what was on the way
+    assert (
+        1.7 < time.monotonic() - frozen_s < 3
+    )  # read_timeout_s, and what was on the way; FFmpeg's takes 3 times that
     assert source.poll(0.01) is None  # away, and that is no error
     seen.follow(source, within_s=1)
     camera.freeze(False)
