@@ -114,7 +114,7 @@ def _images(answer: Answer, settings: LiveSettings, shown: str, silence_s: float
     content, is_all = found
     if not is_all:
         answer.limit_silence(silence_s)
-        return Opened(MotionJpeg(answer, content), silence_s)
+        return Opened(MotionJpeg(answer, silence_s, content), silence_s)
     snapshots = Snapshots(settings.source, content, 1 / (settings.max_fps or SNAPSHOTS_A_SECOND), silence_s)
     return Opened(snapshots, 2 * silence_s, unchanged=lambda: snapshots.unchanged, paced=True)
 

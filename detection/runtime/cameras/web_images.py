@@ -38,17 +38,20 @@ class MotionJpeg:
 
     Args:
         answer: its head has come.
+        silence_s: how long an image may take, byte by byte.
         begun: what of its body was read already.
 
     """
 
-    def __init__(self, answer: Answer, begun: bytes = b"") -> None:
+    def __init__(self, answer: Answer, silence_s: float, begun: bytes = b"") -> None:
         self._answer = answer
+        self._silence_s = self._until_s = silence_s
         self._waiting = bytearray(begun)
         self._image: bytes = b""
 
     def grab(self) -> bool:
         """Wait for the next image; False where the stream ended or is silent."""
+        self._until_s = time.monotonic() + self._silence_s
         try:
             self._image = self._next()
         except (OSError, HTTPException, EOFError, ValueError):
@@ -96,6 +99,8 @@ class MotionJpeg:
         more = self._answer.response.read1(_CHUNK_BYTES)
         if not more:
             raise EOFError
+        if time.monotonic() > self._until_s:
+            raise TimeoutError
         self._waiting += more
         if len(self._waiting) > _IMAGE_BYTES + _CHUNK_BYTES:
             raise ValueError("an image without end")

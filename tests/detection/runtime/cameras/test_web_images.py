@@ -98,6 +98,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"\xff")
             time.sleep(0.1)
 
+    def _dripping(self) -> None:
+        """Two whole images, and then a byte now and then."""
+        self._head("multipart/x-mixed-replace; boundary=frame")
+        self.wfile.write(b"--frame\r\n\r\n" + _jpeg(10) + b"\r\n--frame\r\n\r\n" + _jpeg(20) + b"\r\n--frame\r\n\r\n")
+        for byte in _jpeg(30)[:100]:
+            self.wfile.write(bytes([byte]))
+            time.sleep(0.1)
+
     def _stream(self, *, boundary: str = "frame", first: bool = True, sized: int = 0, typed: bool = True) -> None:
         self._head(f"multipart/x-mixed-replace; boundary={boundary}" if typed else "")
         delimiter = b"--" + boundary.strip('"').lstrip("-").encode()
@@ -256,6 +264,18 @@ def test_redirections_pages_and_drips(web_camera: Any) -> None:
     with pytest.raises(SourceError, match=r"no video from there within 0\.5 s"):
         open_source(camera_settings(f"http://{web_camera('drip').address}/cam", open_timeout_s=0.5))
     assert time.monotonic() - started_s < 3
+
+
+def test_a_stream_that_drips_is_lost_and_opened_again(web_camera: Any, told: Any, here: Any) -> None:
+    camera = web_camera("dripping")
+    url = f"http://{camera.address}/cam"
+    (source,) = open_sources([camera_settings(url, name="drips", read_timeout_s=0.5)], on_event=told)
+    with source:
+        until_s = time.monotonic() + 30
+        while told.count("lost") < 5 and time.monotonic() < until_s:
+            source.poll(0.05)
+        assert told.count("lost") >= 5 and source.abandoned <= 1
+    assert "driver hangs" not in repr(told.events)
 
 
 def test_where_a_jpeg_ends() -> None:
