@@ -25,7 +25,7 @@ from data.formats.coco_entries import (
     key_of,
     numbered,
 )
-from data.formats.coco_images import coco_files, coco_images
+from data.formats.coco_images import coco_files, coco_images, unread_subsets
 from data.formats.format import ALL_PROPERTIES, Format, ReadOptions, Writer
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import content_sha256, leads_out, reference
@@ -77,6 +77,8 @@ def read_coco(path: Path, images_dir: Path | None = None) -> Dataset:
             notices.fault(DataError(line, kind="class-unknown"), str(path))
             continue
         annotations[image_key].append((label_of[category], annotation))
+    for name in unread_subsets(path):
+        notices.add(f"{name} beside it is of no split: not read; rename it, or name the file itself")
     paths = coco_images(entries, path, images_dir, notices)
 
     def image(key: Key) -> LabelledImage:
@@ -200,7 +202,7 @@ def _save(parts: Mapping[str, Dataset], places: Mapping[str, Sequence[str]], hom
 KIND = Format(
     "coco",
     "COCO",
-    "annotations.json, _annotations.coco.json, result.json, instances_*.json, {train,val,test}.json",
+    "annotations.json, _annotations.coco.json, result.json, labels.json, instances_*.json, {train,val,test}.json",
     coco_files,
     _reads,
     suffixes=(".json",),

@@ -9,7 +9,7 @@ from typing import Any
 
 from data.errors import DataError
 from data.formats.coco_entries import Key
-from data.formats.names import Files, same, split_of
+from data.formats.names import Files, names_in, same, split_of
 from data.formats.references import Roots
 from data.formats.repair import Notices
 from data.formats.search import files_named, no_such_split, of_split, split_files
@@ -24,15 +24,24 @@ def coco_files(folder: Path, split: str) -> list[Path]:
         NoSuchSplit: there are JSONs of other splits only.
 
     """
-    found = files_named(folder, "annotations.json", "_annotations.coco.json", "result.json")
-    inner = [name for name in sorted(os.listdir(folder)) if same(name) == "annotations"] if folder.is_dir() else []
-    for home in (folder, *(folder / name for name in inner)):
+    found = files_named(folder, "annotations.json", "_annotations.coco.json", "result.json", "labels.json")
+    homes = [folder, *(folder / name for name in names_in(folder) if same(name) == "annotations")]
+    for home in homes:
         instances = {file: _subset(file) for file in sorted(home.glob("instances_*.json"))}
         mine = [file for file, part in instances.items() if split_of(part, numbered=True) == split_of(split)]
         if instances and not mine and len(instances) > 1 and not found:
             raise no_such_split(folder, split, instances)
         found += mine or (list(instances) if len(instances) == 1 else [])
-    return found or of_split(folder, split_files(folder, ".json"), split)
+    named = {file: part for home in homes for file, part in split_files(home, ".json").items()}
+    return found or of_split(folder, named, split)
+
+
+def unread_subsets(path: Path) -> list[str]:
+    """The names of JSONs beside that of a split whose subset is no split: nothing reads them."""
+    if not path.stem.startswith("instances_") or split_of(_subset(path), numbered=True) is None:
+        return []
+    beside = sorted(path.parent.glob("instances_*.json"))
+    return [file.name for file in beside if split_of(_subset(file), numbered=True) is None]
 
 
 def coco_images(
@@ -108,10 +117,20 @@ def _subset(file: Path) -> str:
 
 def _homes(path: Path) -> list[Path]:
     home, part = path.parent, _subset(path)
-    homes = [home, home / "images", home.parent / part, home.parent / "images" / part, home.parent / "images"]
+    homes = [
+        home,
+        home / "images",
+        home / "data",
+        home.parent / part,
+        home.parent / "images" / part,
+        home.parent / "images",
+    ]
     for above in (home / "images", home.parent, home.parent / "images"):
-        names = sorted(os.listdir(above)) if os.path.isdir(above) else []
-        homes += [above / n for n in names if same(n) == same(part) or _one_split(n, part) and (above / n).is_dir()]
+        homes += [
+            above / n
+            for n in names_in(above)
+            if same(n) == same(part) or _one_split(n, part) and (above / n).is_dir()
+        ]
     return [*homes, home.parent] if same(home.name) in _LABEL_FOLDERS else homes
 
 

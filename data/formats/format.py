@@ -77,7 +77,7 @@ class Format:
             the user names is not doubted.
         writes: None where Swath only reads it.
         occurring: called with what `finds` found; the classes that occur there, where a dataset's classes are those
-            that occur in any of its parts; none where it lists its classes.
+            that occur in any of its parts; None for a format that lists its classes.
 
     """
 
@@ -89,4 +89,4 @@ class Format:
     suffixes: tuple[str, ...] = ()
     recognises: Callable[[Path], bool] = lambda path: True
     writes: Writer | None = None
-    occurring: Callable[[Path], Iterable[str]] = lambda path: ()
+    occurring: Callable[[Path], Iterable[str]] | None = None

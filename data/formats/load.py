@@ -13,7 +13,7 @@ from data.errors import DataError, NoSuchSplit, PartMissing
 from data.formats.foreign import foreign_labels
 from data.formats.format import Format, ReadOptions
 from data.formats.kinds import AUTO, KINDS, READABLE
-from data.formats.names import split_of
+from data.formats.names import names_in, split_of
 from data.formats.repair import Unlabelled
 
 PARTS = ("train", "val", "test")
@@ -68,6 +68,8 @@ def load_dataset(
 def _classes_of_others(found: _Found, source: Path, split: str, format: str) -> frozenset[str]:
     """The classes that occur in the dataset's other parts: together they are its classes, and a part may lack one."""
     names: set[str] = set()
+    if found.kind.occurring is None:
+        return frozenset()
     for other in PARTS:
         if other != split_of(split):
             try:
@@ -75,7 +77,7 @@ def _classes_of_others(found: _Found, source: Path, split: str, format: str) -> 
             except DataError:
                 continue
             if part.kind is found.kind and part.path != found.path:
-                names |= set(part.kind.occurring(part.path))
+                names |= set(found.kind.occurring(part.path))
     return frozenset(names)
 
 
@@ -153,7 +155,7 @@ def _in_folder(folder: Path, split: str, format: str) -> _Found:
     if absent is not None:
         raise absent
     # Roboflow and others: a folder for each split, each a dataset of its own.
-    inner = [folder / name for name in sorted(os.listdir(folder)) if split_of(name) and os.path.isdir(folder / name)]
+    inner = [folder / name for name in names_in(folder) if split_of(name) and os.path.isdir(folder / name)]
     holding = [home for home in inner if _holds_any(home, format)]
     mine = [home for home in holding if split_of(home.name) == split_of(split)]
     if len(mine) > 1:
@@ -163,9 +165,7 @@ def _in_folder(folder: Path, split: str, format: str) -> _Found:
     if holding:
         there = ", ".join(sorted(home.name for home in holding))
         raise NoSuchSplit(f"{folder}: no split {split!r} here; there is: {there}")
-    inside = [
-        home for name in sorted(os.listdir(folder)) if (home := folder / name).is_dir() and _holds_any(home, format)
-    ]
+    inside = [home for name in names_in(folder) if (home := folder / name).is_dir() and _holds_any(home, format)]
     if inside:
         raise DataError(f"{folder}: no dataset in this folder itself; there is one in {inside[0]}: name that")
     foreign = foreign_labels(folder)

@@ -50,6 +50,21 @@ def split_of(name: str, *, numbered: bool = False) -> str | None:
     return _SPLITS.get(found[0]) if found else None
 
 
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder that are not hidden, sorted; none where there is no such folder.
+
+    Raises:
+        DataError: it cannot be read.
+
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return []
+    except OSError as error:
+        raise DataError(f"{folder}: the folder cannot be read ({error.strerror or error})") from None
+
+
 def same(name: str) -> str:
     """The form in which two spellings of one name are equal: composed, no case, from whatever bytes a disk has."""
     if name.isascii():
@@ -145,11 +160,7 @@ class Files:
     def _names(self, folder: Path) -> Mapping[str, Sequence[str]]:
         if folder not in self._listed:
             listed = self._listed[folder] = {}
-            try:
-                names = os.listdir(folder)
-            except (OSError, ValueError):
-                names = []
-            for name in names:
+            for name in names_in(folder):
                 listed.setdefault(same(name), []).append(name)
         return self._listed[folder]
 

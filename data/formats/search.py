@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from data.errors import NoSuchSplit
-from data.formats.names import same, split_of
+from data.formats.names import names_in, same, split_of
 
 
 def files_named(folder: Path, *names: str) -> list[Path]:
     """The files of these names that `folder` holds, in any case; those that begin with a dot are no one's labels."""
-    there = [name for name in _listed(folder) if same(name) in names]
+    there = [name for name in names_in(folder) if same(name) in names]
     found = sorted((folder / name for name in there), key=lambda file: (names.index(same(file.name)), file))
     return [file for file in found if os.path.isfile(file)]
 
 
 def split_files(folder: Path, suffix: str) -> dict[Path, str]:
     """A file in `folder` named after a split, such as `train.json` for the suffix ".json" -> that split."""
-    files = {folder / name: split_of(Path(name).stem) for name in _listed(folder) if name.lower().endswith(suffix)}
+    files = {folder / name: split_of(Path(name).stem) for name in names_in(folder) if name.lower().endswith(suffix)}
     return {file: split for file, split in files.items() if split and os.path.isfile(file)}
 
 
@@ -34,11 +34,6 @@ def of_split(folder: Path, files: Mapping[Path, str], split: str) -> list[Path]:
     if files and not mine:
         raise no_such_split(folder, split, files)
     return mine
-
-
-def _listed(folder: Path) -> list[str]:
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return [name for name in names if not name.startswith(".")]
 
 
 def no_such_split(folder: Path, split: str, files: Iterable[Path]) -> NoSuchSplit:

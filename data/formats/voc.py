@@ -21,7 +21,7 @@ from data.dataset import Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit
 from data.formats.classes import listed_classes
 from data.formats.format import Format, ReadOptions, Writer
-from data.formats.names import Files, pairs, same, split_of
+from data.formats.names import Files, names_in, pairs, same, split_of
 from data.formats.orientation import boxes_as_displayed
 from data.formats.references import Roots, images_by_stem
 from data.formats.repair import Notices, Unlabelled, box_areas, count_unlabelled, repair_boxes
@@ -47,14 +47,14 @@ def voc_folders(folder: Path) -> tuple[Path, Path] | None:
     """The folders of XML files and of images in `folder`; None where it holds no VOC dataset."""
     if not os.path.isdir(folder):
         return None
-    names = {same(name): folder / name for name in sorted(os.listdir(folder), reverse=True)}
+    names = {same(name): folder / name for name in reversed(names_in(folder))}
     xmls = [names[name] for name in _XMLS if name in names and _xmls(names[name])]
     images = [names[name] for name in _IMAGES if name in names and names[name].is_dir()]
     if xmls and images:
         return xmls[0], images[0]
     if xmls and same(xmls[0].name) == _XMLS[0]:  # the images may lie elsewhere
         return xmls[0], folder / IMAGES
-    return (folder, folder) if any(map(_is_xml, os.listdir(folder))) else None
+    return (folder, folder) if any(map(_is_xml, names_in(folder))) else None
 
 
 def read_voc(
@@ -184,8 +184,7 @@ def _named(tree: _Tree, stem: str, files: Files, notices: Notices) -> Path:
 def _listed(tree: _Tree, split: str, notices: Notices) -> list[str] | None:
     """The stems of a split, as the files spell them; None where there are no lists at all."""
     home = tree.folder / "ImageSets" / "Main"
-    names = sorted(os.listdir(home)) if os.path.isdir(home) else []
-    lists = {name: split_of(Path(name).stem) for name in names if name.lower().endswith(".txt")}
+    lists = {name: split_of(Path(name).stem) for name in names_in(home) if name.lower().endswith(".txt")}
     if "train" not in lists.values() and "trainval.txt" in lists:
         lists["trainval.txt"] = "train"
     mine = [name for name, one in lists.items() if one == split_of(split)]

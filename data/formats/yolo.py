@@ -12,7 +12,7 @@ import numpy as np
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit, PartMissing
 from data.formats.format import Format, ReadOptions, Writer
-from data.formats.names import Files, pairs, same, split_of
+from data.formats.names import Files, names_in, pairs, same, split_of
 from data.formats.references import Roots
 from data.formats.repair import Notices, Unlabelled, box_areas, count_unlabelled, repair_boxes
 from data.formats.text import label_text
@@ -80,12 +80,17 @@ def read_yolo(
     for place in places:
         roots.check(place, f"{path}: split {split!r}")
         files += roots.images_in(place) if place.is_dir() else _listed_images(place, reading)
-    files = list(dict.fromkeys(files))
+    given, files = files, list(dict.fromkeys(files))
+    notices.count("entry", "entries", "for an image that is listed already", path.name, len(given) - len(files))
     if not files:
         raise DataError(f"{path}: split {split!r} is empty: no images in {', '.join(map(str, places))}")
     labels = _label_files(files, all(place.is_dir() for place in places), reading)
-    if not any((labels[file] or label_file(file)).parent.is_dir() for file in files):
-        raise DataError(f"{path}: no labels for split {split!r}: expected for example {label_file(files[0])}")
+    if unlabelled == "background" and not any(labels.values()):
+        expected = _label_folder(files[0].parent, reading.files) / f"{files[0].stem}.txt"
+        raise DataError(
+            f"{path}: no labels for split {split!r}: none of {len(files)} images has a label file; expected for "
+            f"example {expected}; an image without objects has an empty one"
+        )
     wanted = [pair for pair in enumerate(files, start=1) if labels[pair[1]] or unlabelled == "background"]
     if not wanted:
         raise DataError(f"{path}: split {split!r} is empty: no image has a label file, and such are left out")
@@ -205,11 +210,7 @@ def _label_folder(folder: Path, files: Files) -> Path:
 
 def _texts(folder: Path) -> dict[str, Path]:
     """Name without suffix -> label file in `folder`."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return {}
-    files = [folder / name for name in names if name[-4:].lower() == ".txt" and not name.startswith(".")]
+    files = [folder / name for name in names_in(folder) if name[-4:].lower() == ".txt"]
     return {file.stem: file for file in files if same(file.name) not in CLASS_FILES}
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from data.errors import DataError, PartMissing
 from data.formats.classes import Classes, numbered_classes
-from data.formats.names import Files, same, split_of
+from data.formats.names import Files, names_in, same, split_of
 from data.formats.repair import Notices
 from data.formats.text import label_text
 from data.images import IMAGE_SUFFIXES
@@ -65,14 +65,11 @@ def describe(path: Path, notices: Notices) -> Description:
 
 def description_files(folder: Path) -> list[Path]:
     """What describes a YOLO dataset in `folder`: the first kind of file that there is."""
-    if not os.path.isdir(folder):
-        return []
-    by_name = {same(name): folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")}
+    by_name = {same(name): folder / name for name in names_in(folder)}
     named = [by_name[name] for name in YAML_FILES if name in by_name]
     named = named or [file for name, file in by_name.items() if name.endswith(".data") and os.path.isfile(file)]
-    if not named and _has_labels(folder):
-        named = [by_name[name] for name in CLASS_FILES if name in by_name][:1]
-    return named
+    listed = [by_name[name] for name in CLASS_FILES if name in by_name][:1]
+    return named or (listed if listed and _has_labels(folder) else [])
 
 
 def describing(listing: Path) -> Path:
@@ -85,7 +82,7 @@ def describing(listing: Path) -> Path:
     if not listing.is_file():
         raise DataError(f"{listing}: no such list of images")
     for home in list(listing.parents)[:3]:
-        by_name = {same(name): home / name for name in sorted(os.listdir(home))}
+        by_name = {same(name): home / name for name in names_in(home)}
         found = [by_name[name] for name in (*YAML_FILES, *CLASS_FILES) if name in by_name]
         if found:
             return found[0]
@@ -140,7 +137,7 @@ def _near(root: Path, parts: Sequence[str], split: str) -> Path | None:
         if os.path.exists(place / part):
             place /= part
             continue
-        names = [name for name in sorted(os.listdir(place)) if not name.startswith(".")] if place.is_dir() else []
+        names = names_in(place)
         alike = [name for name in names if split_of(name, numbered=True) == split and split_of(part, numbered=True)]
         alike = alike or get_close_matches(part, names, 1)
         if not alike:
@@ -260,11 +257,11 @@ def _class_list(path: Path, notices: Notices) -> Classes:
 
 def _parts_of(folder: Path) -> dict[str, list[str]]:
     """The parts of a dataset that nothing lists: folders of a split's name, or all of it."""
-    by_name = {same(name): name for name in sorted(os.listdir(folder)) if (folder / name).is_dir()}
+    by_name = {same(name): name for name in names_in(folder) if (folder / name).is_dir()}
     images = by_name.get("images")
     home = folder / images if images else folder
     parts: dict[str, list[str]] = {}
-    for name in sorted(os.listdir(home)):
+    for name in names_in(home):
         split = split_of(name) if (home / name).is_dir() else None
         if split:
             parts.setdefault(split, []).append(f"{images}/{name}" if images else name)

@@ -409,3 +409,25 @@ def test_a_folder_around_the_dataset_is_pointed_into(tmp_path, write_image):
     write(tmp_path, {"unpacked/annotations.json": coco()})
     with pytest.raises(DataError, match="no dataset in this folder itself; there is one in .*unpacked: name that"):
         load_dataset(tmp_path)
+
+
+def test_jsons_by_split_in_annotations_and_subsets_that_are_none(tmp_path, write_image):
+    for part in ("train", "val"):
+        write_image(tmp_path / "images" / f"{part}.png", seed=len(part))
+        write(tmp_path, {f"annotations/{part}.json": coco([{"id": 7, "file_name": f"{part}.png"}])})
+    assert [p.images[0].path.name for p in load_parts(tmp_path).values()] == ["train.png", "val.png"]
+    for part in ("train", "val"):
+        name = f"instances_{part}.json"
+        (tmp_path / "annotations" / f"{part}.json").rename(tmp_path / "annotations" / name)
+    write(tmp_path, {"annotations/instances_default.json": coco()})
+    parts = load_parts(tmp_path)
+    assert (
+        list(parts) == ["train", "val"]
+        and "instances_default.json beside it is of no split" in parts["val"].notices[0]
+    )
+
+
+def test_fiftyones_coco(tmp_path, write_image):
+    write_image(tmp_path / "data" / "a.png")
+    write(tmp_path, {"labels.json": coco()})
+    assert load_dataset(tmp_path).box_count == 1
