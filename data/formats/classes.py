@@ -67,12 +67,16 @@ def listed_classes(lines: Sequence[str], where: str) -> tuple[str, ...]:
         DataError: there is none, or one stands there twice.
 
     """
-    names = tuple(name for name in map(class_name, lines) if name)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None or not names:
-        fault = "names no class" if twice is None else f"names a class twice ({twice})"
-        raise DataError(f"{where}: {fault}: correct it")
-    return names
+    spelled: dict[str, set[str]] = {}
+    for line in lines:
+        name = class_name(line)
+        if name and line in spelled.setdefault(name, set()):
+            raise DataError(f"{where}: names a class twice ({name}): correct it")
+        if name:
+            spelled[name].add(line)
+    if not spelled:
+        raise DataError(f"{where}: names no class: correct it")
+    return tuple(spelled)
 
 
 def similar_classes(names: Collection[str]) -> list[tuple[str, ...]]:

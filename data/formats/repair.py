@@ -205,6 +205,7 @@ def repair_boxes(
         # No slip of a drawing tool: the labels belong to another image, size or coordinate system.
         corners = ", ".join(f"{v:g}" for v in boxes[misplaced][0])
         line = f"{where}: a box ({corners}) lies wholly outside the image of {width} x {height}: correct or remove it"
+        line += "; where many do, x and y are in another order, or the labels of another image size"
         _refuse(boxes[misplaced], DataError(line, kind="box-outside"), image, notices)
     beyond_px = np.abs(clipped - boxes).max(axis=1, initial=0.0)
     clips = keep & (beyond_px > _ROUNDING_PX)

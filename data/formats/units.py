@@ -7,6 +7,7 @@ leave a dataset of background.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ _FEWEST = 4  # boxes from which on a share of them says something
 _MOST = 0.5  # from this share on they are not slips
 _LOST = 0.25  # a slip cuts less of a box's area off
 _THIN_PX = 0.999
+_SPREAD = 10  # boxes that cover what there is of the unit
 
 
 @dataclass
@@ -30,6 +32,9 @@ class Units:
         swapped: those whose second corner lies before the first.
         sized: those wider than their distance from the left and higher than that from the top.
         whole: images of at least two boxes that are all fractions.
+        images: images with boxes.
+        far: the largest x and the largest y of any box.
+        smallest: the smallest side of any image with boxes.
         first: kind -> the first image with one.
 
     """
@@ -41,6 +46,9 @@ class Units:
     swapped: int = 0
     sized: int = 0
     whole: int = 0
+    images: int = 0
+    far: tuple[float, float] = (0.0, 0.0)
+    smallest: float = math.inf
     first: dict[str, str] = field(default_factory=dict)
 
     def saw(
@@ -49,6 +57,12 @@ class Units:
         """Count the boxes (N, 4) of an image, in absolute pixels as given; those `swapped` are zeros."""
         if not len(boxes_xyxy):
             return
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._count(boxes_xyxy, swapped, size_hw, image)
+
+    def _count(
+        self, boxes_xyxy: NDArray[np.float64], swapped: NDArray[np.bool_], size_hw: tuple[int, int], image: str
+    ) -> None:
         height, width = size_hw
         span = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
         inside = np.clip(boxes_xyxy, 0.0, np.array([width, height, width, height], np.float64))
@@ -56,11 +70,14 @@ class Units:
         within = (boxes_xyxy >= 0).all(axis=1) & (boxes_xyxy <= 1.0).all(axis=1) & (span > 0).all(axis=1)
         fractions = within & (boxes_xyxy != np.rint(boxes_xyxy)).any(axis=1) & ~swapped
         thin = (left < _THIN_PX).any(axis=1) & ~swapped
-        with np.errstate(over="ignore", invalid="ignore"):
-            cut = ~thin & ~swapped & (left.prod(axis=1) < (1 - _LOST) * span.prod(axis=1))
+        cut = ~thin & ~swapped & (left.prod(axis=1) < (1 - _LOST) * span.prod(axis=1))
         sized = (span >= boxes_xyxy[:, :2]).all(axis=1)
+        self.images += 1
+        self.far = max(self.far[0], float(boxes_xyxy[:, 2].max())), max(self.far[1], float(boxes_xyxy[:, 3].max()))
+        self.smallest = min(self.smallest, height, width)
         self.boxes += len(boxes_xyxy)
         self.whole += len(boxes_xyxy) > 1 and bool(fractions.all())
+        self.first.setdefault("any", image)
         for kind, hit in (("fractions", fractions), ("thin", thin), ("cut", cut), ("swapped", swapped)):
             if hit.any():
                 self.first.setdefault(kind, image)
@@ -70,6 +87,15 @@ class Units:
     def faults(self) -> list[tuple[str, str]]:
         """What is wrong with the dataset's boxes as a whole, with its likely cause and the first image."""
         many = self.boxes >= _FEWEST
+        for limit, unit in ((100.0, "percent"), (1000.0, "thousandths")):
+            # Boxes of large images that all lie in the upper left corner, and fill it up to this number.
+            full = 0.8 * limit <= min(self.far) and max(self.far) <= limit and self.smallest >= 3 * limit
+            if full and self.boxes >= _SPREAD and self.images > 2:
+                line = (
+                    f"{self._of(self.boxes)} lie within 0 to {limit:g} px, and all images have {self.smallest:g} px "
+                    f"and more: {unit} where pixels are wanted: convert them"
+                )
+                return [(line, self.first["any"])]
         found = []
         if self.fractions and (self.whole or self.fractions >= _MOST * self.boxes):
             line = (
@@ -100,7 +126,7 @@ class Units:
             )
             line = f"{self._of(self.cut)} reach far outside their image: {cause}: convert them"
             found.append((line, "cut"))
-        return [(line, self.first[kind]) for line, kind in found]
+        return [(line, self.first.get(kind, self.first["any"])) for line, kind in found]
 
     def _of(self, n: int) -> str:
         return f"{n} of {self.boxes} boxes" if n < self.boxes else f"all {n} boxes"

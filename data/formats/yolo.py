@@ -140,6 +140,9 @@ def _listed_images(listing: Path, reading: _Reading) -> list[Path]:
         entry = line.strip()
         if not entry:
             continue
+        if entry.replace("\\", "/").rpartition("/")[2].startswith("._"):
+            reading.notices.count("entry", "entries", "for a hidden file of macOS: left out", entry)
+            continue
         # `./` means beside the list; anything else is relative to the dataset's folder.
         homes = [listing.parent, root] if entry.startswith("./") else [root, listing.parent]
         if "/" not in entry:  # published lists often hold bare names, even without their suffix

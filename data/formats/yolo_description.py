@@ -244,6 +244,11 @@ def _of_darknet(path: Path, notices: Notices) -> Description:
     if not beside.is_file():
         raise DataError(f"{path}: its class names are missing: {beside}: copy them there")
     classes = _class_list(beside, notices)
+    count = settings.get("classes", "")
+    if count.isdecimal() and int(count) != len(classes.label_of):
+        raise DataError(
+            f"{path}: classes is {count} but {beside.name} has {len(classes.label_of)}: correct one of them"
+        )
     parts = {split: [value] for key, value in settings.items() if (split := split_of(key)) and value}
     return Description(path, path.parent, classes, parts or _parts_of(path.parent))
 

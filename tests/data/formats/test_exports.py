@@ -67,6 +67,25 @@ def test_yolo_as_tools_export_it(files, image, tmp_path, write_image):
     assert load_dataset(tmp_path / names, format="yolo").box_count == 1
 
 
+def test_names_that_are_not_as_many_as_classes_and_hidden_files_in_a_list(tmp_path, write_image):
+    write(tmp_path, {**DARKNET, "train.txt": "data/obj_train_data/a.png\ndata/obj_train_data/._a.png\n"})
+    write_image(tmp_path / "obj_train_data" / "a.png")
+    read = load_dataset(tmp_path)
+    assert len(read) == 1 and "1 entry for a hidden file of macOS: left out" in " ".join(read.notices)
+    write(tmp_path, {"obj.data": DARKNET["obj.data"].replace("2", "3")})
+    with pytest.raises(DataError, match="classes is 3 but obj.names has 2"):
+        load_dataset(tmp_path)
+
+
+def test_a_list_of_classes_may_repeat_one_with_other_white_space(tmp_path, write_image):
+    write_image(tmp_path / "a.png")
+    write(tmp_path, {"a.xml": XML.format("", "crop", BOX, ""), "classes.txt": "weed\ncrop\nweed \n"})
+    assert load_dataset(tmp_path).class_names == ("weed", "crop")
+    write(tmp_path, {"classes.txt": "weed\ncrop\nweed\n"})
+    with pytest.raises(DataError, match=r"names a class twice \(weed\)"):
+        load_dataset(tmp_path)
+
+
 def test_a_list_of_cvat_with_obj_names_beside_it(tmp_path, write_image):
     write(tmp_path, DARKNET)
     write_image(tmp_path / "obj_train_data" / "a.png")
@@ -345,6 +364,22 @@ def test_a_repair_that_hits_most_boxes_is_a_fault_with_its_likely_cause(boxes, s
         load_dataset(tmp_path)
     (fault,) = [f for f in check(read_parts(tmp_path)).findings if f.kind == "box-unit"]
     assert fault.severity == "error" and said in fault.examples[0].detail
+
+
+@pytest.mark.parametrize(("limit", "unit"), [(100, "percent"), (1000, "thousandths")])
+def test_percent_and_thousandths_of_large_images(limit, unit, tmp_path, write_image):
+    rows = []
+    for number in range(4):
+        write_image(tmp_path / f"{number}.png", (3 * limit, 4 * limit), seed=number)
+        rows += [
+            f"{number}.png,{x * limit},{x * limit},{(x + 0.2) * limit},{(x + 0.3) * limit},weed\n"
+            for x in (0.1, 0.4, 0.65)
+        ]
+    write(tmp_path, {"train.csv": "".join(rows)})
+    with pytest.raises(DataError, match=f"all 12 boxes lie within 0 to {limit} px.*: {unit} where pixels are wanted"):
+        load_dataset(tmp_path)
+    write(tmp_path, {"train.csv": "".join([*rows, f"0.png,{2 * limit},5,{2.5 * limit},50,weed\n"])})
+    assert load_dataset(tmp_path).box_count == 13
 
 
 def test_sizes_as_corners_are_explained_by_the_check(tmp_path, write_image):
