@@ -19,6 +19,7 @@ from data.window import Window
 
 _WHOLE_BYTES = 1 << 20  # files up to this size are hashed whole, larger ones at five places
 _SAMPLE_BYTES = 1 << 16
+_ROUNDING_PX = 0.01
 
 
 def _frozen(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -45,11 +46,14 @@ class LabelledImage:
         boxes_xyxy: float32 (N, 4), absolute pixels of the image as displayed, continuous corners,
             inside the image, x2 > x1 and y2 > y1. N may be 0: a background image.
         labels: int64 (N,), index into the dataset's `class_names`.
-        areas_px: float32 (N,), the annotation's own area (of a mask) where it gave one, else the box's.
+        areas_px: float64 (N,), the annotation's own area (of a mask) where it gave one, else the box's.
         iscrowd: bool (N,), a group of objects, used neither for training nor for metrics.
         attributes: further facts about the image (`field`, `session`, `camera`, ...).
         truncated: bool (N,), labelled as continuing outside of the image; all False where left out.
         window: the part of the photo in `path` that this image is; None: the whole file.
+        boxes_xywh: float64 (N, 4), the same boxes as left, top, width and height, for pycocotools: with every digit
+            that a COCO JSON, or the corners before they became float32, gave. Where it does not belong to
+            `boxes_xyxy`, as after a change of these, it is computed from them.
 
     Raises:
         ValueError: shapes or dtypes are wrong, a box is not inside the image, or the window is of another size.
@@ -61,13 +65,15 @@ class LabelledImage:
     size_hw: tuple[int, int]
     boxes_xyxy: NDArray[np.float32]
     labels: NDArray[np.int64]
-    areas_px: NDArray[np.float32]
+    areas_px: NDArray[np.float64]
     iscrowd: NDArray[np.bool_]
     attributes: Mapping[str, str] = field(default_factory=dict)
     truncated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     window: Window | None = None
+    boxes_xywh: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
     def __post_init__(self) -> None:
+        corners = np.asarray(self.boxes_xyxy, np.float64)
         boxes = _frozen("boxes_xyxy", self.boxes_xyxy, np.float32, (-1, 4))
         height, width = self.size_hw
         if height < 1 or width < 1:
@@ -83,16 +89,17 @@ class LabelledImage:
         set_field(self, "size_hw", (int(height), int(width)))
         set_field(self, "boxes_xyxy", boxes)
         set_field(self, "labels", _frozen("labels", self.labels, np.int64, (n,)))
-        set_field(self, "areas_px", _frozen("areas_px", self.areas_px, np.float32, (n,)))
+        set_field(self, "areas_px", _frozen("areas_px", self.areas_px, np.float64, (n,)))
         set_field(self, "iscrowd", _frozen("iscrowd", self.iscrowd, np.bool_, (n,)))
         truncated = self.truncated if len(self.truncated) else np.zeros(n, np.bool_)
         set_field(self, "truncated", _frozen("truncated", truncated, np.bool_, (n,)))
+        set_field(self, "boxes_xywh", _frozen("boxes_xywh", _xywh(self.boxes_xywh, corners), np.float64, (n, 4)))
         set_field(self, "attributes", MappingProxyType(dict(self.attributes)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes get images by pickle, which knows neither read-only arrays nor mapping proxies.
         arrays = (self.boxes_xyxy, self.labels, self.areas_px, self.iscrowd)
-        rest = (dict(self.attributes), self.truncated, self.window)
+        rest = (dict(self.attributes), self.truncated, self.window, self.boxes_xywh)
         return LabelledImage, (self.image_id, self.path, self.size_hw, *arrays, *rest)
 
     def read(self) -> NDArray[np.uint8]:
@@ -105,6 +112,18 @@ class LabelledImage:
         if self.window is None:
             return read_image_at(self.path, self.size_hw, self.size_hw)
         return self.window.cut(read_image_at(self.path, self.window.photo_hw, self.window.photo_hw))
+
+
+def _xywh(given_xywh: NDArray[np.float64], corners_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes (N, 4) as given, and computed from their corners where those are of other boxes."""
+    computed = np.concatenate([corners_xyxy[:, :2], corners_xyxy[:, 2:] - corners_xyxy[:, :2]], axis=1)
+    given = np.asarray(given_xywh, np.float64)
+    if given.shape != computed.shape:
+        return computed
+    theirs = np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], axis=1)
+    # what rounding moved over the edge was clipped in the corners, without a word
+    same = np.all(np.abs(theirs - corners_xyxy) <= _ROUNDING_PX, axis=1, keepdims=True)
+    return np.where(same, given, computed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,15 +77,22 @@ def main() -> None:
     }
     table = Table("fold", *SHOWN, title=f"{args.recipe}: {len(dataset)} images, {args.folds} folds{with_tta}")
     for fold, row in rows.items():
-        table.add_row(str(fold), *(f"{row[k]:.3f}" for k in SHOWN))
-    means = {k: statistics.fmean(row[k] for row in rows.values()) for k in SHOWN}
-    spread = {k: statistics.stdev(row[k] for row in rows.values()) if len(rows) > 1 else 0.0 for k in SHOWN}
-    table.add_row("mean", *(f"{means[k]:.3f}" for k in SHOWN), style="bold")
-    table.add_row("standard deviation", *(f"{spread[k]:.3f}" for k in SHOWN))
+        table.add_row(str(fold), *(shown(row[k]) for k in SHOWN))
+    # a fold without boxes has no AP: -1 is not a number to average
+    defined = {k: [row[k] for row in rows.values() if row[k] >= 0] for k in SHOWN}
+    means = {k: statistics.fmean(values) if values else None for k, values in defined.items()}
+    spread = {k: statistics.stdev(values) if len(values) > 1 else None for k, values in defined.items()}
+    table.add_row("mean", *(shown(means[k]) for k in SHOWN), style="bold")
+    table.add_row("standard deviation", *(shown(spread[k]) for k in SHOWN))
     Console().print(table)
     folds = [{"fold": fold, **row} for fold, row in rows.items()]
     summary = {"folds": folds, "mean": means, "standard_deviation": spread}
     (args.out / f"cross_validation{suffix}.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def shown(value: float | None) -> str:
+    """A metric; a dash where it is undefined."""
+    return "-" if value is None or value < 0 else f"{value:.3f}"
 
 
 if __name__ == "__main__":

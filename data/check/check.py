@@ -168,7 +168,7 @@ def check_before_training(
     errors = [one for one in in_order(found) if one.severity == "error"]
     refuse([one for one in errors if one.kind not in allowed])
     noted = [one for one in in_order(found) if one.kind in get_args(NoteKind)]
-    return tuple(_with_detail(one) for one in (*errors, *noted))
+    return (*(f"allowed: {one.line()}" for one in errors), *map(_with_detail, noted))
 
 
 def load_allowing(load: Callable[[], Dataset], allow: Iterable[str]) -> Dataset:
@@ -179,12 +179,13 @@ def load_allowing(load: Callable[[], Dataset], allow: Iterable[str]) -> Dataset:
 
     """
     allowed = known_kinds(allow)
-    if not allowed:
-        return load()
     with every_fault() as noted:
         dataset = load()
     found = [one for one in noted_findings(dataset.name, noted) if one.severity == "error"]
-    refuse([one for one in found if one.kind not in allowed])
+    wrong = [one for one in found if one.kind not in allowed]
+    if wrong and not allowed:
+        load()  # its own message, of the first fault, says most
+    refuse(wrong)
     more = (f"{one.count} {one.message}: skipped, as data.allow permits" for one in found)
     return Dataset(dataset.name, dataset.class_names, dataset.category_ids, dataset.images, (*dataset.notices, *more))
 

@@ -41,6 +41,11 @@ KINDS: Mapping[str, tuple[Severity, str]] = {
     "box-thin": ("warning", "boxes thinner than a pixel inside their image: dropped"),
     "box-duplicate": ("warning", "boxes exactly on top of another: kept"),
     "box-below-stride": ("warning", "boxes smaller than the network's finest grid at its input size"),
+    "boxes-above-cap": (
+        "warning",
+        "images with more than 100 boxes, the most that a detector gives (postprocess.max_detections) and that COCO "
+        "scores of a class: raise the former, or cut tiles",
+    ),
     "image-dark": ("warning", "16-bit images that use the lower part of their range only"),
     "image-partly-read": ("warning", "images of which a part is left out"),
     "exif-turned": ("warning", "images labelled on their side (EXIF ignored): boxes turned upright"),

@@ -17,6 +17,9 @@ from data.formats.repair import Noted
 STRIDE_PX = 8
 """The finest stride of the detectors: a smaller box at the network's input is hardly learned."""
 
+MOST_BOXES = 100
+"""The most boxes of an image that a detector gives by default, and that COCO scores of a class."""
+
 SIDE_EDGES_PX = (0, 4, 8, 16, 32, 64, 128, 256, 512)
 BOXES_EDGES = (0, 1, 2, 5, 10, 20, 50, 100)
 ASPECT_EDGES = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
@@ -55,6 +58,14 @@ def label_findings(part: str, dataset: Dataset, size_hw: tuple[int, int]) -> lis
         small.sort(key=lambda one: one[0])
         text = f"boxes thinner than {STRIDE_PX} px, the network's finest grid, at {size_hw[1]} x {size_hw[0]}"
         found.append(finding("box-below-stride", part, [example for _, example in small], message=text))
+    crowded = [
+        (count, Example(str(p.path), f"{count} boxes"))
+        for p in dataset.images
+        if (count := int((~p.iscrowd).sum())) > MOST_BOXES
+    ]
+    if crowded:
+        crowded.sort(key=lambda one: -one[0])
+        found.append(finding("boxes-above-cap", part, [example for _, example in crowded]))
     boxes = boxes_of_classes(dataset)
     unused = [Example(name) for name, count in boxes.items() if not count]
     if unused:

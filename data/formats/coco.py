@@ -14,7 +14,7 @@ import numpy as np
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
 from data.files import write_whole
-from data.formats.coco_annotation import annotation_area, annotation_box, is_crowd, is_truncated
+from data.formats.coco_annotation import annotation_area, annotation_box, given_xywh, is_crowd, is_truncated
 from data.formats.coco_entries import (
     Key,
     coco_categories,
@@ -121,13 +121,13 @@ def save_coco(dataset: Dataset, path: Path) -> None:
         if image.attributes:
             entry["attributes"] = dict(image.attributes)
         entries.append(entry)
-        columns = (image.boxes_xyxy.tolist(), image.labels, image.areas_px.tolist(), image.iscrowd)
-        for (x1, y1, x2, y2), label, area_px, crowd, truncated in zip(*columns, image.truncated, strict=True):
+        columns = (image.boxes_xywh.tolist(), image.labels, image.areas_px.tolist(), image.iscrowd)
+        for box_xywh, label, area_px, crowd, truncated in zip(*columns, image.truncated, strict=True):
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": image.image_id,
                 "category_id": dataset.category_ids[label],
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "bbox": box_xywh,
                 "area": area_px,
                 "iscrowd": int(crowd),
             }
@@ -172,10 +172,11 @@ def _image(
         size_hw,
         kept,
         np.array([label for (label, _), _ in whole], np.int64),
-        np.array(areas, np.float32),
+        np.array(areas, np.float64),
         iscrowd,
         _attributes(image, path),
         np.array([is_truncated(annotation) for (_, annotation), _ in whole], np.bool_),
+        boxes_xywh=np.array([given_xywh(annotation) for (_, annotation), _ in whole], np.float64).reshape(-1, 4),
     )
 
 

@@ -55,6 +55,15 @@ def annotation_box(
     )
 
 
+def given_xywh(annotation: Mapping[str, Any]) -> tuple[float, ...]:
+    """`bbox` as it stands, with every digit; NaN where there is none. Whether it is the box is for others to say."""
+    try:
+        left, top, width, height = map(float, annotation["bbox"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return (math.nan,) * 4
+    return left, top, width, height
+
+
 def is_crowd(annotation: Mapping[str, Any], path: Path) -> bool:
     """Whether it marks a group.
 

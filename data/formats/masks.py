@@ -165,7 +165,7 @@ def _image(
         size_hw,
         kept,
         np.array(labels, np.int64)[keep],
-        np.array(areas, np.float32)[keep],
+        np.array(areas, np.float64)[keep],
         np.zeros(len(kept), np.bool_),
     )
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,9 +149,10 @@ def count_unlabelled(files: Sequence[Path], wanting: str, unlabelled: Unlabelled
         notices.count("image", "images", f"without a {wanting}: {done}", files[0].name, len(files))
 
 
-def box_areas(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Areas float32 (N,) of boxes (N, 4), in square pixels."""
-    areas: NDArray[np.float32] = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
+def box_areas(boxes_xyxy: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Areas float64 (N,) of boxes (N, 4), in square pixels."""
+    boxes_xyxy = np.asarray(boxes_xyxy, np.float64)
+    areas: NDArray[np.float64] = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
     return areas
 
 
@@ -163,7 +164,7 @@ def repair_boxes(
     file: Path | None = None,
     *,
     min_side_px: float = MIN_SIDE_PX,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Clip boxes to their image, drop those that are then thinner than `min_side_px`, count both.
 
     Args:
@@ -175,7 +176,7 @@ def repair_boxes(
         min_side_px: smallest side that is kept, in pixels.
 
     Returns:
-        The kept boxes, float32 (M, 4), and which of the N were kept, bool (N,).
+        The kept boxes, float64 (M, 4), which `LabelledImage` takes, and which of the N were kept, bool (N,).
 
     Raises:
         DataError: a coordinate is not finite, a width or height is negative, or a box lies wholly
@@ -216,12 +217,12 @@ def repair_boxes(
     rest = "reaching outside the image: clipped to it"
     notices.count("box", "boxes", rest, where, int(clips.sum()), kind=None)
     notices.note("box-clipped", rest, image, boxes[clips])
-    kept = clipped[keep].astype(np.float32)
-    _, firsts = np.unique(kept, axis=0, return_index=True)
+    kept = clipped[keep]
+    _, firsts = np.unique(kept.astype(np.float32), axis=0, return_index=True)
     again = np.setdiff1d(np.arange(len(kept)), firsts)
     rest = "exactly on top of another: kept"
     notices.count("box", "boxes", rest, where, len(again), kind=None)
-    notices.note("box-duplicate", rest, image, kept[again].astype(np.float64))
+    notices.note("box-duplicate", rest, image, kept[again])
     return kept, keep
 
 

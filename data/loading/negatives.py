@@ -45,7 +45,7 @@ def with_negatives(dataset: Dataset, folder: Path) -> tuple[Dataset, int]:
             size_hw=image_size_hw(path),
             boxes_xyxy=np.zeros((0, 4), np.float32),
             labels=empty.astype(np.int64),
-            areas_px=empty.astype(np.float32),
+            areas_px=empty,
             iscrowd=empty.astype(np.bool_),
         )
         for number, path in enumerate(paths)

@@ -66,6 +66,7 @@ def export(
         raise typer.BadParameter(f"{out} must end in .onnx", param_hint="--out")
     from data.formats import load_dataset
     from detection.cli.terminal import TerminalWatcher
+    from detection.evaluation.caps import cap_notices
     from detection.export.export import ExportOptions
     from detection.export.export import export as write
     from detection.export.graph.end_to_end import end_to_end_graph
@@ -80,6 +81,8 @@ def export(
     with TerminalWatcher() as watcher:
         if not held_out:
             watcher.note("no validation split: compared on the training images; no metrics go into the file")
+        for line in cap_notices(images, max_detections=trained.config.max_detections):
+            watcher.note(line)
         report = write(trained, out, images=images, held_out=held_out, options=options, progress=watcher.progress)
         for line in (*_threshold_lines(report), *summary_lines(report)):
             watcher.note(line)

@@ -33,6 +33,12 @@ def summary_tables(summary: StreamSummary, outputs_dropped: Mapping[str, int] | 
         f"{summary.frames:,} frames in {summary.wall_s:.1f} s, {summary.fps:.1f} per second; "
         f"{summary.detections:,} detections"
     )
+    capped = []
+    if summary.at_cap:
+        capped.append(
+            f"as many boxes as the model can give in {summary.at_cap:,} of {summary.frames:,} frames: more may be "
+            "there; train with a higher postprocess.max_detections, or use --tiles"
+        )
     lost = {name: count for name, count in (outputs_dropped or {}).items() if count}
     losses = [f"not written: {', '.join(f'{count:,} by {name}' for name, count in lost.items())}"] if lost else []
-    return Group(counts, times, Text(line), *(Text(text, style="red") for text in losses))
+    return Group(counts, times, Text(line), *(Text(text, style="red") for text in (*capped, *losses)))

@@ -138,20 +138,21 @@ class TerminalWatcher:
             self.note(text)
 
 
+def _shown(value: float | None) -> str:
+    """A metric; a dash where it is undefined."""
+    return "-" if value is None or value < 0 else f"{value:.3f}"
+
+
 def metrics_table(metrics: CocoMetrics, title: str) -> Table:
     """The headline and each class, as a table; a dash where a number is undefined."""
-
-    def shown(value: float | None) -> str:
-        return "-" if value is None or value < 0 else f"{value:.3f}"
-
     table = Table("", "AP", "AP50", "AP75", "AR100", "boxes", "best-F1 score", title=title, title_justify="left")
     for name, scored in metrics.per_class.items():
         numbers = (scored.AP, scored.AP50, scored.AP75, scored.AR100)
-        table.add_row(name, *map(shown, numbers), str(scored.boxes), shown(scored.threshold))
+        table.add_row(name, *map(_shown, numbers), str(scored.boxes), _shown(scored.threshold))
     coco = metrics.coco
     boxes = sum(scored.boxes for scored in metrics.per_class.values())
     whole = (coco["AP"], coco["AP50"], coco["AP75"], coco["AR100"])
-    table.add_row("all", *map(shown, whole), str(boxes), "", style="bold")
+    table.add_row("all", *map(_shown, whole), str(boxes), "", style="bold")
     return table
 
 
@@ -165,6 +166,9 @@ def differences_table(changes: Mapping[str, Difference], models: Sequence[Path])
     """Differences of the second model from the first, with their significance."""
     table = Table("", "first", "second", "change", "95 % interval", "", title=f"{models[0]} against {models[1]}")
     for name, d in changes.items():
+        if d.change is None:
+            table.add_row(name, _shown(d.first), _shown(d.second), "-", "-", "undefined: no boxes")
+            continue
         result = ("better" if d.change.value > 0 else "worse") if d.significant else "not significant"
         ends = f"{d.change.low:+.3f} to {d.change.high:+.3f}"
         table.add_row(name, f"{d.first:.3f}", f"{d.second:.3f}", f"{d.change.value:+.3f}", ends, result)
@@ -175,10 +179,12 @@ def robustness_table(found: Robustness) -> Table:
     """AP under each effect, at each strength."""
     from detection.evaluation.robustness import STRENGTHS
 
-    effect, strength = found.worst
-    title = f"{found.mean_drop:.0%} of the AP is lost on average, the most under {effect} {strength:g}"
+    title = "no share of AP is lost: it is undefined or 0 without effects"
+    if found.worst is not None and found.mean_drop is not None:
+        effect, strength = found.worst
+        title = f"{found.mean_drop:.0%} of the AP is lost on average, the most under {effect} {strength:g}"
     table = Table("AP under", *(f"{s:g}" for s in STRENGTHS), title=title, title_justify="left")
-    table.add_row("nothing", *(f"{found.clean['AP']:.3f}" for _ in STRENGTHS))
+    table.add_row("nothing", *(_shown(found.clean["AP"]) for _ in STRENGTHS))
     for name, at in found.effects.items():
-        table.add_row(name, *(f"{at[s]['AP']:.3f}" for s in STRENGTHS))
+        table.add_row(name, *(_shown(at[s]["AP"]) for s in STRENGTHS))
     return table

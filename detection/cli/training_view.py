@@ -135,6 +135,8 @@ class TrainingView:
 
 def in_words(metrics: Mapping[str, float], per_class: Mapping[str, float]) -> str:
     """AP and AP50 of a validation, and the class with the lowest AP of those that occur."""
+    if metrics["AP"] < 0:
+        return "nothing to find in the validation images, so AP is undefined"
     words = f"AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}"
     there = {name: value for name, value in per_class.items() if value >= 0}
     if len(there) > 1:

@@ -136,6 +136,8 @@ def _delta_ap(detector: Detector, images: Dataset, progress: Callable[[int, int]
         return _DeltaAP()
     from detection.evaluation.evaluate import evaluate
 
+    if float(at_export["ap_pytorch"]) < 0:  # no box to find in them: AP was undefined
+        return _DeltaAP()
     coco = evaluate(detector, images, progress=progress).metrics.coco
     small = float(at_export.get("aps_pytorch", -1))
     return _DeltaAP(

@@ -99,19 +99,18 @@ class CocoMetrics:
 
 
 def ground_truth(dataset: Dataset) -> dict[str, Any]:
-    """The dataset as the COCO dict that pycocotools reads; boxes become xywh here."""
+    """The dataset as the COCO dict that pycocotools reads, with every digit of its boxes."""
     annotations: list[dict[str, Any]] = []
     for image in dataset.images:
         for box, label, area, crowd in zip(
-            image.boxes_xyxy, image.labels, image.areas_px, image.iscrowd, strict=True
+            image.boxes_xywh.tolist(), image.labels, image.areas_px, image.iscrowd, strict=True
         ):
-            x1, y1, x2, y2 = (float(v) for v in box)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image.image_id,
                     "category_id": dataset.category_ids[int(label)],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "bbox": box,
                     "area": float(area),
                     "iscrowd": int(crowd),
                 }
@@ -220,7 +219,7 @@ def best_f1_thresholds(metrics: CocoMetrics, class_names: Sequence[str]) -> NDAr
 
 
 def _sizes(coco_eval: Any, dataset: Dataset) -> dict[str, SizeMetrics]:
-    areas = np.concatenate([p.areas_px[~p.iscrowd] for p in dataset.images] + [np.zeros(0, np.float32)])
+    areas = np.concatenate([p.areas_px[~p.iscrowd] for p in dataset.images] + [np.zeros(0)])
     found = {}
     for index, (name, (least, most)) in enumerate(
         zip(coco_eval.params.areaRngLbl, coco_eval.params.areaRng, strict=True)

@@ -43,7 +43,12 @@ def comparison_json(changes: dict[str, Difference], models: Sequence[Path], seco
         "grouped_by": second.grouped_by,
         "groups": len(set(second.groups)),
         "differences": {
-            name: {"first": d.first, "second": d.second, "change": d.change.to_dict(), "significant": d.significant}
+            name: {
+                "first": d.first,
+                "second": d.second,
+                "change": d.change.to_dict() if d.change else None,
+                "significant": d.significant,
+            }
             for name, d in changes.items()
         },
     }

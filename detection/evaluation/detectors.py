@@ -64,6 +64,14 @@ def input_size_hw(detector: ImageDetector) -> tuple[int, int] | None:
     return detector.metadata.input_size_hw if isinstance(detector, Detector) else None
 
 
+def max_detections(detector: ImageDetector) -> int | None:
+    """Most boxes that a detector gives an image; None if it does not say."""
+    if isinstance(detector, Detector):
+        return detector.metadata.max_detections
+    given = getattr(detector, "max_detections", None)
+    return None if given is None else int(given)
+
+
 def dataset_labels(detector: ImageDetector, dataset: Dataset) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """A dataset's label for each class of a detector, matched by name, -1 where it has none.
 

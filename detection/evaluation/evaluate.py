@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data import Dataset
 from data.splits.groups import best_key, group_images
+from detection.evaluation.caps import cap_notices
 from detection.evaluation.coco_metrics import (
     CocoMetrics,
     Engine,
@@ -18,7 +19,7 @@ from detection.evaluation.coco_metrics import (
     coco_metrics,
     coco_results,
 )
-from detection.evaluation.detectors import ImageDetector, dataset_labels, runs_on
+from detection.evaluation.detectors import ImageDetector, dataset_labels, max_detections, runs_on
 from detection.evaluation.evaluation import Evaluation
 from detection.evaluation.intervals import FEW_GROUPS
 from detection.evaluation.operating import crop_labels
@@ -109,6 +110,7 @@ def evaluate(
         detections.append(relabelled(found, labels))
         if progress:
             progress(done, len(dataset))
+    notices += cap_notices(dataset, max_detections=max_detections(detector), metrics=False)
     return score(dataset, detections, options, run=DetectorRun(seconds, runs_on(detector), notices))
 
 
@@ -150,7 +152,7 @@ def score(
         results=results,
         seconds=tuple(run.seconds),
         runs_on=run.runs_on,
-        notices=(*dataset.notices, *run.notices, *_few_groups(key, groups)),
+        notices=(*dataset.notices, *run.notices, *cap_notices(dataset), *_few_groups(key, groups)),
     )
 
 

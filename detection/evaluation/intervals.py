@@ -42,23 +42,25 @@ class Difference:
     """Difference of a metric between two detectors.
 
     Attributes:
-        first, second: the metric of each.
-        change: second minus first, with the interval of that difference on the same images.
+        first, second: the metric of each, -1 where undefined.
+        change: second minus first, with the interval of that difference on the same images; None where undefined.
 
     """
 
     first: float
     second: float
-    change: Interval
+    change: Interval | None
 
     @property
     def significant(self) -> bool:
         """Whether the interval excludes zero."""
-        return self.change.low > 0 or self.change.high < 0
+        return self.change is not None and (self.change.low > 0 or self.change.high < 0)
 
     @property
     def by_chance(self) -> float:
         """The part of the change that may be sampling error: down to the near end of its interval, or all of it."""
+        if self.change is None:
+            return 0.0
         surely = max(self.change.low, -self.change.high, 0.0)
         return max(abs(self.change.value) - surely, 0.0)
 
@@ -147,9 +149,11 @@ def differences(first: Matches, second: Matches, weights: NDArray[np.float64]) -
     for name in HEADLINE:
         one, other = (float(v[name][0]) for v in values)
         defined = (resampled[0][name] > -1) & (resampled[1][name] > -1)
-        change = other - one if min(one, other) > -1 else 0.0
-        ends = _ends((resampled[1][name] - resampled[0][name])[defined], change, least=-np.inf)
-        found[name] = Difference(one, other, Interval(change, *ends))
+        change = None
+        if min(one, other) > -1:
+            ends = _ends((resampled[1][name] - resampled[0][name])[defined], other - one, least=-np.inf)
+            change = Interval(other - one, *ends)
+        found[name] = Difference(one, other, change)
     return found
 
 

@@ -35,38 +35,49 @@ class Robustness:
     """AP under each effect.
 
     Attributes:
-        clean: AP and AP50 of the images as they are.
-        effects: by effect, then by strength, AP and AP50.
+        clean: AP and AP50 of the images as they are, -1 where undefined.
+        effects: by effect, then by strength, AP and AP50, -1 where the effect leaves no box to find.
 
     """
 
     clean: Mapping[str, float]
     effects: Mapping[str, Mapping[float, Mapping[str, float]]]
 
-    def drop(self, effect: str, strength: float) -> float:
-        """Relative drop: share of the clean AP that is lost; below 0 where AP rises, 0 where the clean AP is 0."""
-        clean = self.clean["AP"]
-        return 1 - self.effects[effect][strength]["AP"] / clean if clean > 0 else 0.0
+    def drop(self, effect: str, strength: float) -> float | None:
+        """Relative drop: share of the clean AP that is lost, below 0 where AP rises.
+
+        None where the clean AP is 0, or one of the two is undefined.
+        """
+        clean, there = self.clean["AP"], self.effects[effect][strength]["AP"]
+        return 1 - there / clean if clean > 0 and there >= 0 else None
 
     @property
-    def mean_drop(self) -> float:
-        """Mean relative drop over all effects and strengths."""
-        return float(np.mean([self.drop(effect, s) for effect in self.effects for s in STRENGTHS]))
+    def mean_drop(self) -> float | None:
+        """Mean relative drop over all effects and strengths where it is defined; None where it is nowhere."""
+        return float(np.mean(list(self._drops.values()))) if self._drops else None
 
     @property
-    def worst(self) -> tuple[str, float]:
-        """The effect and strength with the largest drop."""
-        return max(((e, s) for e in self.effects for s in STRENGTHS), key=lambda place: self.drop(*place))
+    def worst(self) -> tuple[str, float] | None:
+        """The effect and strength with the largest drop; None where it is nowhere defined."""
+        return max(self._drops, key=self._drops.__getitem__, default=None)
+
+    @property
+    def _drops(self) -> dict[tuple[str, float], float]:
+        places = ((effect, strength) for effect in self.effects for strength in STRENGTHS)
+        return {place: drop for place in places if (drop := self.drop(*place)) is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        effect, strength = self.worst
+        worst = None
+        if self.worst is not None:
+            effect, strength = self.worst
+            worst = {"effect": effect, "strength": strength, "relative_drop": self.drop(effect, strength)}
         return {
             "clean": dict(self.clean),
             "strengths": list(STRENGTHS),
             "effects": {e: [dict(self.effects[e][s]) for s in STRENGTHS] for e in self.effects},
             "mean_relative_drop": self.mean_drop,
-            "worst": {"effect": effect, "strength": strength, "relative_drop": self.drop(effect, strength)},
+            "worst": worst,
         }
 
 

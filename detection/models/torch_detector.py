@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -44,6 +46,12 @@ class TorchDetector:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
         height, width = self._size_hw
         return f"PyTorch {torch.__version__}, {where}, input {height} x {width}"
+
+    @property
+    def max_detections(self) -> int:
+        """Most boxes of an image."""
+        second_stage: Any = getattr(self._model, "roi_heads", self._model)
+        return int(second_stage.detections_per_img)
 
     @torch.inference_mode()
     def on_inputs(self, inputs_rgb: NDArray[np.uint8]) -> list[Detections]:

@@ -94,13 +94,14 @@ class MetricsLogger:
         Args:
             step: after which it was made.
             elapsed_s: seconds of training so far.
-            metrics: COCO's 12 numbers by name.
+            metrics: COCO's 12 numbers by name; those of -1, undefined, are left out.
             per_class: AP by class; classes with -1, without any object, are left out.
             image_rgb: uint8 (H, W, 3), some of the images with ground truth and detections.
 
         """
-        self._row(step, elapsed_s, **{name: f"{metrics[name]:.5f}" for name in ("AP", "AP50", "AP75")})
-        values = {f"val/{name}": value for name, value in metrics.items()}
+        defined = {name: value for name, value in metrics.items() if value >= 0}
+        self._row(step, elapsed_s, **{n: f"{defined[n]:.5f}" for n in ("AP", "AP50", "AP75") if n in defined})
+        values = {f"val/{name}": value for name, value in defined.items()}
         values |= {f"val_AP/{name}": value for name, value in (per_class or {}).items() if value >= 0}
         for logger in self._loggers:
             logger.log_metrics(values, step)

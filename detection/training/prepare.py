@@ -17,6 +17,7 @@ from data import Dataset
 from data.augmentation.augment import Augment
 from data.loading.cache import CacheOptions
 from data.loading.loader import LoadingOptions
+from detection.evaluation.caps import cap_notices
 from detection.models.build import build_model
 from detection.models.freezing import freeze_stem
 from detection.models.weights import WeightsReport, load_weights
@@ -93,6 +94,13 @@ def prepare(
         how_to_get=recipe.data.how_to_get,
         watcher=watcher,
     )
+    limits = recipe.postprocess
+    top_k = None if recipe.model.preset.startswith("fasterrcnn") else limits.pre_nms_top_k  # it has proposals instead
+    for name, part in (("train", data.train), ("val", data.validation)):
+        if part is not None:
+            lines = cap_notices(part, max_detections=limits.max_detections, pre_nms_top_k=top_k)
+            for line in lines:
+                watcher.note(f"{name}: {line}")
     seed_everything(settings.seed, verbose=False)
     network = build_model(num_classes=len(data.class_names), **recipe.detector.build_arguments())
     report, licence = _initial_weights(network, recipe, data, watcher, saved=saved, start=start)

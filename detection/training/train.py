@@ -41,7 +41,7 @@ def train(
 
     Returns:
         The path of `best.safetensors`: the weights with the best AP on the validation images, or the last ones
-        where there are none.
+        where there are none, or no box in them.
 
     Raises:
         SwathError: a recipe, weights or checkpoint that cannot be used; a loss that is not finite; a run that was

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data import Dataset
 from data.check import check_before_training, load_allowing
 from data.formats import load_dataset
@@ -74,11 +76,16 @@ def load_training_data(
     validation = load_allowing(lambda: load(val, split="val"), allow) if val else None
     _describe(learned, validation, watcher)
     for line in check_before_training(learned, validation, allow=allow, progress=watcher.progress):
-        watcher.note(f"allowed: {line}")
+        watcher.note(line)
     fingerprint = learned.fingerprint()
     if tiles is not None:
         learned = _tiled("train", learned, tiles, watcher)
-        validation = validation and _tiled("val", validation, tiles, watcher)
+        validation = _tiled("val", validation, tiles, watcher) if validation is not None else None
+    if validation is not None and not _findable(validation, learned.class_names):
+        watcher.note(
+            "val: no box of a class that is trained: AP is undefined, so that the last weights are kept and "
+            "train.patience is not used; give data.val images with boxes"
+        )
     learned, count = _with_negatives(learned, negatives, tiles, watcher)
     return TrainingData(learned, validation, count, fingerprint)
 
@@ -117,6 +124,12 @@ def _describe(learned: Dataset, validation: Dataset | None, watcher: Watcher) ->
         raise TrainingError(f"data.train: {learned.name} has no boxes; there is nothing to learn")
     if validation is not None and not set(validation.class_names) & set(learned.class_names):
         raise TrainingError(f"data.val: {validation.name} has no class in common with data.train")
+
+
+def _findable(validation: Dataset, class_names: Sequence[str]) -> int:
+    """Boxes that a detector of these classes can find and that count: no crowds."""
+    known = np.array([name in class_names for name in validation.class_names], np.bool_)
+    return sum(int((known[image.labels] & ~image.iscrowd).sum()) for image in validation.images)
 
 
 def _with_negatives(

@@ -207,16 +207,18 @@ class TrainingRun:
             device=self.trainer.fabric.device,
             progress=lambda done, total: self._watcher.progress("validating", done, total),
         )
-        best = result.metrics["AP"] > state.best_ap
-        state.since_best = 0 if best else state.since_best + 1
-        if best:
-            state.best_ap = result.metrics["AP"]
+        ap = result.metrics["AP"]
+        better = ap > state.best_ap
+        # Undefined (-1, nothing to find) is no number: the newest weights are kept, and patience is not used up.
+        state.since_best = 0 if better or ap < 0 else state.since_best + 1
+        if better or ap < 0:
+            state.best_ap = max(ap, state.best_ap)
             self._save_best(dict(result.metrics))
         self._logger.log_validation(
             state.step, state.elapsed_s, result.metrics, per_class=result.per_class, image_rgb=result.image_rgb
         )
         epoch = state.step / self._steps_per_epoch
-        self._watcher.validated(epoch=epoch, metrics=result.metrics, best=best, per_class=result.per_class)
+        self._watcher.validated(epoch=epoch, metrics=result.metrics, best=better, per_class=result.per_class)
 
     def out_of_patience(self) -> bool:
         """Whether so many validations brought no better AP that the run ends here."""

@@ -23,7 +23,7 @@ class ValidationResult:
     """What a validation found.
 
     Attributes:
-        metrics: COCO's 12 numbers by name.
+        metrics: COCO's 12 numbers by name, -1 where undefined.
         per_class: AP of each class by name, -1 where there is no object of it.
         image_rgb: uint8 (H, W, 3), the same few images each time with ground truth and detections.
 

@@ -70,7 +70,7 @@ class Watcher(Protocol):
 
         Args:
             epoch: passes over the training images so far.
-            metrics: COCO's 12 numbers by name.
+            metrics: COCO's 12 numbers by name, -1 where undefined.
             best: whether its AP is the best so far.
             per_class: AP of each class by name, -1 where there is no object of it.
 

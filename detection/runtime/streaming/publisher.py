@@ -17,7 +17,7 @@ from detection.runtime.events import Event
 from detection.runtime.outputs.contract import Output, Record, make_record
 from detection.runtime.streaming.options import StreamOptions
 from detection.runtime.streaming.preparation import PreparedFrame
-from detection.runtime.streaming.slices import merged_detections
+from detection.runtime.streaming.slices import is_full, merged_detections
 from detection.runtime.streaming.summary import StreamCounters
 
 _TURN_S = 0.05
@@ -166,6 +166,8 @@ class Publisher:
             self._count_faulty(item, str(error))
             return
         self._count_sound(item)
+        rows_of = slice(item.first_row, item.first_row + len(ready.slices.windows_xyxy))
+        at_cap = bool(is_full(run.raw.scores[rows_of], run.raw.labels[rows_of], thresholds).any())
         clock = [frame.captured_ns, ready.taken_ns, ready.prepared_ns, run.begun_ns, finished, time.monotonic_ns()]
         names = ["source", "prepare", "wait", "infer", "finish"]
         tracker = self._trackers[place]
@@ -200,5 +202,6 @@ class Publisher:
         counters.age.add(age_ns / 1e6)
         counters.detections += len(detections)
         counters.frames[place] += 1
+        counters.at_cap[place] += at_cap
         if self._on_progress is not None:
             self._on_progress(frame, detections, record)

@@ -144,6 +144,14 @@ def slice_frame(detector: Detector, image_bgr: NDArray[np.uint8], slicer: FrameS
     return Slices(tuple(windows), tuple(detector.prepare(image_bgr[y1:y2, x1:x2]) for x1, y1, x2, y2 in windows))
 
 
+def is_full(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], thresholds: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Whether the last place of each row (N, K) holds a box above its class's threshold: more may be there."""
+    last, label = scores[:, -1], np.clip(labels[:, -1], 0, len(thresholds) - 1)
+    return np.asarray((last > 0) & (labels[:, -1] >= 0) & (last >= thresholds[label]))
+
+
 def merged_detections(
     detector: Detector, raw: Raw, first_row: int, slices: Slices, score_thresholds: NDArray[np.float32] | None = None
 ) -> Detections:

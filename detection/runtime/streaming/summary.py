@@ -29,6 +29,7 @@ class CameraSummary:
         too_old: frames older than the limit, dropped before the network or after it.
         faulty: images for which the model gave no answer, such as scores that are not a number; not published.
         failure: why it ended early; None where it did not.
+        at_cap: frames in which the model gave as many boxes as it can, so that more may be there.
 
     """
 
@@ -39,6 +40,7 @@ class CameraSummary:
     too_old: int
     faulty: int
     failure: str | None
+    at_cap: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class StreamSummary:
         return sum(c.faulty for c in self.cameras)
 
     @property
+    def at_cap(self) -> int:
+        """Frames in which the model gave as many boxes as it can, over all sources."""
+        return sum(c.at_cap for c in self.cameras)
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """Why sources ended early; empty where all went well."""
         return tuple(c.failure for c in self.cameras if c.failure)
@@ -103,6 +110,7 @@ class StreamSummary:
             "unreadable": self.unreadable,
             "too_old": self.too_old,
             "faulty": self.faulty,
+            "at_cap": self.at_cap,
             "detections": self.detections,
             "wall_s": round(self.wall_s, 3),
             "fps": round(self.fps, 2),
@@ -122,6 +130,7 @@ class StreamCounters:
     too_old_after: list[int]
     faulty: list[int]
     failures: list[str | None]
+    at_cap: list[int]
     detections: int = 0
     stages: dict[str, Latency] = field(default_factory=lambda: {stage: Latency() for stage in STAGES})
     age: Latency = field(default_factory=Latency)
@@ -129,7 +138,7 @@ class StreamCounters:
     @classmethod
     def of(cls, sources: int) -> StreamCounters:
         """New counters for a number of sources."""
-        return cls([0] * sources, [0] * sources, [0] * sources, [0] * sources, [None] * sources)
+        return cls([0] * sources, [0] * sources, [0] * sources, [0] * sources, [None] * sources, [0] * sources)
 
     def summary(self, sources: Sequence[Source], wall_s: float) -> StreamSummary:
         """The summary, with the sources' own counts."""
@@ -143,6 +152,7 @@ class StreamCounters:
                     self.too_old_before[i] + self.too_old_after[i],
                     self.faulty[i],
                     self.failures[i],
+                    self.at_cap[i],
                 )
                 for i, source in enumerate(sources)
             ),

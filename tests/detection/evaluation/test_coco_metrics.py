@@ -1,6 +1,8 @@
 import contextlib
 import io
 import json
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data import load_dataset
+from data.formats.coco import save_coco
 from detection.evaluation.coco_metrics import NAMES, SizeMetrics, coco_metrics, coco_results
+from detection.evaluation.intervals import headline
 from detection.runtime.detections import Detections
 
 CROP, WEED = 3, 7  # category ids of `coco_file`, with a gap
@@ -97,6 +101,52 @@ def test_equal_to_pycocotools_run_on_the_files_to_the_last_digit(coco_file) -> N
     assert len(results) > 20
     assert 0.05 < ours.coco["AP"] < 0.95
     assert [ours.coco[name] for name in NAMES] == pytest.approx(judge.stats.tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_digit_counts_at_an_iou_of_exactly_a_threshold(seed, coco_file) -> None:
+    # Fractions that float32 cannot hold, areas beside COCO's limits of sizes, and detections whose IoU is a threshold
+    # but for the last bit of the arithmetic: only the very same numbers give the very same decisions.
+    generator = np.random.default_rng(seed)
+    truth, results = [], []
+    for image_id in range(20):
+        x, y, width, height = generator.uniform((0, 0, 20, 20), (60, 30, 90, 50)).round(2).tolist()
+        if image_id % 4 == 0:
+            width, height = 32.1, 1024 / 32.1  # an area of 1024, more or less
+        truth.append([(WEED, (x, y, width, height))])
+        for _ in range(2):
+            share = float(generator.choice(np.linspace(0.5, 0.95, 10)))
+            box = [x, y, width * share, height] if generator.random() < 0.5 else [x, y, width, height * share]
+            score = float(generator.choice((0.3, 0.6, 0.9)))
+            results.append({"image_id": 10 + image_id, "category_id": WEED, "bbox": box, "score": score})
+    path = coco_file(truth)
+    dataset = load_dataset(path)
+    assert {image.image_id for image in dataset.images} == {result["image_id"] for result in results}
+    ours = coco_metrics(dataset, results)
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = COCO(str(path))
+        judge = COCOeval(theirs, theirs.loadRes(json.loads(json.dumps(results))), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    assert [ours.coco[name] for name in NAMES] == judge.stats.tolist()
+    own = {name: float(values[0]) for name, values in headline(ours.matches).items()}
+    assert (own["AP"], own["AP50"], own["AP75"]) == pytest.approx(judge.stats[:3].tolist(), abs=1e-9)
+
+
+def test_every_digit_is_written_and_read_again(coco_file, tmp_path) -> None:
+    path = coco_file([[(WEED, (0.1, 0.2, 30.3, 40.7)), (CROP, (150.3, 10, 49.7001, 20))]])
+    dataset = load_dataset(path)
+    given = [annotation["bbox"] for annotation in json.loads(path.read_text())["annotations"]]
+    assert dataset.images[0].boxes_xywh.tolist() == given  # the second one reaches out by less than a hundredth
+    save_coco(dataset, tmp_path / "again.json")
+    assert [a["bbox"] for a in json.loads((tmp_path / "again.json").read_text())["annotations"]] == given
+    moved = replace(dataset.images[0], boxes_xyxy=dataset.images[0].boxes_xyxy - [0, 0, 1, 0])
+    assert moved.boxes_xywh[:, 2] == pytest.approx([29.3, 48.7], abs=1e-4)
+    assert replace(moved, boxes_xyxy=moved.boxes_xyxy[:1], labels=moved.labels[:1], areas_px=moved.areas_px[:1],
+                   iscrowd=moved.iscrowd[:1], truncated=moved.truncated[:1]).boxes_xywh.shape == (1, 4)  # fmt: skip
+    again = pickle.loads(pickle.dumps(dataset.images[0]))
+    assert again.boxes_xywh.tolist() == given and not again.boxes_xywh.flags.writeable
 
 
 def test_results_carry_the_datasets_own_ids(coco_file) -> None:

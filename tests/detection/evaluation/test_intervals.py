@@ -1,6 +1,12 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from rich.console import Console
 
+from detection.cli.terminal import differences_table
 from detection.evaluation.curves import Matches, average_precision, resampled_precision
 from detection.evaluation.intervals import (
     HEADLINE,
@@ -78,7 +84,7 @@ def test_one_group_has_no_spread_and_nothing_to_find_is_undefined():
     assert found["AP"].low == found["AP"].value == found["AP"].high
     empty = intervals(matches([], []), draw_groups([], 50, 0))
     assert {(i.value, i.low, i.high) for i in empty.values()} == {(-1, -1, -1)}
-    assert differences(matches([], []), matches([], []), draw_groups([], 50, 0))["AP"].change.value == 0
+    assert differences(matches([], []), matches([], []), draw_groups([], 50, 0))["AP"].change is None
 
 
 def test_a_paired_difference_is_surer_than_two_intervals():
@@ -138,3 +144,15 @@ def test_curves_in_steps_differ_little_from_whole_ones(rate):
 )
 def test_what_of_a_change_may_be_chance(change, by_chance):
     assert Difference(0.5, 0.5 + change[0], Interval(*change)).by_chance == pytest.approx(by_chance)
+
+
+def test_the_difference_of_what_is_undefined_is_no_number():
+    none = matches(np.zeros(3, bool), np.arange(3))
+    bare = replace(none, boxes=np.zeros_like(none.boxes))
+    for name, difference in differences(bare, bare, np.ones((10, 3))).items():
+        assert (difference.first, difference.second, difference.change) == (-1, -1, None), name
+        assert not difference.significant and difference.by_chance == 0
+    table = io.StringIO()
+    changes = differences(bare, bare, np.ones((10, 3)))
+    Console(file=table, width=120).print(differences_table(changes, [Path("a"), Path("b")]))
+    assert table.getvalue().count("undefined: no boxes") == 5 and "1.000" not in table.getvalue()

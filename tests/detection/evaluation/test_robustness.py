@@ -1,12 +1,15 @@
+import io
 import json
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from data import load_dataset
 from data.augmentation.settings import AugmentSettings
+from detection.cli.terminal import robustness_table
 from detection.evaluation.robustness import EFFECTS, STRENGTHS, Robustness, robustness
 from detection.runtime.detections import Detections
 from tests.detection.conftest import swath
@@ -61,7 +64,8 @@ def test_an_oblique_camera_and_a_dataset_without_boxes(squares):
         replace(p, boxes_xyxy=p.boxes_xyxy[:0], labels=p.labels[:0], areas_px=p.areas_px[:0], iscrowd=p.iscrowd[:0],
                 truncated=p.truncated[:0]) for p in squares.images))  # fmt: skip
     none = robustness(Green(), bare, size_hw=(100, 200))
-    assert none.clean["AP"] == -1 and none.mean_drop == 0
+    assert none.clean["AP"] == -1 and none.mean_drop is None and none.worst is None
+    assert none.to_dict()["mean_relative_drop"] is None and none.to_dict()["worst"] is None
 
 
 def test_drops_worked_on_paper():
@@ -73,6 +77,19 @@ def test_drops_worked_on_paper():
     assert found.drop("haze", 0.6) == pytest.approx(0.5) and found.drop("rain", 0.6) == pytest.approx(-0.25)
     assert found.worst == ("haze", 1.0) and found.mean_drop == pytest.approx((0.5 + 1 - 0.25 + 0.25) / 6)
     assert found.to_dict()["worst"] == {"effect": "haze", "strength": 1.0, "relative_drop": 1.0}
+
+
+def test_an_effect_that_leaves_no_box_is_undefined_and_not_averaged():
+    ap = {"haze": (0.4, 0.2, -1.0), "rain": (-1.0, -1.0, 0.3)}
+    found = Robustness(
+        {"AP": 0.4, "AP50": 0.8},
+        {e: {s: {"AP": v, "AP50": v} for s, v in zip(STRENGTHS, row, strict=True)} for e, row in ap.items()},
+    )
+    assert found.drop("haze", 1.0) is None and found.worst == ("haze", 0.6)
+    assert found.mean_drop == pytest.approx((0 + 0.5 + 0.25) / 3)
+    table = io.StringIO()
+    Console(file=table, width=120).print(robustness_table(found))
+    assert "25% of the AP is lost on average" in table.getvalue() and "-1.000" not in table.getvalue()
 
 
 def test_the_command(run, rendered, tmp_path, capsys):

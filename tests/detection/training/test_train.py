@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from data import load_dataset
+from data.formats.coco import save_coco
 from detection.models.checkpoint import CheckpointError, load_trained, load_training_state, write_whole
 from detection.recipe.reading import load_recipe
 from detection.training.train import TrainingError, train
@@ -270,6 +272,32 @@ def test_a_run_ends_where_validations_get_no_better(tmp_path: Path, rendered: Pa
     # the first is the best, for nothing is learned at such a rate; two more get no better
     assert len(watcher.validations) == 3
     assert any("train.patience" in note for note in watcher.notes)
+
+
+def test_a_validation_with_nothing_to_find_chooses_no_step_and_uses_no_patience(
+    tmp_path: Path, rendered: Path
+) -> None:
+    some = load_dataset(rendered).subset([0, 1])
+    bare = [replace(i, boxes_xyxy=i.boxes_xyxy[:0], labels=i.labels[:0], areas_px=i.areas_px[:0],
+                    iscrowd=i.iscrowd[:0], truncated=i.truncated[:0]) for i in some.images]  # fmt: skip
+    save_coco(replace(some, images=tuple(bare)), tmp_path / "bare.json")
+    allow = ["duplicate-across", "group-on-both-sides", "near-duplicate-across", "overlap-across"]
+    recipe = write_recipe(
+        tmp_path / "r.yaml",
+        rendered,
+        data={"val": str(tmp_path / "bare.json"), "allow": allow},
+        train={"epochs": 4, "batch_size": 6, "validate_every": 1, "patience": 2},
+    )
+    watcher = Quiet()
+    best = train(load_recipe(recipe), tmp_path / "run", watcher=watcher)
+    assert len(watcher.losses) == 8 and [v["AP"] for v in watcher.validations] == [-1] * 4  # to its end
+    assert any("AP is undefined, so that the last weights are kept" in note for note in watcher.notes)
+    assert not any("train.patience)" in note for note in watcher.notes)
+    assert [row["AP"] for row in rows(tmp_path / "run")] == [""] * 12
+    last = load_training_state(tmp_path / "run" / "last.ckpt")
+    assert last["state"]["best_step"] == 8
+    kept = load_file(best)
+    assert all(torch.equal(kept[k], v) for k, v in last["ema"].items() if k in kept) if last["ema"] else kept
 
 
 def test_the_moving_average_is_what_is_kept(tmp_path: Path, rendered: Path) -> None:
