@@ -145,7 +145,7 @@ def test_fingerprint_sees_a_change_of_a_large_file(tmp_path):
 def repaired(boxes, size_hw=(40, 60)):
     notices = Notices()
     kept, keep = repair_boxes(np.array(boxes, np.float64).reshape(-1, 4), size_hw, notices, "a.png")
-    assert kept.dtype == np.float32 and keep.dtype == np.bool_
+    assert kept.dtype == np.float64 and keep.dtype == np.bool_
     return kept.tolist(), keep.tolist(), notices.lines()
 
 

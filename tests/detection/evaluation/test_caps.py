@@ -92,7 +92,7 @@ def test_the_stream_says_in_how_many_frames() -> None:
     }
     age_ms = {"p50": 1.0, "p95": 1.0, "p99": 1.0, "max": 1.0}
     for at_cap in (0, 4):
-        summary = StreamSummary((CameraSummary("left", **counts, at_cap=at_cap),), 400, 1.0, {}, age_ms)
+        summary = StreamSummary((CameraSummary(**counts, at_cap=at_cap),), 400, 1.0, {}, age_ms)
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(summary_tables(summary))
         said = "as many boxes as the model can give in 4 of 9 frames" in console.export_text()
