@@ -47,6 +47,10 @@ def export(
     crop: Annotated[
         list[str], typer.Option("--crop", metavar="NAME", help="A class that must not be hit; default: 'crop'.")
     ] = [],  # noqa: B006
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="PRIVATE.pem", help="Ed25519 key: also write F.onnx.sig, for --require-signed."),
+    ] = None,
 ) -> None:
     """Write the end-to-end ONNX graph, if it passes the parity check against PyTorch.
 
@@ -74,6 +78,10 @@ def export(
     from detection.export.run_images import parity_images
     from detection.models.checkpoint import load_trained
 
+    if sign is not None:  # before minutes of work
+        from detection.runtime.signing import check_private_key
+
+        check_private_key(sign)
     trained = load_trained(run)
     graph = end_to_end_graph(trained)  # fails at once if there is none
     images, held_out = parity_images(trained, load_dataset)
@@ -86,6 +94,10 @@ def export(
         report = write(trained, out, images=images, held_out=held_out, options=options, progress=watcher.progress)
         for line in (*_threshold_lines(report), *summary_lines(report)):
             watcher.note(line)
+    if sign is not None:
+        from detection.runtime.signing import sign as write_signature
+
+        write_signature(out, sign)
     exact = precision == "fp32"
     closeness = f"corners within {report['max_box_error_px']:.4f} px" if exact else report["agreement_criterion"]
     boxes = report["boxes"] if exact else f"{report['agreement']:.1%} of {report['boxes']}"

@@ -46,6 +46,9 @@ def stream(
         Path | None,
         typer.Option(metavar="YAML", help="A whole machine instead of MODEL and SOURCE: swath machine example."),
     ] = None,
+    require_signed: Annotated[
+        Path | None, typer.Option(metavar="PUBLIC.pem", help="Refuse a MODEL that is not signed with this key.")
+    ] = None,
     score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Score threshold of all classes, instead of the model's own.")
     ] = None,
@@ -134,9 +137,9 @@ def stream(
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     if machine is not None:
-        if model is not None or sources:
+        if model is not None or sources or require_signed is not None:
             raise typer.BadParameter(
-                "the YAML has model and cameras: leave MODEL and SOURCE out", param_hint="--machine"
+                "the YAML has model and cameras: leave MODEL, SOURCE and --require-signed out", param_hint="--machine"
             )
         from detection.cli.stream_terminal import run_in_terminal
         from detection.runtime.operations.machine_file import load_machine
@@ -173,7 +176,14 @@ def stream(
         wanted = Machine.model_validate(
             {
                 # a new file at the model's path is taken when the stream is started again
-                "model": {"path": model, "provider": provider, "threads": threads, "score": score, "watch": False},
+                "model": {
+                    "path": model,
+                    "provider": provider,
+                    "threads": threads,
+                    "score": score,
+                    "watch": False,
+                    "require_signed": require_signed,
+                },
                 "cameras": [{**camera, "name": n, "source": s} for n, s in zip(names, sources, strict=True)],
                 "tracking": driving if track else None,
                 "limits": {

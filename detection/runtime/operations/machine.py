@@ -19,6 +19,7 @@ from detection.runtime.settings import (
     Positive,
     Settings,
 )
+from detection.runtime.signing import check_signature
 from detection.runtime.tracking.motion import Direction
 
 
@@ -40,11 +41,26 @@ class MachineModel(Settings):
     other_classes: bool = Field(False, description="accept a new file that detects other classes than the old one")
     unverified: bool = Field(False, description="accept a new file without a passed parity check")
 
+    require_signed: HomePath | None = Field(
+        None,
+        description="public key, Ed25519 in PEM: model files without its valid signature beside them are refused",
+    )
+
     @model_validator(mode="after")
     def _one_or_by_class(self) -> Self:
         if self.score is not None and self.score_thresholds:
             raise ValueError("score and score_thresholds exclude each other: name the classes, or give one for all")
         return self
+
+    def check_signature(self) -> None:
+        """Refuse a model file that is not signed as required.
+
+        Raises:
+            SwathError: no signature, or of another file or key.
+
+        """
+        if self.require_signed is not None:
+            check_signature(self.path, self.require_signed)
 
     @property
     def providers(self) -> list[str] | None:

@@ -14,7 +14,7 @@ from detection.runtime.cameras import kind_of
 from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import open_source
 from detection.runtime.detector import Detector
-from detection.runtime.errors import ModelFileError, SourceError
+from detection.runtime.errors import SourceError, SwathError
 from detection.runtime.operations.finding import Finding
 from detection.runtime.operations.machine import Machine
 from detection.runtime.operations.machine_camera import MachineCamera
@@ -55,11 +55,12 @@ def check_machine(machine: Machine, *, cameras: bool = False) -> Iterator[Findin
 def _model(machine: Machine) -> Finding:
     path = machine.model.path
     try:
+        machine.model.check_signature()
         detector = Detector(path)  # on the CPU, which every file runs on: this may be another machine than the robot
         metadata = detector.metadata
         machine.model.thresholds(metadata.class_names, metadata.score_thresholds)
         detector.warm_up()
-    except (ModelFileError, ValueError) as error:
+    except (SwathError, ValueError) as error:
         return Finding("model", "wrong", str(error))
     fault = "" if machine.model.unverified else parity_fault(path, metadata)
     height, width = metadata.input_size_hw

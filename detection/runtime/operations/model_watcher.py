@@ -17,6 +17,7 @@ from detection.runtime.errors import ModelFileError, SwathError
 from detection.runtime.events import Event, Listener, ignore_event
 from detection.runtime.operations.machine import MachineModel
 from detection.runtime.parity.report import parity_fault
+from detection.runtime.signing import signature_path
 from detection.runtime.streaming.controls import Controls
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class ModelWatcher(Closing):
         self._listener = listener
         self._requested = False
         self._closing = threading.Event()
-        self._tried = self._seen = _signature(model.path)
+        self._tried = self._seen = _seen_now(model.path)
         self._thread = threading.Thread(target=self._run, name="model watcher", daemon=True)
         self._thread.start()
 
@@ -63,7 +64,7 @@ class ModelWatcher(Closing):
             if not requested and (not self._model.watch or time.monotonic() - checked_s < _CHECK_EVERY_S):
                 continue
             checked_s = time.monotonic()
-            before, self._seen = self._seen, _signature(self.path)
+            before, self._seen = self._seen, _seen_now(self.path)
             settled = self._seen == before and self._seen[0] is not None
             if requested or (settled and self._seen != self._tried):
                 self._tried = self._seen
@@ -79,7 +80,7 @@ class ModelWatcher(Closing):
             _log.exception("%s: cannot be used", self.path)
             self._refuse(f"{self.path}: cannot be loaded ({type(error).__name__})")
         else:
-            if _signature(self.path) != self._tried:
+            if _seen_now(self.path) != self._tried:
                 self._requested = not self._model.watch  # replaced once more meanwhile: the next check loads that one
                 return
             self._controls.replace(detector)
@@ -97,6 +98,7 @@ class ModelWatcher(Closing):
 
     def _checked(self) -> Detector:
         running = self._controls.detector
+        self._model.check_signature()
         detector = Detector(self.path, providers=self._model.providers, threads=self._model.threads)
         metadata = detector.metadata
         if not self._model.unverified and (fault := parity_fault(self.path, metadata)):
@@ -138,9 +140,9 @@ def reloads_on_hangup(watcher: ModelWatcher) -> Iterator[None]:
 _Stat = tuple[int, int, int]
 
 
-def _signature(path: Path) -> tuple[_Stat | None, _Stat | None]:
-    """Changes when the model or its report is replaced; the first is None where there is no model."""
-    return _stat(path), _stat(path.with_suffix(".parity.json"))
+def _seen_now(path: Path) -> tuple[_Stat | None, ...]:
+    """Changes when the model, its report or its signature is replaced; the first is None where there is no model."""
+    return _stat(path), _stat(path.with_suffix(".parity.json")), _stat(signature_path(path))
 
 
 def _stat(path: Path) -> _Stat | None:

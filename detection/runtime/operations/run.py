@@ -185,6 +185,7 @@ def _seconds(ms: float | None) -> float | None:
 
 
 def _detector(model: MachineModel, threads: int | None) -> Detector:
+    model.check_signature()
     detector = Detector(model.path, providers=model.providers, threads=threads)
     try:
         thresholds = model.thresholds(detector.metadata.class_names, detector.metadata.score_thresholds)

@@ -17,6 +17,7 @@ from detection.runtime.detector import Detector
 from detection.runtime.events import Event
 from detection.runtime.operations.machine import MachineModel
 from detection.runtime.operations.model_watcher import ModelWatcher, reloads_on_hangup
+from detection.runtime.signing import sign
 from detection.runtime.streaming.controls import Controls
 
 PASSED = {
@@ -156,6 +157,19 @@ def test_a_damaged_file_or_one_without_answers_is_refused(bench: Bench) -> None:
         watcher.reload()
         assert "its outputs are malformed here" in bench.last(2).message and "not finite" in bench.last(2).message
         assert bench.controls.detector is bench.old and watcher.refusals == 2
+
+
+def test_an_unsigned_file_is_refused_where_a_signature_is_required(bench: Bench, tmp_path: Path) -> None:
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    from tests.detection.runtime.test_signing import write_keys
+
+    private, public = write_keys(tmp_path, "ours", ed25519.Ed25519PrivateKey.generate())
+    with bench.watch(watch=False, require_signed=public) as watcher:
+        watcher.reload()
+        assert "is not signed" in bench.last(1).message
+        sign(bench.path, private)
+        watcher.reload()
+        assert bench.last(2).status == "swapped"
 
 
 def test_what_is_allowed_is_allowed(bench: Bench) -> None:
