@@ -75,6 +75,8 @@ class Reference:
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
+                if not isinstance(about, dict) or not isinstance(about.get("schema"), int):
+                    raise ValueError("it does not describe itself")
                 if about["schema"] > SCHEMA_VERSION:
                     raise ModelFileError(f"{path}: schema {about['schema']} is newer than this Swath; upgrade swath")
                 model_sha256 = str(about["model_sha256"])
