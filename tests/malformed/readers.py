@@ -470,6 +470,56 @@ def _archive(folder: Path) -> Malform:
     return malform
 
 
+def _containers(folder: Path) -> Malform:
+    from data.errors import DataError
+    from detection.runtime.cameras.containers import contents_of, lacks_its_index
+
+    seeds: dict[str, bytes] = {}
+    for suffix, code in ((".mp4", "mp4v"), (".avi", "MJPG"), (".mkv", "MJPG")):
+        path = folder / f"sound{suffix}"
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), 25.0, (96, 64))
+        for value in range(6):
+            writer.write(np.full((64, 96, 3), 40 * value, np.uint8))
+        writer.release()
+        seeds[suffix] = path.read_bytes()
+        assert contents_of(path) is not None
+
+    def malform(chance: random.Random) -> Read:
+        suffix = chance.choice(sorted(seeds))
+        path = rewritten(folder / f"video{suffix}", damaged_bytes(chance, seeds[suffix]))
+
+        def read() -> None:
+            lacks_its_index(path)
+            if contents_of(path) is None:
+                raise DataError(f"{suffix}: tables that say nothing: FFmpeg alone decides")
+
+        return read
+
+    return malform
+
+
+def _jpeg_streams(folder: Path) -> Malform:
+    from data.errors import DataError
+    from detection.runtime.cameras.web_images import jpeg_end
+
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    sound = cv2.imencode(".jpg", noise)[1].tobytes()
+    assert jpeg_end(sound + b"--frame") == len(sound)
+
+    def malform(chance: random.Random) -> Read:
+        content = damaged_bytes(chance, sound)
+
+        def read() -> None:
+            try:
+                jpeg_end(content)
+            except ValueError as error:  # which its caller counts as an unreadable image
+                raise DataError(f"a camera's image: {error}") from None
+
+        return read
+
+    return malform
+
+
 def _tiny() -> Any:
     import importlib
 
@@ -493,4 +543,6 @@ READERS = (
     Reader("last.ckpt", _checkpoint),
     Reader("recording", _recording),
     Reader("archive", _archive),
+    Reader("video container", _containers),
+    Reader("JPEG of a camera", _jpeg_streams),
 )

@@ -224,7 +224,9 @@ def read_recording(folder: Path) -> Recording:
     """
     try:
         content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if int(content["schema"]) > SCHEMA:
+        if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+            raise ValueError(f"{ABOUT} does not say its schema")
+        if content["schema"] > SCHEMA:
             raise SourceError(f"{folder}: a recording of a newer Swath (schema {content['schema']}); upgrade swath")
         text = (folder / FRAMES).read_text(encoding="utf-8")
         # a line that a power cut interrupted has no end
