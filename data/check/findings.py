@@ -47,6 +47,7 @@ KINDS: Mapping[str, tuple[Severity, str]] = {
         "scores of a class: raise the former, or cut tiles",
     ),
     "image-dark": ("warning", "16-bit images that use the lower part of their range only"),
+    "image-foreign": ("warning", "images of a kind that is not read, such as HEIC: left out"),
     "image-partly-read": ("warning", "images of which a part is left out"),
     "exif-turned": ("warning", "images labelled on their side (EXIF ignored): boxes turned upright"),
     "class-similar": ("warning", "classes whose names differ in case, spaces or punctuation only"),

@@ -27,7 +27,7 @@ from data.formats.classes import class_name
 from data.formats.format import Format, ReadOptions
 from data.formats.names import pairs
 from data.formats.orientation import boxes_as_displayed
-from data.formats.references import Roots, images_by_stem
+from data.formats.references import Roots, count_foreign, images_by_stem
 from data.formats.repair import Notices, Unlabelled, count_unlabelled, repair_boxes
 from data.images import read_mask
 
@@ -100,6 +100,7 @@ def read_masks(
     if orphans:
         rest = "without an image: not used"
         notices.count("mask", "masks", rest, orphans[0].name, len(orphans), kind="label-unused")
+    count_foreign(roots, notices)
     count_unlabelled(without, "mask", unlabelled, notices)
     if not images:
         raise DataError(f"{folder}: the dataset is empty: no labelled images in {images}")

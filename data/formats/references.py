@@ -23,8 +23,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from data.decoding.refusal import FOREIGN_SUFFIXES
 from data.errors import DataError
 from data.files import open_regular, read_text
+from data.formats.repair import Notices
 from data.images import IMAGE_SUFFIXES
 
 REFERENCES = "references.json"
@@ -52,6 +54,8 @@ class Roots:
         self._folders = tuple(dict.fromkeys(os.path.realpath(folder) for folder in (home, *more, *named)))
         self._real_folders: dict[str, str] = {}
         self._digests = _digests(self.home / REFERENCES)
+        self.foreign: list[Path] = []
+        """Images of a kind that is not read, in the folders of `images_in`, unless one that is lies beside them."""
 
     def digest(self, reference: str) -> str | None:
         """The digest in `references.json` for a reference as the labels spell it; None where there is none."""
@@ -116,7 +120,20 @@ class Roots:
                 self.check(Path(home), str(folder))
             folders.sort()
             files += (Path(home, name) for name in names if not name.startswith("."))
-        return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+        images = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+        known = {file.with_suffix("") for file in images}
+        others = (file for file in files if file.suffix.lower() in FOREIGN_SUFFIXES)
+        self.foreign += sorted(file for file in others if file.with_suffix("") not in known)
+        return images
+
+
+def count_foreign(roots: Roots, notices: Notices) -> None:
+    """Count the images of a kind that is not read, such as HEIC: they must not be passed over in silence."""
+    files = list(dict.fromkeys(roots.foreign))
+    if files:
+        kinds = ", ".join(sorted({file.suffix.lower().lstrip(".").upper() for file in files}))
+        rest = f"of a kind that is not read ({kinds}): left out; convert to JPEG or PNG"
+        notices.count("file", "files", rest, files[0].name, len(files), kind="image-foreign")
 
 
 def images_by_stem(folder: Path, roots: Roots) -> dict[Path, Path]:

@@ -23,7 +23,7 @@ from data.formats.classes import listed_classes
 from data.formats.format import Format, ReadOptions, Writer
 from data.formats.names import Files, names_in, pairs, same, split_of
 from data.formats.orientation import boxes_as_displayed
-from data.formats.references import Roots, images_by_stem
+from data.formats.references import Roots, count_foreign, images_by_stem
 from data.formats.repair import Notices, Unlabelled, box_areas, count_unlabelled, repair_boxes
 from data.formats.text import label_text
 from data.formats.voc_annotation import VocLabels, annotated_classes, read_annotation
@@ -125,6 +125,7 @@ def read_voc(
 
     numbered = enumerate(labelled, start=1)
     built = tuple(p for one in numbered for _, p in notices.each([one], image, str(one[1][0]), "image-unreadable"))
+    count_foreign(roots, notices)
     count_unlabelled(without, "label file", unlabelled, notices)
     title = f"{folder}[{split}]" if wanted is not None else str(folder)
     return Dataset(title, names, tuple(range(1, len(names) + 1)), built, notices.lines())

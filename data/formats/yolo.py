@@ -13,7 +13,7 @@ from data.dataset import Dataset, LabelledImage
 from data.errors import DataError, NoSuchSplit, PartMissing
 from data.formats.format import Format, ReadOptions, Writer
 from data.formats.names import Files, names_in, pairs, same, split_of
-from data.formats.references import Roots
+from data.formats.references import Roots, count_foreign
 from data.formats.repair import Notices, Unlabelled, box_areas, count_unlabelled, repair_boxes
 from data.formats.text import label_text
 from data.formats.yolo_description import (
@@ -100,6 +100,7 @@ def read_yolo(
         return _image(image_id, file, labels[file], reading)
 
     images = tuple(p for pair in wanted for _, p in notices.each([pair], image, str(pair[1]), "image-unreadable"))
+    count_foreign(roots, notices)
     count_unlabelled([file for file in files if labels[file] is None], "label file", unlabelled, notices)
     name = str(source) if listing or "" in described.parts else f"{source}[{split}]"
     return Dataset(name, described.classes.names, described.classes.ids, images, notices.lines())

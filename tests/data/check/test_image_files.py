@@ -61,3 +61,24 @@ def test_training_refuses_what_would_be_black(tmp_path: Path) -> None:
     folder = written(tmp_path, {f"{n}.png": png(noise(3, 4096, seed=n)) for n in range(2)})
     with pytest.raises(DataError, match=r"image-unreadable: train: 2 images.*16 bits a channel .* nearly black"):
         check_before_training(load_dataset(folder), None)
+
+
+def test_a_heic_in_a_folder_is_named_and_its_labels_are_an_error(tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [weed]\n")
+    for name, content in (
+        ("a.png", png(noise(3))),
+        ("b.HEIC", b"heic"),
+        ("c.png", png(noise(3, seed=1))),
+        ("c.NEF", b""),
+    ):
+        (tmp_path / "images" / name).write_bytes(content)
+    for name in "abc":
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    found = {one.kind: one for one in check(read_parts(tmp_path)).findings}
+    foreign = found["image-foreign"]
+    assert (foreign.severity, foreign.count, foreign.examples[0].where) == ("warning", 1, "b.HEIC")
+    assert "HEIC" in foreign.examples[0].detail and "convert to JPEG" in foreign.examples[0].detail
+    assert found["label-unused"].severity == "error" and found["label-unused"].count == 1
+    assert any("b.HEIC" in line for line in load_dataset(tmp_path).notices)
