@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -128,6 +129,13 @@ def write_whole(path: Path, content: str | bytes, *, sync: bool = True) -> None:
         raise DataError(f"{path}: cannot be written: {line}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def json_text(content: object, *, indent: int | None = 1) -> str:
+    """A JSON with its line end; letters as they are, unless a file's name is not UTF-8: then as escapes."""
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    broken = not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+    return (json.dumps(content, indent=indent) if broken else text) + "\n"
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import numpy as np
 
 from data.dataset import Dataset, LabelledImage
 from data.errors import DataError
-from data.files import write_whole
+from data.files import json_text, write_whole
 from data.formats.coco_annotation import annotation_area, annotation_box, given_xywh, is_crowd, is_truncated
 from data.formats.coco_entries import (
     Key,
@@ -135,10 +134,7 @@ def save_coco(dataset: Dataset, path: Path) -> None:
     named = zip(dataset.category_ids, dataset.class_names, strict=True)
     categories = [{"id": category_id, "name": name} for category_id, name in named]
     content = {"images": entries, "annotations": annotations, "categories": categories}
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # a file name that is not UTF-8
-        text = json.dumps(content, indent=1) + "\n"
-    write_whole(path, text)
+    write_whole(path, json_text(content))
 
 
 def _image(

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from data.decoding.refusal import FOREIGN_SUFFIXES
 from data.errors import DataError
-from data.files import open_regular, read_text
+from data.files import json_text, open_regular, read_text
 from data.formats.repair import Notices
 from data.images import IMAGE_SUFFIXES
 
@@ -186,7 +186,7 @@ def reference(file: Path, home: Path) -> str:
 
 def references_text(digests: Mapping[str, str]) -> str:
     """What `references.json` holds, from relative path -> digest."""
-    return json.dumps({"references": dict(digests)}, ensure_ascii=False, indent=1) + "\n"
+    return json_text({"references": dict(digests)})
 
 
 def _digests(file: Path) -> Mapping[str, str]:

@@ -5,7 +5,6 @@ Based on scikit-learn's StratifiedGroupKFold, seeded.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from data.dataset import Dataset
 from data.errors import DataError
-from data.files import write_whole
+from data.files import json_text, write_whole
 from data.formats.coco import save_coco
 from data.splits.groups import best_key, group_images
 
@@ -194,7 +193,7 @@ def save_split(
         "counts": split.counts(dataset),
         "groups": {name: sorted({split.groups[i] for i in indices}) for name, indices in split.parts.items()},
     }
-    write_whole(folder / RULE, json.dumps(rule, ensure_ascii=False, indent=1) + "\n")
+    write_whole(folder / RULE, json_text(rule))
 
 
 def _groups(

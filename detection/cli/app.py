@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ app.command(epilog=demo.EXAMPLE)(demo.demo)
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 failed or found problems, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, a terminal no UTF-8
     debug = "--debug" in arguments
     arguments = ["--debug", *(a for a in arguments if a != "--debug")] if debug else arguments
     arguments, notes = renamed(arguments)

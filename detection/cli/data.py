@@ -114,14 +114,12 @@ def check(
 
     Every part is compared with every other. Exits with 1 if there are errors.
     """
-    import json
-
     from rich.console import Console
 
     from data.check import check as check_parts
     from data.check import named_apart, read_parts
     from data.check.page import page
-    from data.files import write_whole
+    from data.files import json_text, write_whole
     from detection.cli.data_tables import findings_table, parts_table
     from detection.cli.terminal import TerminalWatcher
 
@@ -134,9 +132,9 @@ def check(
             parts = named_apart(parts, read_parts(against, **options))
         report = check_parts(parts, by=by, size_hw=(size, size), overlaps=overlap, progress=watcher.progress)
         if html is not None:
-            write_whole(html, page(report, parts, title=dataset))
+            write_whole(html, page(report, parts, title=dataset).encode(errors="backslashreplace"))
         if json_ is not None:
-            write_whole(json_, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
+            write_whole(json_, json_text(report.to_json()))
     console = Console()
     if report.parts:
         console.print(parts_table(report.parts))

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from data.check.findings import Example, Report
 from data.download.registry import PublicSet
+from data.errors import one_line
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -21,11 +22,11 @@ def findings_table(report: Report) -> Table:
     kind, count = Column("kind", no_wrap=True), Column("count", justify="right")
     table = Table("", kind, "where", count, "what, and the first of it", box=SIMPLE_HEAD, pad_edge=False)
     for found in report.findings:
-        what = Text(found.message)  # plain text: file names may hold what rich would take for markup
+        what = _plain(found.message)
         if found.examples:
-            what.append(f"\n{_shown(found.examples[0])}", "dim")
+            what.append("\n").append(one_line(_shown(found.examples[0])), "dim")
         cells = (found.kind, found.part, str(found.count))
-        table.add_row(Text(found.severity, _STYLES[found.severity]), *map(Text, cells), what)
+        table.add_row(Text(found.severity, _STYLES[found.severity]), *map(_plain, cells), what)
     return table
 
 
@@ -33,14 +34,14 @@ def parts_table(parts: Mapping[str, Mapping[str, Any]], *, title: str | None = N
     """Images, groups where they are counted, and boxes of each class, one line for each part."""
     grouped = any("groups" in numbers for numbers in parts.values())
     classes = list(dict.fromkeys(name for numbers in parts.values() for name in numbers["classes"]))
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_plain(title) if title else None, title_justify="left")
     table.add_column("part")
     for column in ("images", *(["groups"] if grouped else []), "boxes", *classes):
-        table.add_column(Text(column), justify="right")
+        table.add_column(_plain(column), justify="right")
     for part, numbers in parts.items():
         boxes = [numbers["classes"].get(name, 0) for name in classes]
         cells = [numbers["images"], *([numbers["groups"]] if grouped else []), sum(boxes), *boxes]
-        table.add_row(Text(part), *map(str, cells))
+        table.add_row(_plain(part), *map(str, cells))
     return table
 
 
@@ -53,6 +54,11 @@ def public_sets_table(sets: Iterable[PublicSet]) -> Table:
         images = "?" if one.images is None else str(one.images)
         table.add_row(one.name, images, one.licence, one.checksum_kind or "none", one.title)
     return table
+
+
+def _plain(text: str) -> Text:
+    """Text as it stands: names may hold what rich takes for markup, and a terminal for commands."""
+    return Text(one_line(text))
 
 
 def _shown(example: Example) -> str:

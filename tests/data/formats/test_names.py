@@ -132,6 +132,28 @@ def test_hidden_files_are_no_ones_labels(junk, kind, tmp_path, write_image):
     assert read.box_count == 1 and said == []
 
 
+def test_a_disk_that_is_not_utf_8_is_checked_split_and_converted(tmp_path, write_image, capsys):
+    from detection.cli.app import main
+
+    for number in range(4):
+        write_image(tmp_path / "set" / "images" / f"{LATIN}{number}.png", seed=number)
+        (tmp_path / "set" / "labels").mkdir(exist_ok=True)
+        (tmp_path / "set" / "labels" / f"{LATIN}{number}.txt").write_text("0 .5 .5 .5 .5" if number else "")
+    (tmp_path / "set" / "data.yaml").write_text("train: images\nnames: [weed]\n")
+    home = str(tmp_path / "set")
+    for command in (
+        ["check", home, "--json", str(tmp_path / "c.json"), "--html", str(tmp_path / "c.html")],
+        ["split", home, "--val", "0.3", "--out", str(tmp_path / "parts")],
+        *(["convert", home, str(tmp_path / to), "--to", to, "--copy"] for to in ("coco", "yolo", "voc", "csv")),
+        ["convert", home, str(tmp_path / "linked"), "--to", "coco"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["data", *command])
+        assert not ended.value.code, (command, capsys.readouterr().err)
+    for written in ("parts/train.json", "coco", "yolo", "voc", "csv", "linked"):
+        assert load_dataset(tmp_path / written).box_count >= 1, written
+
+
 # --- splits
 
 
