@@ -100,18 +100,18 @@ def test_a_digest_that_ffmpeg_does_not_know_is_a_refusal() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def talk() -> None:
-            for _ in range(2):
-                viewer, _ = server.accept()
-                viewer.recv(1000)
-                viewer.sendall(
-                    b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n"
-                    b'WWW-Authenticate: Digest realm="cam", nonce="abc", algorithm=SHA-256, qop="auth"\r\n\r\n'
-                )
-                viewer.close()
+            viewer, _ = server.accept()
+            viewer.recv(1000)
+            viewer.sendall(
+                b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n"
+                b'WWW-Authenticate: Digest realm="cam", nonce="abc", algorithm=SHA-256, qop="auth"\r\n\r\n'
+            )
+            viewer.close()
 
-        talker = threading.Thread(target=talk, daemon=True)
+        talker = threading.Thread(target=talk)
         talker.start()
         refusal = why_refused(f"rtsp://farm:secret1@127.0.0.1:{server.getsockname()[1]}/x", 5)
+        talker.join(5)
     assert refusal is not None and refusal.credentials
     assert "takes passwords by Digest SHA-256 only" in refusal.reason and "secret1" not in refusal.reason
 
