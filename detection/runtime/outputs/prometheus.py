@@ -191,23 +191,24 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, threading.Timer] = {}
+        self._open: dict[socket.socket, float] = {}
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        timer = threading.Timer(_REQUEST_TIMEOUT_S, _shut, (request,))
-        timer.daemon = True
         with self._lock:
             if len(self._open) >= _MAX_CLIENTS:
                 _shut(next(iter(self._open)))
-            self._open[request] = timer
-        timer.start()
+            self._open[request] = time.monotonic() + _REQUEST_TIMEOUT_S
         super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        with self._lock:
+            for request, until_s in self._open.items():
+                if time.monotonic() > until_s:
+                    _shut(request)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
-            timer = self._open.pop(request, None)
-        if timer is not None:
-            timer.cancel()
+            self._open.pop(request, None)
         super().shutdown_request(request)
 
     def server_bind(self) -> None:
