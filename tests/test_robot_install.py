@@ -147,9 +147,10 @@ import sys
 from pathlib import Path
 import numpy as np
 from detection.runtime.detections import Detections
+from detection.runtime.parity.expected import Expected
 from detection.runtime.parity.reference import Reference, file_digest
 model = Path(sys.argv[1])
-nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+nothing = Expected(Detections.empty(), np.zeros(0, bool))
 black = np.zeros((64, 96, 3), np.uint8)
 Reference.path_of(model).write_bytes(Reference(file_digest(model), (black,), (nothing,), {}).to_bytes())
 """

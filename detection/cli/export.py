@@ -92,7 +92,7 @@ def export(
         for line in cap_notices(images, max_detections=trained.config.max_detections):
             watcher.note(line)
         report = write(trained, out, images=images, held_out=held_out, options=options, progress=watcher.progress)
-        for line in (*_threshold_lines(report), *summary_lines(report)):
+        for line in (*_threshold_lines(report), *summary_lines(report), *report["warnings"]):
             watcher.note(line)
     if sign is not None:
         from detection.runtime.signing import sign as write_signature

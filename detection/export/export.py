@@ -19,7 +19,6 @@ import detection
 from data import Dataset
 from data.files import write_whole
 from detection.evaluation.evaluate import EvaluationOptions, evaluate
-from detection.evaluation.evaluation import Evaluation
 from detection.evaluation.operating import choose_thresholds
 from detection.evaluation.thresholds import Choice, Goal
 from detection.export.graph.end_to_end import end_to_end_graph
@@ -34,13 +33,14 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
 from detection.runtime.metadata import KEY
 from detection.runtime.model_file import sealed
+from detection.runtime.parity.box_parity import BoxParity
+from detection.runtime.parity.budgets import has_learned
 from detection.runtime.parity.reference import Reference
 from detection.runtime.parity.verify import BATCHES
 
-PARITY_SCHEMA = 2
-"""Of the parity report. Schema 1 had other names, see `detection.runtime.compatibility`."""
-
-_LEARNED_NOTHING = 0.01  # AP
+PARITY_SCHEMA = 3
+"""Of the parity report. Schema 2 knew nothing of network and postprocessing by themselves, and counted ties; schema 1
+had other names, see `detection.runtime.compatibility`."""
 
 
 class ExportError(SwathError):
@@ -113,7 +113,7 @@ def export(
     )
     chosen = choose_thresholds(evaluation.scored, options.goals, options.crops) if options.goals else {}
     size_hw = trained.config.size_hw
-    check = ParityCheck(pytorch, evaluation, size_hw, progress)
+    check = ParityCheck(pytorch, evaluation, progress)
     metrics = evaluation.metrics if held_out else None
     thresholds = score_thresholds(trained.class_names, metrics, chosen)
 
@@ -130,13 +130,19 @@ def export(
             return check(Detector(draft, score_thresholds=0.0), task)
 
         model = graph if isinstance(graph, onnx.ModelProto) else to_onnx(graph, size_hw)
-        result = _passed(checked(model, "fp32"), out, evaluation)
+        try:
+            parts = check.check_parts(model)
+        except SwathError as error:
+            raise ExportError(f"{out}: not written: {error}") from None
+        _refuse(parts.faults, out)
+        result = _passed(checked(model, "fp32"), out)
+        warnings = _warnings(evaluation.metrics.coco["AP"], result)
         precision, lowered = "fp32", {}
         lowering = options.lowering
         if lowering is not None:
             precision, full, full_result = lowering.precision, model, result
             model, made = lowering(full, lambda candidate, task: checked(candidate, precision, task), progress)
-            result = _passed(checked(model, precision), out, evaluation)
+            result = _passed(checked(model, precision), out)
             lowered = {
                 precision: made,
                 "fp32_parity": full_result.to_dict(),
@@ -146,6 +152,8 @@ def export(
         "schema": PARITY_SCHEMA,
         "precision": precision,
         **result.to_dict(),
+        **parts.to_dict(),
+        "warnings": warnings,
         "ap_pytorch": evaluation.metrics.coco["AP"],
         "aps_pytorch": evaluation.metrics.coco["APs"],
         **lowered,
@@ -161,23 +169,32 @@ def export(
     return report
 
 
-def _passed(result: CheckResult, out: Path, evaluation: Evaluation) -> CheckResult:
-    """The result, if it passed.
+def _passed(result: CheckResult, out: Path) -> CheckResult:
+    """The result, if it passed."""
+    _refuse(result.faults, out)
+    return result
+
+
+def _refuse(faults: Sequence[str], out: Path) -> None:
+    """Raise if there are faults.
 
     Raises:
-        ExportError: it did not.
+        ExportError: there are.
 
     """
-    if result.passed:
-        return result
-    why = "; ".join(result.faults)
-    ap = evaluation.metrics.coco["AP"]
-    if 0 <= ap < _LEARNED_NOTHING:
-        why += (
-            f" (PyTorch's AP is {ap:.4f}: a detector that has learned next to nothing gives all boxes nearly the "
-            "same score, and the last bit decides between them; train it longer)"
-        )
-    raise ExportError(f"{out}: not written, it would not agree with PyTorch: {why}")
+    if faults:
+        raise ExportError(f"{out}: not written, it would not agree with PyTorch: {'; '.join(faults)}")
+
+
+def _warnings(ap: float, result: CheckResult) -> list[str]:
+    """What does not speak against the file but against its use, one line each."""
+    if has_learned(ap):
+        return []
+    known = f"PyTorch's AP is {ap:.4f}" if ap >= 0 else "PyTorch's AP is undefined, the images have no boxes"
+    lines = [f"{known}: the detector has learned next to nothing; train it longer"]
+    if isinstance(result.parity, BoxParity) and result.parity.too_borderline:
+        lines.append(result.parity.too_borderline)
+    return lines
 
 
 def _threshold_report(choice: Choice) -> dict[str, Any]:

@@ -9,7 +9,9 @@ import warnings
 
 import onnx
 import torch
+from torch import Tensor
 
+from detection.export.graph.mark import marked
 from detection.export.graph.suppression import onnx_translations
 
 MAX_BATCH = 8
@@ -26,9 +28,12 @@ def to_onnx(graph: torch.nn.Module, size_hw: tuple[int, int]) -> onnx.ModelProto
         size_hw: height and width of its input in pixels.
 
     Returns:
-        The model, without metadata; it names no path of this machine.
+        The model, without metadata; it names no path of this machine. Tensors that the graph marks
+        (`detection.export.graph.mark`) have these names in it.
 
     """
+    names: list[str] = []
+    inner = _WithMarked(graph, names)
     example = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     # The exporter writes to stdout, logs, and warns about itself. Errors still raise.
@@ -39,7 +44,7 @@ def to_onnx(graph: torch.nn.Module, size_hw: tuple[int, int]) -> onnx.ModelProto
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                graph,
+                inner.eval(),
                 (example,),
                 dynamo=True,
                 input_names=["images"],
@@ -52,8 +57,43 @@ def to_onnx(graph: torch.nn.Module, size_hw: tuple[int, int]) -> onnx.ModelProto
         exporter_log.setLevel(level)
     assert program is not None
     model: onnx.ModelProto = program.model_proto
+    _name_inner(model, names)
     # Node documentation holds stack traces with this machine's paths.
     for node in model.graph.node:
         node.ClearField("doc_string")
         del node.metadata_props[:]
     return model
+
+
+class _WithMarked(torch.nn.Module):
+    """A graph that gives the tensors that it marks as well, and writes down their names."""
+
+    def __init__(self, graph: torch.nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.inner = graph
+        self.names = names
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        with marked(self.inner) as seen:
+            outputs: tuple[Tensor, ...] = self.inner(images)
+        self.names[:] = seen
+        return (*outputs, *seen.values())
+
+
+def _name_inner(model: onnx.ModelProto, names: list[str]) -> None:
+    """Name the outputs after the third, and let them be inner tensors."""
+    graph = model.graph
+    *_, third = graph.output[:3]
+    inner = list(graph.output)[3:]
+    assert third.name == "labels" and len(inner) == len(names)
+    del graph.output[3:]
+    new = {value.name: name for value, name in zip(inner, names, strict=True)}
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    known = [value for value in graph.value_info if value.name not in new]
+    del graph.value_info[:]
+    graph.value_info.extend(known)
+    for value in inner:
+        value.name = new[value.name]
+        graph.value_info.append(value)

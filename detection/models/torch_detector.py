@@ -24,15 +24,19 @@ class TorchDetector:
         class_names: label 0, 1, ... by name.
         size_hw: the input's height and width in pixels.
 
+    Attributes:
+        model: as given.
+        class_names, size_hw: as given.
+
     """
 
     def __init__(
         self, model: torch.nn.Module, preset: str, class_names: tuple[str, ...], size_hw: tuple[int, int]
     ) -> None:
         self.class_names = class_names
-        self._model = model
+        self.model: Any = model
         self._label_offset = preset_named(preset).label_offset
-        self._size_hw = size_hw
+        self.size_hw = size_hw
 
     @classmethod
     def of(cls, trained: Trained) -> TorchDetector:
@@ -42,9 +46,9 @@ class TorchDetector:
     @property
     def runs_on(self) -> str:
         """Framework, device and input size, in words."""
-        device = next(self._model.parameters()).device
+        device = next(self.model.parameters()).device
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
-        height, width = self._size_hw
+        height, width = self.size_hw
         return f"PyTorch {torch.__version__}, {where}, input {height} x {width}"
 
     @property
@@ -56,7 +60,7 @@ class TorchDetector:
     @torch.inference_mode()
     def on_inputs(self, inputs_rgb: NDArray[np.uint8]) -> list[Detections]:
         """Letterboxed inputs uint8 (N, H, W, 3) RGB -> detections in input pixels, all above the score threshold."""
-        device = next(self._model.parameters()).device
+        device = next(self.model.parameters()).device
         images = torch.from_numpy(inputs_rgb).to(device).permute(0, 3, 1, 2).float() / 255
         return [
             Detections(
@@ -64,12 +68,12 @@ class TorchDetector:
                 answer["scores"].float().cpu().numpy(),
                 answer["labels"].cpu().numpy() - self._label_offset,
             )
-            for answer in self._model(list(images))
+            for answer in self.model(list(images))
         ]
 
     def __call__(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """An image uint8 (H, W, 3) BGR -> detections in its own pixels, all above the score threshold."""
-        canvas, place = letterbox(image_bgr, self._size_hw)
+        canvas, place = letterbox(image_bgr, self.size_hw)
         found = self.on_inputs(canvas[None])[0]
         everything = np.zeros(len(self.class_names), np.float32)
         return to_detections(found.boxes_xyxy, found.scores, found.labels, place, everything)

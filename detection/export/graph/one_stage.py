@@ -11,6 +11,7 @@ from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 
+from detection.export.graph.mark import Mark
 from detection.export.graph.pixels import Normalisation
 from detection.export.graph.suppression import survivors
 from detection.runtime.errors import SwathError
@@ -45,6 +46,7 @@ class OneStageGraph(nn.Module):
         self.label_offset = label_offset
         self.size_hw = size_hw
         self.normalise = Normalisation(model.transform)
+        self.mark = Mark()
         with torch.no_grad():
             images = torch.zeros(1, 3, *size_hw)
             features = self._features(images)
@@ -77,13 +79,15 @@ class OneStageGraph(nn.Module):
             empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
 
         """
-        inputs = self.normalise(images)
-        head = self.model.head(self._features(inputs))
+        inputs = self.mark("network.inputs", self.normalise(images))
+        answers: dict[str, Tensor] = self.model.head(self._features(inputs))
+        head = {name: self.mark(f"network.{name}", tensor) for name, tensor in answers.items()}
         if isinstance(self.model, SSD):
             boxes, scores, labels = self._ssd_top_k(head)
         else:
             boxes, scores, labels = self._level_top_k(head)
-        return self._suppress(clipped(boxes, self.size_hw), scores, labels)
+        candidates = {"boxes": clipped(boxes, self.size_hw), "scores": scores, "labels": labels}
+        return self._suppress(*(self.mark(f"candidates.{name}", tensor) for name, tensor in candidates.items()))
 
     def _level_top_k(self, head: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The best (position, class) pairs of each level: boxes (N, M, 4), scores (N, M), labels (N, M)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import nms
@@ -42,6 +43,16 @@ def _(boxes_xyxy: Tensor, scores: Tensor, iou: float, score_threshold: float, li
     return torch.empty_like(scores)
 
 
+def rounded_down(iou: float) -> float:
+    """The largest float32 that is at most `iou`.
+
+    torchvision compares the float32 IoU of two boxes with a float64 threshold, ONNX with a float32 one. Rounded to
+    the nearest, 0.6 would be above itself: two boxes of an IoU of just 0.6 would both survive in ONNX alone.
+    """
+    nearest = np.float32(iou)
+    return float(nearest if float(nearest) <= iou else np.nextafter(nearest, np.float32(-1)))
+
+
 def onnx_translations() -> dict[Any, Any]:
     """The operator in ONNX, as the `custom_translation_table` of `torch.onnx.export`."""
     from onnxscript import opset20
@@ -50,7 +61,9 @@ def onnx_translations() -> dict[Any, Any]:
 
     def to_onnx(boxes_xyxy: Any, scores: Any, iou: float, score_threshold: float, limit: int) -> Any:
         # (K, 3): group, class (always 0), box
-        chosen = op.NonMaxSuppression(boxes_xyxy, op.Unsqueeze(scores, [1]), [limit], [iou], [score_threshold])
+        chosen = op.NonMaxSuppression(
+            boxes_xyxy, op.Unsqueeze(scores, [1]), [limit], [rounded_down(iou)], [score_threshold]
+        )
         places = op.Gather(chosen, [0, 2], axis=1)
         ones = op.Expand(1.0, op.Shape(chosen, end=1))
         return op.ScatterND(op.Expand(0.0, op.Shape(scores)), places, ones)

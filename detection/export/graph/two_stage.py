@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 
+from detection.export.graph.mark import Mark
 from detection.export.graph.one_stage import best_of, clipped
 from detection.export.graph.pixels import Normalisation
 from detection.export.graph.roi_atlas import RoiAtlas
@@ -40,6 +41,7 @@ class TwoStageGraph(nn.Module):
         self.model: Any = model.eval()
         self.size_hw = size_hw
         self.normalise = Normalisation(model.transform)
+        self.mark = Mark()
         with torch.no_grad():
             images = torch.zeros(1, 3, *size_hw)
             features = model.backbone(images)
@@ -58,11 +60,12 @@ class TwoStageGraph(nn.Module):
             empty, labels int64 (N, K) index into the dataset's classes and -1 where empty.
 
         """
-        inputs = self.normalise(images)
+        inputs = self.mark("network.inputs", self.normalise(images))
         features = self.model.backbone(inputs)
         proposals, alive = self._proposals(list(features.values()))
         heads = self.model.roi_heads
         logits, codes = heads.box_predictor(heads.box_head(self.pool(features, proposals)))
+        logits, codes = self.mark("network.class_logits", logits), self.mark("network.box_codes", codes)
         return self._detections(proposals, alive, logits, codes)
 
     def _proposals(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -70,7 +73,9 @@ class TwoStageGraph(nn.Module):
         rpn = self.model.rpn
         start = 0
         boxes, scores = [], []
-        for logits, codes in zip(*rpn.head(features), strict=True):
+        for level, (raw_logits, raw_codes) in enumerate(zip(*rpn.head(features), strict=True)):
+            logits = self.mark(f"network.objectness.{level}", raw_logits)
+            codes = self.mark(f"network.anchor_codes.{level}", raw_codes)
             flat = logits.permute(0, 2, 3, 1).flatten(1)
             size = flat.shape[1]
             best, index = flat.topk(min(rpn.pre_nms_top_n(), size))
@@ -88,6 +93,8 @@ class TwoStageGraph(nn.Module):
         most = max(score.shape[1] for score in scores)
         boxes_by_level = torch.stack([F.pad(own, (0, 0, 0, most - own.shape[1])) for own in boxes], dim=1)
         scores_by_level = torch.stack([F.pad(own, (0, most - own.shape[1]), value=-1.0) for own in scores], dim=1)
+        boxes_by_level = self.mark("levels.boxes", boxes_by_level)
+        scores_by_level = self.mark("levels.scores", scores_by_level)
         wanted = min(rpn.post_nms_top_n(), len(scores) * most)
         mask = survivors(
             boxes_by_level.flatten(0, 1), scores_by_level.flatten(0, 1), rpn.nms_thresh, -0.5, min(wanted, most)
@@ -97,7 +104,8 @@ class TwoStageGraph(nn.Module):
         alive = best >= 0
         proposals = boxes_by_level.flatten(1, 2).gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
         nowhere = torch.tensor([0.0, 0.0, 1.0, 1.0], device=proposals.device)
-        return torch.where(alive.unsqueeze(-1), proposals, nowhere), alive
+        proposals = torch.where(alive.unsqueeze(-1), proposals, nowhere)
+        return self.mark("proposals.boxes", proposals), self.mark("proposals.alive", alive)
 
     def _detections(
         self, proposals: Tensor, alive: Tensor, logits: Tensor, codes: Tensor
@@ -111,6 +119,7 @@ class TwoStageGraph(nn.Module):
         boxes = clipped(boxes.view(-1, count, classes, 4).transpose(1, 2), self.size_hw)  # (N, C, R, 4)
         scores = scores.view(-1, count, classes).transpose(1, 2)
         scores = torch.where(alive.unsqueeze(1) & _larger(boxes, _SMALLEST_BOX_PX), scores, -1.0)
+        boxes, scores = self.mark("candidates.boxes", boxes), self.mark("candidates.scores", scores)
         # Of one class no more than `detections_per_img` can be among the best of all.
         limit = min(heads.detections_per_img, count)
         mask = survivors(boxes.flatten(0, 1), scores.flatten(0, 1), heads.nms_thresh, heads.score_thresh, limit)

@@ -12,6 +12,16 @@ SMALL_AP_FALL_POINTS = {"int8": 1.0}
 """By how many points the AP of small objects may fall, for the precisions where that is checked."""
 
 
+LEARNED = 0.01
+"""AP in PyTorch below which a detector has learned next to nothing: all its boxes have nearly the same score, and the
+last bits decide between them. That is said, and not held against its file."""
+
+
+def has_learned(ap_pytorch: float) -> bool:
+    """Whether a detector has learned something, by its AP in PyTorch: a fraction, -1 where undefined."""
+    return ap_pytorch >= LEARNED
+
+
 def ap_faults(
     precision: str, delta_points: float | None, small_fall_points: float | None, chance_points: float = 0.0
 ) -> list[str]:

@@ -1,7 +1,7 @@
 """`model.reference.npz`: what PyTorch found at export, for `swath verify` to compare with here and now.
 
 It holds a few inputs with their detections, and the detections of the images that the export was checked on,
-identified by their pixels.
+identified by their pixels; of all of them which boxes are borderline, and what may come in their place.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +20,12 @@ from numpy.typing import NDArray
 
 from detection.runtime.detections import Detections
 from detection.runtime.errors import ModelFileError
+from detection.runtime.parity.expected import Expected
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Schema 1 did not know what is borderline; it is read."""
+
+_COLUMNS = ("boxes", "scores", "labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +35,15 @@ class Reference:
     Attributes:
         model_sha256: of the model file, 64 hex digits.
         inputs_rgb: letterboxed inputs that the file holds, uint8 (H, W, 3) each.
-        detections: of each of them, in input pixels, everything above the pre-NMS score threshold.
-        by_digest: detections of images that the file does not hold, by `pixels_digest` of the original image.
+        expected: of each of them, in input pixels.
+        by_digest: of images that the file does not hold, by `pixels_digest` of the original image.
 
     """
 
     model_sha256: str
     inputs_rgb: tuple[NDArray[np.uint8], ...]
-    detections: tuple[Detections, ...]
-    by_digest: Mapping[str, Detections]
+    expected: tuple[Expected, ...]
+    by_digest: Mapping[str, Expected]
 
     @staticmethod
     def path_of(model: Path) -> Path:
@@ -47,15 +52,19 @@ class Reference:
 
     def to_bytes(self) -> bytes:
         """Content of the file: a NumPy archive, inputs as PNG."""
-        everything = (*self.detections, *self.by_digest.values())
+        everything = (*self.expected, *self.by_digest.values())
+        followed = all(one.borderline is not None for one in everything)
         arrays: dict[str, NDArray[np.generic]] = {
-            "about": np.array(json.dumps({"schema": SCHEMA_VERSION, "model_sha256": self.model_sha256})),
+            "about": np.array(
+                json.dumps({"schema": SCHEMA_VERSION if followed else 1, "model_sha256": self.model_sha256})
+            ),
             "digests": np.array(list(self.by_digest), "U64"),
-            "counts": np.array([len(found) for found in everything], np.int64),
-            "boxes": np.concatenate([np.zeros((0, 4), np.float32), *(found.boxes_xyxy for found in everything)]),
-            "scores": np.concatenate([np.zeros(0, np.float32), *(found.scores for found in everything)]),
-            "labels": np.concatenate([np.zeros(0, np.int64), *(found.labels for found in everything)]),
+            **_columns("", [one.detections for one in everything]),
         }
+        if followed:
+            flags = (one.borderline for one in everything if one.borderline is not None)
+            arrays["borderline"] = np.concatenate([np.zeros(0, bool), *flags])
+            arrays |= _columns("alternate_", [one.alternates for one in everything])
         for number, image in enumerate(self.inputs_rgb):
             arrays[f"input_{number}"] = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
         file = io.BytesIO()
@@ -80,10 +89,7 @@ class Reference:
                 if about["schema"] > SCHEMA_VERSION:
                     raise ModelFileError(f"{path}: schema {about['schema']} is newer than this Swath; upgrade swath")
                 model_sha256 = str(about["model_sha256"])
-                counts = arrays["counts"]
-                ends = np.cumsum(counts)[:-1]
-                parts = (np.split(arrays[name], ends) for name in ("boxes", "scores", "labels"))
-                everything = [Detections(*one) for one in zip(*parts, strict=True)] if len(counts) else []
+                everything = _expected(arrays, followed=about["schema"] > 1)
                 digests = arrays["digests"].tolist()
                 kept = len(everything) - len(digests)
                 inputs = [_decoded(arrays[f"input_{number}"]) for number in range(kept)]
@@ -94,6 +100,34 @@ class Reference:
             reason = str(error) or type(error).__name__
             raise ModelFileError(f"{path}: damaged; export the model again, or copy it again ({reason})") from None
         return cls(model_sha256, tuple(inputs), tuple(everything[:kept]), by_digest)
+
+
+def _columns(prefix: str, lists: Sequence[Detections]) -> dict[str, NDArray[np.generic]]:
+    nothing = Detections.empty()
+    return {
+        f"{prefix}counts": np.array([len(found) for found in lists], np.int64),
+        f"{prefix}boxes": np.concatenate([found.boxes_xyxy for found in (nothing, *lists)]),
+        f"{prefix}scores": np.concatenate([found.scores for found in (nothing, *lists)]),
+        f"{prefix}labels": np.concatenate([found.labels for found in (nothing, *lists)]),
+    }
+
+
+def _expected(arrays: Mapping[str, NDArray[Any]], *, followed: bool) -> list[Expected]:
+    found = _lists(arrays, "")
+    if not followed:
+        return [Expected(one) for one in found]
+    borderline = np.split(arrays["borderline"].astype(bool), np.cumsum([len(one) for one in found])[:-1])
+    if any(len(one) != len(flags) for one, flags in zip(found, borderline, strict=False)):
+        raise ValueError("flags of other boxes")
+    alternates = _lists(arrays, "alternate_")
+    return [Expected(*one) for one in zip(found, borderline, alternates, strict=True)] if found else []
+
+
+def _lists(arrays: Mapping[str, NDArray[Any]], prefix: str) -> list[Detections]:
+    counts = arrays[f"{prefix}counts"]
+    ends = np.cumsum(counts)[:-1]
+    parts = (np.split(arrays[f"{prefix}{name}"], ends) for name in _COLUMNS)
+    return [Detections(*one) for one in zip(*parts, strict=True)] if len(counts) else []
 
 
 def _decoded(png: NDArray[np.uint8]) -> NDArray[np.uint8]:

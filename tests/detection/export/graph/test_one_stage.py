@@ -13,9 +13,9 @@ from detection.models.torch_detector import TorchDetector
 from detection.runtime.detections import Detections
 from detection.runtime.errors import SwathError
 from detection.runtime.parity.box_parity import BoxParity
+from detection.runtime.parity.expected import Expected
 
 SIZE_HW = (96, 128)
-CUTS = {"pre_nms_score_threshold": 0.05, "nms_iou": 0.6, "max_detections": 100}
 # the size m of fcos_lite differs from s in widths only
 ONE_STAGE = [name for name in preset_names() if not name.startswith(("fasterrcnn", "fcos_lite_m"))]
 
@@ -44,7 +44,7 @@ def test_equal_to_torchvision_box_by_box(preset: str, options: dict[str, Any], l
         answer = graph(torch.from_numpy(images))
     parity = BoxParity()
     for row, expected in enumerate(reference.on_inputs(images)):
-        parity.add(expected, unpadded(answer, row), **CUTS)
+        parity.add(Expected(expected), unpadded(answer, row))
     assert parity.boxes > 50
     assert len(np.unique(answer[2].numpy())) >= 3  # several classes took part
     assert parity.passed, parity
@@ -71,7 +71,7 @@ def test_a_small_top_k_and_few_detections_are_limited_as_in_torchvision(lively) 
     expected = TorchDetector(model, "fcos_lite", ("a", "b", "c"), SIZE_HW).on_inputs(images)[0]
     assert len(expected) == 7
     parity = BoxParity()
-    parity.add(expected, unpadded(answer, 0), **{**CUTS, "max_detections": 7})
+    parity.add(Expected(expected), unpadded(answer, 0))
     assert parity.passed
 
 

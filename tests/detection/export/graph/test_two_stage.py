@@ -11,8 +11,9 @@ from detection.export.graph.two_stage import TwoStageGraph
 from detection.models.presets import preset_names
 from detection.models.torch_detector import TorchDetector
 from detection.runtime.parity.box_parity import BoxParity
+from detection.runtime.parity.expected import Expected
 
-from .test_one_stage import CUTS, unpadded
+from .test_one_stage import unpadded
 
 TWO_STAGE = [name for name in preset_names() if name.startswith("fasterrcnn")]
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
@@ -37,13 +38,13 @@ def some_images(size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
     return images
 
 
-def compared(model: torch.nn.Module, graph: TwoStageGraph, images: np.ndarray, **cuts: float) -> BoxParity:
+def compared(model: torch.nn.Module, graph: TwoStageGraph, images: np.ndarray) -> BoxParity:
     reference = TorchDetector(model, SMALL, ("a", "b", "c"), graph.size_hw)
     with torch.no_grad():
         answer = graph(torch.from_numpy(images))
     parity = BoxParity()
     for row, expected in enumerate(reference.on_inputs(images)):
-        parity.add(expected, unpadded(answer, row), **{**CUTS, **cuts})
+        parity.add(Expected(expected), unpadded(answer, row))
     return parity
 
 
@@ -95,12 +96,12 @@ def test_few_regions_and_few_detections_are_cut_as_torchvision_cuts_them(small) 
     small.roi_heads.detections_per_img = 7
     small.rpn._pre_nms_top_n["testing"], small.rpn._post_nms_top_n["testing"] = 20, 10
     graph = TwoStageGraph(small, SIZE_HW).eval()
-    parity = compared(small, graph, some_images(), max_detections=7)
+    parity = compared(small, graph, some_images())
     assert parity.boxes == 21 and parity.passed
     with torch.no_grad():
         assert graph(torch.from_numpy(some_images()))[1].shape == (3, 7)
     small.rpn.score_thresh = 0.5  # fewer regions than places
-    parity = compared(small, TwoStageGraph(small, SIZE_HW).eval(), some_images(), max_detections=7)
+    parity = compared(small, TwoStageGraph(small, SIZE_HW).eval(), some_images())
     assert parity.boxes > 0 and parity.passed
 
 

@@ -4,8 +4,7 @@ import pytest
 from detection.runtime.detections import Detections
 from detection.runtime.parity.box_parity import BoxParity
 from detection.runtime.parity.budgets import ap_faults
-
-CUTS = {"pre_nms_score_threshold": 0.05, "nms_iou": 0.6, "max_detections": 4}
+from detection.runtime.parity.expected import Expected
 
 
 def detections(*rows: tuple[float, float, float, float, float, int]) -> Detections:
@@ -19,7 +18,7 @@ B = (100, 10, 150, 60, 0.5, 1)
 
 def compare(reference: Detections, answer: Detections) -> BoxParity:
     parity = BoxParity()
-    parity.add(reference, answer, **CUTS)
+    parity.add(Expected(reference, np.zeros(len(reference), bool)), answer)
     return parity
 
 
@@ -61,47 +60,46 @@ def test_a_duplicate_does_not_match_twice() -> None:
     assert compare(detections(A), detections(A, A)).unmatched == 1
 
 
-def test_at_the_score_threshold_the_last_bit_decides() -> None:
-    parity = compare(detections(A, (0, 0, 9, 9, 0.0502, 0)), detections(A))
-    assert parity.passed
-    assert parity.borderline == 1
+EDGE = (10, 10, 50, 34, 0.7, 0)
+OTHER = (12, 10, 52, 34, 0.7, 0)
 
 
-def test_at_the_number_of_detections_the_last_bit_decides() -> None:
-    full = [A, B, (0, 80, 9, 89, 0.4, 0)]
-    parity = compare(detections(*full, (60, 80, 69, 89, 0.2, 0)), detections(*full, (80, 80, 89, 89, 0.2, 1)))
-    assert parity.passed
-    assert parity.borderline == 2
+def test_what_is_borderline_may_go_and_its_alternates_may_come_and_both_are_counted() -> None:
+    expected = Expected(detections(A, EDGE), np.array([False, True]), detections(OTHER))
+    for answer, borderline in ((detections(A, EDGE), 0), (detections(A), 1), (detections(A, OTHER), 2)):
+        parity = BoxParity()
+        parity.add(expected, answer)
+        assert (parity.borderline, parity.different) == (borderline, 0) and parity.passed
+    for answer in (detections(EDGE), detections(A, OTHER, OTHER), detections(A, B)):
+        parity = BoxParity()
+        parity.add(expected, answer)
+        assert parity.different == 1 and not parity.passed
 
 
-def test_at_the_nms_threshold_the_last_bit_decides() -> None:
-    # 40 x 40 and 40 x 24 of it: IoU 960 / 1600 = 0.6, exactly the threshold
-    edge = (10, 10, 50, 34, 0.7, 0)
-    parity = compare(detections(A, edge), detections(A))
-    assert parity.passed
-    assert parity.borderline == 1
-    # what the excused box would have suppressed is excused with it; something elsewhere is not
-    under_edge = (10, 10, 50, 32, 0.6, 0)
-    assert compare(detections(A, edge), detections(A, under_edge)).borderline == 2
-    assert compare(detections(A, edge), detections(A, (150, 10, 190, 32, 0.6, 0))).unmatched == 1
+def test_what_is_borderline_above_the_score_thresholds_is_bounded() -> None:
+    expected = Expected(detections(A, EDGE), np.array([False, True]), detections(OTHER))
+    parity = BoxParity(score_thresholds=(0.65, 0.65))
+    for images in range(1, 4):
+        parity.add(expected, detections(A, OTHER))
+        parity.add(expected, detections(A, OTHER), bounded=False)
+        assert (parity.above, parity.borderline_above) == (2 * images, 2 * images)
+        assert parity.passed == (images < 3)  # two pairs may always change places
+    assert parity.same and parity.fault().startswith("6 boxes at or above the score thresholds, of 6, differ")
+    parity.learned = False
+    assert parity.passed and parity.too_borderline
+    low = BoxParity(score_thresholds=(0.8, 0.8))
+    for _ in range(9):
+        low.add(expected, detections(A, OTHER))
+    assert low.borderline == 18 and low.borderline_above == 0 and low.passed
 
 
-def test_of_two_that_suppress_each_other_and_are_as_sure_either_may_survive() -> None:
-    parity = BoxParity()
+def test_an_early_reference_does_not_know_what_is_borderline() -> None:
     many = [(20 * i, 100, 20 * i + 10, 110, 0.5, 1) for i in range(99)]
-    left, right = (100, 10, 200, 60, 0.30000001, 0), (120, 10, 220, 60, 0.3, 0)
-    for answer in (left, right, left):
-        # two of 300 boxes: each side has one that the other lacks
-        parity.add(detections(left, *many), detections(answer, *many), **{**CUTS, "max_detections": 200})
-    assert (parity.tied, parity.unmatched) == (2, 0) and parity.passed
-
-
-def test_boxes_that_all_lie_elsewhere_are_no_ties() -> None:
-    parity = compare(detections(A, B), detections((12, 10, 52, 50, 0.9, 0), (103, 10, 153, 60, 0.5, 1)))
-    assert (parity.tied, parity.unmatched) == (4, 4)
-    assert not parity.passed and parity.fault().startswith("4 of 2 boxes differ")
-    apart = compare(detections(A, B), detections((12, 10, 52, 50, 0.9001, 0), B))
-    assert (apart.tied, apart.unmatched) == (0, 2)
+    parity = BoxParity()
+    parity.add(Expected(detections(A, *many)), detections(*many))
+    assert parity.unfollowed == 1 and parity.passed and parity.to_dict()["borderline_boxes"] == 1
+    parity.add(Expected(detections(A, B)), detections())
+    assert parity.unmatched == 3 and not parity.passed and parity.to_dict()["borderline_boxes"] == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from detection.runtime.detections import Detections
 from detection.runtime.detector import Detector
 from detection.runtime.errors import ModelFileError
 from detection.runtime.letterbox import letterbox
+from detection.runtime.parity.expected import Expected
 from detection.runtime.parity.reference import Reference, file_digest, pixels_digest
 from detection.runtime.parity.verify import verify
 from tests.detection.runtime import tiny_model
@@ -23,11 +24,12 @@ def field(number):
     return image
 
 
-def answer(image_bgr):
+def answer(image_bgr, borderline=(False,)):
     """What the tiny model must say of it, worked out apart: the bounds of what is red."""
     rows, columns = np.nonzero(letterbox(image_bgr, SIZE_HW)[0][..., 0] > tiny_model.BRIGHT)
     box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    return Detections(np.array([box], np.float32), np.array([200 / 255], np.float32), np.zeros(1, np.int64))
+    found = Detections(np.array([box], np.float32), np.array([200 / 255], np.float32), np.zeros(1, np.int64))
+    return Expected(found, None if borderline is None else np.array(borderline))
 
 
 @pytest.fixture
@@ -48,11 +50,12 @@ def test_what_is_written_is_read(model):
     read = Reference.read(Reference.path_of(model))
     assert read.model_sha256 == file_digest(model)
     assert [image.tolist() for image in read.inputs_rgb] == [field(k)[..., ::-1].tolist() for k in range(3)]
-    assert [a.boxes_xyxy.tolist() for a in read.detections] == [
-        answer(field(k)).boxes_xyxy.tolist() for k in range(3)
+    assert [a.detections.boxes_xyxy.tolist() for a in read.expected] == [
+        answer(field(k)).detections.boxes_xyxy.tolist() for k in range(3)
     ]
     assert set(read.by_digest) == {pixels_digest(field(7)), pixels_digest(field(9))}
-    assert read.by_digest[pixels_digest(field(9))].boxes_xyxy.tolist() == answer(field(9)).boxes_xyxy.tolist()
+    assert read.by_digest[pixels_digest(field(9))].detections.boxes_xyxy.tolist() == [[5, 10, 30, 29]]
+    assert not any(one.borderline.any() or len(one.alternates) for one in read.expected)
 
 
 def test_a_file_that_is_as_it_was_agrees(model):
@@ -79,11 +82,34 @@ def test_a_file_that_is_as_it_was_agrees(model):
 def test_another_answer_is_found_out(model, change):
     path = Reference.path_of(model)
     reference = Reference.read(path)
-    wrong = dataclasses.replace(reference.detections[0], **change)
-    others = (wrong, *reference.detections[1:])
-    path.write_bytes(dataclasses.replace(reference, detections=others).to_bytes())
+    wrong = dataclasses.replace(reference.expected[0].detections, **change)
+    others = (Expected(wrong, np.zeros(len(wrong), bool)), *reference.expected[1:])
+    path.write_bytes(dataclasses.replace(reference, expected=others).to_bytes())
     outcome = verify(model, Detector(model))
     assert outcome.same_file and outcome.parity.unmatched and not outcome.parity.passed
+
+
+def test_what_the_reference_knows_as_borderline_may_differ(model):
+    path = Reference.path_of(model)
+    reference = Reference.read(path)
+    right = reference.expected[0].detections
+    moved = dataclasses.replace(right, boxes_xyxy=right.boxes_xyxy + 2)
+    borderline = Expected(moved, np.array([True]), right)
+    path.write_bytes(dataclasses.replace(reference, expected=(borderline, *reference.expected[1:])).to_bytes())
+    kept = Reference.read(path).expected[0]
+    assert kept.borderline.tolist() == [True] and kept.alternates.boxes_xyxy.tolist() == right.boxes_xyxy.tolist()
+    parity = verify(model, Detector(model)).parity
+    assert parity.passed and parity.unmatched == 0 and parity.borderline > 0
+
+
+def test_a_reference_of_schema_1_is_read(model):
+    path = Reference.path_of(model)
+    reference = Reference.read(path)
+    early = tuple(answer(field(number), None) for number in range(3))
+    path.write_bytes(dataclasses.replace(reference, expected=early, by_digest={}).to_bytes())
+    assert json.loads(str(np.load(path)["about"]))["schema"] == 1
+    assert "borderline" not in np.load(path) and Reference.read(path).expected[0].borderline is None
+    assert verify(model, Detector(model)).parity.passed
 
 
 def test_a_changed_file_is_found_out(model):
@@ -101,9 +127,9 @@ def test_a_reference_that_is_none_says_so(model, tmp_path):
             verify(model, detector)
     path.write_bytes(whole)
     newer = dict(np.load(path))
-    newer["about"] = np.array(json.dumps({"schema": 2}))
+    newer["about"] = np.array(json.dumps({"schema": 3}))
     np.savez(path, **newer)
-    with pytest.raises(ModelFileError, match="schema 2 is newer"):
+    with pytest.raises(ModelFileError, match="schema 3 is newer"):
         verify(model, detector)
     empty = Reference("", (), (), {}).to_bytes()
     other = Reference("", (np.zeros((32, 32, 3), np.uint8),), (answer(field(0)),), {}).to_bytes()
