@@ -33,8 +33,7 @@ class Part:
     """
 
     def __init__(self, model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        typed = onnx.shape_inference.infer_shapes(model)
-        graph = typed.graph
+        graph = model.graph
         known = {value.name for value in (*graph.input, *graph.value_info, *graph.output)}
         if missing := sorted({*inputs, *outputs} - known):
             raise SwathError(
@@ -44,7 +43,7 @@ class Part:
         self.outputs = tuple(outputs)
         self.inputs = tuple(inputs)
         # the number of images is read from `images` wherever it is needed
-        part = onnx.utils.Extractor(typed).extract_model([*inputs, *({_IMAGES} - {*inputs})], list(outputs))
+        part = onnx.utils.Extractor(model).extract_model([*inputs, *({_IMAGES} - {*inputs})], list(outputs))
         self._counts_images = _IMAGES not in inputs and any(_IMAGES in node.input for node in part.graph.node)
         if not self._counts_images and _IMAGES not in inputs:
             kept = [value for value in part.graph.input if value.name != _IMAGES]
