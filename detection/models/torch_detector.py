@@ -54,7 +54,7 @@ class TorchDetector:
     @property
     def max_detections(self) -> int:
         """Most boxes of an image."""
-        second_stage: Any = getattr(self._model, "roi_heads", self._model)
+        second_stage: Any = getattr(self.model, "roi_heads", self.model)
         return int(second_stage.detections_per_img)
 
     @torch.inference_mode()
