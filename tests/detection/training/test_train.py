@@ -2,11 +2,10 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,6 +21,7 @@ from detection.models.checkpoint import CheckpointError, load_trained, load_trai
 from detection.recipe.reading import load_recipe
 from detection.training.train import TrainingError, train
 from tests.detection.conftest import Quiet, write_recipe
+from tests.preloaded import ended, started, wait_for
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -145,19 +145,16 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: Path, number: signal.Signals) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 400, "workers": 1})
-    command = [sys.executable, "-m", "detection.cli", "train", str(recipe), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command, said = ["train", recipe, "--out", tmp_path / "run"], tmp_path / "said"
+    process = started(*command, stderr=said)
     try:
         csv_path = tmp_path / "run" / "metrics.csv"
-        deadline = time.monotonic() + 120
-        while not (csv_path.exists() and len(csv_path.read_text().splitlines()) > 3):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(process, lambda: csv_path.exists() and len(csv_path.read_text().splitlines()) > 3)
         os.killpg(process.pid, number)  # as a terminal, systemd and `timeout` do it: to the workers too
-        error = process.communicate(timeout=60)[1]
+        assert ended(process, 60) == 1
     finally:
         process.kill()
-    assert process.returncode == 1
+    error = said.read_text()
     assert "Traceback" not in error
     assert "continue with --resume" in error.splitlines()[-1]
     state = load_training_state(tmp_path / "run" / "last.ckpt")["state"]
@@ -167,7 +164,7 @@ def test_a_stop_saves_the_run_and_resume_finishes_it(tmp_path: Path, rendered: P
     changed = yaml.safe_load(recipe.read_text())
     changed["train"]["epochs"] = 1 + state["step"] // 6
     recipe.write_text(yaml.safe_dump(changed))
-    subprocess.run([*command, "--resume"], check=True, stderr=subprocess.DEVNULL)
+    assert ended(started(*command, "--resume", stderr=said), 120) == 0
     assert load_trained(tmp_path / "run").class_names[0] == "sugar_beet"
 
 
@@ -197,30 +194,25 @@ def test_the_published_datasets_train_as_they_stand(tmp_path: Path, real_dataset
         )
 
 
-_TRAIN_WITHIN = """
-import resource, sys
-from detection.cli.app import main
-limit = int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-main(sys.argv[2:])
-"""
-
-
 def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path: Path, rendered: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", rendered, train={"epochs": 1, "loggers": ["csv"]})
     train(load_recipe(recipe), tmp_path / "run", watcher=Quiet())
     before = (tmp_path / "run" / "last.ckpt").read_bytes()
-    longer = [str(recipe), "-s", "train.epochs=2", "--out", str(tmp_path / "run"), "--resume"]
-    # no file may grow beyond half of a checkpoint, as on a disk that is nearly full
-    command = [sys.executable, "-c", _TRAIN_WITHIN, str(len(before) // 2), "train", *longer]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "last.ckpt: cannot be written" in done.stderr.splitlines()[-1]
-    assert "the one from before is intact" in done.stderr.splitlines()[-1]
+    longer = ["train", recipe, "-s", "train.epochs=2", "--out", tmp_path / "run", "--resume"]
+    process = started(*longer, stderr=tmp_path / "said", file_limit_bytes=len(before) // 2)
+    assert ended(process, 120) == 1
+    error = (tmp_path / "said").read_text()
+    assert "Traceback" not in error
+    assert "last.ckpt: cannot be written" in error.splitlines()[-1]
+    assert "the one from before is intact" in error.splitlines()[-1]
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*partial"))
     train(load_recipe(recipe, ["train.epochs=2"]), tmp_path / "run", watcher=Quiet(), resume=True)
     assert len(rows(tmp_path / "run")) == 12
+
+
+def _written_since(path: Path, begun_ns: int) -> bool:
+    return path.exists() and path.stat().st_mtime_ns > begun_ns
 
 
 def killed_and_resumed(tmp_path: Path, rendered: Path, kills: int, seed: int) -> None:
@@ -228,21 +220,17 @@ def killed_and_resumed(tmp_path: Path, rendered: Path, kills: int, seed: int) ->
     changes = {"epochs": 400, "save_every_minutes": 0.001, "loggers": ["csv"]}
     recipe = write_recipe(tmp_path / "r.yaml", rendered, train=changes)
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "detection.cli", "train", str(recipe), "--out", str(out)]
     random, step, resumed = np.random.default_rng(seed), 0, 0
     while resumed < kills:
         going_on = ["--resume"] if (out / "last.ckpt").exists() else []
-        process = subprocess.Popen([*command, *going_on], stderr=subprocess.DEVNULL, start_new_session=True)
+        begun = (out / "last.ckpt").stat().st_mtime_ns if going_on else 0
+        process = started("train", recipe, "--out", out, *going_on, stderr=tmp_path / "said")
         try:
-            deadline = time.monotonic() + 120
-            begun = (out / "last.ckpt").stat().st_mtime_ns if going_on else 0
-            while not ((out / "last.ckpt").exists() and (out / "last.ckpt").stat().st_mtime_ns > begun):
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_for(process, partial(_written_since, out / "last.ckpt", begun))
             time.sleep(random.uniform(0, 0.5))
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.join()
         state = load_training_state(out / "last.ckpt")["state"]
         assert state["step"] > step
         step, resumed = state["step"], resumed + bool(going_on)
