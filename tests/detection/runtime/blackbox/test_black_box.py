@@ -146,6 +146,7 @@ def test_a_late_decision_is_a_fault(make_box: Make, feed: Any, eventually: Any) 
     assert max(frame.age_ms for frame in read_recording(incidents(box)[0]).frames) == 101
 
 
+@pytest.mark.serial
 def test_closing_saves_the_incident_within_a_second(make_box: Make, feed: Any) -> None:
     box = make_box(after_s=60)
     feed(box, range(5))

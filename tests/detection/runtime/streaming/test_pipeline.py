@@ -203,6 +203,7 @@ class Events(Kept):
         self.told.append(event.status)
 
 
+@pytest.mark.serial
 def test_recordings_are_decoded_while_the_network_works(detector: Detector) -> None:
     """Two threads that each take 20 ms an image take 20 ms an image together, not 40."""
 
@@ -348,6 +349,7 @@ def test_thresholds_are_changed_while_it_runs(detector: Detector, video_path: Pa
         controls.set_score_thresholds(1.5)
 
 
+@pytest.mark.serial
 def test_cameras_share_a_run_of_the_network_where_that_pays(model_path: Path) -> None:
     class Wide(Detector):
         """As on a GPU: a batch takes as long as an image."""
