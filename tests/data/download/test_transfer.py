@@ -212,7 +212,7 @@ def test_no_room_is_said_before_anything_is_fetched(server, part, monkeypatch):
 
 def test_a_disk_that_fills_up_keeps_what_came(server, part, monkeypatch):
     written = 0
-    real = open
+    real = os.fdopen
 
     class Full:
         def __init__(self, file):
@@ -235,7 +235,7 @@ def test_a_disk_that_fills_up_keeps_what_came(server, part, monkeypatch):
             self._file.close()
 
     with monkeypatch.context() as patched:
-        patched.setattr("builtins.open", lambda path, mode="r", **more: _full(real, Full, path, mode, **more))
+        patched.setattr("os.fdopen", lambda handle, mode="r", **more: _full(real, Full, handle, mode, **more))
         with pytest.raises(DataError, match="the disk is full"):
             get(server, part)
     kept = part.stat().st_size
@@ -244,8 +244,8 @@ def test_a_disk_that_fills_up_keeps_what_came(server, part, monkeypatch):
     assert part.read_bytes() == CONTENT and server.asked[-1] == f"bytes={kept}-"
 
 
-def _full(real, wrapper, path, mode, **more):
-    return wrapper(real(path, mode, **more)) if mode == "ab" else real(path, mode, **more)
+def _full(real, wrapper, handle, mode, **more):
+    return wrapper(real(handle, mode, **more)) if mode == "ab" else real(handle, mode, **more)
 
 
 def test_two_at_once_are_refused(server, part):
