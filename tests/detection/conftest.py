@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,13 @@ def version_0_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(Path(__file__).parents[1] / "fixtures" / "version_0_1.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def resealed(content: bytes) -> bytes:
+    """A model file that was changed on purpose, with a digest that fits it: what must be found by its boxes."""
+    from detection.runtime.model_file import NO_DIGEST, sealed
+
+    return sealed(re.sub(rb'("file_sha256":")[0-9a-f]{64}', rb"\g<1>" + NO_DIGEST.encode(), content))
 
 
 @pytest.fixture

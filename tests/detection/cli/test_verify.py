@@ -6,7 +6,7 @@ import sys
 import onnx
 
 from data import load_dataset
-from tests.detection.conftest import swath
+from tests.detection.conftest import resealed, swath
 
 WITHOUT = """
 import sys
@@ -46,7 +46,10 @@ def test_a_file_that_was_tampered_with_does_not(exported, rendered, tmp_path, ca
     weights = next(w for w in graph.graph.initializer if len(w.dims) == 4 and w.dims[0] > 8)
     values = onnx.numpy_helper.to_array(weights) * -1
     weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
-    onnx.save(graph, model)
+    model.write_bytes(graph.SerializeToString())
+    code, said, error = swath(capsys, "verify", model, rendered)
+    assert code == 1 and "damaged or changed: its content is not what was exported" in error
+    model.write_bytes(resealed(graph.SerializeToString()))
     code, said, error = swath(capsys, "verify", model, rendered, "--json", tmp_path / "v.json")
     assert (code, said) == (1, "")
     line = error.splitlines()[-1]

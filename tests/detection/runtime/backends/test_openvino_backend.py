@@ -12,6 +12,7 @@ import pytest
 from detection.runtime.backends.openvino_backend import OpenVinoBackend
 from detection.runtime.detector import Detector
 from detection.runtime.errors import DeviceError, ModelFileError
+from tests.detection.conftest import resealed
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_it_takes_the_whole_graph_or_nothing(model_path: Path) -> None:
 def test_files_that_are_no_good_are_one_line(tiny: ModuleType, model_path: Path, tmp_path: Path) -> None:
     content = model_path.read_bytes()
     broken = tmp_path / "broken.onnx"
-    broken.write_bytes(content.replace(b"ReduceMin", b"ReduceXin"))
+    broken.write_bytes(resealed(content.replace(b"ReduceMin", b"ReduceXin")))
     assert broken.read_bytes() != content
     wrong = tiny.write(tmp_path / "wrong.onnx", rename={"boxes": "dets"})
     other = tiny.write(tmp_path / "other.onnx", text=tiny.changed_json(input_size_hw=[32, 96]))
