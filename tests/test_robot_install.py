@@ -93,7 +93,7 @@ print(json.dumps([files, needs]))
     here = ROOT / "detection" / "runtime"
     assert len(files) + len(needs) == len([*here.rglob("[!_]*.py"), *here.glob("*/__init__.py")]) > 20
     # The rooms of the extra `stream`: whoever opens their door is told what to install.
-    assert set(needs.values()) <= {"starlette"} and all(".dashboard." in name for name in needs), needs
+    assert set(needs.values()) <= {"starlette", "uvicorn"} and all(".dashboard." in name for name in needs), needs
     assert all(Path(f).is_relative_to(robot) for f in files)
 
 
