@@ -12,7 +12,8 @@ def test_the_recipe_stops_at_the_door() -> None:
         seen += 1
         for node in ast.walk(ast.parse(path.read_text())):
             module = node.module if isinstance(node, ast.ImportFrom) else None
-            if module and module.startswith("detection.recipe"):
+            # compatibility maps the names in an older run's files; it is no recipe
+            if module and module.startswith("detection.recipe") and module != "detection.recipe.compatibility":
                 knowing.add(path.stem)
     assert seen > 15
     assert knowing == {"train", "prepare", "pretraining_recipe"}
