@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.malformed.readers import READERS, Reader
+from tests.malformed.reader import Reader
+from tests.malformed.readers import READERS
 from tests.malformed.trial import Outcome, attempt
 
 SEED = 21

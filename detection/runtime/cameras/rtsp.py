@@ -38,12 +38,12 @@ def _connect(settings: RtspSettings, silence_s: float) -> Opened:
     from detection.runtime.cameras.ffmpeg_options import USERS_OPTIONS
     from detection.runtime.cameras.opening import check_it_answers, no_video
 
+    timeout_s = min(settings.open_timeout_s, silence_s)
     if USERS_OPTIONS is None:  # the user's own may lead another way to the camera
-        check_it_answers(settings.source, min(settings.open_timeout_s, silence_s))
+        check_it_answers(settings.source, timeout_s)
     started_s = time.monotonic()
     opened = capture.open_rtsp(readable_url(settings.source), settings.transport, settings.open_timeout_s, silence_s)
     if opened is None:
-        timeout_s = min(settings.open_timeout_s, silence_s)
         raise no_video(settings.source, time.monotonic() - started_s, timeout_s)
     patience_s = max(silence_s, capture.FIRST_IMAGE_S)
     return Opened(opened, patience_s, stamped=True, clocked=settings.stream_clock)

@@ -2,7 +2,9 @@ import contextlib
 import io
 import json
 import pickle
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,17 @@ def seen(*rows: tuple[float, float, float, float, float, int]) -> Detections:
     table = np.array(rows, np.float32).reshape(-1, 6)
     boxes = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
     return Detections(boxes, table[:, 4], table[:, 5].astype(np.int64))
+
+
+def by_pycocotools(path: Path, results: Sequence[Mapping[str, object]]) -> np.ndarray:
+    """COCO's 12 numbers of results against the labels of a file, by pycocotools itself."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = COCO(str(path))
+        judge = COCOeval(theirs, theirs.loadRes(json.loads(json.dumps(results))), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return judge.stats
 
 
 def test_ap_of_a_case_worked_on_paper(coco_file) -> None:
@@ -92,15 +105,10 @@ def test_equal_to_pycocotools_run_on_the_files_to_the_last_digit(coco_file) -> N
     results = coco_results(dataset, found)
     ours = coco_metrics(dataset, results)
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        theirs = COCO(str(path))
-        judge = COCOeval(theirs, theirs.loadRes(json.loads(json.dumps(results))), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
+    stats = by_pycocotools(path, results)
     assert len(results) > 20
     assert 0.05 < ours.coco["AP"] < 0.95
-    assert [ours.coco[name] for name in NAMES] == pytest.approx(judge.stats.tolist(), abs=1e-12)
+    assert [ours.coco[name] for name in NAMES] == pytest.approx(stats.tolist(), abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -123,15 +131,10 @@ def test_every_digit_counts_at_an_iou_of_exactly_a_threshold(seed, coco_file) ->
     dataset = load_dataset(path)
     assert {image.image_id for image in dataset.images} == {result["image_id"] for result in results}
     ours = coco_metrics(dataset, results)
-    with contextlib.redirect_stdout(io.StringIO()):
-        theirs = COCO(str(path))
-        judge = COCOeval(theirs, theirs.loadRes(json.loads(json.dumps(results))), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    assert [ours.coco[name] for name in NAMES] == judge.stats.tolist()
+    stats = by_pycocotools(path, results)
+    assert [ours.coco[name] for name in NAMES] == stats.tolist()
     own = {name: float(values[0]) for name, values in headline(ours.matches).items()}
-    assert (own["AP"], own["AP50"], own["AP75"]) == pytest.approx(judge.stats[:3].tolist(), abs=1e-9)
+    assert (own["AP"], own["AP50"], own["AP75"]) == pytest.approx(stats[:3].tolist(), abs=1e-9)
 
 
 def test_every_digit_is_written_and_read_again(coco_file, tmp_path) -> None:
