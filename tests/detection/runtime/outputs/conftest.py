@@ -4,8 +4,10 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,35 @@ def broker(tmp_path: Path, free_port: int) -> Iterator[Broker]:
     broker = Broker(tmp_path, free_port)
     yield broker
     broker.kill()
+
+
+@contextmanager
+def _served(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+    stop, taken = threading.Event(), []
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                viewer, _ = server.accept()
+            except OSError:
+                return
+            taken.append(viewer)
+            answer(viewer, stop)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            stop.set()
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+            for viewer in taken:
+                viewer.close()
+
+
+@pytest.fixture
+def served() -> Callable[..., AbstractContextManager[int]]:
+    """A server on a free port, which it gives: each connection is answered by a function, until the block ends."""
+    return _served

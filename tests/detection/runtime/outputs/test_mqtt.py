@@ -275,35 +275,20 @@ def test_password_with_every_special_character(guarded: Any, subscribe: Any, sam
 
 @pytest.mark.parametrize("answers", [b"\x20\x02\x00\x00", b""], ids=["acknowledges nothing", "says nothing"])
 def test_a_broker_that_never_finishes_is_lost(
-    answers: bytes, sample: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+    answers: bytes, sample: Any, eventually: Any, served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the connection, acknowledges messages that were not sent, and goes on answering pings."""
     monkeypatch.setattr(mqtt, "_ACKNOWLEDGED_WITHIN_S", 0.5)
-    stop, viewers = threading.Event(), []
 
-    def serve() -> None:
-        while not stop.is_set():
-            try:
-                viewer, _ = server.accept()
-            except OSError:
-                return
-            viewers.append(viewer)
-            viewer.recv(1000)
-            if answers:
-                viewer.sendall(answers + b"\x40\x02\x12\x34")
+    def answer(viewer: socket.socket, _: threading.Event) -> None:
+        viewer.recv(1000)
+        if answers:
+            viewer.sendall(answers + b"\x40\x02\x12\x34")
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        events: list[Event] = []
-        with MqttOutput(f"mqtt://127.0.0.1:{server.getsockname()[1]}?qos=1", events.append) as output:
-            output.write(*sample.call())
-            eventually(lambda: any(event.status == "lost" for event in events), "the loss")
-        stop.set()
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
-    for viewer in viewers:
-        viewer.close()
+    events: list[Event] = []
+    with served(answer) as port, MqttOutput(f"mqtt://127.0.0.1:{port}?qos=1", events.append) as output:
+        output.write(*sample.call())
+        eventually(lambda: any(event.status == "lost" for event in events), "the loss")
     lost = next(event.message for event in events if event.status == "lost")
     assert ("acknowledged nothing" if answers else "says nothing") in lost
     assert output.sent == 0 and output.dropped >= 1

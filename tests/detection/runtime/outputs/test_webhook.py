@@ -75,36 +75,28 @@ class _HookHandler(BaseHTTPRequestHandler):
             pass  # the client did not wait
 
 
-def test_a_server_that_drips_is_lost(sample: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_drips_is_lost(
+    sample: Any, eventually: Any, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A byte now and then, so that no read waits for long."""
     monkeypatch.setattr(webhook, "_EXCHANGE_S", 0.6)
-    stop = threading.Event()
 
-    def serve() -> None:
-        while not stop.is_set():
+    def drip(viewer: socket.socket, stop: threading.Event) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + 1000 * b"x":
+            if stop.wait(0.1):
+                return
             try:
-                viewer, _ = server.accept()
+                viewer.sendall(bytes([byte]))
             except OSError:
                 return
-            with viewer:
-                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + 1000 * b"x":
-                    if stop.wait(0.1):
-                        return
-                    try:
-                        viewer.sendall(bytes([byte]))
-                    except OSError:
-                        break
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        events: list[Event] = []
-        with WebhookOutput(f"http://127.0.0.1:{server.getsockname()[1]}/x?every_s=0", events.append) as output:
-            output.write(*sample.call())
-            eventually(lambda: any(event.status == "lost" for event in events), "the loss")
-        stop.set()
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+    events: list[Event] = []
+    with (
+        served(drip) as port,
+        WebhookOutput(f"http://127.0.0.1:{port}/x?every_s=0", events.append) as output,
+    ):
+        output.write(*sample.call())
+        eventually(lambda: any(event.status == "lost" for event in events), "the loss")
     assert "no whole answer within 0.6 s" in next(event.message for event in events if event.status == "lost")
     assert output.sent == 0 and output.dropped >= 1
 
