@@ -20,6 +20,7 @@ from data.loading.loader import LoadingOptions
 from detection.evaluation.caps import cap_notices
 from detection.models.build import build_model
 from detection.models.freezing import freeze_stem
+from detection.models.presets import preset_named
 from detection.models.weights import WeightsReport, load_weights
 from detection.recipe.schema import Recipe
 from detection.runtime.letterbox import letterbox
@@ -95,7 +96,7 @@ def prepare(
         watcher=watcher,
     )
     limits = recipe.postprocess
-    top_k = None if recipe.model.preset.startswith("fasterrcnn") else limits.pre_nms_top_k  # it has proposals instead
+    top_k = limits.pre_nms_top_k if preset_named(recipe.model.preset).takes_top_k else None
     for name, part in (("train", data.train), ("val", data.validation)):
         if part is not None:
             lines = cap_notices(part, max_detections=limits.max_detections, pre_nms_top_k=top_k)

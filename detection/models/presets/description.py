@@ -51,6 +51,7 @@ class Preset:
         imagenet: torchvision's ImageNet weights of a backbone that is no option; None: there are none that fit.
         imagenet_prefix: what the backbone's tensors are called by in that file.
         stem: the part of `backbone.body` that ends at stride 4; None: the backbone itself says, or has none.
+        takes_top_k: whether `postprocess.pre_nms_top_k` limits what enters its NMS; a second stage takes proposals.
 
     """
 
@@ -65,6 +66,7 @@ class Preset:
     imagenet: str | None = None
     imagenet_prefix: str = ""
     stem: str | None = None
+    takes_top_k: bool = True
 
     @property
     def chooses_backbone(self) -> bool:
