@@ -84,7 +84,7 @@ def average_precision(matches: Matches, weights: NDArray[np.float64] | None = No
 
     Args:
         matches: of the dataset.
-        weights: (B, P), how often each image is in each resample; None: the dataset as it is, B = 1.
+        weights: (B, P), how often each image is in each resample, whole numbers; None: the dataset as it is, B = 1.
 
     Returns:
         float (B, T, C), -1 where a class has no boxes.
@@ -171,9 +171,16 @@ def _sampled(
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     precision = np.hstack([precision, np.zeros((len(precision), 1))])  # recalls that are not reached
     mean = np.full(len(true_positives), -1.0)
-    for row in np.flatnonzero(to_find > 0):
-        at = np.searchsorted(true_positives[row] / to_find[row], RECALLS, side="left")
-        mean[row] = precision[row, at].mean()
+    rows = np.flatnonzero(to_find > 0)
+    # Where true_positives / to_find reaches each recall, of all rows by one search: counts are whole numbers, so that
+    # rows that follow one another, each above the one before, stay exact.
+    needed = np.ceil(RECALLS * to_find[rows, None])
+    needed -= (needed - 1) / to_find[rows, None] >= RECALLS  # as the quotient is rounded, not the product
+    needed += needed / to_find[rows, None] < RECALLS
+    above = (to_find.max(initial=0) + 2) * np.arange(len(rows))[:, None]
+    at = np.searchsorted((true_positives[rows] + above).ravel(), (needed + above).ravel()).reshape(needed.shape)
+    at -= np.arange(len(rows))[:, None] * true_positives.shape[1]
+    mean[rows] = np.take_along_axis(precision[rows], at, axis=1).mean(axis=1)
     return mean
 
 
