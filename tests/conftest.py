@@ -9,9 +9,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.once import once
 
 REAL_DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
 
@@ -21,9 +25,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a rendered dataset of 12 images, 240 x 320, some of them empty or sparse."""
     from data.synthetic import render_dataset
 
-    folder = tmp_path_factory.mktemp("rendered")
-    render_dataset(folder, images=12, size_hw=(240, 320), seed=7)
-    return folder
+    return once(
+        tmp_path_factory, "rendered", lambda folder: render_dataset(folder, images=12, size_hw=(240, 320), seed=7)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -33,17 +37,18 @@ def run(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Path:
     from detection.training.train import train
     from tests.detection.conftest import Quiet, write_recipe
 
-    folder = tmp_path_factory.mktemp("run")
-    recipe = load_recipe(
-        write_recipe(
-            folder / "recipe.yaml",
-            rendered,
-            data={"val": str(rendered), "allow": ["splits-identical"]},
-            train={"epochs": 3, "validate_every": 2, "learning_rate": 2e-3},
+    def make(folder: Path) -> None:
+        recipe = load_recipe(
+            write_recipe(
+                folder / "recipe.yaml",
+                rendered,
+                data={"val": str(rendered), "allow": ["splits-identical"]},
+                train={"epochs": 3, "validate_every": 2, "learning_rate": 2e-3},
+            )
         )
-    )
-    train(recipe, folder / "run", watcher=Quiet())
-    return folder / "run"
+        train(recipe, folder / "run", watcher=Quiet())
+
+    return once(tmp_path_factory, "run", make) / "run"
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +58,26 @@ def exported(run: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory
     from detection.export.export import export
     from detection.models.checkpoint import load_trained
 
-    out = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(load_trained(run), out, images=load_dataset(rendered), held_out=True)
-    return out
+    def make(folder: Path) -> None:
+        export(load_trained(run), folder / "model.onnx", images=load_dataset(rendered), held_out=True)
+
+    return once(tmp_path_factory, "exported", make) / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def traced(exported: Path) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which PyTorch's exporter gives the graph of `exported` again: for commands that export `run`."""
+    import onnx
+
+    from detection.export import export
+
+    @contextmanager
+    def same_graph() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "to_onnx", lambda *_: onnx.load(exported))
+            yield
+
+    return same_graph
 
 
 @pytest.fixture

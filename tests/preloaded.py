@@ -1,10 +1,14 @@
-"""`swath` commands in processes of their own that need not import PyTorch again: forks of one that has."""
+"""Commands and scripts in processes of their own that need not import PyTorch again: forks of one that has."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import resource
+import runpy
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -14,12 +18,39 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.preloaded", "detection.cli.app", "detection.training.train"])
 
 
-def _run(arguments: list[str], stderr: str, file_limit_bytes: int | None) -> None:
+def _alone(stdout: str, stderr: str) -> None:
     os.setsid()  # a group of its own, as a shell gives it: signals to the group reach its workers and nobody else
-    for number, path in ((0, os.devnull), (1, os.devnull), (2, stderr)):
+    for number, path in ((0, os.devnull), (1, stdout), (2, stderr)):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         os.dup2(handle, number)
         os.close(handle)
+
+
+def _run_script(path: str, arguments: list[str], stdout: str, stderr: str) -> None:
+    _alone(stdout, stderr)
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, str(Path(path).parent))
+    runpy.run_path(path, run_name="__main__")
+
+
+def script(path: Path, *arguments: object, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    """What `python path *arguments` gives.
+
+    Raises:
+        TimeoutError: it does not end; it is killed.
+
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder, name) for name in ("stdout", "stderr")]
+        given = (str(path), [str(one) for one in arguments], *map(str, said))
+        process = _CONTEXT.Process(target=_run_script, args=given)
+        process.start()
+        code = ended(process, timeout_s)
+        return subprocess.CompletedProcess([str(path)], code, *(one.read_text() for one in said))
+
+
+def _run(arguments: list[str], stderr: str, file_limit_bytes: int | None) -> None:
+    _alone(os.devnull, stderr)
     if file_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
     from detection.cli.app import main

@@ -44,10 +44,17 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("robot")
     _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work / "dist", ROOT, cwd=work)
     (wheel,) = (work / "dist").glob("swath-*.whl")
-    venv.create(work / "venv", with_pip=True)
+    venv.create(work / "venv")
     pins = ROOT / "constraints.txt"
     constraints = ["--constraint", pins] if pins.exists() else []
-    _run(_program(work, "python"), "-m", "pip", "install", "--quiet", *constraints, wheel, cwd=work)
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        _program(work, "python"),
+    )  # a pip of its own takes seconds to come
+    _run(*pip, "install", "--quiet", "--no-compile", *constraints, wheel, cwd=work)
     return work
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tarfile
@@ -13,6 +14,7 @@ import yaml
 
 from detection.cli.app import main
 from detection.training.watcher import Step
+from tests.once import once
 
 
 class Quiet:
@@ -78,39 +80,40 @@ def resealed(content: bytes) -> bytes:
     return sealed(re.sub(rb'("file_sha256":")[0-9a-f]{64}', rb"\g<1>" + NO_DIGEST.encode(), content))
 
 
+def write_coco(
+    folder: Path, boxes_xywh: list[list[tuple[int, tuple[float, float, float, float]]]], names=("crop", "weed")
+) -> Path:
+    """A COCO dataset of plain grey images with the given boxes; gives the path of its JSON."""
+    import cv2
+    import numpy as np
+
+    images, annotations = [], []
+    (folder / "images").mkdir(exist_ok=True)
+    for index, boxes in enumerate(boxes_xywh):
+        name = f"images/{index}.png"
+        cv2.imwrite(str(folder / name), np.full((100, 200, 3), 90, np.uint8))
+        images.append({"id": 10 + index, "file_name": name, "width": 200, "height": 100})
+        for category, box in boxes:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": 10 + index,
+                    "category_id": category,
+                    "bbox": list(box),
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": 3 + 4 * k, "name": name} for k, name in enumerate(names)]
+    path = folder / "annotations.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
 @pytest.fixture
 def coco_file(tmp_path: Path):
-    """Writes a COCO dataset of plain grey images with the given boxes; gives the path of its JSON."""
-
-    def write(
-        boxes_xywh: list[list[tuple[int, tuple[float, float, float, float]]]], *, names=("crop", "weed")
-    ) -> Path:
-        import cv2
-        import numpy as np
-
-        images, annotations = [], []
-        (tmp_path / "images").mkdir(exist_ok=True)
-        for index, boxes in enumerate(boxes_xywh):
-            name = f"images/{index}.png"
-            cv2.imwrite(str(tmp_path / name), np.full((100, 200, 3), 90, np.uint8))
-            images.append({"id": 10 + index, "file_name": name, "width": 200, "height": 100})
-            for category, box in boxes:
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": 10 + index,
-                        "category_id": category,
-                        "bbox": list(box),
-                        "area": box[2] * box[3],
-                        "iscrowd": 0,
-                    }
-                )
-        categories = [{"id": 3 + 4 * k, "name": name} for k, name in enumerate(names)]
-        path = tmp_path / "annotations.json"
-        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-        return path
-
-    return write
+    """`write_coco` in the test's own folder."""
+    return functools.partial(write_coco, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +145,32 @@ def lively():
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def lively_exported(lively, tmp_path_factory: pytest.TempPathFactory):
+    """Exports the `lively` detector of a preset, 96 x 128, once: the model file, its report beside it. Read-only."""
+
+    def make(preset: str) -> Path:
+        def into(folder: Path) -> None:
+            from data import load_dataset
+            from detection.export.export import export
+
+            images = load_dataset(write_coco(folder, [[(3, (10, 10, 60, 40))], []]))
+            export(trained_of(preset, lively(preset)), folder / "m.onnx", images=images, held_out=False)
+
+        return once(tmp_path_factory, f"lively_{preset}", into) / "m.onnx"
+
+    return make
+
+
+def trained_of(preset: str, model, size_hw: tuple[int, int] = (96, 128), **options: object):
+    """The model as if it had been trained on three classes."""
+    from detection.models.checkpoint import Trained
+    from detection.models.detector_config import DetectorConfig
+
+    config = DetectorConfig(preset=preset, options=options, size_hw=size_hw)
+    return Trained(model, config, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
 
 
 def livened_two_stage(model, size_hw: tuple[int, int]):

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from tests import preloaded
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    return preloaded.script(SCRIPTS / f"{name}.py", *arguments)
+
+
+def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """One that measures, and so lets OpenCV have its threads: those do not survive a fork."""
+    command = [sys.executable, str(SCRIPTS / "bench" / f"{name}.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -70,7 +77,7 @@ def test_the_data_benchmark_compares_loaders_on_the_same_images(rendered: Path, 
     asked = ["--images", 16, "--size", 64, "--batch", 4, "--epochs", 3, "--rounds", 1, "--workers", 0]
     (tmp_path / "file").write_text("")
     loaders = ["--only", "swath-ram", "torchvision", "ultralytics", "--ultralytics-venv", tmp_path / "file" / "venv"]
-    done = script("bench/loading", rendered, *asked, *loaders, "--json", tmp_path / "bench.json")
+    done = benchmark("loading", rendered, *asked, *loaders, "--json", tmp_path / "bench.json")
     assert done.returncode == 0, done.stderr
     assert "Ultralytics cannot be installed here, its rows stay empty" in done.stdout
     runs = {run["loader"]: run["passes"] for run in json.loads((tmp_path / "bench.json").read_text())["runs"]}
@@ -78,13 +85,13 @@ def test_the_data_benchmark_compares_loaders_on_the_same_images(rendered: Path, 
     for passes in runs.values():
         assert [p["pass"] for p in passes] == [1, 2, 3]
         assert all(p["images"] == 16 and p["seconds"] > 0 for p in passes)
-    refused = script("bench/loading", rendered, "--epochs", 2)
+    refused = benchmark("loading", rendered, "--epochs", 2)
     assert refused.returncode == 2 and "--epochs must be 3 or more" in refused.stderr
 
 
 def test_the_cost_of_every_effect_is_printed_and_written(rendered: Path, tmp_path: Path) -> None:
     options = ("--size", 96, "--rounds", 1, "--json", tmp_path / "cost.json")
-    done = script("bench/augment", "--dataset", rendered, *options)
+    done = benchmark("augment", "--dataset", rendered, *options)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "cost.json").read_text())["median_mean_ms"]
     assert {"nothing", "rain", "mosaic", "multi_scale", "strength season"} <= set(figures)

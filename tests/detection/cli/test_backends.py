@@ -6,10 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from data import load_dataset
-from detection.export.export import export
-from detection.models.checkpoint import Trained
-from detection.models.detector_config import DetectorConfig
 from detection.models.presets import preset_names
 from detection.runtime.backends.probe import probe
 from detection.runtime.detector import Detector
@@ -81,12 +77,8 @@ ONE_STAGE = [name for name in preset_names() if "rcnn" not in name and name not 
     # sizes of one kind differ in widths only, and the ResNets in what lies below the same heads
     [pytest.param(p, marks=[pytest.mark.slow] if "resnet50" in p or p == "fcos_lite_s" else []) for p in ONE_STAGE],
 )
-def test_openvino_agrees_for_every_other_one_stage_preset(preset: str, tmp_path: Path, lively, coco_file) -> None:
-    config = DetectorConfig(preset=preset, size_hw=(96, 128))
-    trained = Trained(lively(preset), config, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
-    out = tmp_path / "m.onnx"
-    images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
-    export(trained, out, images=images, held_out=False)
+def test_openvino_agrees_for_every_other_one_stage_preset(preset: str, lively_exported) -> None:
+    out = lively_exported(preset)
     parity = verify(out, Detector(out, providers=["openvino"], score_thresholds=0.0)).parity
     assert parity.images >= 32 and parity.boxes > 100  # batches of 1, 2, 5 and 8, twice each
     assert parity.passed, parity

@@ -120,12 +120,16 @@ def cases(draw):
     return dataset(*truth), found
 
 
-@settings(max_examples=500, deadline=None)
-@given(cases())
-def test_equal_to_pycocotools_to_the_last_digit(case):
-    truth, found = case
-    if truth.images:
-        the_same(truth, found)
+@pytest.mark.parametrize("examples", [150, pytest.param(2000, marks=pytest.mark.slow)])
+def test_equal_to_pycocotools_to_the_last_digit(examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(cases())
+    def equal(case):
+        truth, found = case
+        if truth.images:
+            the_same(truth, found)
+
+    equal()
 
 
 def box(x, y, w, h, label=CROP, crowd=0, area=1.0):

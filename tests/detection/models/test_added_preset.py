@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
@@ -10,14 +11,14 @@ from data import load_dataset
 from detection.export.export import export
 from detection.models import presets
 from detection.models.build import build_model
-from detection.models.checkpoint import Trained, load_trained
-from detection.models.detector_config import DetectorConfig
+from detection.models.checkpoint import load_trained
 from detection.models.freezing import freeze_stem
 from detection.recipe.reading import RecipeError, load_recipe
 from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
 from detection.training.train import train
-from tests.detection.conftest import Quiet, write_recipe
+from tests.detection.conftest import Quiet, trained_of, write_recipe
+from tests.detection.export.parity.faults import planted_are_refused
 from tests.detection.models.added_preset import KIND
 
 ROOT = Path(__file__).parents[3]
@@ -84,10 +85,10 @@ def test_it_is_trained_saved_and_read_again(tmp_path: Path, rendered: Path) -> N
 
 def test_it_is_exported(tmp_path: Path, lively, coco_file) -> None:
     model = lively("retinanet_resnet18", smallest_anchor_px=8)
-    config = DetectorConfig(preset="retinanet_resnet18", options={"smallest_anchor_px": 8}, size_hw=(96, 128))
-    trained = Trained(model, config, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
+    trained = trained_of("retinanet_resnet18", model, smallest_anchor_px=8)
     images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
     report = export(trained, tmp_path / "m.onnx", images=images, held_out=False)
     assert report["boxes"] > 100 and report["unmatched_boxes"] == 0
+    planted_are_refused(onnx.load(tmp_path / "m.onnx"), trained)
     metadata = Detector(tmp_path / "m.onnx").metadata
     assert (metadata.preset, metadata.backbone) == ("retinanet_resnet18", "resnet18")

@@ -8,12 +8,11 @@ from data import load_dataset
 from detection.export.export import export
 from detection.models.backbones import make_body, normalisation
 from detection.models.build import build_model
-from detection.models.checkpoint import Trained
-from detection.models.detector_config import DetectorConfig
 from detection.models.fcos_lite import TimmPyramid
 from detection.models.freezing import freeze_stem
 from detection.models.necks import PathAggregation
 from detection.runtime.errors import SwathError
+from tests.detection.conftest import trained_of
 
 # small ones of each kind: plain, underscores in names, channels innermost, one stride (patches of 16 and 14), fx
 BACKBONES = {
@@ -136,9 +135,7 @@ def test_other_backbones_and_pan_pass_the_export_gate(
     backbone: str, neck: str, tmp_path: Path, coco_file, lively
 ) -> None:
     choice = {"backbone": backbone, "neck": neck, "channels": 32, "head_convs": 1}
-    config = DetectorConfig(preset="fcos_lite", options=choice, size_hw=(96, 160))
-    model = lively("fcos_lite", **choice)
-    trained = Trained(model, config, ("crop", "weed", "stone"), "sha256:0", "none", {}, Path("none"))
+    trained = trained_of("fcos_lite", lively("fcos_lite", **choice), (96, 160), **choice)
     images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
     report = export(trained, tmp_path / "m.onnx", images=images, held_out=False)
     assert report["boxes"] > 100

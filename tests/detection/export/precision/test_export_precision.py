@@ -54,11 +54,11 @@ def whole(exported):
 
 
 @pytest.fixture(scope="module")
-def int8(run, tmp_path_factory):
+def int8(run, traced, tmp_path_factory):
     out = tmp_path_factory.mktemp("int8") / "model.onnx"
     from detection.cli.app import main
 
-    with pytest.raises(SystemExit) as ended:
+    with traced(), pytest.raises(SystemExit) as ended:
         main(["export", str(run), "--out", str(out), "--precision", "int8"])
     assert not ended.value.code
     return out
