@@ -47,13 +47,8 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(work / "venv")
     pins = ROOT / "constraints.txt"
     constraints = ["--constraint", pins] if pins.exists() else []
-    pip = (
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        _program(work, "python"),
-    )  # a pip of its own takes seconds to come
+    # by this Python's pip: one of its own takes seconds to come
+    pip = (sys.executable, "-m", "pip", "--python", _program(work, "python"))
     _run(*pip, "install", "--quiet", "--no-compile", *constraints, wheel, cwd=work)
     return work
 

@@ -80,12 +80,12 @@ def _not_in_place(graph: torch.nn.Module) -> Iterator[None]:
     """
     changed = [module for module in graph.modules() if getattr(module, "inplace", False)]
     for module in changed:
-        module.inplace = False
+        setattr(module, "inplace", False)  # noqa: B010 - no attribute that nn.Module declares
     try:
         yield
     finally:
         for module in changed:
-            module.inplace = True
+            setattr(module, "inplace", True)  # noqa: B010
 
 
 class _WithMarked(torch.nn.Module):

@@ -117,9 +117,7 @@ def test_a_detector_that_has_learned_nothing_is_exported_with_a_warning(exported
     assert report["warnings"][0].startswith("PyTorch's AP is undefined, the images have no boxes")
 
 
-def test_thresholds_of_a_goal_go_into_the_file_and_out_of_it_into_the_evaluation(
-    run, rendered, traced, tmp_path, capsys
-):
+def test_thresholds_of_a_goal_go_into_the_file_and_into_the_evaluation(run, rendered, traced, tmp_path, capsys):
     out = tmp_path / "m.onnx"
     wanted = ("--goal", "recall>=0.2", "--goal", "thistle:crop-hits<=0.9", "--crop", "sugar_beet")
     with traced():
