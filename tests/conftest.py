@@ -20,7 +20,7 @@ from tests.once import once
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: three for two cores, since a third of a worker's time is waiting for cameras and clocks."""
+    """Workers of `-n auto`: three for two cores, as a third of a worker's time is waiting for cameras and clocks."""
     return math.ceil(1.5 * len(os.sched_getaffinity(0)))
 
 
