@@ -9,7 +9,7 @@ demo: .venv/ready
 
 # the nightly size: $(BIN)/python -m pytest -m slow
 test: .venv/ready
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not serial"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not serial"
 	$(BIN)/python -m pytest -m "serial and not slow"
 
 lint: .venv/ready

@@ -24,6 +24,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return math.ceil(1.5 * len(os.sched_getaffinity(0)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that train, export or open a browser first: no worker is left alone with one of them at the end."""
+    long = {"run", "exported", "lively", "rendered", "browser"}
+    files = {item.path for item in items if long & set(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in files)
+
+
 REAL_DATASETS = Path(__file__).resolve().parents[2] / "shared" / "datasets"
 
 
