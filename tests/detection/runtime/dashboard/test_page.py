@@ -85,6 +85,7 @@ def test_numbers_update(opened, open_dashboard, drive):
     _until(page, "parseFloat(document.querySelector('#ages dd[data-key=max]').textContent) >= 400")
 
 
+@pytest.mark.serial
 def test_age_is_that_of_the_image_on_the_screen(opened, open_dashboard, make_shot):
     dashboard = open_dashboard()
     taken = make_shot(age_s=12.0)
@@ -100,6 +101,7 @@ def test_age_is_that_of_the_image_on_the_screen(opened, open_dashboard, make_sho
     assert ages[1] > ages[0]  # nothing came, and it grew
 
 
+@pytest.mark.serial
 def test_loss_is_shown_within_two_seconds_where_nothing_is_said(opened, open_dashboard, drive):
     dashboard = open_dashboard()
     driven = drive(dashboard, left=20.0, right=20.0)
