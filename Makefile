@@ -7,10 +7,13 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/swath demo --out demo
 
+# what is compiled once is read by every process that the tests start
+unexport PYTHONDONTWRITEBYTECODE
+
 # the nightly size: $(BIN)/python -m pytest -m slow
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not serial"
-	$(BIN)/python -m pytest -m "serial and not slow"
+	$(BIN)/python -m pytest -m "serial and not slow" tests/detection/runtime
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -27,6 +27,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that train, export or open a browser first: no worker is left alone with one of them at the end."""
     long = {"run", "exported", "lively", "rendered", "browser"}
+    runtime = Path(__file__).parent / "detection" / "runtime"
+    for item in items:
+        if item.get_closest_marker("serial") and not item.path.is_relative_to(runtime):
+            raise pytest.UsageError(f"{item.nodeid}: make test looks for serial tests in {runtime} only")
     files = {item.path for item in items if long & set(getattr(item, "fixturenames", ()))}
     items.sort(key=lambda item: item.path not in files)
 
