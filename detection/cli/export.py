@@ -89,7 +89,8 @@ def export(
     with TerminalWatcher() as watcher:
         if not held_out:
             watcher.note("no validation split: compared on the training images; no metrics go into the file")
-        for line in cap_notices(images, max_detections=trained.config.max_detections):
+        config = trained.config
+        for line in cap_notices(images, max_detections=config.max_detections, pre_nms_top_k=config.top_k):
             watcher.note(line)
         report = write(trained, out, images=images, held_out=held_out, options=options, progress=watcher.progress)
         for line in (*_threshold_lines(report), *summary_lines(report), *report["warnings"]):
@@ -101,10 +102,9 @@ def export(
     exact = precision == "fp32"
     closeness = f"corners within {report['max_box_error_px']:.4f} px" if exact else report["agreement_criterion"]
     boxes = report["boxes"] if exact else f"{report['agreement']:.1%} of {report['boxes']}"
-    typer.echo(
-        f"{out}: agrees with PyTorch on {boxes} boxes of {report['images']} images "
-        f"({closeness}, AP within {report['delta_ap_points']:.2f} points)"
-    )
+    delta = report["delta_ap_points"]
+    ap = "AP undefined: the images have no boxes" if delta is None else f"AP within {delta:.2f} points"
+    typer.echo(f"{out}: agrees with PyTorch on {boxes} boxes of {report['images']} images ({closeness}, {ap})")
 
 
 def _lowering(precision: str, calibration: str | None, trained: Trained) -> Lowering | None:

@@ -56,11 +56,13 @@ class _DeltaAP:
     Attributes:
         all: absolute difference of AP.
         small: by how much the AP of small objects is lower.
+        undefined: there is no AP to compare, the images have no boxes.
 
     """
 
     all: float | None = None
     small: float | None = None
+    undefined: bool = False
 
 
 def verify_command(
@@ -122,6 +124,7 @@ def verify_command(
         typer.echo(f"swath: {model}: {'; '.join(faults)} ({detector.runs_on})", err=True)
         return 1
     ap = "" if delta.all is None else f", AP within {delta.all:.2f} points"
+    ap = ", AP undefined: the images have no boxes" if delta.undefined else ap
     typer.echo(
         f"{model}: agrees with PyTorch on {result.parity.boxes} boxes of {result.parity.images} images "
         f"({result.parity.summary()}{ap}), {detector.runs_on}"
@@ -136,8 +139,8 @@ def _delta_ap(detector: Detector, images: Dataset, progress: Callable[[int, int]
         return _DeltaAP()
     from detection.evaluation.evaluate import evaluate
 
-    if float(at_export["ap_pytorch"]) < 0:  # no box to find in them: AP was undefined
-        return _DeltaAP()
+    if float(at_export["ap_pytorch"]) < 0:
+        return _DeltaAP(undefined=True)
     coco = evaluate(detector, images, progress=progress).metrics.coco
     small = float(at_export.get("aps_pytorch", -1))
     return _DeltaAP(
@@ -145,8 +148,9 @@ def _delta_ap(detector: Detector, images: Dataset, progress: Callable[[int, int]
     )
 
 
-def _chance_points(detector: Detector) -> float:
-    return float(detector.metadata.parity.get("delta_ap_chance_points", 0.0))
+def _chance_points(detector: Detector) -> float | None:
+    given = detector.metadata.parity.get("delta_ap_chance_points", 0.0)
+    return None if given is None else float(given)
 
 
 def _faults(detector: Detector, result: Verification, delta: _DeltaAP) -> list[str]:

@@ -72,6 +72,14 @@ def max_detections(detector: ImageDetector) -> int | None:
     return None if given is None else int(given)
 
 
+def pre_nms_top_k(detector: ImageDetector) -> int | None:
+    """Most boxes that enter a detector's NMS, per level or class; None if it has no such limit or does not say."""
+    if isinstance(detector, Detector):
+        return detector.metadata.pre_nms_top_k
+    given = getattr(detector, "pre_nms_top_k", None)
+    return None if given is None else int(given)
+
+
 def dataset_labels(detector: ImageDetector, dataset: Dataset) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """A dataset's label for each class of a detector, matched by name, -1 where it has none.
 

@@ -19,7 +19,7 @@ from detection.evaluation.coco_metrics import (
     coco_metrics,
     coco_results,
 )
-from detection.evaluation.detectors import ImageDetector, dataset_labels, max_detections, runs_on
+from detection.evaluation.detectors import ImageDetector, dataset_labels, max_detections, pre_nms_top_k, runs_on
 from detection.evaluation.evaluation import Evaluation
 from detection.evaluation.intervals import FEW_GROUPS
 from detection.evaluation.operating import crop_labels
@@ -110,7 +110,8 @@ def evaluate(
         detections.append(relabelled(found, labels))
         if progress:
             progress(done, len(dataset))
-    notices += cap_notices(dataset, max_detections=max_detections(detector), metrics=False)
+    most, top_k = max_detections(detector), pre_nms_top_k(detector)
+    notices += cap_notices(dataset, max_detections=most, pre_nms_top_k=top_k, metrics=False)
     return score(dataset, detections, options, run=DetectorRun(seconds, runs_on(detector), notices))
 
 

@@ -57,10 +57,13 @@ class Difference:
         return self.change is not None and (self.change.low > 0 or self.change.high < 0)
 
     @property
-    def by_chance(self) -> float:
-        """The part of the change that may be sampling error: down to the near end of its interval, or all of it."""
+    def by_chance(self) -> float | None:
+        """The part of the change that may be sampling error: down to the near end of its interval, or all of it.
+
+        None where the change is undefined.
+        """
         if self.change is None:
-            return 0.0
+            return None
         surely = max(self.change.low, -self.change.high, 0.0)
         return max(abs(self.change.value) - surely, 0.0)
 

@@ -71,6 +71,7 @@ def metadata_of(
         pre_nms_score_threshold=config.pre_nms_score_threshold,
         nms_iou=config.nms_iou,
         max_detections=config.max_detections,
+        pre_nms_top_k=config.top_k,
         max_batch=MAX_BATCH,
         precision=precision,
         dataset_fingerprint=trained.dataset_fingerprint,

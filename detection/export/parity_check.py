@@ -39,9 +39,10 @@ class CheckResult:
     Attributes:
         parity: comparison of the boxes.
         ap, aps: of the file, all objects and small ones; fractions, -1 where undefined.
-        delta_points: absolute difference of its AP from PyTorch's, in hundredths.
+        delta_points: absolute difference of its AP from PyTorch's, in hundredths; None where AP is undefined, the
+            images have no boxes.
         chance_points: the part of it that may be sampling error: down to the near end of the difference's 95 %
-            interval. 0 in float32, where boxes must be the same.
+            interval. 0 in float32, where boxes must be the same; None where AP is undefined.
         small_fall_points: by how much the AP of small objects is lower; None where there are none.
         faults: why the file is refused, one clause each; empty where it passed.
 
@@ -50,8 +51,8 @@ class CheckResult:
     parity: Parity
     ap: float
     aps: float
-    delta_points: float
-    chance_points: float
+    delta_points: float | None
+    chance_points: float | None
     small_fall_points: float | None
     faults: tuple[str, ...]
 
@@ -62,14 +63,17 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, object]:
         """For the parity report."""
-        fall = self.small_fall_points
+
+        def rounded(points: float | None) -> float | None:
+            return None if points is None else round(points, 4)
+
         return {
             **self.parity.to_dict(),
             "ap_onnx": self.ap,
             "aps_onnx": self.aps,
-            "delta_ap_points": round(self.delta_points, 4),
-            "delta_ap_chance_points": round(self.chance_points, 4),
-            "small_ap_fall_points": None if fall is None else round(fall, 4),
+            "delta_ap_points": rounded(self.delta_points),
+            "delta_ap_chance_points": rounded(self.chance_points),
+            "small_ap_fall_points": rounded(self.small_fall_points),
         }
 
 
@@ -137,8 +141,9 @@ class ParityCheck:
         progress = self._report(task or "onnxruntime")
         metrics = evaluate(detector, self._evaluation.dataset, progress=progress).metrics
         found, pytorch = metrics.coco, self._evaluation.metrics.coco
-        delta = 100 * abs(found["AP"] - pytorch["AP"])
+        delta = 100 * abs(found["AP"] - pytorch["AP"]) if pytorch["AP"] >= 0 else None
         chance = self._chance_points(metrics.matches) if isinstance(parity, Agreement) else 0.0
+        chance = None if delta is None else chance
         small_fall = 100 * (pytorch["APs"] - found["APs"]) if pytorch["APs"] >= 0 else None
         faults += ap_faults(detector.metadata.precision, delta, small_fall, chance)
         return CheckResult(
@@ -148,11 +153,12 @@ class ParityCheck:
     def _report(self, task: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(task, done, total) if self._progress else None
 
-    def _chance_points(self, matches: Matches) -> float:
+    def _chance_points(self, matches: Matches) -> float | None:
         # Image by image, not by field: how rounding turns out in one image is independent of its neighbours.
         groups = [str(number) for number in range(len(self._evaluation.dataset))]
         resamples = draw_groups(groups, _RESAMPLES, seed=0)
-        return 100 * differences(self._evaluation.metrics.matches, matches, resamples)["AP"].by_chance
+        by_chance = differences(self._evaluation.metrics.matches, matches, resamples)["AP"].by_chance
+        return None if by_chance is None else 100 * by_chance
 
 
 def _kept_inputs(real: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int]) -> list[NDArray[np.uint8]]:

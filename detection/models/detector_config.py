@@ -45,6 +45,11 @@ class DetectorConfig(BaseModel):
         """Label of the first class inside the model: 1 where 0 is the background."""
         return preset_named(self.preset).label_offset
 
+    @property
+    def top_k(self) -> int | None:
+        """`pre_nms_top_k` where the preset's NMS is limited by it, else None."""
+        return self.pre_nms_top_k if preset_named(self.preset).takes_top_k else None
+
     def build_arguments(self) -> dict[str, Any]:
         """What `build_model` takes beside the number of classes."""
         return {**self.model_dump(exclude={"options"}), **self.options}

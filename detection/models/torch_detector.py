@@ -36,6 +36,7 @@ class TorchDetector:
         self.class_names = class_names
         self.model: Any = model
         self._label_offset = preset_named(preset).label_offset
+        self._takes_top_k = preset_named(preset).takes_top_k
         self.size_hw = size_hw
 
     @classmethod
@@ -56,6 +57,11 @@ class TorchDetector:
         """Most boxes of an image."""
         second_stage: Any = getattr(self.model, "roi_heads", self.model)
         return int(second_stage.detections_per_img)
+
+    @property
+    def pre_nms_top_k(self) -> int | None:
+        """Most boxes into its NMS, per level or class; None where it has no such limit."""
+        return int(self.model.topk_candidates) if self._takes_top_k else None
 
     @torch.inference_mode()
     def on_inputs(self, inputs_rgb: NDArray[np.uint8]) -> list[Detections]:

@@ -54,6 +54,9 @@ class ModelMetadata(BaseModel):
     pre_nms_score_threshold: Fraction = Field(description="the graph itself drops boxes at or below this score")
     nms_iou: Fraction = Field(description="IoU above which the lower-scored of two boxes of one class is suppressed")
     max_detections: int = Field(ge=1, description="K, the fixed number of rows of the graph's outputs")
+    pre_nms_top_k: int | None = Field(
+        None, ge=1, description="most boxes into NMS, per level or class; null: no such limit, or an early file"
+    )
     max_batch: int = Field(ge=1, le=1024, description="the graph was checked for batches of 1 up to this many images")
     precision: str = Field(description="fp32, fp16 or int8")
     dataset_fingerprint: str = Field(description="of the training images and labels")

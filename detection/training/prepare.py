@@ -20,7 +20,6 @@ from data.loading.loader import LoadingOptions
 from detection.evaluation.caps import cap_notices
 from detection.models.build import build_model
 from detection.models.freezing import freeze_stem
-from detection.models.presets import preset_named
 from detection.models.weights import WeightsReport, load_weights
 from detection.recipe.schema import Recipe
 from detection.runtime.letterbox import letterbox
@@ -95,11 +94,10 @@ def prepare(
         how_to_get=recipe.data.how_to_get,
         watcher=watcher,
     )
-    limits = recipe.postprocess
-    top_k = limits.pre_nms_top_k if preset_named(recipe.model.preset).takes_top_k else None
+    limits = recipe.detector
     for name, part in (("train", data.train), ("val", data.validation)):
         if part is not None:
-            lines = cap_notices(part, max_detections=limits.max_detections, pre_nms_top_k=top_k)
+            lines = cap_notices(part, max_detections=limits.max_detections, pre_nms_top_k=limits.top_k)
             for line in lines:
                 watcher.note(f"{name}: {line}")
     seed_everything(settings.seed, verbose=False)

@@ -115,7 +115,9 @@ class Int8:
 
         def passes(in_float: int) -> tuple[bool, str]:
             result = check(graph(in_float), f"{in_float} layers in float")
-            return result.passed, "; ".join(result.faults) or f"AP off by {result.delta_points:.2f} points"
+            delta = result.delta_points
+            off = "AP undefined: no boxes" if delta is None else f"AP off by {delta:.2f} points"
+            return result.passed, "; ".join(result.faults) or off
 
         most = int(_SHARE_IN_FLOAT * len(order))
         count, trials = fewest_in_float(len(order), most, passes)
@@ -158,7 +160,7 @@ def summary_lines(report: Mapping[str, Any]) -> Iterator[str]:
     time = f"{gain['cpu_ms']:.1f} ms per image by onnxruntime on this CPU (fp32 {gain['fp32_cpu_ms']:.1f} ms"
     yield f"{precision}: {size}, {time}, {gain['cpu_speed_up']:.2f} x){kept}"
     delta, budget = report["delta_ap_points"], DELTA_AP_POINTS[precision]
-    if delta > budget:
+    if delta is not None and delta > budget:
         chance = report["delta_ap_chance_points"]
         yield (
             f"AP is off by {delta:.2f} points, more than {precision}'s {budget}; {chance:.2f} of them may be "

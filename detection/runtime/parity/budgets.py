@@ -23,20 +23,20 @@ def has_learned(ap_pytorch: float) -> bool:
 
 
 def ap_faults(
-    precision: str, delta_points: float | None, small_fall_points: float | None, chance_points: float = 0.0
+    precision: str, delta_points: float | None, small_fall_points: float | None, chance_points: float | None = 0.0
 ) -> list[str]:
     """What is wrong with a file's AP, one clause each; empty where it is within its budget.
 
     Args:
         precision: of the file: fp32, fp16 or int8.
-        delta_points: absolute difference of its AP from PyTorch's, in hundredths; None: not known.
+        delta_points: absolute difference of its AP from PyTorch's, in hundredths; None: not known, undefined.
         small_fall_points: by how much the AP of small objects is lower; None: not known, or there are none.
         chance_points: how much of `delta_points` may be sampling error: other images of the same kind could have
-            shown that much less.
+            shown that much less; None: not known.
 
     """
     faults = []
-    budget = DELTA_AP_POINTS[precision]
+    budget, chance_points = DELTA_AP_POINTS[precision], chance_points or 0.0
     if delta_points is not None and delta_points - min(chance_points, CHANCE_IN_BUDGETS * budget) > budget:
         by_chance = f", of which {chance_points:.2f} may be chance" if chance_points else ""
         faults.append(f"AP is off by {delta_points:.2f} points{by_chance}")

@@ -53,7 +53,7 @@ class _Report(BaseModel):
     malformed_outputs: Annotated[int, Field(ge=0)]
     delta_ap_points: _Points | None
     small_ap_fall_points: _Points | None
-    delta_ap_chance_points: _Points = 0.0  # missing in early reports
+    delta_ap_chance_points: _Points | None = 0.0  # missing in early reports
     agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     unmatched_boxes: Annotated[int, Field(ge=0)] | None = None
 

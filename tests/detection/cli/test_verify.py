@@ -6,6 +6,10 @@ import sys
 import onnx
 
 from data import load_dataset
+from detection.export.export import export
+from detection.models.checkpoint import load_trained
+from detection.runtime.detector import Detector
+from detection.runtime.parity.report import parity_fault
 from tests.detection.conftest import resealed, swath
 
 WITHOUT = """
@@ -65,3 +69,16 @@ def test_other_images_and_a_lost_reference_are_one_line(exported, coco_file, tmp
     alone = shutil.copy(exported, tmp_path / "alone.onnx")
     code, _, error = swath(capsys, "verify", alone)
     assert code == 1 and "alone.reference.npz: no such file; swath export writes it beside the model" in error
+
+
+def test_ap_of_images_without_a_box_is_undefined_and_never_a_number(run, coco_file, tmp_path, capsys):
+    empty, model = coco_file([[], []], names=load_trained(run).class_names), tmp_path / "model.onnx"
+    report = export(load_trained(run), model, images=load_dataset(empty), held_out=True)
+    assert report["ap_pytorch"] == report["ap_onnx"] == -1
+    assert report["delta_ap_points"] is report["delta_ap_chance_points"] is report["small_ap_fall_points"] is None
+    assert "AP is undefined, the images have no boxes" in report["warnings"][0]
+    code, said, _ = swath(capsys, "verify", model, empty, "--json", tmp_path / "v.json")
+    assert code == 0 and "AP undefined: the images have no boxes" in said and "AP within" not in said
+    written = json.loads((tmp_path / "v.json").read_text())
+    assert written["delta_ap_points"] is written["delta_ap_chance_points"] is None
+    assert parity_fault(model, Detector(model).metadata) == ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from data.check.labels import label_findings
 from detection.cli.stream_tables import summary_tables
 from detection.evaluation.caps import cap_notices
 from detection.evaluation.evaluate import evaluate, score
+from detection.models.checkpoint import load_trained, save_trained
 from detection.runtime.detections import Detections
 from detection.runtime.streaming.slices import is_full
 from detection.runtime.streaming.summary import CameraSummary, StreamSummary
+from tests.detection.conftest import swath
 
 CROP, WEED = 3, 7
 
@@ -97,3 +101,27 @@ def test_the_stream_says_in_how_many_frames() -> None:
         console.print(summary_tables(summary))
         said = "as many boxes as the model can give in 4 of 9 frames" in console.export_text()
         assert said == bool(at_cap) and summary.to_json()["at_cap"] == at_cap
+
+
+def test_export_and_evaluate_say_the_limits_of_a_run_and_of_its_file(run: Path, rendered, tmp_path, capsys) -> None:
+    trained = load_trained(run)
+    save_trained(
+        tmp_path / "narrow.safetensors",
+        trained.model.state_dict(),
+        config=trained.config.model_copy(update={"max_detections": 4, "pre_nms_top_k": 5}),
+        recipe=trained.recipe,
+        class_names=trained.class_names,
+        dataset_fingerprint=trained.dataset_fingerprint,
+        weights_licence=trained.weights_licence,
+        metrics=trained.metrics,
+    )
+    most = max(len(image.labels) for image in load_dataset(rendered).images)
+    limits = [f"boxes (up to {most}) than the {n} that " for n in ("4", "5")]
+    limits = [limits[0] + "the detector gives: recall is", limits[1] + "enter NMS of a level or class"]
+    narrow, out = tmp_path / "narrow.safetensors", tmp_path / "narrow.onnx"
+    code, _, said = swath(capsys, "export", narrow, "--out", out)
+    assert code == 0 and all(line in said for line in limits), said
+    for model in (narrow, out):
+        assert swath(capsys, "evaluate", model, rendered, "--out", tmp_path / "report")[0] == 0
+        notices = json.loads((tmp_path / "report" / "metrics.json").read_text())["notices"]
+        assert all(any(line in notice for notice in notices) for line in limits), (model, notices)

@@ -151,7 +151,7 @@ def test_the_difference_of_what_is_undefined_is_no_number():
     bare = replace(none, boxes=np.zeros_like(none.boxes))
     for name, difference in differences(bare, bare, np.ones((10, 3))).items():
         assert (difference.first, difference.second, difference.change) == (-1, -1, None), name
-        assert not difference.significant and difference.by_chance == 0
+        assert not difference.significant and difference.by_chance is None
     table = io.StringIO()
     changes = differences(bare, bare, np.ones((10, 3)))
     Console(file=table, width=120).print(differences_table(changes, [Path("a"), Path("b")]))

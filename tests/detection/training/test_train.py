@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from data import load_dataset
+from data import DataError, load_dataset
 from data.formats.coco import save_coco
 from detection.models.checkpoint import CheckpointError, load_trained, load_training_state, write_whole
 from detection.recipe.reading import load_recipe
@@ -125,6 +125,24 @@ def test_what_cannot_be_trained_on_is_said_before_anything_is_written(tmp_path: 
     with pytest.raises(CheckpointError, match="nothing to resume"):
         recipe = load_recipe(write_recipe(tmp_path / "t.yaml", rendered))
         train(recipe, tmp_path / "run", watcher=Quiet(), resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_fault_that_a_reader_notices_stops_the_training(part: str, tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        folder = tmp_path / name
+        for sub in ("images", "labels"):
+            (folder / sub).mkdir(parents=True)
+        (folder / "classes.txt").write_text("weed\n")
+        for number in range(2):
+            image, label = folder / f"images/{name}{number}.png", folder / f"labels/{name}{number}.txt"
+            cv2.imwrite(str(image), np.random.default_rng(number).integers(0, 256, (40, 60, 3), np.uint8))
+            label.write_text("0 0.5 0.5 0.25 0.25\n")
+    (tmp_path / part / "labels" / "lost.txt").write_text("0 0.5 0.5 0.25 0.25\n")  # its image is not there
+    path = write_recipe(tmp_path / "r.yaml", tmp_path / "train", data={"val": str(tmp_path / "val")})
+    with pytest.raises(DataError, match="label-unused: .*without an image.*lost.txt"):
+        train(load_recipe(path), tmp_path / "run", watcher=Quiet())
     assert not (tmp_path / "run").exists()
 
 
