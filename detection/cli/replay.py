@@ -51,12 +51,14 @@ def replay(
     """
     from rich.console import Console
 
+    from detection.cli.stream_terminal import messages_on
     from detection.runtime.blackbox.recorded_source import open_recording
     from detection.runtime.blackbox.recording import read_recording
     from detection.runtime.blackbox.replay import Comparison
     from detection.runtime.detector import Detector
     from detection.runtime.errors import OutputError
     from detection.runtime.files import write_whole
+    from detection.runtime.operations.redaction import Redaction
     from detection.runtime.outputs.annotated_video import VideoOutput
     from detection.runtime.outputs.jsonl import JsonlOutput
     from detection.runtime.parity.reference import file_digest
@@ -68,6 +70,7 @@ def replay(
     console = Console(stderr=True)
     with ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signals())
+        stack.enter_context(messages_on(console, Redaction()))
         detector = Detector(model, providers=None if provider is None else [provider], threads=threads)
         _take_thresholds(detector, recorded, model)
         detector.warm_up()
@@ -114,13 +117,15 @@ def _print(
     from rich.table import Table
     from rich.text import Text
 
-    for failure in failures:
-        console.print(f"error: {failure}", markup=False, highlight=False, soft_wrap=True)
+    from detection.runtime.errors import one_line
+
+    lines = [f"error: {failure}" for failure in failures]
     if not same_model:
-        console.print(f"another model file than the recorded one ({recorded.model})", markup=False, highlight=False)
+        lines.append(f"another model file than the recorded one ({recorded.model})")
     if comparison.lossy:
-        line = f"{comparison.lossy:,} images were recorded as JPEG, not as the original pixels: not compared"
-        console.print(line, highlight=False)
+        lines.append(f"{comparison.lossy:,} images were recorded as JPEG, not as the original pixels: not compared")
+    for line in map(one_line, lines):  # names in a recording may hold escape codes
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if comparison.shown:
         table = Table(title="Different detections", title_justify="left")
         table.add_column("camera")
@@ -128,7 +133,7 @@ def _print(
             table.add_column(name, justify="right")
         for one in comparison.shown:
             counts = (one.frame, one.recorded, one.replayed, one.only_recorded, one.only_replayed)
-            table.add_row(Text(one.camera), *map(str, counts))
+            table.add_row(Text(one_line(one.camera)), *map(str, counts))
         console.print(table)
     console.print(_result_line(comparison), markup=False, highlight=False)
 

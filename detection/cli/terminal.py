@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from detection.cli.training_view import TrainingView, in_words
+from detection.runtime.errors import one_line
 from detection.training.watcher import Step
 
 if TYPE_CHECKING:  # they import torch, for which the commands of `swath data` would wait seconds
@@ -90,7 +91,8 @@ class TerminalWatcher:
 
     def note(self, line: str) -> None:
         """Print a line above what moves."""
-        self._console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        shown = "\n".join(map(one_line, line.split("\n")))  # names of files and classes may hold escape codes
+        self._console.print(shown, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, task: str, done: int, total: int) -> None:
         """Move the bar of `task`, which is removed when it is full."""
@@ -148,7 +150,7 @@ def metrics_table(metrics: CocoMetrics, title: str) -> Table:
     table = Table("", "AP", "AP50", "AP75", "AR100", "boxes", "best-F1 score", title=title, title_justify="left")
     for name, scored in metrics.per_class.items():
         numbers = (scored.AP, scored.AP50, scored.AP75, scored.AR100)
-        table.add_row(name, *map(_shown, numbers), str(scored.boxes), _shown(scored.threshold))
+        table.add_row(Text(one_line(name)), *map(_shown, numbers), str(scored.boxes), _shown(scored.threshold))
     coco = metrics.coco
     boxes = sum(scored.boxes for scored in metrics.per_class.values())
     whole = (coco["AP"], coco["AP50"], coco["AP75"], coco["AR100"])

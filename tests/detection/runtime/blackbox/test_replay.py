@@ -163,9 +163,14 @@ def test_another_model_is_said_and_its_differences_shown(
     tiny: Any, model_path: Path, recording: Path, tmp_path: Path, capfd: Any
 ) -> None:
     other = tiny.write(tmp_path / "other.onnx", tiny.metadata(input_size_hw=(32, 48)))
-    assert replay_command(other, recording, as_fast=True, threads=1) == 1
+    copy = _copy(recording, tmp_path)
+    for name in ("frames.jsonl", "recording.json"):  # from a machine that is not trusted
+        text = (copy / name).read_text()
+        (copy / name).write_text(text.replace('"left"', r'"l\u001b[31mft"').replace(".onnx", r"\u001b[2J.onnx"))
+    assert replay_command(other, copy, as_fast=True, threads=1) == 1
     stderr = capfd.readouterr().err
     assert "another model file" in stderr and "Different detections" in stderr
+    assert "\x1b" not in stderr and r"l\x1b[31mft" in stderr and r"\x1b[2J.onnx" in stderr
     renamed = tiny.write(tmp_path / "renamed.onnx", tiny.metadata(class_names=("thistle", "crop")))
     with pytest.raises(ModelFileError, match="detects thistle, crop; the recording is of weed, crop"):
         replay_command(renamed, recording)
