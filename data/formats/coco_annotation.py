@@ -40,7 +40,9 @@ def annotation_box(
             raise DataError(f"{where}: no bbox, and its segmentation cannot be used: {error}") from None
     numbers = _numbers(box, where, notices)
     if numbers is None:
-        raise DataError(f"{where}: bbox must be four numbers [x, y, width, height], got {box!r}")
+        raise DataError(
+            f"{where}: bbox must be four numbers [x, y, width, height], got {box!r}: correct or remove it"
+        )
     x, y, width, height = numbers
     if not all(map(_finite, numbers)):
         line = f"{where}: bbox {box} is not finite (NaN or infinite): correct or remove it"

@@ -72,7 +72,13 @@ def test_repairs_keep_labels_and_areas_aligned(coco_file):
         ({"annotations": [{**BOX, "image_id": [7]}]}, "is not in images"),
         ({"annotations": [{**BOX, "category_id": 1}]}, r"category_id 1 is not in categories \(known: 2, 5\)"),
         ({"annotations": [{**BOX, "bbox": [1, 2, 3]}]}, "bbox must be four numbers"),
-        ({"annotations": [{**BOX, "bbox": None}]}, "bbox must be four numbers"),
+        *(
+            (
+                {"annotations": [{**BOX, "bbox": box}]},
+                r"annotation 1 .*bbox must be four numbers.*correct or remove it",
+            )
+            for box in (None, [], {}, "", "x", "1,2,3", 5, [1, 2, 3, 4, 5], [[1, 2, 3, 4]], [None] * 4)
+        ),
         ({"annotations": [{**BOX, "bbox": [1, 2, "three", 4]}]}, "bbox must be four numbers"),
         ({"annotations": [{**BOX, "bbox": [float("nan"), 2, 3, 4]}]}, "not finite"),
         ({"annotations": [{**BOX, "bbox": [10**400, 2, 3, 4]}]}, "not finite"),
