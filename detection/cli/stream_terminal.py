@@ -14,12 +14,14 @@ from detection.cli.stream_tables import summary_tables
 from detection.runtime.cameras.source import Source
 from detection.runtime.closing import Closing
 from detection.runtime.detections import Detections, Frame
-from detection.runtime.errors import one_line
+from detection.runtime.errors import OutputError, one_line
 from detection.runtime.events import Event
-from detection.runtime.operations.machine import Machine
+from detection.runtime.files import write_whole
+from detection.runtime.operations.machine import Machine, Outputs
 from detection.runtime.operations.redaction import RedactedFormatter, Redaction
 from detection.runtime.operations.run import MachineObserver, run_machine
 from detection.runtime.outputs.contract import Record
+from detection.runtime.outputs.dashboard import DashboardSettings
 
 
 def run_in_terminal(
@@ -47,7 +49,7 @@ def run_in_terminal(
     """
     redaction = redaction or Redaction()
     console = Console(stderr=True)
-    with messages_on(console, redaction), _View(console, redaction, max_frames) as view:
+    with messages_on(console, redaction), _View(console, redaction, max_frames, machine.outputs) as view:
         result = run_machine(machine, redaction=redaction, max_frames=max_frames, summary=summary, observer=view)
     console.print(summary_tables(result.summary, result.outputs_dropped))
     return 1 if result.summary.failures or result.summary.faulty else 0
@@ -56,8 +58,12 @@ def run_in_terminal(
 class _View(Closing, MachineObserver):
     """A bar without an end where a source is live; and a line for each event that a person should see."""
 
-    def __init__(self, console: Console, redaction: Redaction, max_frames: int | None) -> None:
+    def __init__(
+        self, console: Console, redaction: Redaction, max_frames: int | None, outputs: Outputs | None = None
+    ) -> None:
         self._console = console
+        self._outputs = outputs
+        self._private: list[Path] = []
         self._redaction = redaction
         self._max_frames = max_frames
         columns = (
@@ -74,7 +80,7 @@ class _View(Closing, MachineObserver):
         for name, url in urls.items():
             shown, secret, _ = url.partition("?")
             if secret and not self._console.is_terminal:  # a journal, which others read
-                url = f"{shown} (its token is not written into logs; set one by {name} token in the YAML, or by flag)"
+                url = f"{shown} ({self._where_token(name, url)})"
             self._console.print(f"{name}: {url}", markup=False, highlight=False, soft_wrap=True)
         lengths = [source.length for source in sources]
         total = None if None in lengths else sum(n for n in lengths if n is not None)
@@ -82,6 +88,19 @@ class _View(Closing, MachineObserver):
             total = self._max_frames if total is None else min(total, self._max_frames)
         self._bar.update(self._task, total=total)
         self._bar.start()
+
+    def _where_token(self, name: str, url: str) -> str:
+        """Where the token of an address is to be found; one that was made up is written for the owner alone."""
+        settings = getattr(self._outputs, name, None)
+        if not isinstance(settings, DashboardSettings) or settings.token is not None:
+            return "with its token, which is not written into logs"
+        path = settings.record_into / f"{name}-address.txt"
+        try:
+            write_whole(path, url + "\n", private=True)
+        except OutputError as error:
+            return f"its token is shown nowhere: {error}; set outputs.{name}.token"
+        self._private.append(path)
+        return f"the address with its token is in {path}, which only this user can read"
 
     def event(self, event: Event) -> None:
         """One unbroken line, whatever the terminal's width, so that it can be searched for."""
@@ -97,8 +116,10 @@ class _View(Closing, MachineObserver):
         self._bar.update(self._task, advance=1, last=last)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and addresses that are no longer of use."""
         self._bar.stop()
+        for path in self._private:
+            path.unlink(missing_ok=True)
 
 
 class _LineHandler(logging.Handler):

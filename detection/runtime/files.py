@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from detection.runtime.errors import OutputError
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
     """Write a file; whoever reads it sees the old one or the new one, never a part.
 
     Args:
         path: missing folders are made; what stood there is replaced.
         content: text, written as UTF-8, or bytes.
+        private: only its owner may read it.
 
     Raises:
         OutputError: it cannot be written; what stood there is as it was.
@@ -23,10 +25,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if private:
+            part.unlink(missing_ok=True)
+            part.touch(mode=0o600, exist_ok=False)
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 

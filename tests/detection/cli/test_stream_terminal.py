@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,12 +13,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
-from detection.cli.stream_terminal import run_in_terminal
+from detection.cli.stream_terminal import _View, run_in_terminal
 from detection.runtime.cameras.sources import camera_name, open_sources
 from detection.runtime.errors import DeviceError, ModelFileError, OutputError, SourceError, SwathError
 from detection.runtime.events import Event
 from detection.runtime.operations.machine import Machine
+from detection.runtime.operations.redaction import Redaction
 
 RUN = "from swath.__main__ import main; main()"
 
@@ -278,3 +281,32 @@ def test_public_names_resolve() -> None:
         assert getattr(runtime, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = runtime.Nonsense
+
+
+def test_a_token_that_was_made_up_is_for_this_user_alone_and_in_no_log(tmp_path: Path) -> None:
+    videos, shown = tmp_path / "videos", io.StringIO()
+    kept = videos / "dashboard-address.txt"
+
+    def opened(**own: Any) -> _View:
+        content = {"model": {"path": "m.onnx"}, "cameras": [{"name": "left", "source": "0"}]}
+        dashboard = {"address": "0.0.0.0:0", "record_into": videos, **own}
+        machine = Machine.model_validate({**content, "outputs": {"dashboard": dashboard}})
+        view = _View(Console(file=shown, width=500), Redaction(), None, machine.outputs)
+        view.opened([], {"dashboard": "http://robot:8080/?token=made-up-one"})
+        return view
+
+    with opened():
+        assert kept.read_text() == "http://robot:8080/?token=made-up-one\n"
+        assert kept.stat().st_mode & 0o777 == 0o600
+    assert not kept.exists()
+    with opened(token="chosen-by-hand"):
+        assert not kept.exists()
+    videos.rmdir()
+    videos.touch()  # no folder can be made
+    with opened():
+        pass
+    first, second, third = shown.getvalue().splitlines()
+    assert f"http://robot:8080/ (the address with its token is in {kept}" in first
+    assert "with its token, which is not written into logs" in second
+    assert "its token is shown nowhere" in third and "set outputs.dashboard.token" in third
+    assert "made-up-one" not in shown.getvalue()
