@@ -120,6 +120,15 @@ def test_each_class_has_an_interval_of_its_own():
         assert interval == intervals(own, drawn)["AP50"]
 
 
+def test_many_resamples_at_once_are_each_by_itself_to_the_last_bit():
+    rng = np.random.default_rng(2)
+    score = rng.integers(1, 9, 80) / 10  # many ties
+    some = matches(rng.random(80) < 0.4, rng.integers(0, 12, 80), score, images=12)
+    weights = np.vstack([draw_groups([str(k // 3) for k in range(12)], 30, 0), np.zeros(12), np.full(12, 7.0)])
+    alone = [average_precision(some, row[None]) for row in weights]
+    assert (average_precision(some, weights) == np.concatenate(alone)).all()
+
+
 @pytest.mark.parametrize("rate", [0.3, 0.9])
 def test_curves_in_steps_differ_little_from_whole_ones(rate):
     rng = np.random.default_rng(1)
