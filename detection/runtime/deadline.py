@@ -64,18 +64,27 @@ class Deadline(Closing):
         if self.passed:
             raise TimeoutError
 
+    def hang_up(self) -> None:
+        """End the connections made so far: a server of one client at a time waits for that to take the next."""
+        with self._lock:
+            self._shut()
+            self._forget()
+
     def close(self) -> None:
         """Leave the connections to themselves."""
         self._timer.cancel()
         with self._lock:
-            for watched in self._watched:
-                watched.close()
-            self._watched.clear()
+            self._forget()
 
     def _end(self) -> None:
         with self._lock:
             self.passed = True
             self._shut()
+
+    def _forget(self) -> None:
+        for watched in self._watched:
+            watched.close()
+        self._watched.clear()
 
     def _shut(self) -> None:
         for watched in self._watched:

@@ -122,6 +122,7 @@ def _describe(url: str, deadline: Deadline) -> Refusal | None:
         given = authorize(challenges, "DESCRIBE", target, parts.user, parts.password or "")
         if given.kinds and not set(given.kinds) & set(_OF_FFMPEG):
             return refusal_of_kinds(given.kinds)
+        deadline.hang_up()
         with _connected(url, deadline) as connection:
             answer = _ask(connection, "DESCRIBE", target, given.header, deadline)
     return refusal_of_status(int(answer[:3]) if answer[:3].isdigit() else 0)

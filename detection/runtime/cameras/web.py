@@ -78,6 +78,7 @@ def get(url: str, deadline: Deadline) -> Answer:
                 challenges = answer.response.headers.get_all("WWW-Authenticate") or []
                 given = authorize(challenges, "GET", _path(parts.target), user, password or "")
                 connection.close()
+                deadline.hang_up()
                 connection = _connection(parts.scheme, parts.host, deadline)
                 answer = _asked(connection, parts.host, parts.target, given.header, given.kinds)
         except BaseException:
@@ -88,6 +89,7 @@ def get(url: str, deadline: Deadline) -> Answer:
         if answer.status not in (301, 302, 303, 307, 308) or not place:
             return answer
         answer.close()
+        deadline.hang_up()
         url = urljoin(f"{parts.scheme}://{parts.host}{_path(parts.target)}", place)
         if split_address(url).scheme not in ("http", "https"):
             raise ValueError("it leads to another protocol")

@@ -129,3 +129,29 @@ def test_rubbish_is_no_refusal() -> None:
         talker.start()
         assert why_refused(f"rtsp://127.0.0.1:{server.getsockname()[1]}/x", 5) is None
         talker.join(5)
+
+
+@pytest.mark.parametrize(("scheme", "first"), [("http", "password"), ("http", "elsewhere"), ("rtsp", "password")])
+def test_a_camera_of_one_client_at_a_time_is_asked_twice(scheme: str, first: str) -> None:
+    """As on an ESP32: the second connection is taken when the first has been closed."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    name = "HTTP/1.1" if scheme == "http" else "RTSP/1.0"
+    asks = f'{name} 401 No\r\nWWW-Authenticate: Basic realm="cam"\r\n\r\n'
+    leads = f"{name} 302 There\r\nLocation: http://127.0.0.1:{port}/there\r\n\r\n"
+    answers = [asks if first == "password" else leads, f"{name} 404 Not there\r\n\r\n"]
+
+    def serve() -> None:
+        for answer in answers:
+            with listening.accept()[0] as client:
+                client.recv(65536)
+                client.sendall(answer.encode())
+                while client.recv(65536):
+                    pass
+
+    served = threading.Thread(target=serve, daemon=True)
+    served.start()
+    with listening:
+        refusal = why_refused(f"{scheme}://farm:geheim@127.0.0.1:{port}/cam", 5.0)
+        served.join(5.0)
+    assert refusal is not None and refusal.reason == "it knows no stream of this path (404)"
