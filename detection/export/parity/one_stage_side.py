@@ -149,7 +149,9 @@ class OneStageSide:
         coder = self._model.box_coder
         if self._fcos:
             boxes = coder.decode(codes, self._anchors)
-            scores = torch.sqrt(torch.sigmoid(logits) * torch.sigmoid(head["bbox_ctrness"]))
+            scores = torch.sigmoid(logits)
+            if "bbox_ctrness" in head:
+                scores = torch.sqrt(scores * torch.sigmoid(head["bbox_ctrness"]))
         else:
             boxes = coder.decode_single(codes, self._anchors)
             scores = torch.softmax(logits, dim=-1)[:, 1:] if self._background else torch.sigmoid(logits)
