@@ -70,6 +70,6 @@ def _shown(example: Example) -> str:
     if example.box_xyxy:
         corners = ", ".join(f"{v:.6g}" for v in example.box_xyxy)
         return f"{name(example.where)} ({corners})"
-    if name(example.where) in example.detail or ": " in example.detail:
+    if name(example.where) in example.detail:
         return example.detail  # a reader's own line, which names the place
     return f"{name(example.where)} {example.detail}".strip()

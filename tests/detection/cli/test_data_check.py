@@ -57,6 +57,18 @@ def test_a_leak_is_shown_and_exits_with_1(capsys, rendered, tmp_path):
     )
 
 
+def test_the_first_file_of_a_finding_is_named(capsys, rendered, tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images").mkdir()
+    photo = next(rendered.rglob("*.jpg"))
+    for name in ("a.jpg", "IMG_1.HEIC"):
+        (tmp_path / "images" / name).write_bytes(photo.read_bytes())
+        (tmp_path / "labels" / name).with_suffix(".txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [weed]\n")
+    code, said, _ = swath(capsys, "data", "check", tmp_path)
+    assert code == 1 and "IMG_1.HEIC" in said and "IMG_1.txt" in said
+
+
 def test_wrong_usage_and_what_is_not_there(capsys, rendered, tmp_path):
     assert swath(capsys, "data", "check", rendered, "--split", "trian")[0] == 2
     code, _, err = swath(capsys, "data", "check", rendered, "--by", "row")
