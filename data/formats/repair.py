@@ -189,7 +189,7 @@ def repair_boxes(
     if infinite.any():
         line = f"{where}: a box is not finite (NaN or infinite): correct or remove it"
         _refuse(boxes[infinite], DataError(line, kind="box-not-finite"), image, notices)
-    swapped = np.asarray((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
+    swapped = ~infinite & (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
     if swapped.any():
         line = f"{where}: a box has a negative width or height: correct or remove it"
         _refuse(boxes[swapped], DataError(line, kind="box-swapped"), image, notices)

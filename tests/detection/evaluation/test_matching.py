@@ -38,3 +38,13 @@ def test_nothing_to_find_and_nothing_found() -> None:
     assert (len(matched.kept), matched.errors) == (0, 0)
     missed = match_detections(boxes((0, 0, 5, 5)), np.array([1]), Detections.empty())
     assert missed.found.tolist() == [False]
+
+
+def test_half_of_the_union_is_enough_and_a_second_detection_takes_what_is_left() -> None:
+    half = match_detections(boxes((0, 0, 10, 10)), np.array([0]), found(((0, 0, 10, 5), 0.0, 0)))
+    assert half.true_positive.tolist() == half.found.tolist() == [True]
+    less = match_detections(boxes((0, 0, 10, 10)), np.array([0]), found(((0, 0, 10, 4.9), 0.9, 0)))
+    assert (less.true_positive.tolist(), less.found.tolist(), less.errors) == ([False], [False], 2)
+    seen = found(((0, 0, 10, 10), 0.9, 0), ((0, 0, 10, 10), 0.8, 0), ((0, 0, 10, 10), 0.8, 0))
+    two = match_detections(boxes((0, 0, 10, 9), (0, 0, 10, 10)), np.array([0, 0]), seen)
+    assert two.true_positive.tolist() == [True, True, False] and two.found.all()

@@ -77,3 +77,52 @@ def test_the_former_name_of_boxes_xyxy_is_answered_by_the_new_one() -> None:
     found = Detections(np.float32([[1, 2, 3, 4]]), np.float32([0.5]), np.int64([0]))
     with pytest.warns(DeprecationWarning, match="Detections.boxes is now Detections.boxes_xyxy"):
         assert found.boxes is found.boxes_xyxy
+
+
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (np.zeros((2, 2), np.uint8), "uint8 (2, 2)"),
+        (np.zeros((2, 3, 4), np.uint8), "uint8 (2, 3, 4)"),
+        (np.zeros((2, 2, 3), np.float32), "float32 (2, 2, 3)"),
+    ],
+)
+def test_what_a_frame_says_of_another_image(image: np.ndarray, got: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Frame(image, "c", 0, 0)
+    assert str(caught.value) == f"a frame's image must be uint8 (H, W, 3), got {got}"
+
+
+def test_what_is_said_at_birth() -> None:
+    box = np.zeros((1, 4))
+    for columns, said in (
+        ((np.zeros(4), [1], [0]), "boxes_xyxy must have shape ('N', 4), got (4,)"),
+        ((np.zeros((1, 5)), [1], [0]), "boxes_xyxy must have shape ('N', 4), got (1, 5)"),
+        ((box + np.inf, [1], [0]), "boxes_xyxy must be finite"),
+        ((box, [1], [0, 1]), "labels must have shape (1,), got (2,)"),
+        ((box, [1], [0], [1, 2]), "track_ids must have shape (1,), got (2,)"),
+        ((box, [1], [0.0]), "labels must be integers, got float64"),
+        ((box, [1], [0], [1.0]), "track_ids must be integers, got float64"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            Detections(*columns)
+        assert str(caught.value) == said
+
+
+def test_columns_have_one_dtype_and_are_read_only() -> None:
+    found = Detections([[1, 2, 3, 4]], [1], [0], [7])
+    columns = (found.boxes_xyxy, found.scores, found.labels, found.track_ids)
+    assert [str(column.dtype) for column in columns] == ["float32", "float32", "int64", "int64"]
+    assert not any(column.flags.writeable for column in columns)
+
+
+def test_what_supervision_leaves_out() -> None:
+    import supervision
+
+    bare = supervision.Detections(xyxy=np.float32([[1, 2, 3, 4]]), class_id=np.array([2]), tracker_id=np.array([5]))
+    found = Detections.from_supervision(bare)
+    assert (found.scores.tolist(), found.labels.tolist(), found.track_ids.tolist()) == ([1], [2], [5])
+    theirs = found.to_supervision()
+    assert theirs.tracker_id.tolist() == [5] and theirs.xyxy.flags.writeable and theirs.confidence.flags.writeable
+    with pytest.raises(ValueError, match="^detections without class_id cannot be labelled$"):
+        Detections.from_supervision(supervision.Detections(xyxy=np.float32([[1, 2, 3, 4]])))

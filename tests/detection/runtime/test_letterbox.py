@@ -115,3 +115,26 @@ def test_it_turns_bgr_into_rgb_and_leaves_the_image_alone() -> None:
     np.testing.assert_array_equal(pixels[0, 0], [255, 0, 0])
     np.testing.assert_array_equal(pixels[32:], PAD_VALUE)
     np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "size_hw", "fitted_hw", "scale_xy"),
+    [
+        ((100, 200), (64, 64), (32, 64), (64 / 200, 32 / 100)),
+        ((128, 128), (64, 64), (64, 64), (0.5, 0.5)),  # just twice too large: halved
+        ((127, 126), (64, 64), (64, 63), (63 / 126, 64 / 127)),
+        ((301, 90), (64, 96), (64, 19), (19 / 88, 64 / 300)),  # halved twice, a row and two columns left out
+        ((1, 3000), (64, 96), (1, 96), (96 / (187 * 16), 1.0)),  # one row cannot be halved
+        ((3000, 1), (96, 64), (96, 1), (1.0, 96 / (187 * 16))),
+    ],
+)
+def test_placements_by_hand(image_hw, size_hw, fitted_hw, scale_xy) -> None:
+    place = placement(image_hw, size_hw)
+    assert (place.image_hw, place.fitted_hw, place.scale_xy) == (image_hw, fitted_hw, scale_xy)
+
+
+def test_boxes_are_scaled_by_side_and_clipped_to_the_image() -> None:
+    place = placement((100, 200), (64, 64))
+    there, back = place.to_input(np.float32([[10, 20, 50, 100]])), place.to_image(np.float32([[-1, -1, 99, 99]]))
+    np.testing.assert_allclose(there, [[3.2, 6.4, 16, 32]], rtol=1e-6)
+    assert back.tolist() == [[0, 0, 200, 100]] and there.dtype == back.dtype == np.float32

@@ -5,7 +5,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from detection.export.graph.suppression import onnx_translations, survivors
+from detection.export.graph.suppression import onnx_translations, rounded_down, survivors
 
 # The second overlaps the first by 0.8 of their union; the third touches neither.
 BOXES = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [20.0, 20.0, 30.0, 30.0]])
@@ -70,3 +70,9 @@ def test_onnxruntime_keeps_the_same_boxes_in_any_number_of_groups(tmp_path: Path
         np.testing.assert_array_equal(found, expected.numpy())
     nothing = np.zeros((3, 50), np.float32)
     assert session.run(None, {"boxes": np.zeros((3, 50, 4), np.float32), "scores": nothing})[0].sum() == 0
+
+
+def test_a_threshold_is_never_rounded_up() -> None:
+    assert rounded_down(0.5) == 0.5
+    assert rounded_down(0.7) == float(np.float32(0.7)) < 0.7
+    assert rounded_down(0.6) == 10066329 / 2**24 < 0.6 and float(np.float32(0.6)) == 10066330 / 2**24

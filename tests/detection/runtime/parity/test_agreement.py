@@ -75,3 +75,31 @@ def test_malformed_answers_never_hold():
     agreement = compared(detections(A), detections(A))
     agreement.malformed = 1
     assert not agreement.passed and "1 malformed" in agreement.fault()
+
+
+def test_each_box_takes_the_one_that_overlaps_it_most():
+    # both fit A, by 38 / 42 and by 1; only the first fits the other, by 39 / 41
+    agreement = compared(
+        detections(A, (13, 10, 53, 50, 0.9, 0)), detections((12, 10, 52, 50, 0.9, 0), A), precision="fp16"
+    )
+    assert (agreement.boxes, agreement.matched, agreement.images) == (4, 4, 1)
+
+
+def test_what_the_parity_report_holds():
+    agreement = compared(detections(A, B), detections((20, 10, 60, 50, 0.9, 0), B))
+    agreement.malformed = 1
+    assert agreement.to_dict() == {
+        "images": 1,
+        "boxes": 4,
+        "agreement": 0.5,
+        "agreement_required": 0.9,
+        "agreement_criterion": "same class, IoU >= 0.75, scores within 0.1",
+        "overlapping": {"0.5": 1.0, "0.75": 0.5, "0.9": 0.5},
+        "malformed_outputs": 1,
+    }
+    assert agreement.fault() == (
+        "50.0% of 4 boxes agree with PyTorch's (IoU >= 0.75, scores within 0.1), at least 90% must; "
+        "1 malformed outputs"
+    )
+    assert agreement.summary() == "50.0% of them agree: IoU >= 0.75, scores within 0.1"
+    assert set(compared(detections(), detections()).to_dict()["overlapping"].values()) == {1.0}

@@ -3,7 +3,7 @@ import pytest
 
 from detection.runtime.detections import Detections
 from detection.runtime.parity.box_parity import BoxParity
-from detection.runtime.parity.budgets import ap_faults
+from detection.runtime.parity.budgets import ap_faults, has_learned
 from detection.runtime.parity.expected import Expected
 
 
@@ -121,3 +121,40 @@ def test_a_budget_of_ap_is_what_no_chance_explains(delta: float | None, chance: 
 def test_small_objects_have_a_budget_of_their_own() -> None:
     assert ap_faults("int8", 0.0, 1.0) == [] == ap_faults("fp16", 0.0, 1.2)
     assert ap_faults("int8", 0.0, 1.2) == ["AP of small objects is 1.20 points lower"]
+
+
+def test_a_box_far_from_all_leaves_the_next_ones_their_own_and_the_nearest_is_taken() -> None:
+    near, nearer = (10.04, 10, 50, 50, 0.9, 0), (10.02, 10, 50, 50, 0.9, 0)
+    parity = compare(detections((300, 10, 350, 60, 0.5, 1), A), detections(near, nearer))
+    assert parity.max_box_error_px == pytest.approx(0.02, abs=1e-5)
+    assert (parity.different, parity.unmatched, parity.borderline) == (2, 2, 0)
+
+
+def test_what_the_parity_report_holds() -> None:
+    parity = compare(detections(A, B), detections((10.03, 10, 50, 50, 0.9004, 0), B, B))
+    parity.malformed = 2
+    assert parity.to_dict() == {
+        "images": 1,
+        "boxes": 2,
+        "max_box_error_px": pytest.approx(0.03, abs=1e-6),
+        "max_score_error": pytest.approx(4e-4, abs=1e-7),
+        "borderline_boxes": 0,
+        "boxes_above_thresholds": 0,
+        "borderline_above_thresholds": 0,
+        "unmatched_boxes": 1,
+        "malformed_outputs": 2,
+    }
+    assert parity.fault() == "1 of 2 boxes differ from PyTorch's, 2 malformed outputs"
+    assert parity.summary() == "corners within 0.0300 px, scores within 4.0e-04"
+
+
+@pytest.mark.parametrize(("ap", "learned"), [(0.01, True), (0.0099, False), (-1.0, False)])
+def test_an_ap_of_a_hundredth_is_something_learned(ap: float, learned: bool) -> None:
+    assert has_learned(ap) is learned
+
+
+def test_each_precision_has_its_budget() -> None:
+    for precision, budget in (("fp32", 0.1), ("fp16", 0.2), ("int8", 0.5)):
+        assert ap_faults(precision, budget, None) == []
+        assert ap_faults(precision, budget + 0.01, None) == [f"AP is off by {budget + 0.01:.2f} points"]
+    assert len(ap_faults("int8", 9.0, 9.0)) == 2
