@@ -72,4 +72,4 @@ def _shown(example: Example) -> str:
         return f"{name(example.where)} ({corners})"
     if name(example.where) in example.detail:
         return example.detail  # a reader's own line, which names the place
-    return f"{name(example.where)} {example.detail}".strip()
+    return f"{name(example.where)}: {example.detail}" if example.detail else name(example.where)

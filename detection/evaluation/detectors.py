@@ -66,17 +66,16 @@ def input_size_hw(detector: ImageDetector) -> tuple[int, int] | None:
 
 def max_detections(detector: ImageDetector) -> int | None:
     """Most boxes that a detector gives an image; None if it does not say."""
-    if isinstance(detector, Detector):
-        return detector.metadata.max_detections
-    given = getattr(detector, "max_detections", None)
-    return None if given is None else int(given)
+    return _limit(detector, "max_detections")
 
 
 def pre_nms_top_k(detector: ImageDetector) -> int | None:
     """Most boxes that enter a detector's NMS, per level or class; None if it has no such limit or does not say."""
-    if isinstance(detector, Detector):
-        return detector.metadata.pre_nms_top_k
-    given = getattr(detector, "pre_nms_top_k", None)
+    return _limit(detector, "pre_nms_top_k")
+
+
+def _limit(detector: ImageDetector, name: str) -> int | None:
+    given = getattr(detector.metadata if isinstance(detector, Detector) else detector, name, None)
     return None if given is None else int(given)
 
 

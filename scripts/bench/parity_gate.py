@@ -35,8 +35,8 @@ from detection.recipe.reading import load_recipe
 from detection.training.train import train
 from detection.training.watcher import Step
 
-# preset, dataset, seed, epochs: short, since a detector that has learned little has scores that are nearly equal;
-# and, where it is not the preset's own, the assignment, of which all but the first train a head without centre-ness
+# preset, dataset, seed, epochs: short, since a detector that has learned little has scores that are nearly equal; and
+# the assignment where it is not center_sampling: the others train a head without centre-ness
 DETECTORS: tuple[tuple[Any, ...], ...] = (
     ("fcos_lite_n", "cwfid", 0, 2),
     ("ssdlite320_mobilenet_v3_large", "rendered", 0, 4),

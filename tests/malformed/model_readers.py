@@ -21,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 def _model_file(folder: Path) -> Malform:
     from detection.runtime.model_file import read_model
 
-    sound = (folder / "sound.onnx", _tiny().write(folder / "sound.onnx"))[1].read_bytes()
+    sound = (folder / "sound.onnx", tiny_model().write(folder / "sound.onnx"))[1].read_bytes()
 
     def malform(chance: random.Random) -> Read:
         content = damaged_bytes(chance, sound)
@@ -40,8 +40,8 @@ def _metadata(folder: Path) -> Malform:
     from detection.runtime.detector import Detector
     from detection.runtime.parity.report import parity_fault
 
-    tiny = _tiny()
-    base = json.loads(tiny.changed_json(parity=PARITY))
+    tiny = tiny_model()
+    base = json.loads(tiny.changed_json(parity=tiny_model().PASSED))
     image = np.zeros((50, 70, 3), np.uint8)
 
     def malform(chance: random.Random) -> Read:
@@ -60,35 +60,23 @@ def _metadata(folder: Path) -> Malform:
     return malform
 
 
-PARITY = {
-    "schema": 2,
-    "precision": "fp32",
-    "images": 40,
-    "boxes": 300,
-    "unmatched_boxes": 0,
-    "malformed_outputs": 0,
-    "delta_ap_points": 0.01,
-    "small_ap_fall_points": None,
-}
-
-
 def _parity_report(folder: Path) -> Malform:
     from detection.runtime.model_file import read_model
     from detection.runtime.parity.report import parity_fault
 
-    path = _tiny().write(folder / "m.onnx", _tiny().metadata(parity=PARITY))
+    path = tiny_model().write(folder / "m.onnx", tiny_model().metadata(parity=tiny_model().PASSED))
     metadata, beside = read_model(path), folder / "m.parity.json"
-    text = json.dumps(PARITY, indent=2)
+    text = json.dumps(tiny_model().PASSED, indent=2)
 
     def malform(chance: random.Random) -> Read:
-        content = absurd(chance, PARITY)
+        content = absurd(chance, tiny_model().PASSED)
         raw = damaged_bytes(chance, text.encode()) if chance.random() < 0.5 else json.dumps(content).encode()
         rewritten(beside, raw)
 
         def read() -> None:
             if fault := parity_fault(path, metadata):
                 raise _model_error(fault)
-            assert json.loads(raw) == PARITY, "a changed report was taken for the model's own"
+            assert json.loads(raw) == tiny_model().PASSED, "a changed report was taken for the model's own"
 
         return read
 
@@ -227,7 +215,8 @@ def _checkpoint(folder: Path) -> Malform:
     return malform
 
 
-def _tiny() -> Any:
+def tiny_model() -> Any:
+    """The module of the model that is small enough to check by hand."""
     import importlib
 
     return importlib.import_module("tests.detection.runtime.tiny_model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tests.malformed.model_readers import tiny_model
 from tests.malformed.mutations import absurd, damaged_bytes
 from tests.malformed.reader import Malform, Read, Reader
 
@@ -116,8 +116,7 @@ def _dashboard(folder: Path) -> Malform:
     from detection.runtime.errors import OutputError
     from detection.runtime.streaming.controls import Controls
 
-    tiny = importlib.import_module("tests.detection.runtime.tiny_model")
-    controls = Controls(Detector(tiny.write(folder / "m.onnx"), threads=1))
+    controls = Controls(Detector(tiny_model().write(folder / "m.onnx"), threads=1))
     dashboard = Dashboard("127.0.0.1:0", controls, cameras=["front"], record_into=folder / "videos")
     port = int(dashboard.url.rstrip("/").rpartition(":")[2])
     posts = (

@@ -10,37 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import DataError, Dataset, LabelledImage, load_dataset
+from data import DataError, Dataset, load_dataset
 from data.dataset import merged
 from data.formats.coco import save_coco
-from data.loading.tile_writer import write_tiles
 from data.loading.tiles import TileSettings, tile_corners, tile_dataset, tile_windows
-from data.splits.groups import group_images
 from data.window import Window
-
-
-def image(path: Path, size_hw=(100, 200), boxes=((10, 10, 30, 30),), **changes) -> LabelledImage:
-    n = len(boxes)
-    columns = {
-        "boxes_xyxy": np.array(boxes, np.float32).reshape(n, 4),
-        "labels": np.arange(n) % 2,
-        "areas_px": np.full(n, 100.0),
-        "iscrowd": np.zeros(n, bool),
-    }
-    return LabelledImage(changes.pop("image_id", 1), path, size_hw, **{**columns, **changes})
-
-
-def dataset(*images: LabelledImage) -> Dataset:
-    return Dataset("photos", ("crop", "weed"), (3, 7), images)
-
-
-@pytest.fixture
-def photo(tmp_path, write_image) -> LabelledImage:
-    """100 x 200; a box within the first tile of 64, one cut by several, one larger than any."""
-    write_image(tmp_path / "DSC_0001.png", (100, 200), seed=1)
-    boxes = ((4, 6, 24, 26), (50, 40, 80, 60), (90, 0, 190, 100))
-    return image(tmp_path / "DSC_0001.png", boxes=boxes, attributes={"field": "north"})
-
+from tests.data.loading.photos import dataset, image
 
 # the grid
 
@@ -326,60 +301,6 @@ def test_workers_get_tiles_and_merging_keeps_all_of_a_photo(photo):
     copy = pickle.loads(pickle.dumps(tiled.images[3]))
     assert copy.window == tiled.images[3].window and np.array_equal(copy.read(), tiled.images[3].read())
     assert len(merged({"train": tiled, "again": tiled})) == len(tiled)
-
-
-# written tiles
-
-
-@pytest.mark.parametrize("format", ["auto", "png", "jpg"])
-def test_written_tiles_are_a_dataset(format, photo, tmp_path):
-    smooth = np.add.outer(np.arange(100), np.arange(200)).astype(np.uint8)[..., None].repeat(3, 2) // 2
-    cv2.imwrite(str(photo.path), smooth)
-    told: list[tuple[int, int]] = []
-    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=100, overlap=0.5))
-    write_tiles(tiled, tmp_path / "out", format=format, progress=lambda *at: told.append(at))
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    read = load_dataset(tmp_path / "out")
-    assert (read.class_names, read.category_ids) == (tiled.class_names, tiled.category_ids)
-    suffix = {"auto": "png"}.get(format, format)
-    assert [p.path.name for p in read.images] == [f"DSC_0001_{x}_0_{x + 100}_100.{suffix}" for x in (0, 50, 100)]
-    for tile, copy in zip(tiled.images, read.images, strict=True):
-        assert np.array_equal(tile.boxes_xyxy, copy.boxes_xyxy) and np.array_equal(tile.labels, copy.labels)
-        assert np.array_equal(tile.truncated, copy.truncated) and tile.attributes == copy.attributes
-        difference = np.abs(tile.read().astype(int) - copy.read())
-        assert difference.max() <= (8 if suffix == "jpg" else 0)
-    assert set(group_images(read.images, "photo")) == {"DSC_0001.png"}
-    bare = [replace(p, attributes={}) for p in read.images]
-    assert len(set(group_images(bare, "photo"))) == 1  # from the names alone
-
-
-def test_tiles_of_jpegs_are_jpegs_and_names_never_collide(tmp_path):
-    images = []
-    for number, day in enumerate(("monday", "tuesday")):
-        (tmp_path / day).mkdir()
-        cv2.imwrite(str(tmp_path / day / "a.JPG"), np.full((40, 60, 3), 90 + 50 * number, np.uint8))
-        images.append(image(tmp_path / day / "a.JPG", (40, 60), image_id=number))
-    tiled, _ = tile_dataset(dataset(*images), TileSettings(size_px=64))
-    write_tiles(tiled, tmp_path / "out")
-    read = load_dataset(tmp_path / "out")
-    assert [p.path.name for p in read.images] == ["a_0_0_60_40.jpg", "2_a_0_0_60_40.jpg"]
-    assert [int(p.read().mean()) for p in read.images] == [90, 140]
-
-
-def test_nothing_is_left_when_it_is_interrupted_or_a_photo_is_broken(photo, tmp_path):
-    tiled, _ = tile_dataset(dataset(photo), TileSettings(size_px=100))
-
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_tiles(tiled, tmp_path / "out", progress=interrupt)
-    photo.path.write_bytes(photo.path.read_bytes()[:200])
-    with pytest.raises(DataError, match="DSC_0001.png: the image is cut short"):
-        write_tiles(tiled, tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir()] == ["DSC_0001.png"]
-    with pytest.raises(DataError, match="is there already"):
-        write_tiles(tiled, tmp_path)
 
 
 def test_a_photo_replaced_by_one_of_another_size_is_refused(photo, write_image):

@@ -120,7 +120,7 @@ def cases(draw):
     return dataset(*truth), found
 
 
-@pytest.mark.parametrize("examples", [150, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [500, pytest.param(2000, marks=pytest.mark.slow)])
 def test_equal_to_pycocotools_to_the_last_digit(examples):
     @settings(max_examples=examples, deadline=None)
     @given(cases())

@@ -15,7 +15,7 @@ from detection.models.torch_detector import TorchDetector
 from detection.runtime.detector import Detector
 from detection.runtime.parity.verify import verify
 from tests.detection.conftest import swath, trained_of
-from tests.detection.export.parity.faults import PLANTED, a_planted_fault_is_refused
+from tests.detection.export.parity.faults import PLANTED, planted_are_refused
 
 
 def test_one_file_with_its_report_beside_it(exported: Path) -> None:
@@ -88,7 +88,7 @@ def test_every_other_preset_passes_the_gate(preset: str, lively_exported, lively
     report = json.loads(out.with_suffix(".parity.json").read_text())
     assert report["boxes"] > 100
     assert report["unmatched_boxes"] == 0
-    a_planted_fault_is_refused(onnx.load(out), trained_of(preset, lively(preset)))
+    planted_are_refused(onnx.load(out), trained_of(preset, lively(preset)))
     assert Detector(out).metadata.score_thresholds == (0.3, 0.3, 0.3)  # nothing held out to choose better by
 
 

@@ -18,7 +18,7 @@ from detection.runtime.detector import Detector
 from detection.runtime.errors import SwathError
 from detection.training.train import train
 from tests.detection.conftest import Quiet, trained_of, write_recipe
-from tests.detection.export.parity.faults import a_planted_fault_is_refused
+from tests.detection.export.parity.faults import planted_are_refused
 from tests.detection.models.added_preset import KIND
 
 ROOT = Path(__file__).parents[3]
@@ -89,6 +89,6 @@ def test_it_is_exported(tmp_path: Path, lively, coco_file) -> None:
     images = load_dataset(coco_file([[(3, (10, 10, 60, 40))], []], names=("crop", "weed")))
     report = export(trained, tmp_path / "m.onnx", images=images, held_out=False)
     assert report["boxes"] > 100 and report["unmatched_boxes"] == 0
-    a_planted_fault_is_refused(onnx.load(tmp_path / "m.onnx"), trained)
+    planted_are_refused(onnx.load(tmp_path / "m.onnx"), trained)
     metadata = Detector(tmp_path / "m.onnx").metadata
     assert (metadata.preset, metadata.backbone) == ("retinanet_resnet18", "resnet18")

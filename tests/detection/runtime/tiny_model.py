@@ -23,6 +23,19 @@ CLASS_NAMES = ("weed", "crop")
 ROWS = 4
 
 
+PASSED: dict[str, Any] = {
+    "schema": 2,
+    "precision": "fp32",
+    "images": 40,
+    "boxes": 300,
+    "unmatched_boxes": 0,
+    "malformed_outputs": 0,
+    "delta_ap_points": 0.01,
+    "small_ap_fall_points": None,
+}
+"""A parity report of a file that passed."""
+
+
 def metadata(**changes: Any) -> ModelMetadata:
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION if changes.get("file_sha256", NO_DIGEST) else 2,

@@ -9,62 +9,17 @@ import numpy as np
 import pytest
 
 from detection.runtime.backends.contract import Raw
-from detection.runtime.cameras.source import Source
 from detection.runtime.cameras.sources import open_source, open_sources
 from detection.runtime.detections import Detections, Frame
 from detection.runtime.detector import Detector
 from detection.runtime.errors import OutputError, SourceError
 from detection.runtime.events import Event
-from detection.runtime.outputs.contract import Output, Record
-from detection.runtime.streaming.controls import Controls
+from detection.runtime.outputs.contract import Record
 from detection.runtime.streaming.options import EventQueue, StreamOptions
 from detection.runtime.streaming.pipeline import run_stream
 from detection.runtime.streaming.slices import FrameSlicer
 from detection.runtime.streaming.summary import STAGES
-
-
-class Kept(Output):
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def write(self, frame: Frame, detections: Detections, record: Record) -> None:
-        assert len(detections) == len(record["detections"])
-        self.records.append(record)
-
-    def close(self) -> None:
-        pass
-
-
-class Scripted(Source):
-    """Gives frames and Nones as scripted; an exception in the script is raised."""
-
-    live = True
-    fps = None
-    length = None
-
-    def __init__(self, camera: str, script: list[Any]) -> None:
-        self.camera = camera
-        self.script = script
-        self.dropped = 3
-        self.unreadable = 1
-        self.ended = False
-        self.timeouts: list[float] = []
-
-    def poll(self, timeout_s: float) -> Frame | None:
-        self.timeouts.append(timeout_s)
-        step = self.script.pop(0) if self.script else None
-        if isinstance(step, Exception):
-            self.ended = True
-            raise step
-        self.ended = not self.script
-        if step is None:
-            return None
-        if isinstance(step, Frame):
-            return step
-        return Frame(np.zeros((64, 96, 3), np.uint8), self.camera, step, time.monotonic_ns())
-
-    def close(self) -> None:
-        self.ended = True
+from tests.detection.runtime.streaming.scripted import Kept, Scripted
 
 
 def test_video_end_to_end_with_exact_values(detector: Detector, video_path: Path) -> None:
@@ -314,39 +269,6 @@ def test_events_reach_every_output_even_where_no_image_comes(detector: Detector)
 
     run_stream(detector, [Silent("a", [])], [kept], StreamOptions(events=box), stop=stop)
     assert kept.told == ["lost"]
-
-
-def test_the_model_is_changed_between_two_images(tiny: Any, tmp_path: Path) -> None:
-    """Images that were prepared for the old one still go to the old one: the sizes differ."""
-    small = Detector(tiny.write(tmp_path / "a.onnx"), threads=1)
-    large = Detector(tiny.write(tmp_path / "b.onnx", tiny.metadata(input_size_hw=(128, 192))), threads=1)
-    controls, kept = Controls(small), Kept()
-
-    class Changing(Scripted):
-        live = False
-
-        def poll(self, timeout_s: float) -> Frame | None:
-            if len(self.script) == 5:
-                controls.replace(large)
-            return super().poll(timeout_s)
-
-    summary = run_stream(controls, [Changing("a", list(range(10)))], [kept])
-    assert summary.frames == 10 and controls.detector is large
-
-
-def test_thresholds_are_changed_while_it_runs(detector: Detector, video_path: Path, model_path: Path) -> None:
-    controls, kept = Controls(Detector(model_path, threads=1)), Kept()
-
-    def on_progress(frame: Frame, detections: Detections, record: Record) -> None:
-        if frame.index == 10:
-            controls.set_score_thresholds(1.0)
-
-    with open_source(video_path) as source:
-        run_stream(controls, [source], [kept], on_progress=on_progress)
-    assert len(kept.records[5]["detections"]) == 1
-    assert kept.records[29]["detections"] == []
-    with pytest.raises(ValueError, match="from 0 to 1"):
-        controls.set_score_thresholds(1.5)
 
 
 @pytest.mark.serial
